@@ -1,0 +1,272 @@
+"""Every setting, once: default, what is allowed, meaning with unit and source.
+
+A configuration is a flat dictionary from a setting's name to its value. A file
+in `configs/` holds, under `config`, what differs from the defaults here; the
+command line overrides with `--config.NAME=VALUE`. Only `main.py` and
+`experiment.py` read configurations: everything below takes plain arguments.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import runpy
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.errors import InputError
+from alexnet_jax.network.architectures import ARCHITECTURES
+
+Config = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Which values are allowed: in words, and as a test."""
+
+    words: str
+    allows: Callable[[Any], bool]
+
+
+def at_least(least: int) -> Rule:
+    return Rule(f'a whole number of at least {least}', lambda value: value >= least)
+
+
+def fraction(words: str = 'a number from 0 to below 1') -> Rule:
+    return Rule(words, lambda value: 0 <= value < 1)
+
+
+def one_of(names: Collection[str]) -> Rule:
+    return Rule('one of ' + ', '.join(names), lambda value: value in names)
+
+
+POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
+NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
+ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One row of the table. All runs on one workdir must agree on a setting
+    unless it is `free`: one that changes nothing of what is computed."""
+
+    default: int | float | str
+    rule: Rule
+    meaning: str
+    free: bool = False
+
+
+SETTINGS: dict[str, Setting] = {
+    'seed': Setting(0, at_least(0),
+        'decides initial values, order, crops, mirrors, colours and dropout'),
+    'network.name': Setting('paper', one_of(ARCHITECTURES),
+        'a table of network/architectures.py'),
+    'data.source': Setting('digits', one_of(('digits', 'synthetic')),
+        'where images come from'),
+    'data.dir': Setting('', ANY_PATH,
+        "folder of prepared sets; nothing: TFDS's own, ~/tensorflow_datasets", free=True),
+    'data.record_size': Setting(256, at_least(1),
+        'side of the stored square images, pixels (paper §2: 256)'),
+    'data.batch_size': Setting(128, at_least(1),
+        'images a step, all devices together (§5: 128)'),
+    'data.color_std': Setting(0.1, NOT_NEGATIVE,
+        'standard deviation of the colour shift, in principal components (§4.1: 0.1)'),
+    'data.threads': Setting(2, at_least(1),
+        'threads that read and crop records', free=True),
+    'data.synthetic_examples': Setting(1280, at_least(1),
+        'training images of the synthetic source; a tenth as many for validation'),
+    'data.synthetic_classes': Setting(1000, at_least(2),
+        'classes of the synthetic source'),
+    'optimizer.learning_rate': Setting(0.01, POSITIVE,
+        'initial ε (§5: 0.01)'),
+    'optimizer.momentum': Setting(0.9, fraction(),
+        'what remains of the last update (§5: 0.9)'),
+    'optimizer.weight_decay': Setting(5e-4, NOT_NEGATIVE,
+        'the share of each weight an update takes off, times ε (§5: 0.0005)'),
+    'schedule.patience': Setting(5, at_least(1),
+        'validations (one an epoch) without a new lowest top-1 error before ε drops'),
+    'schedule.drops': Setting(3, at_least(0),
+        'how often ε is divided by 10; at the next plateau training ends (§5: 3)'),
+    'train.epochs': Setting(90, at_least(1),
+        'passes over the training set at most (§5: roughly 90)', free=True),
+    'train.steps': Setting(0, at_least(0),
+        'steps at most; 0: as many as train.epochs gives', free=True),
+    'train.log_every_steps': Setting(1, at_least(1),
+        'steps between train rows of metrics.jsonl', free=True),
+    'checkpoint.every_steps': Setting(0, at_least(0),
+        'steps between checkpoints; 0: one an epoch', free=True),
+    'checkpoint.keep': Setting(2, at_least(1),
+        'how many of the last checkpoints are kept, beside the best', free=True),
+    'eval.split': Setting('', one_of(('', 'train', 'val', 'test')),
+        'images to evaluate on; nothing: test, or val where there is no test', free=True),
+    'eval.step': Setting(0, at_least(0),
+        'which checkpoint to evaluate; 0: the last', free=True),
+    'mesh.data': Setting(1, at_least(1),
+        'devices a batch is split over', free=True),
+    'mesh.column': Setting(1, at_least(1),
+        "devices the net's columns are split over (§3.2: 2)", free=True),
+}  # fmt: skip
+
+
+def load(path: Path | None, overrides: dict[str, str]) -> Config:
+    """The defaults, changed by a config file and then by the command line.
+
+    Args:
+      path: a Python file that defines the dictionary `config`; it is run.
+      overrides: values as text, by setting.
+
+    Raises:
+      InputError: the file cannot be read or run; an unknown setting; a value
+        that is not allowed. All bad settings are named, one a line.
+    """
+    changes = read_file(path) if path else {}
+    faults = [_unknown(name) for name in [*changes, *overrides] if name not in SETTINGS]
+    if faults:
+        raise InputError('\n'.join(faults))
+    parsed = {name: _parse(name, text) for name, text in overrides.items()}
+    config = {name: setting.default for name, setting in SETTINGS.items()} | changes | parsed
+    config = {name: _as_default(name, value) for name, value in config.items()}
+    faults = validate(config)
+    if faults:
+        raise InputError('\n'.join(faults))
+    return config
+
+
+def read_file(path: Path) -> Config:
+    """The dictionary `config` of a Python file.
+
+    Raises:
+      InputError: no such file, or it does not run, or has no such dictionary.
+    """
+    if not path.is_file():
+        raise InputError(f'--config {path}: no such file; configs/ holds those that come with it')
+    try:
+        changes = runpy.run_path(str(path)).get('config')
+    except Exception as error:  # A config is any Python: anything may go wrong in it.
+        raise InputError(f'--config {path} does not run: {_where(error)}') from error
+    if not isinstance(changes, dict) or not all(isinstance(name, str) for name in changes):
+        raise InputError(f'--config {path} defines no dictionary `config` from settings to values')
+    return changes
+
+
+def validate(config: Config) -> list[str]:
+    """Every fault of a complete configuration, a line each; [] for none."""
+    faults = []
+    for name, setting in SETTINGS.items():
+        value = config[name]
+        right_type = type(value) is type(setting.default)
+        if not right_type or not setting.rule.allows(value):
+            faults.append(f'{name} is {value!r}; allowed: {setting.rule.words}')
+    return faults or _validate_together(config)
+
+
+def _validate_together(config: Config) -> list[str]:
+    net = ARCHITECTURES[config['network.name']]
+    batch, data = config['data.batch_size'], config['mesh.data']
+    column, size = config['mesh.column'], config['data.record_size']
+    faults = []
+    if batch % data:
+        faults.append(
+            f'data.batch_size is {batch}; allowed: a multiple of mesh.data, which is {data}'
+        )
+    if net.columns % column:
+        faults.append(
+            f'mesh.column is {column}; allowed: a divisor of the {net.columns} columns'
+            f' of network {net.name}'
+        )
+    if size < net.input_size:
+        faults.append(
+            f'data.record_size is {size}; allowed: at least {net.input_size},'
+            f' the crop that network {net.name} takes'
+        )
+    return faults
+
+
+def nest(config: Config) -> dict[str, Any]:
+    """{'data.source': 'digits'} -> {'data': {'source': 'digits'}}, as in config.json."""
+    tree: dict[str, Any] = {}
+    for name, value in config.items():
+        *groups, last = name.split('.')
+        branch = tree
+        for group in groups:
+            branch = branch.setdefault(group, {})
+        branch[last] = value
+    return tree
+
+
+def read_workdir(path: Path) -> Config:
+    """The configuration a workdir's config.json holds; defaults where it is silent.
+
+    Raises:
+      InputError: the file is missing or is not such a configuration.
+    """
+    try:
+        tree = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {error.strerror}') from error
+    except ValueError as error:
+        raise InputError(f'{path} is not JSON: {error}') from error
+    config = {}
+    for name, setting in SETTINGS.items():
+        value = tree
+        for part in name.split('.'):
+            value = value.get(part) if isinstance(value, dict) else None
+        config[name] = _as_default(name, setting.default if value is None else value)
+    faults = validate(config)
+    if faults:
+        raise InputError('\n'.join(f'{path}: {fault}' for fault in faults))
+    return config
+
+
+def differences(config: Config, other: Config) -> list[str]:
+    """Where two configurations compute different things, a line each."""
+    return [
+        f'{name} was {other[name]!r}, now {config[name]!r}'
+        for name, setting in SETTINGS.items()
+        if not setting.free and config[name] != other[name]
+    ]
+
+
+def nearest(name: str, names: Collection[str]) -> str:
+    """The name most like `name`."""
+    return max(names, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
+
+
+def describe() -> str:
+    """The table as text, for --help."""
+    rows = [
+        f'  {name} = {setting.default!r}\n      {setting.meaning}; allowed: {setting.rule.words}'
+        for name, setting in SETTINGS.items()
+    ]
+    return '\n'.join(['settings, with their defaults:', *rows])
+
+
+def _unknown(name: str) -> str:
+    return f'unknown setting {name}; the nearest is {nearest(name, SETTINGS)}'
+
+
+def _parse(name: str, text: str) -> Any:
+    """The text as the default's type; as it is where it does not parse, for
+    `validate` to refuse."""
+    try:
+        return type(SETTINGS[name].default)(text)
+    except ValueError:
+        return text
+
+
+def _as_default(name: str, value: Any) -> Any:
+    """A whole number given for a real one becomes one."""
+    if isinstance(SETTINGS[name].default, float) and type(value) is int:
+        return float(value)
+    return value
+
+
+def _where(error: Exception) -> str:
+    line = getattr(error, 'lineno', None)
+    if line is None and error.__traceback__ is not None:
+        frame = error.__traceback__
+        while frame.tb_next:
+            frame = frame.tb_next
+        line = frame.tb_lineno
+    return f'line {line}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'

@@ -1,0 +1,185 @@
+"""The Flax module that runs any table of `architectures.py`.
+
+Between layers a value is a list with one array for each column the device
+holds (`parts`). Each column's convolution is an ordinary one: grouped
+convolutions compute the same several times slower.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from alexnet_jax.network import columns
+from alexnet_jax.network.architectures import (
+    Architecture,
+    Conv,
+    Dense,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    Output,
+    Relu,
+    Stage,
+)
+from alexnet_jax.network.convolution import conv
+from alexnet_jax.network.normalization import local_response_norm
+from alexnet_jax.network.pooling import max_pool
+
+Parts = list[jax.Array]
+
+STAGE_NAMES = {Relu: 'relu', LocalResponseNorm: 'norm', MaxPool: 'pool', Dropout: 'dropout'}
+
+
+class AlexNet(nn.Module):
+    """A net of one or several columns, a pure function of parameters and images.
+
+    Parameters, a layer: `kernel` [columns, ..., maps read, features of a column]
+    and `bias` [columns, features of a column]; of the output layer, `kernel`
+    [columns, units of a column, classes] and `bias` [classes]. The leading axis
+    is split over the mesh axis `column_axis` inside `jax.shard_map`; with None
+    all columns are at hand and no mesh is needed.
+    """
+
+    architecture: Architecture
+    classes: int
+    column_axis: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        dropout_key: jax.Array | None = None,
+        examples: jax.Array | None = None,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Runs the net.
+
+        Args:
+          images: float [batch, size, size, 3], RGB on the scale of 0 to 255,
+            less the training set's mean.
+          dropout_key: drops units; None, as in evaluation, drops none.
+          examples: int32 [batch], each image's number in the global batch; 0, 1,
+            ... if not given. With the key it decides which units drop out, so
+            that the split of a batch over devices does not.
+
+        Returns:
+          logits [batch, classes], and every activation by name: `conv1` for what
+          the layer computes, `conv1/relu`, `conv1/norm`, `conv1/pool` for what
+          its stages make of that; [batch, height, width, maps] or [batch, units],
+          the held columns side by side.
+        """
+        if examples is None:
+            examples = jnp.arange(images.shape[0])
+        *layers, output = self.architecture.layers
+        activations = {}
+        seen = columns.share(images, self.column_axis)  # the image has no columns
+        for number, layer in enumerate(layers):
+            parts = self._linear(layer, seen)
+            activations[layer.name] = jnp.concatenate(parts, axis=-1)
+            for stage in layer.then:
+                if not isinstance(stage, Dropout):
+                    parts = self._stage(stage, parts)
+                elif dropout_key is not None:
+                    key = jax.random.fold_in(dropout_key, number)
+                    parts = self._dropout(stage, parts, key, examples)
+                name = f'{layer.name}/{STAGE_NAMES[type(stage)]}'
+                activations[name] = jnp.concatenate(parts, axis=-1)
+            joined = number + 1 < len(layers) and layers[number + 1].reads_all
+            seen = columns.gather(parts, self.column_axis) if joined else parts
+        logits = self._output(output, seen)
+        activations[output.name] = logits
+        return logits, activations
+
+    def _linear(self, layer: Conv | Dense, seen: jax.Array | Parts) -> Parts:
+        """The layer's weighted sums. `seen`: all columns in one array, or only
+        the column's own."""
+        if isinstance(layer, Dense):
+            seen = jax.tree.map(lambda x: x.reshape(len(x), -1), seen)
+        maps = (seen if isinstance(seen, jax.Array) else seen[0]).shape[-1]
+        window = (layer.kernel, layer.kernel) if isinstance(layer, Conv) else ()
+        features = layer.features // self.architecture.columns
+        kernel, bias = Weights(
+            (self._held, *window, maps, features), (self._held, features),
+            layer.std, layer.bias, name=layer.name,
+        )()  # fmt: skip
+        if isinstance(layer, Dense):
+            inputs = [seen] * self._held if isinstance(seen, jax.Array) else seen
+            return [x @ kernel[i] + bias[i] for i, x in enumerate(inputs)]
+        if isinstance(seen, jax.Array):
+            # One convolution with the held columns' kernels side by side.
+            merged = jnp.concatenate(list(kernel), axis=-1)
+            sums = conv(seen, merged, layer.stride, layer.padding) + bias.reshape(-1)
+            return jnp.split(sums, self._held, axis=-1)
+        return [conv(x, kernel[i], layer.stride, layer.padding) + bias[i] for i, x in enumerate(seen)]
+
+    def _stage(self, stage: Stage, parts: Parts) -> Parts:
+        match stage:
+            case Relu():
+                return [jax.nn.relu(x) for x in parts]
+            case MaxPool(size, stride):
+                return [max_pool(x, size, stride) for x in parts]
+            case LocalResponseNorm(size, alpha, beta, k, alpha_divided, across_columns):
+                alpha = alpha / size if alpha_divided else alpha
+                if not across_columns:
+                    return [local_response_norm(x, size, alpha, beta, k) for x in parts]
+                half = size // 2
+                joined = jnp.concatenate(parts, axis=-1)
+                joined = columns.with_neighbors(joined, half, self.column_axis)
+                normal = local_response_norm(joined, size, alpha, beta, k)[..., half:-half]
+                return jnp.split(normal, len(parts), axis=-1)
+        raise TypeError(f'unknown stage {stage!r}')
+
+    def _dropout(self, stage: Dropout, parts: Parts, key: jax.Array, examples: jax.Array) -> Parts:
+        """Zeroes units at the stage's rate and scales the rest up, where the
+        paper (§4.2) scales all of them down at test time: the same on average."""
+        keep = 1 - stage.rate
+
+        def kept(column: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
+            column_key = jax.random.fold_in(key, column)
+            return jax.vmap(
+                lambda example: jax.random.bernoulli(
+                    jax.random.fold_in(column_key, example), keep, shape
+                )
+            )(examples)
+
+        first = columns.first_held(self._held, self.column_axis)
+        return [
+            jnp.where(kept(first + position, x.shape[1:]), x / keep, 0)
+            for position, x in enumerate(parts)
+        ]
+
+    def _output(self, layer: Output, parts: Parts) -> jax.Array:
+        """Each column's share of the logits, added up over the columns: any
+        number of classes, and fewer numbers exchanged than by gathering units."""
+        parts = [x.reshape(len(x), -1) for x in parts]
+        kernel, bias = Weights(
+            (self._held, parts[0].shape[-1], self.classes), (self.classes,),
+            layer.std, layer.bias, name=layer.name,
+        )()  # fmt: skip
+        shares = [x @ kernel[i] for i, x in enumerate(parts)]
+        return columns.add(shares, self.column_axis) + bias
+
+    @property
+    def _held(self) -> int:
+        return columns.columns_held(self.architecture.columns, self.column_axis)
+
+
+class Weights(nn.Module):
+    """One layer's kernel and bias, the leading axis of each split over columns
+    (the output layer's bias [classes] has none)."""
+
+    kernel_shape: tuple[int, ...]
+    bias_shape: tuple[int, ...]
+    std: float
+    bias: float
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        def split(initializer):
+            return nn.with_partitioning(initializer, (columns.COLUMN,))
+
+        bias = nn.initializers.constant(self.bias)
+        return (
+            self.param('kernel', split(nn.initializers.normal(self.std)), self.kernel_shape),
+            self.param('bias', split(bias) if len(self.bias_shape) > 1 else bias, self.bias_shape),
+        )

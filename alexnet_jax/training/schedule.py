@@ -1,0 +1,49 @@
+"""The learning rate: divided by 10 when the validation error stops improving (§5)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+
+@struct.dataclass
+class Plateau:
+    """What the rule remembers; scalars, part of the train state."""
+
+    best_error: jax.Array | np.ndarray  # float32, lowest validation error so far
+    stale: jax.Array | np.ndarray  # int32, validations since then, or since ε dropped
+    drops: jax.Array | np.ndarray  # int32, how often ε was divided
+    validations: jax.Array | np.ndarray  # int32, how many there were
+
+
+def start() -> Plateau:
+    return Plateau(*(jnp.asarray(x) for x in (np.float32(np.inf), np.int32(0), np.int32(0), np.int32(0))))
+
+
+def observe(plateau: Plateau, error: float, validations: int, patience: int) -> Plateau:
+    """The rule's memory after one more validation with the top-1 error `error`.
+
+    After `patience` validations in a row without a new lowest error the next
+    drop begins. `validations` counts this one too.
+    """
+    error32 = np.float32(error)
+    best, stale, drops = (np.asarray(x) for x in (plateau.best_error, plateau.stale, plateau.drops))
+    stale = 0 if error32 < best else int(stale) + 1
+    dropped = stale >= patience
+    return Plateau(
+        best_error=np.minimum(best, error32),
+        stale=np.int32(0 if dropped else stale),
+        drops=np.int32(int(drops) + dropped),
+        validations=np.int32(validations),
+    )
+
+
+def learning_rate(plateau: Plateau, initial: float, drops: int) -> jax.Array:
+    """ε: `initial` divided by 10 as often as it dropped, at most `drops` times."""
+    rates = jnp.asarray([initial / 10**drop for drop in range(drops + 1)], jnp.float32)
+    return rates[jnp.minimum(plateau.drops, drops)]
+
+
+def finished(plateau: Plateau, drops: int) -> bool:
+    """Whether the error stopped improving at the lowest rate too."""
+    return int(plateau.drops) > drops

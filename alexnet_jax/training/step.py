@@ -1,0 +1,177 @@
+"""The train state, one training step and one evaluation step.
+
+Both steps run the net under `jax.shard_map`: batches split over the mesh axis
+'data', columns over 'column'. The gradient is taken outside the map.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax.network import columns
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.training import schedule
+from alexnet_jax.training.optimizer import paper_sgd
+
+Batch = dict[str, jax.Array]
+Scores = dict[str, jax.Array]
+
+
+@struct.dataclass
+class TrainState:
+    """All that changes in a run; a checkpoint is this tree."""
+
+    step: jax.Array  # int32, steps done
+    params: Any
+    momentum: optax.OptState
+    plateau: schedule.Plateau
+
+
+def create_state(net: AlexNet, seed: int, mesh: Mesh) -> TrainState:
+    """The state at step 0, laid out on the mesh. The values depend on the seed
+    alone."""
+    create = functools.partial(_create, net, seed)
+    shardings = state_shardings(net, mesh)
+    return jax.jit(lambda: nn.unbox(create()), out_shardings=shardings)()
+
+
+def state_shardings(net: AlexNet, mesh: Mesh) -> TrainState:
+    """Where each array of the state lies: a tree of `NamedSharding`."""
+    specs = nn.get_partition_spec(jax.eval_shape(functools.partial(_create, net, 0)))
+    return jax.tree.map(functools.partial(NamedSharding, mesh), specs)
+
+
+def _create(net: AlexNet, seed: int) -> TrainState:
+    size = net.architecture.input_size
+    whole = net.clone(column_axis=None)
+    params = whole.init(jax.random.key(seed), jnp.zeros((1, size, size, 3)))['params']
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        momentum=paper_sgd(0.0).init(params),
+        plateau=schedule.start(),
+    )
+
+
+def normalize(images: jax.Array, mean: jax.Array, color_shift: jax.Array) -> jax.Array:
+    """uint8 [batch, size, size, 3] -> float32, less the training set's mean image
+    [size, size, 3] (§2), each image's colour shift [batch, 3] added (§4.1)."""
+    return images.astype(jnp.float32) - mean + color_shift[:, None, None, :]
+
+
+def score(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Scores:
+    """Sums over the images with mask 1: cross-entropy, top-1 and top-5 errors,
+    and their count.
+
+    An image is a top-k error if k classes or more come before its label, ties
+    in the order of the classes. Logits that are not numbers are errors.
+    """
+    log_probability = jax.nn.log_softmax(logits)
+    loss = -jnp.take_along_axis(log_probability, labels[:, None], axis=1)[:, 0]
+    of_label = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    earlier = jnp.arange(logits.shape[1]) < labels[:, None]
+    behind = (logits < of_label) | ((logits == of_label) & ~earlier)
+    place = jnp.sum(~behind, axis=1)  # the label itself is "behind", unless it is NaN
+    return {
+        'loss': jnp.sum(loss * mask),
+        'top1_error': jnp.sum((place >= 1) * mask),
+        'top5_error': jnp.sum((place >= 5) * mask),
+        'count': jnp.sum(mask),
+    }
+
+
+def _scores_over_mesh(net: AlexNet, mesh: Mesh) -> Callable[..., Scores]:
+    """(params, batch, mean, dropout_key | None) -> `score` of the whole batch."""
+    whole = jax.eval_shape(functools.partial(_create, net, 0)).params
+    net = net.clone(column_axis=columns.COLUMN)
+
+    def on_device(params, batch: Batch, mean: jax.Array, dropout_key) -> Scores:
+        # From here on parameters are each device's own: this is where their
+        # gradients add up over the batch.
+        params = jax.tree.map(lambda x: lax.pcast(x, columns.DATA, to='varying'), params)
+        images = normalize(batch['image'], mean, batch['color_shift'])
+        examples = lax.axis_index(columns.DATA) * len(images) + jnp.arange(len(images))
+        logits, _ = net.apply(
+            {'params': params}, images, dropout_key=dropout_key, examples=examples
+        )
+        return lax.psum(score(logits, batch['label'], batch['mask']), columns.DATA)
+
+    return jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(nn.get_partition_spec(whole), P(columns.DATA), P(), P()),
+        out_specs=P(),
+    )
+
+
+def make_train_step(
+    net: AlexNet,
+    mesh: Mesh,
+    mean: jax.Array,
+    *,
+    seed: int,
+    learning_rate: float,
+    drops: int,
+    momentum: float,
+    weight_decay: float,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Scores]]:
+    """A compiled step: (state, batch) -> (state, scores); the old state is gone.
+
+    Args:
+      net: with `column_axis` None; the step sets it.
+      mesh: axes 'data' and 'column'.
+      mean: float32 [size, size, 3], subtracted from every crop.
+      seed: of the dropout.
+      learning_rate, drops: as in `schedule.learning_rate`.
+      momentum, weight_decay: as in `optimizer.paper_sgd`.
+
+    The scores are means over the batch, {'loss', 'top1_error', 'top5_error'},
+    before the update, and the update's 'learning_rate'.
+    """
+    scores_of = _scores_over_mesh(net, mesh)
+
+    def mean_loss(params, batch, key):
+        sums = scores_of(params, batch, mean, key)
+        count = sums.pop('count')
+        means = {name: total / count for name, total in sums.items()}
+        return means['loss'], means
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        gradients, scores = jax.grad(mean_loss, has_aux=True)(state.params, batch, key)
+        rate = schedule.learning_rate(state.plateau, learning_rate, drops)
+        optimizer = paper_sgd(rate, momentum, weight_decay)
+        updates, new_momentum = optimizer.update(gradients, state.momentum, state.params)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            momentum=new_momentum,
+            plateau=state.plateau,
+        )
+        return new_state, scores | {'learning_rate': rate}
+
+    return jax.jit(
+        train_step,
+        donate_argnums=0,
+        in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(columns.DATA))),
+        out_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P())),
+    )
+
+
+def make_eval_step(net: AlexNet, mesh: Mesh, mean: jax.Array) -> Callable[[Any, Batch], Scores]:
+    """A compiled step: (params, batch) -> `score` of the batch, as sums; no dropout."""
+    scores_of = _scores_over_mesh(net, mesh)
+    return jax.jit(
+        lambda params, batch: scores_of(params, batch, mean, None),
+        in_shardings=(state_shardings(net, mesh).params, NamedSharding(mesh, P(columns.DATA))),
+        out_shardings=NamedSharding(mesh, P()),
+    )
