@@ -41,6 +41,7 @@ def one_of(names: Collection[str]) -> Rule:
     return Rule('one of ' + ', '.join(names), lambda value: value in names)
 
 
+SEED = Rule('a whole number from 0 to 2147483647', lambda value: 0 <= value < 2**31)
 POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
 ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
@@ -58,7 +59,7 @@ class Setting:
 
 
 SETTINGS: dict[str, Setting] = {
-    'seed': Setting(0, at_least(0),
+    'seed': Setting(0, SEED,
         'decides initial values, order, crops, mirrors, colours and dropout'),
     'network.name': Setting('paper', one_of(ARCHITECTURES),
         'a table of network/architectures.py'),
@@ -121,16 +122,30 @@ def load(path: Path | None, overrides: dict[str, str]) -> Config:
         that is not allowed. All bad settings are named, one a line.
     """
     changes = read_file(path) if path else {}
-    faults = [_unknown(name) for name in [*changes, *overrides] if name not in SETTINGS]
-    if faults:
-        raise InputError('\n'.join(faults))
-    parsed = {name: _parse(name, text) for name, text in overrides.items()}
-    config = {name: setting.default for name, setting in SETTINGS.items()} | changes | parsed
+    _refuse_unknown(changes)
+    defaults = {name: setting.default for name, setting in SETTINGS.items()}
+    return override(defaults | changes, overrides)
+
+
+def override(config: Config, overrides: dict[str, str]) -> Config:
+    """A complete configuration, changed by `overrides`; raises as `load` does."""
+    _refuse_unknown(overrides)
+    config = config | {name: _parse(name, text) for name, text in overrides.items()}
     config = {name: _as_default(name, value) for name, value in config.items()}
     faults = validate(config)
     if faults:
         raise InputError('\n'.join(faults))
     return config
+
+
+def _refuse_unknown(names: Collection[str]) -> None:
+    faults = [
+        f'unknown setting {name}; the nearest is {nearest(name, SETTINGS)}'
+        for name in names
+        if name not in SETTINGS
+    ]
+    if faults:
+        raise InputError('\n'.join(faults))
 
 
 def read_file(path: Path) -> Config:
@@ -240,10 +255,6 @@ def describe() -> str:
         for name, setting in SETTINGS.items()
     ]
     return '\n'.join(['settings, with their defaults:', *rows])
-
-
-def _unknown(name: str) -> str:
-    return f'unknown setting {name}; the nearest is {nearest(name, SETTINGS)}'
 
 
 def _parse(name: str, text: str) -> Any:

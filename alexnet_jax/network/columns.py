@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, Mesh
 
+from alexnet_jax.errors import InputError
+
 DATA, COLUMN = 'data', 'column'
 
 
@@ -20,13 +22,14 @@ def make_mesh(data: int = 1, column: int = 1) -> Mesh:
     """A mesh of data×column devices.
 
     Raises:
-      ValueError: fewer devices than that.
+      InputError: fewer devices than that.
     """
     devices = jax.devices()
     count = data * column
     if count > len(devices):
-        raise ValueError(
-            f'a mesh of {data} × {column} needs {count} devices, this machine has {len(devices)}'
+        raise InputError(
+            f'mesh.data × mesh.column is {data} × {column}; allowed: as many as there are'
+            f' devices, {len(devices)} ({devices[0].platform})'
         )
     return jax.make_mesh(
         (data, column), (DATA, COLUMN), axis_types=(AxisType.Auto,) * 2, devices=devices[:count]

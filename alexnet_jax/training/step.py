@@ -50,6 +50,16 @@ def state_shardings(net: AlexNet, mesh: Mesh) -> TrainState:
     return jax.tree.map(functools.partial(NamedSharding, mesh), specs)
 
 
+def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
+    """Shapes, types and places of the state's arrays, without the arrays."""
+    shapes = nn.unbox(jax.eval_shape(functools.partial(_create, net, 0)))
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        state_shardings(net, mesh),
+    )
+
+
 def _create(net: AlexNet, seed: int) -> TrainState:
     size = net.architecture.input_size
     whole = net.clone(column_axis=None)

@@ -1,0 +1,267 @@
+"""A configuration made into objects, and run on a workdir.
+
+The one place, with `main.py`, that reads configurations; everything it builds
+takes plain arguments.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from alexnet_jax import config as configuration
+from alexnet_jax.config import Config
+from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.prepare import ImageSet
+from alexnet_jax.errors import InputError
+from alexnet_jax.evaluation.errors import evaluate
+from alexnet_jax.network import columns
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.training import loop, step
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.training.metrics_log import MetricsLog
+from alexnet_jax.training.progress import Reporter, describe
+
+VIEWS = 1  # the centre crop
+LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a configuration stands for."""
+
+    config: Config
+    images: ImageSet
+    net: AlexNet
+    mesh: Mesh
+    plan: loop.Plan
+
+    @property
+    def crop_size(self) -> int:
+        return self.net.architecture.input_size
+
+
+def build(config: Config) -> Experiment:
+    """
+    Raises:
+      InputError: more devices asked for than there are; the images cannot be had.
+    """
+    mesh = columns.make_mesh(config['mesh.data'], config['mesh.column'])
+    images = _images(config)
+    batch_size, epoch_size = config['data.batch_size'], len(images.splits['train'])
+    plan = loop.Plan(
+        steps=config['train.steps'] or math.ceil(config['train.epochs'] * epoch_size / batch_size),
+        batch_size=batch_size,
+        epoch_size=epoch_size,
+        patience=config['schedule.patience'],
+        drops=config['schedule.drops'],
+        log_every=config['train.log_every_steps'],
+        save_every=config['checkpoint.every_steps'],
+    )
+    net = AlexNet(ARCHITECTURES[config['network.name']], len(images.classes))
+    return Experiment(config, images, net, mesh, plan)
+
+
+def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
+    """Trains, from the workdir's last checkpoint if it has one, and evaluates the
+    result. Returns whether the run came to its end; False if it was stopped."""
+    claim_workdir(workdir, config)
+    experiment = build(config)
+    checkpoints = Checkpoints(workdir / 'checkpoints', config['checkpoint.keep'])
+    state = step.create_state(experiment.net, config['seed'], experiment.mesh)
+    if checkpoints.steps():
+        state = checkpoints.restore(state)
+    first_step = int(state.step)
+    log = MetricsLog(workdir / 'metrics.jsonl', first_step)
+    reporter = Reporter(experiment.plan.steps, first_step)
+
+    def record(row: loop.Row) -> None:
+        log.write(row)
+        (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
+
+    reporter.say(_opening(experiment, workdir, first_step))
+    evaluate_split = _evaluator(experiment)
+    try:
+        state, stopped = loop.train(
+            state,
+            experiment.plan,
+            train_step=_train_step(experiment),
+            batches=_train_batches(experiment, first_step),
+            validate=functools.partial(evaluate_split, 'val'),
+            save=lambda state, error: checkpoints.save(state, configuration.nest(config), error),
+            log=record,
+            stop_requested=stop_requested,
+        )
+        if stopped:
+            reporter.say(f'stopped after step {int(state.step)}; run the same command to go on')
+            return False
+        split = held_out_split(experiment)
+        scores = evaluate_split(split, state.params)
+        at_step = int(state.step)
+        if split == 'test':
+            row = {'split': split, 'step': at_step, 'epoch': experiment.plan.epoch(at_step)}
+            log.write(row | {name: scores[name] for name in ('loss', 'top1_error', 'top5_error')})
+        reporter.say(_keep_result(workdir, split, at_step, scores))
+    finally:
+        reporter.close()
+        log.close()
+        checkpoints.close()
+    return True
+
+
+def evaluate_checkpoint(config: Config, workdir: Path) -> None:
+    """Evaluates a checkpoint of the workdir, prints the result and keeps it.
+
+    Raises:
+      InputError: no such checkpoint, or it was trained by another configuration.
+    """
+    if not (workdir / 'checkpoints').is_dir():
+        raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
+    refuse_other(workdir, config)
+    experiment = build(config)
+    checkpoints = Checkpoints(workdir / 'checkpoints')
+    like = step.abstract_state(experiment.net, experiment.mesh)
+    state = checkpoints.restore(like, config['eval.step'] or None)
+    checkpoints.close()
+    split = held_out_split(experiment)
+    scores = _evaluator(experiment)(split, state.params)
+    print(_keep_result(workdir, split, int(state.step), scores))
+
+
+def claim_workdir(workdir: Path, config: Config) -> None:
+    """Makes the folder if need be and writes config.json.
+
+    Raises:
+      InputError: it cannot be written, or holds a run of another configuration.
+    """
+    refuse_other(workdir, config)
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write_json(workdir / 'config.json', configuration.nest(config) | {'versions': versions})
+    except OSError as error:
+        raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
+
+
+def refuse_other(workdir: Path, config: Config) -> None:
+    """
+    Raises:
+      InputError: the workdir's config.json computes something else.
+    """
+    kept = workdir / 'config.json'
+    if kept.exists():
+        differences = configuration.differences(config, configuration.read_workdir(kept))
+        if differences:
+            raise InputError(
+                f'--workdir {workdir} holds a run of another configuration: '
+                + '; '.join(differences)
+            )
+
+
+def held_out_split(experiment: Experiment) -> str:
+    """The split to evaluate on: as configured, or test, or val.
+
+    Raises:
+      InputError: the set has no such split.
+    """
+    splits = experiment.images.splits
+    split = experiment.config['eval.split'] or ('test' if 'test' in splits else 'val')
+    if split not in splits:
+        source = experiment.config['data.source']
+        raise InputError(f'eval.split is {split!r}; {source} has: {", ".join(splits)}')
+    return split
+
+
+def _images(config: Config) -> ImageSet:
+    size = config['data.record_size']
+    if config['data.source'] == 'digits':
+        return prepare.digits(size, config['data.dir'] or None)
+    return prepare.synthetic(
+        config['data.synthetic_examples'], config['data.synthetic_classes'], size, config['seed']
+    )
+
+
+def _train_step(experiment: Experiment) -> Callable:
+    config = experiment.config
+    return step.make_train_step(
+        experiment.net,
+        experiment.mesh,
+        pipeline.central_mean(experiment.images, experiment.crop_size),
+        seed=config['seed'],
+        learning_rate=config['optimizer.learning_rate'],
+        drops=config['schedule.drops'],
+        momentum=config['optimizer.momentum'],
+        weight_decay=config['optimizer.weight_decay'],
+    )
+
+
+def _train_batches(experiment: Experiment, first_step: int):
+    config = experiment.config
+    return pipeline.train_batches(
+        experiment.images,
+        size=experiment.crop_size,
+        batch_size=config['data.batch_size'],
+        color_std=config['data.color_std'],
+        seed=config['seed'],
+        first_step=first_step,
+        threads=config['data.threads'],
+    )
+
+
+def _evaluator(experiment: Experiment) -> Callable[[str, Any], dict[str, Any]]:
+    """(split, parameters) -> loss and errors over the split."""
+    config, images, size = experiment.config, experiment.images, experiment.crop_size
+    eval_step = step.make_eval_step(
+        experiment.net, experiment.mesh, pipeline.central_mean(images, size)
+    )
+
+    def evaluate_split(split: str, params: Any) -> dict[str, Any]:
+        batches = pipeline.eval_batches(
+            images,
+            split,
+            size=size,
+            batch_size=config['data.batch_size'],
+            threads=config['data.threads'],
+        )
+        return evaluate(eval_step, params, batches, len(images.splits[split]))
+
+    return evaluate_split
+
+
+def _keep_result(workdir: Path, split: str, at_step: int, scores: dict[str, Any]) -> str:
+    """Writes eval/SPLIT-VIEWS.json; returns the result as a line of text."""
+    result = {'split': split, 'views': VIEWS, **scores, 'step': at_step}
+    path = workdir / 'eval' / f'{split}-{VIEWS}.json'
+    path.parent.mkdir(exist_ok=True)
+    _write_json(path, result)
+    return (
+        f'{split}: top1_error {scores["top1_error"]:.6f}  top5_error {scores["top5_error"]:.6f}'
+        f'  loss {scores["loss"]:.6f}  ({scores["examples"]} images, step {at_step}) -> {path}'
+    )
+
+
+def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
+    config, mesh = experiment.config, experiment.mesh
+    devices = f'{mesh.shape["data"]}×{mesh.shape["column"]} {jax.devices()[0].platform} devices'
+    doing = f'resuming after step {first_step}' if first_step else 'training'
+    return (
+        f'{doing}: {config["network.name"]} on {config["data.source"]}'
+        f' ({experiment.plan.epoch_size} images), up to step {experiment.plan.steps},'
+        f' {devices} (data×column), workdir {workdir}'
+    )
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    beside = path.with_suffix('.tmp')
+    beside.write_text(json.dumps(tree, indent=2) + '\n')
+    os.replace(beside, path)

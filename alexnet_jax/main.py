@@ -1,0 +1,105 @@
+"""The command line.
+
+    python -m alexnet_jax.main --config configs/digits.py --workdir runs/digits
+        [--mode train|eval] [--config.NAME=VALUE ...] [--debug]
+
+Exit status: 0 done; 1 a fault while running; 2 a bad command, setting or input,
+found before training; 75 stopped on request after saving: the same command goes on.
+"""
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from absl import logging
+
+from alexnet_jax import config as configuration
+from alexnet_jax.errors import InputError
+
+DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f'{message}; see --help')
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The options, and the settings given as --config.NAME=VALUE.
+
+    Raises:
+      InputError: anything else on the command line.
+    """
+    parser = Parser(
+        prog='python -m alexnet_jax.main',
+        usage='%(prog)s --config FILE --workdir DIR [--mode MODE] [--config.NAME=VALUE ...]',
+        description=__doc__,
+        epilog=configuration.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
+    parser.add_argument('--workdir', type=Path, help='default: runs/NAME for configs/NAME.py')
+    parser.add_argument('--mode', choices=('train', 'eval'), default='train')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    options, rest = parser.parse_known_args(argv)
+    overrides = {}
+    for argument in rest:
+        setting = re.fullmatch(r'--config\.([^=]+)=(.*)', argument, re.DOTALL)
+        if not setting:
+            parser.error(f'unknown argument {argument!r}; settings are --config.NAME=VALUE')
+        overrides[setting[1]] = setting[2]
+    if options.config is None and options.workdir is None:
+        parser.error('neither --config nor --workdir is given')
+    return options, overrides
+
+
+def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configuration.Config:
+    """From the config file, or else from the workdir's own config.json."""
+    if options.config is not None:
+        return configuration.load(options.config, overrides)
+    kept = configuration.read_workdir(options.workdir / 'config.json')
+    return configuration.override(kept, overrides)
+
+
+def run(argv: list[str]) -> int:
+    options, overrides = parse(argv)
+    config = settings(options, overrides)
+    workdir = options.workdir or Path('runs') / options.config.stem
+    if config['mesh.data'] * config['mesh.column'] > 1:
+        # Several CPU devices in one process share a pool of threads, one a core;
+        # when all threads wait in a collective for a device that has none, the
+        # run stands still. More threads than cores cost nothing then.
+        os.environ.setdefault('PJRT_NPROC', '8')
+    logging.set_verbosity(logging.ERROR)  # TFDS and Orbax tell every step of theirs.
+    from alexnet_jax import experiment  # JAX starts here: not before a bad setting is found
+    from alexnet_jax.training.stop import stop_requests
+
+    if options.mode == 'eval':
+        experiment.evaluate_checkpoint(config, workdir)
+        return DONE
+    with stop_requests() as stop_requested:
+        return DONE if experiment.train(config, workdir, stop_requested) else STOPPED
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return run(argv)
+    except InputError as error:
+        status, text = BAD_INPUT, str(error)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ['']
+        status, text = FAULT, f'{type(error).__name__}: {lines[0]} (--debug shows where)'
+    if '--debug' in argv:
+        traceback.print_exc()
+    print('\n'.join(f'error: {line}' for line in text.splitlines()), file=sys.stderr)
+    return status
+
+
+if __name__ == '__main__':
+    sys.exit(main())

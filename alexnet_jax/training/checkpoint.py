@@ -1,0 +1,82 @@
+"""Checkpoints: the train state and the configuration, one folder a step, by Orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    BestN,
+    LatestN,
+)
+
+from alexnet_jax.errors import InputError
+from alexnet_jax.training.step import TrainState
+
+ERROR = 'top1_error'
+
+
+class Checkpoints:
+    """The checkpoints of one run: the one with the lowest validation error and
+    the last `keep`."""
+
+    def __init__(self, folder: Path, keep: int = 1):
+        best = BestN(
+            get_metric_fn=lambda metrics: metrics[ERROR],
+            reverse=True,
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        )
+        self._folder = folder
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    def save(self, state: TrainState, config: dict[str, Any], error: float | None = None) -> None:
+        """Saves the state under its step and returns when it is on disk. `error`:
+        the validation error at this step, if it was measured."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(config)
+            ),
+            metrics=None if error is None else {ERROR: error},
+        )
+
+    def steps(self) -> list[int]:
+        """The steps that are kept, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+        """The state of a kept step, the last if None.
+
+        Args:
+          like: arrays, or `jax.ShapeDtypeStruct`s with shardings: the tree,
+            shapes and types to expect, and where the arrays are to lie. The mesh
+            need not be the one they were saved from.
+
+        Raises:
+          InputError: there is no such step.
+        """
+        steps = self.steps()
+        if not steps:
+            raise InputError(f'{self._folder} holds no checkpoint; train first')
+        if step is None:
+            step = steps[-1]
+        if step not in steps:
+            held = ', '.join(map(str, steps))
+            raise InputError(f'eval.step is {step}; {self._folder} holds: {held}')
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        )
+        return restored.state
+
+    def close(self) -> None:
+        self._manager.close()

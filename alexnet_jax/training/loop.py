@@ -1,0 +1,141 @@
+"""Training: steps, validations, checkpoints, log."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from alexnet_jax.training import schedule
+from alexnet_jax.training.step import TrainState
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long, and how often what.
+
+    steps: steps at most.
+    batch_size, epoch_size: images a step, and in the training set.
+    patience, drops: of the learning rate, as in `schedule`.
+    log_every, save_every: steps between train rows, and between checkpoints; a
+      `save_every` of 0 saves at every validation.
+    """
+
+    steps: int
+    batch_size: int
+    epoch_size: int
+    patience: int
+    drops: int
+    log_every: int = 1
+    save_every: int = 0
+
+    def epoch(self, step: int) -> float:
+        """Passes over the training set after `step` steps."""
+        return step * self.batch_size / self.epoch_size
+
+
+def train(
+    state: TrainState,
+    plan: Plan,
+    *,
+    train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
+    batches: Iterator[Any],
+    validate: Callable[[Any], Row],
+    save: Callable[[TrainState, float | None], None],
+    log: Callable[[Row], None],
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> tuple[TrainState, bool]:
+    """Trains from the state's step on until the plan or the learning rate ends
+    it, or a stop is requested. The last state is always saved.
+
+    Validates whenever an epoch is full. What happens at a step's end, happens in
+    the order validation, learning rate, save: a saved state has its validation
+    behind it, and a run that starts from it goes on as if it had never stopped.
+
+    Args:
+      batches: the first is the one of the state's step.
+      validate: parameters -> {'loss', 'top1_error', 'top5_error', ...}.
+      save: keeps a state, with the validation error if it was just measured.
+      log: takes rows for metrics.jsonl.
+
+    Returns:
+      the last state, and whether a stop was requested before the end.
+    """
+    step = saved_step = int(state.step)
+    plateau = jax.device_get(state.plateau)
+    rows = _TrainRows(plan, log)
+    while True:
+        error, is_best = None, False
+        if int(plan.epoch(step)) > plateau.validations:
+            rows.flush()
+            scores = validate(state.params)
+            log({'split': 'val', 'step': step, 'epoch': plan.epoch(step)} | _errors(scores))
+            error = scores['top1_error']
+            is_best = error < plateau.best_error
+            plateau = schedule.observe(plateau, error, int(plan.epoch(step)), plan.patience)
+            state = state.replace(plateau=jax.device_put(plateau, state.step.sharding))
+
+        ended = step >= plan.steps or schedule.finished(plateau, plan.drops)
+        stopped = not ended and stop_requested()
+        if plan.save_every:
+            due = is_best or step % plan.save_every == 0
+        else:
+            due = error is not None
+        if (due or ended or stopped) and step > saved_step:
+            rows.flush()
+            save(state, error)
+            saved_step = step
+        if ended or stopped:
+            return state, stopped
+
+        state, scores = train_step(state, next(batches))
+        step += 1
+        rows.add(step, scores)
+
+
+class _TrainRows:
+    """Writes the row of a step once the next step is under way, so that the
+    device never waits for the log."""
+
+    def __init__(self, plan: Plan, log: Callable[[Row], None]):
+        self._plan, self._log = plan, log
+        self._waiting: tuple[int, dict[str, jax.Array]] | None = None
+        self._last_time, self._images = time.perf_counter(), 0
+
+    def add(self, step: int, scores: dict[str, jax.Array]) -> None:
+        self._write()
+        self._waiting = (step, scores)
+
+    def flush(self) -> None:
+        """Writes what waits. Time until the next step is nobody's."""
+        self._write()
+        self._last_time = None
+
+    def _write(self) -> None:
+        if self._last_time is None:
+            self._last_time = time.perf_counter()
+        if self._waiting is None:
+            return
+        (step, scores), self._waiting = self._waiting, None
+        self._images += self._plan.batch_size
+        if step % self._plan.log_every:
+            return
+        row = {'split': 'train', 'step': step, 'epoch': self._plan.epoch(step)}
+        row |= _errors(scores) | {'learning_rate': _number(scores['learning_rate'])}
+        now = time.perf_counter()
+        row['images_per_second'] = round(self._images / (now - self._last_time), 1)
+        self._last_time, self._images = now, 0
+        self._log(row)
+
+
+def _errors(scores: Row) -> Row:
+    return {name: _number(scores[name]) for name in ('loss', 'top1_error', 'top5_error')}
+
+
+def _number(value: Any) -> float:
+    """The shortest decimal that stands for the same float32: 0.01, not 0.009999999776."""
+    return float(str(np.float32(value))) if not isinstance(value, float) else value

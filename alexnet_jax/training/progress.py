@@ -1,0 +1,56 @@
+"""What a run tells the person who started it: a live line on a terminal, plain
+lines elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_LINE_SECONDS = 10
+
+
+class Reporter:
+    """Shows train rows as they come and validation rows as they are."""
+
+    def __init__(self, steps: int, first_step: int):
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
+        self._steps = steps
+        self._bar = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn('step {task.completed}/{task.total}'), BarColumn(),
+                TextColumn('{task.fields[row]}'), TimeRemainingColumn(),
+                console=self._console,
+            )  # fmt: skip
+            self._task = self._bar.add_task('', total=steps, completed=first_step, row='')
+            self._bar.start()
+
+    def train(self, row: dict[str, Any]) -> None:
+        text = describe(row) + f'  ε {row["learning_rate"]:g}  {row["images_per_second"]:.0f} img/s'
+        if self._bar is not None:
+            self._bar.update(self._task, completed=row['step'], row=text)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
+            self.say(f'step {row["step"]}/{self._steps}  {text}')
+
+    def evaluation(self, row: dict[str, Any]) -> None:
+        self.say(f'{row["split"]:5}  step {row["step"]}  {describe(row)}')
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def describe(row: dict[str, Any]) -> str:
+    """The figures every row has."""
+    return (
+        f'epoch {row["epoch"]:.2f}  loss {row["loss"]:.4f}'
+        f'  top1_error {row["top1_error"]:.4f}  top5_error {row["top5_error"]:.4f}'
+    )

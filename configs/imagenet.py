@@ -1,0 +1,6 @@
+"""The paper's run (§5)."""
+
+config = {
+    'network.name': 'paper',
+    'data.source': 'tfds:imagenet2012',
+}
