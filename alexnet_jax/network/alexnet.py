@@ -95,7 +95,7 @@ class AlexNet(nn.Module):
         the column's own."""
         if isinstance(layer, Dense):
             seen = jax.tree.map(lambda x: x.reshape(len(x), -1), seen)
-        maps = (seen if isinstance(seen, jax.Array) else seen[0]).shape[-1]
+        maps = (seen[0] if isinstance(seen, list) else seen).shape[-1]
         window = (layer.kernel, layer.kernel) if isinstance(layer, Conv) else ()
         features = layer.features // self.architecture.columns
         kernel, bias = Weights(
@@ -103,14 +103,14 @@ class AlexNet(nn.Module):
             layer.std, layer.bias, name=layer.name,
         )()  # fmt: skip
         if isinstance(layer, Dense):
-            inputs = [seen] * self._held if isinstance(seen, jax.Array) else seen
+            inputs = seen if isinstance(seen, list) else [seen] * self._held
             return [x @ kernel[i] + bias[i] for i, x in enumerate(inputs)]
-        if isinstance(seen, jax.Array):
-            # One convolution with the held columns' kernels side by side.
-            merged = jnp.concatenate(list(kernel), axis=-1)
-            sums = conv(seen, merged, layer.stride, layer.padding) + bias.reshape(-1)
-            return jnp.split(sums, self._held, axis=-1)
-        return [conv(x, kernel[i], layer.stride, layer.padding) + bias[i] for i, x in enumerate(seen)]
+        if isinstance(seen, list):
+            return [conv(x, kernel[i], layer.stride, layer.padding) + bias[i] for i, x in enumerate(seen)]
+        # One convolution with the held columns' kernels side by side.
+        merged = jnp.concatenate(list(kernel), axis=-1)
+        sums = conv(seen, merged, layer.stride, layer.padding) + bias.reshape(-1)
+        return jnp.split(sums, self._held, axis=-1)
 
     def _stage(self, stage: Stage, parts: Parts) -> Parts:
         match stage:

@@ -1,0 +1,159 @@
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import (
+    ARCHITECTURES,
+    PAPER,
+    PAPER_LRN_ACROSS,
+    SMALL,
+    Architecture,
+    Dense,
+    Output,
+)
+
+LAYER_PARAMETERS = {
+    'conv1': 34_944, 'conv2': 307_456, 'conv3': 885_120, 'conv4': 663_936, 'conv5': 442_624,
+    'fc6': 37_752_832, 'fc7': 16_781_312, 'fc8': 4_097_000,
+}  # fmt: skip
+
+PAPER_SHAPES = {
+    'conv1': (55, 55, 96), 'conv1/relu': (55, 55, 96), 'conv1/norm': (55, 55, 96),
+    'conv1/pool': (27, 27, 96),
+    'conv2': (27, 27, 256), 'conv2/relu': (27, 27, 256), 'conv2/norm': (27, 27, 256),
+    'conv2/pool': (13, 13, 256),
+    'conv3': (13, 13, 384), 'conv3/relu': (13, 13, 384),
+    'conv4': (13, 13, 384), 'conv4/relu': (13, 13, 384),
+    'conv5': (13, 13, 256), 'conv5/relu': (13, 13, 256), 'conv5/pool': (6, 6, 256),
+    'fc6': (4096,), 'fc6/relu': (4096,), 'fc6/dropout': (4096,),
+    'fc7': (4096,), 'fc7/relu': (4096,), 'fc7/dropout': (4096,),
+    'fc8': (1000,),
+}  # fmt: skip
+
+
+def init(architecture: Architecture, classes: int = 10, seed: int = 0):
+    net = AlexNet(architecture, classes)
+    size = architecture.input_size
+    return net, nn.unbox(net.init(jax.random.key(seed), jnp.zeros((1, size, size, 3))))
+
+
+@pytest.fixture(scope='module')
+def small():
+    return init(SMALL)
+
+
+def images(size: int, batch: int = 2) -> np.ndarray:
+    return np.random.default_rng(1).normal(0, 60, (batch, size, size, 3)).astype(np.float32)
+
+
+def test_the_paper_s_parameters_and_shapes():
+    net = AlexNet(PAPER, 1000)
+    variables = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+    counts = {
+        name: sum(x.size for x in jax.tree.leaves(layer))
+        for name, layer in nn.unbox(variables)['params'].items()
+    }
+    assert counts == LAYER_PARAMETERS
+    assert sum(counts.values()) == 60_965_224
+    logits, activations = jax.eval_shape(net.apply, nn.unbox(variables), jnp.zeros((3, 224, 224, 3)))
+    chex.assert_shape(logits, (3, 1000))
+    assert {name: x.shape for name, x in activations.items()} == {
+        name: (3, *shape) for name, shape in PAPER_SHAPES.items()
+    }
+
+
+def test_initial_values_have_the_table_s_std_and_bias(small):
+    _, variables = small
+    for layer in SMALL.layers:
+        weights = variables['params'][layer.name]
+        assert np.std(weights['kernel']) == pytest.approx(layer.std, rel=0.1), layer.name
+        assert abs(np.mean(weights['kernel'])) < layer.std / 10, layer.name
+        np.testing.assert_array_equal(weights['bias'], layer.bias)
+
+
+MEETINGS = {'conv3', 'fc6', 'fc7', 'fc8'}
+
+
+@pytest.mark.parametrize('name', ARCHITECTURES)
+def test_columns_meet_only_where_they_should(name):
+    """The gradient of column 0's part of an activation to column 1's own kernels
+    is zero until the first layer that reads all, and not from there on."""
+    architecture = ARCHITECTURES[name]
+    if architecture.input_size > 100:
+        # The table's own structure on fewer pixels.
+        architecture = Architecture('cut', 67, 2, tuple(
+            layer if not isinstance(layer, Dense) else Dense(layer.name, 16, then=layer.then)
+            for layer in architecture.layers
+        ))  # fmt: skip
+    net, variables = init(architecture)
+    x = images(architecture.input_size)
+
+    def first_column(params, activation):
+        value = net.apply({'params': params}, x)[1][activation]
+        return jnp.sum(value[..., : value.shape[-1] // 2] ** 2)
+
+    def from_other_column(below, activation):
+        gradient = jax.grad(first_column)(variables['params'], activation)[below]['kernel']
+        return float(jnp.abs(gradient[1]).max())
+
+    across = name == 'paper_lrn_across'
+    assert (from_other_column('conv1', 'conv1/pool') > 0) == across
+    assert (from_other_column('conv1', 'conv2/pool') > 0) == across
+    for below, above in [('conv2', 'conv3'), ('conv5', 'fc6'), ('fc6', 'fc7'), ('fc7', 'fc8')]:
+        assert from_other_column(below, above) > 0, f'{above} does not see both columns'
+    for below, above in [('conv3', 'conv4'), ('conv4', 'conv5')]:
+        assert from_other_column(below, above) == 0, f'{above} sees the other column'
+    reads_all = {row.name for row in architecture.layers if isinstance(row, Output) or row.reads_all}
+    assert reads_all == MEETINGS
+
+
+def test_a_constant_image_gives_constant_maps_away_from_the_border(small):
+    net, variables = small
+    _, activations = net.apply(variables, np.full((1, 28, 28, 3), 40, np.float32))
+    middle = np.asarray(activations['conv1/pool'])[0, 3:10, 3:10]
+    np.testing.assert_allclose(middle, np.broadcast_to(middle[:1, :1], middle.shape), rtol=1e-5)
+
+
+def test_dropout_halves_the_units_and_doubles_the_rest(small):
+    net, variables = small
+    x = images(28, batch=64)
+    _, activations = net.apply(variables, x, dropout_key=jax.random.key(3))
+    before, after = activations['fc6/relu'], activations['fc6/dropout']
+    alive = np.asarray(before) > 0
+    kept = np.asarray(after)[alive] != 0
+    assert kept.mean() == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_allclose(np.asarray(after)[alive][kept], 2 * np.asarray(before)[alive][kept])
+    _, evaluated = net.apply(variables, x)
+    np.testing.assert_array_equal(evaluated['fc6/dropout'], evaluated['fc6/relu'])
+
+
+def test_dropout_depends_on_example_and_unit_alone(small):
+    """An image keeps its units wherever it stands in a batch; two images, two
+    columns and two layers drop different ones."""
+    net, variables = small
+    x = images(28, batch=4)
+
+    def kept(rows):
+        _, activations = net.apply(
+            variables, x[rows], dropout_key=jax.random.key(3), examples=jnp.asarray(rows)
+        )
+        return {name: np.asarray(activations[f'{name}/dropout']) != 0 for name in ('fc6', 'fc7')}
+
+    whole, part = kept([0, 1, 2, 3]), kept([3, 1])
+    np.testing.assert_array_equal(whole['fc6'][[3, 1]], part['fc6'])
+    alike = [
+        (whole['fc6'][0], whole['fc6'][1]),
+        (whole['fc6'][0, :256], whole['fc6'][0, 256:]),
+        (whole['fc6'][0], whole['fc7'][0]),
+    ]
+    for one, other in alike:
+        assert 0.3 < np.mean(one == other) < 0.7
+
+
+def test_normalisation_across_columns_is_another_net():
+    assert PAPER_LRN_ACROSS.layers != PAPER.layers
+    assert PAPER_LRN_ACROSS.layers[2:] == PAPER.layers[2:]
