@@ -17,7 +17,8 @@ class Plateau:
 
 
 def start() -> Plateau:
-    return Plateau(*(jnp.asarray(x) for x in (np.float32(np.inf), np.int32(0), np.int32(0), np.int32(0))))
+    """Before the first validation."""
+    return Plateau(jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0), jnp.int32(0))
 
 
 def observe(plateau: Plateau, error: float, validations: int, patience: int) -> Plateau:
@@ -26,14 +27,13 @@ def observe(plateau: Plateau, error: float, validations: int, patience: int) -> 
     After `patience` validations in a row without a new lowest error the next
     drop begins. `validations` counts this one too.
     """
-    error32 = np.float32(error)
-    best, stale, drops = (np.asarray(x) for x in (plateau.best_error, plateau.stale, plateau.drops))
-    stale = 0 if error32 < best else int(stale) + 1
-    dropped = stale >= patience
+    lower = np.float32(error) < plateau.best_error
+    stale = 0 if lower else int(plateau.stale) + 1
+    drop = stale >= patience
     return Plateau(
-        best_error=np.minimum(best, error32),
-        stale=np.int32(0 if dropped else stale),
-        drops=np.int32(int(drops) + dropped),
+        best_error=np.float32(error if lower else plateau.best_error),
+        stale=np.int32(0 if drop else stale),
+        drops=np.int32(int(plateau.drops) + drop),
         validations=np.int32(validations),
     )
 

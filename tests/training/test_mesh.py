@@ -1,0 +1,90 @@
+"""The mesh does not change the run: 20 steps, dropout on."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax.data import pipeline
+from alexnet_jax.network import columns
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import SMALL, with_lrn_across_columns
+from alexnet_jax.training import step
+
+NETS = {'small': SMALL, 'small_lrn_across': with_lrn_across_columns(SMALL, 'small_lrn_across')}
+MESHES = [(1, 2), (2, 1), (2, 2)]
+
+
+def build(name: str, mesh, digits):
+    net = AlexNet(NETS[name], 10)
+    train_step = step.make_train_step(
+        net, mesh, pipeline.central_mean(digits, 28),
+        seed=0, learning_rate=0.01, drops=3, momentum=0.9, weight_decay=5e-4,
+    )  # fmt: skip
+    return step.create_state(net, 0, mesh), train_step
+
+
+@pytest.fixture(scope='module')
+def run(digits):
+    """(net, mesh) -> losses of 20 steps and the last parameters; each once."""
+    kept = {}
+
+    def run(name, shape):
+        if (name, shape) not in kept:
+            state, train_step = build(name, columns.make_mesh(*shape), digits)
+            batches = pipeline.train_batches(digits, size=28, batch_size=64, color_std=0.1, seed=0)
+            losses = []
+            for _ in range(20):
+                state, scores = train_step(state, next(batches))
+                losses.append(float(scores['loss']))
+            kept[name, shape] = np.array(losses), jax.device_get(state.params)
+        return kept[name, shape]
+
+    return run
+
+
+@pytest.mark.parametrize('shape', MESHES)
+@pytest.mark.parametrize('name', NETS)
+def test_losses_and_parameters_equal_those_of_one_device(name, shape, run):
+    losses, params = run(name, shape)
+    expected, expected_params = run(name, (1, 1))
+    assert np.abs(losses / expected - 1).max() < 1e-5
+    for layer, weights in params.items():
+        for part, values in weights.items():
+            assert np.abs(values - expected_params[layer][part]).max() < 1e-4, (layer, part)
+
+
+@pytest.mark.parametrize(('name', 'permutes'), [('small', 0), ('small_lrn_across', 8)])
+def test_columns_exchange_no_more_than_the_paper_s_layers_need(name, permutes, digits, random):
+    """On 1×2: an all-gather at conv3, fc6 and fc7 and back a reduce-scatter each,
+    one sum of logits at fc8; neighbours across columns add two each way at each
+    of two layers."""
+    mesh = columns.make_mesh(1, 2)
+    state, train_step = build(name, mesh, digits)
+    batch = {
+        'image': random.integers(0, 256, (8, 28, 28, 3), dtype=np.uint8),
+        'color_shift': np.zeros((8, 3), np.float32),
+        'label': np.zeros(8, np.int32),
+        'mask': np.ones(8, np.float32),
+    }
+    compiled = train_step.lower(state, batch).compile().as_text()
+
+    def count(collective):
+        return len(re.findall(rf'= \S+ {collective}(?:-start)?\(', compiled))
+
+    assert count('all-gather') == 3
+    assert count('reduce-scatter') == 3
+    assert count('collective-permute') == permutes
+    assert count('all-to-all') == 0
+    assert count('all-reduce') <= 3  # the logits; sums over 'data', of size 1 here
+
+
+def test_initial_values_are_the_same_on_every_mesh():
+    net = AlexNet(SMALL, 10)
+    expected = jax.device_get(step.create_state(net, 5, columns.make_mesh()))
+    for shape in MESHES:
+        state = step.create_state(net, 5, columns.make_mesh(*shape))
+        kernel = state.params['conv2']['kernel']
+        assert kernel.addressable_shards[0].data.shape[0] == 2 // shape[1]
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)

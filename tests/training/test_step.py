@@ -1,0 +1,101 @@
+import chex
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax.network import columns
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import SMALL
+from alexnet_jax.training import step
+
+MEAN = np.full((28, 28, 3), 100, np.float32)
+
+
+def make_batch(random: np.random.Generator, size: int = 16) -> dict[str, np.ndarray]:
+    return {
+        'image': random.integers(0, 256, (size, 28, 28, 3), dtype=np.uint8),
+        'color_shift': random.normal(0, 5, (size, 3)).astype(np.float32),
+        'label': random.integers(0, 10, size, dtype=np.int32),
+        'mask': np.ones(size, np.float32),
+    }
+
+
+def make_step(mesh, seed=0):
+    return step.make_train_step(
+        AlexNet(SMALL, 10), mesh, MEAN,
+        seed=seed, learning_rate=0.01, drops=3, momentum=0.9, weight_decay=5e-4,
+    )  # fmt: skip
+
+
+def test_scores_by_hand():
+    logits = np.array([
+        [0, 0, 0, 0, 0, 9, 0.0],  # label 5: first
+        [6, 5, 4, 3, 2, 1, 0.0],  # label 1: second
+        [6, 5, 4, 3, 2, 1, 0.0],  # label 4: fifth, within the top five
+        [6, 5, 4, 3, 2, 1, 0.0],  # label 5: sixth
+        [1, 1, 1, 1, 1, 1, 1.0],  # label 0: ties go by the order of the classes
+        [1, 1, 1, 1, 1, 1, 1.0],  # label 1: one before it
+        [np.nan] * 7,  # nothing to be read from these: an error
+        [9, 0, 0, 0, 0, 0, 0.0],  # label 0, but masked
+    ], np.float32)  # fmt: skip
+    labels = np.array([5, 1, 4, 5, 0, 1, 0, 0], np.int32)
+    mask = np.array([1, 1, 1, 1, 1, 1, 1, 0], np.float32)
+    scores = step.score(logits, labels, mask)
+    assert float(scores['count']) == 7
+    assert float(scores['top1_error']) == 5
+    assert float(scores['top5_error']) == 2
+    counted = [0, 1, 2, 3, 4, 5]
+    expected = sum(
+        np.log(np.exp(logits[i].astype(np.float64)).sum()) - logits[i, labels[i]] for i in counted
+    )
+    without_nan = np.where(np.isnan(logits), 0, logits)
+    mask[6] = 0
+    assert float(step.score(without_nan, labels, mask)['loss']) == pytest.approx(expected, rel=1e-6)
+
+
+def test_normalize_by_hand():
+    images = np.full((1, 2, 2, 3), 200, np.uint8)
+    mean = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    shift = np.array([[1, -2, 3]], np.float32)
+    expected = 200 - mean + shift[0]
+    np.testing.assert_array_equal(step.normalize(images, mean, shift)[0], expected)
+
+
+def test_one_trace_serves_all_steps(random, monkeypatch):
+    chex.clear_trace_counter()
+    monkeypatch.setattr(step, 'score', chex.assert_max_traces(step.score, n=1))
+    mesh = columns.make_mesh()
+    state = step.create_state(AlexNet(SMALL, 10), 0, mesh)
+    train_step = make_step(mesh)
+    for _ in range(3):
+        state, _ = train_step(state, make_batch(random))
+    assert int(state.step) == 3
+
+
+def test_seed_decides_initial_values_and_dropout(random):
+    mesh = columns.make_mesh()
+    batch = make_batch(random)
+
+    def loss(state_seed, step_seed):
+        state = step.create_state(AlexNet(SMALL, 10), state_seed, mesh)
+        return float(make_step(mesh, step_seed)(state, batch)[1]['loss'])
+
+    first = loss(0, 0)
+    assert first == loss(0, 0)
+    assert first != loss(0, 1)
+    assert first != loss(1, 0)
+
+
+def test_evaluation_ignores_what_is_masked(random):
+    mesh = columns.make_mesh(2, 2)
+    net = AlexNet(SMALL, 10)
+    eval_step = step.make_eval_step(net, mesh, MEAN)
+    params = step.create_state(net, 0, mesh).params
+    batch = make_batch(random)
+    batch['mask'][10:] = 0
+    one = jax.device_get(eval_step(params, batch))
+    batch['image'][10:] = 0
+    batch['label'][10:] = 3
+    other = jax.device_get(eval_step(params, batch))
+    assert one == other
+    assert one['count'] == 10
