@@ -63,7 +63,7 @@ SETTINGS: dict[str, Setting] = {
         'decides initial values, order, crops, mirrors, colours and dropout'),
     'network.name': Setting('paper', one_of(ARCHITECTURES),
         'a table of network/architectures.py'),
-    'data.source': Setting('digits', one_of(('digits', 'synthetic')),
+    'data.source': Setting('synthetic', one_of(('digits', 'synthetic')),
         'where images come from'),
     'data.dir': Setting('', ANY_PATH,
         "folder of prepared sets; nothing: TFDS's own, ~/tensorflow_datasets", free=True),
@@ -280,4 +280,6 @@ def _where(error: Exception) -> str:
         while frame.tb_next:
             frame = frame.tb_next
         line = frame.tb_lineno
-    return f'line {line}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+    return (
+        f'line {line}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+    )

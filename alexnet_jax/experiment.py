@@ -29,7 +29,7 @@ from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.training import loop, step
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics_log import MetricsLog
-from alexnet_jax.training.progress import Reporter, describe
+from alexnet_jax.training.progress import Reporter
 
 VIEWS = 1  # the centre crop
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
@@ -74,8 +74,9 @@ def build(config: Config) -> Experiment:
 def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
     """Trains, from the workdir's last checkpoint if it has one, and evaluates the
     result. Returns whether the run came to its end; False if it was stopped."""
-    claim_workdir(workdir, config)
     experiment = build(config)
+    held_out = held_out_split(experiment)
+    claim_workdir(workdir, config)
     checkpoints = Checkpoints(workdir / 'checkpoints', config['checkpoint.keep'])
     state = step.create_state(experiment.net, config['seed'], experiment.mesh)
     if checkpoints.steps():
@@ -104,13 +105,10 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         if stopped:
             reporter.say(f'stopped after step {int(state.step)}; run the same command to go on')
             return False
-        split = held_out_split(experiment)
-        scores = evaluate_split(split, state.params)
-        at_step = int(state.step)
-        if split == 'test':
-            row = {'split': split, 'step': at_step, 'epoch': experiment.plan.epoch(at_step)}
-            log.write(row | {name: scores[name] for name in ('loss', 'top1_error', 'top5_error')})
-        reporter.say(_keep_result(workdir, split, at_step, scores))
+        scores = evaluate_split(held_out, state.params)
+        if held_out == 'test':
+            log.write(loop.evaluation_row('test', int(state.step), experiment.plan, scores))
+        reporter.say(_keep_result(workdir, held_out, int(state.step), scores))
     finally:
         reporter.close()
         log.close()

@@ -90,15 +90,22 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         return run(argv)
-    except InputError as error:
-        status, text = BAD_INPUT, str(error)
-    except Exception as error:
-        lines = str(error).strip().splitlines() or ['']
-        status, text = FAULT, f'{type(error).__name__}: {lines[0]} (--debug shows where)'
-    if '--debug' in argv:
-        traceback.print_exc()
-    print('\n'.join(f'error: {line}' for line in text.splitlines()), file=sys.stderr)
+    except (Exception, KeyboardInterrupt) as error:
+        if '--debug' in argv:
+            traceback.print_exc()
+        status, lines = explain(error)
+    print('\n'.join(f'error: {line}' for line in lines), file=sys.stderr)
     return status
+
+
+def explain(error: BaseException) -> tuple[int, list[str]]:
+    """The exit status and the lines to print for an error."""
+    if isinstance(error, InputError):
+        return BAD_INPUT, str(error).splitlines()
+    if isinstance(error, KeyboardInterrupt):
+        return FAULT, ['interrupted; checkpoints that were saved are whole']
+    first = (str(error).strip().splitlines() or [''])[0]
+    return FAULT, [f'{type(error).__name__}: {first} (--debug shows where)']
 
 
 if __name__ == '__main__':

@@ -48,7 +48,7 @@ def torch_net() -> nn.Module:
 
 
 def torch_step(images: np.ndarray, labels: np.ndarray, layout: torch.memory_format) -> Callable:
-    net = torch_net().to(memory_format=layout)
+    net = torch_net().to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) - 127)
     batch = batch.contiguous(memory_format=layout)
@@ -99,7 +99,7 @@ def time_in_turns(steps: dict[str, Callable], rounds: int) -> dict[str, list[flo
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--rounds', type=int, default=5)
     arguments = parser.parse_args()
@@ -114,7 +114,9 @@ def main():
 
     torch_names = [name for name in seconds if name.startswith('torch')]
     better = min(torch_names, key=lambda name: statistics.median(seconds[name]))
-    ratios = [theirs / ours for theirs, ours in zip(seconds[better], seconds['alexnet_jax'], strict=True)]
+    ratios = [
+        theirs / ours for theirs, ours in zip(seconds[better], seconds['alexnet_jax'], strict=True)
+    ]
     result = {
         'versions': {name: metadata.version(name) for name in ('jax', 'jaxlib', 'torch', 'flax')}
         | {'python': platform.python_version()},
@@ -123,17 +125,25 @@ def main():
         'batch': arguments.batch,
         'rounds': arguments.rounds,
         'images_per_second': {
-            name: [arguments.batch / statistics.median(times), arguments.batch / max(times), arguments.batch / min(times)]
+            name: [
+                arguments.batch / statistics.median(times),
+                arguments.batch / max(times),
+                arguments.batch / min(times),
+            ]
             for name, times in seconds.items()
         },
         'ratio_to_better_torch': [statistics.median(ratios), min(ratios), max(ratios)],
         'better_torch': better,
     }
-    print(f'training step, batch {arguments.batch}, {arguments.rounds} rounds in turns; {result["versions"]}')
+    print(
+        f'training step, batch {arguments.batch}, {arguments.rounds} rounds in turns; {result["versions"]}'
+    )
     print(f'{"":24}{"median":>9}{"lowest":>9}{"highest":>9}')
     for name, rates in result['images_per_second'].items():
         print(f'{name + ", images/s":24}' + ''.join(f'{rate:9.1f}' for rate in rates))
-    print(f'{"ratio to " + better:24}' + ''.join(f'{x:9.2f}' for x in result['ratio_to_better_torch']))
+    print(
+        f'{"ratio to " + better:24}' + ''.join(f'{x:9.2f}' for x in result['ratio_to_better_torch'])
+    )
     Path(__file__).with_suffix('.json').write_text(json.dumps(result, indent=2) + '\n')
 
 

@@ -1,9 +1,23 @@
-"""The two-column net, reduced, on 1,797 real handwritten digits."""
+"""The paper's net and training (§3-§5), reduced, on 1,797 real handwritten digits.
+
+    python -m alexnet_jax.main --config configs/digits.py --workdir runs/digits
+
+No download: the digits come with scikit-learn. Two columns, normalisation,
+overlapping pooling, dropout, random crops, colour shift and the falling learning
+rate are the paper's; images are 32 pixels, crops 28. Digits are not mirrored:
+their mirror images are no digits.
+
+Hardware and time: 2 CPU cores, one to two minutes.
+Error: test top-1 0.0113 ± 0.0038 (mean and standard deviation of seeds 0 to 4; lowest
+0.0067, highest 0.0167 of 300 images). Digits drawn by the same writers are in
+the training set: this says little about another writer's.
+"""
 
 config = {
     'network.name': 'small',
     'data.source': 'digits',
     'data.record_size': 32,
     'data.batch_size': 64,
+    'schedule.patience': 10,
     'train.epochs': 60,
 }

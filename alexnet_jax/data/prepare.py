@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from alexnet_jax.data.augment import Statistics
-from alexnet_jax.data.sources import Digits, Records, Synthetic
+from alexnet_jax.data.sources import DIGIT_NAMES, Digits, Records, Synthetic
 from alexnet_jax.errors import InputError
 
 SYNTHETIC_SAMPLE = 256
@@ -42,15 +42,12 @@ def digits(size: int, data_dir: str | None = None) -> ImageSet:
     try:
         builder = Digits(size, data_dir)
         _download_and_prepare(builder)
-        splits = {
-            split: builder.as_data_source(split=split) for split in ('train', 'val', 'test')
-        }
+        splits = {split: builder.as_data_source(split) for split in ('train', 'val', 'test')}
         statistics = _kept_statistics(Path(builder.data_path) / 'statistics.npz', splits['train'])
     except OSError as error:
-        where = data_dir or tfds.core.constants.DATA_DIR
+        where = data_dir or "(TFDS's own)"
         raise InputError(f'data.dir {where} cannot be used: {error}') from error
-    names = tuple(builder.info.features['label'].names)
-    return ImageSet(splits, names, statistics, mirror=False)
+    return ImageSet(splits, DIGIT_NAMES, statistics, mirror=False)
 
 
 def synthetic(examples: int, classes: int, size: int, seed: int) -> ImageSet:

@@ -21,9 +21,10 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int, /) -> Record: ...
+    def __getitem__(self, index: int) -> Record: ...
 
 
+DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 TEST_PER_CLASS, VAL_PER_CLASS = 30, 20
 
 
@@ -46,14 +47,14 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version('1.0.0')
 
     def __init__(self, size: int, data_dir: str | None):
+        self._size = size
         config = DigitsConfig(name=f'{size}px', size=size)
         super().__init__(config=config, data_dir=data_dir, file_format='array_record')
 
     def _info(self) -> tfds.core.DatasetInfo:
-        size = self.builder_config.size
         features = {
-            'image': tfds.features.Tensor(shape=(size, size, 3), dtype=np.uint8),
-            'label': tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
+            'image': tfds.features.Tensor(shape=(self._size, self._size, 3), dtype=np.uint8),
+            'label': tfds.features.ClassLabel(names=DIGIT_NAMES),
         }
         return tfds.core.DatasetInfo(
             builder=self,
@@ -63,15 +64,16 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        digits = sklearn.datasets.load_digits()
+        pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
+        images = pixels.reshape(-1, 8, 8)
         return {
-            split: self._generate_examples(digits.images[rows], digits.target[rows])
-            for split, rows in split_digits(digits.target).items()
+            split: self._generate_examples(images[rows], labels[rows])
+            for split, rows in split_digits(labels).items()
         }
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator:
         for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-            record = enlarge_digit(image, self.builder_config.size)
+            record = enlarge_digit(image, self._size)
             yield row, {'image': record, 'label': int(label)}
 
 
@@ -119,14 +121,14 @@ class Synthetic:
     def __len__(self) -> int:
         return self.examples
 
-    def __getitem__(self, row: int) -> Record:
-        if not 0 <= row < self.examples:
-            raise IndexError(row)
-        label = row % self.classes
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < self.examples:
+            raise IndexError(index)
+        label = index % self.classes
         tiles, noise = 4, 64
         of_class = np.random.default_rng([self.seed, label])
         pattern = of_class.integers(0, 256 - noise, (tiles, tiles, 3), dtype=np.uint8)
         tile = np.arange(self.size) * tiles // self.size
-        of_row = np.random.default_rng([self.seed, self.part, row, self.classes])
-        grain = of_row.integers(0, noise, (self.size, self.size, 3), dtype=np.uint8)
+        of_image = np.random.default_rng([self.seed, self.part, index, self.classes])
+        grain = of_image.integers(0, noise, (self.size, self.size, 3), dtype=np.uint8)
         return {'image': pattern[tile][:, tile] + grain, 'label': label}

@@ -5,9 +5,12 @@ holds (`parts`). Each column's convolution is an ordinary one: grouped
 convolutions compute the same several times slower.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.architectures import (
@@ -15,6 +18,7 @@ from alexnet_jax.network.architectures import (
     Conv,
     Dense,
     Dropout,
+    Layer,
     LocalResponseNorm,
     MaxPool,
     Output,
@@ -47,7 +51,7 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: jax.Array,
+        images: jax.Array | np.ndarray,
         *,
         dropout_key: jax.Array | None = None,
         examples: jax.Array | None = None,
@@ -70,9 +74,10 @@ class AlexNet(nn.Module):
         """
         if examples is None:
             examples = jnp.arange(images.shape[0])
-        *layers, output = self.architecture.layers
+        layers, output = self.architecture.layers, self.architecture.output
         activations = {}
-        seen = columns.share(images, self.column_axis)  # the image has no columns
+        parts: Parts = []
+        seen: jax.Array | Parts = columns.share(jnp.asarray(images), self.column_axis)
         for number, layer in enumerate(layers):
             parts = self._linear(layer, seen)
             activations[layer.name] = jnp.concatenate(parts, axis=-1)
@@ -86,11 +91,11 @@ class AlexNet(nn.Module):
                 activations[name] = jnp.concatenate(parts, axis=-1)
             joined = number + 1 < len(layers) and layers[number + 1].reads_all
             seen = columns.gather(parts, self.column_axis) if joined else parts
-        logits = self._output(output, seen)
+        logits = self._output(output, parts)
         activations[output.name] = logits
         return logits, activations
 
-    def _linear(self, layer: Conv | Dense, seen: jax.Array | Parts) -> Parts:
+    def _linear(self, layer: Layer, seen: jax.Array | Parts) -> Parts:
         """The layer's weighted sums. `seen`: all columns in one array, or only
         the column's own."""
         if isinstance(layer, Dense):
@@ -106,7 +111,10 @@ class AlexNet(nn.Module):
             inputs = seen if isinstance(seen, list) else [seen] * self._held
             return [x @ kernel[i] + bias[i] for i, x in enumerate(inputs)]
         if isinstance(seen, list):
-            return [conv(x, kernel[i], layer.stride, layer.padding) + bias[i] for i, x in enumerate(seen)]
+            return [
+                conv(x, kernel[i], layer.stride, layer.padding) + bias[i]
+                for i, x in enumerate(seen)
+            ]
         # One convolution with the held columns' kernels side by side.
         merged = jnp.concatenate(list(kernel), axis=-1)
         sums = conv(seen, merged, layer.stride, layer.padding) + bias.reshape(-1)
@@ -174,7 +182,7 @@ class Weights(nn.Module):
     bias: float
 
     @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array]:
+    def __call__(self) -> Any:
         def split(initializer):
             return nn.with_partitioning(initializer, (columns.COLUMN,))
 

@@ -89,7 +89,7 @@ class Output:
     bias: float = 0.0
 
 
-Layer = Conv | Dense | Output
+Layer = Conv | Dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Architecture:
     input_size: int
     columns: int
     layers: tuple[Layer, ...]
+    output: Output
 
 
 # The paper as printed (§3.5, §5). Two readings of it:
@@ -129,8 +130,8 @@ PAPER = Architecture(
              then=(Relu(), MaxPool())),
         Dense('fc6', 4096, bias=1.0, then=(Relu(), Dropout())),
         Dense('fc7', 4096, bias=1.0, then=(Relu(), Dropout())),
-        Output('fc8'),
     ),
+    output=Output('fc8'),
 )  # fmt: skip
 
 
@@ -143,8 +144,6 @@ def with_lrn_across_columns(architecture: Architecture, name: str) -> Architectu
         return stage
 
     def widen(layer: Layer) -> Layer:
-        if isinstance(layer, Output):
-            return layer
         return dataclasses.replace(layer, then=tuple(map(reach, layer.then)))
 
     return dataclasses.replace(
@@ -172,8 +171,8 @@ SMALL = Architecture(
              then=(Relu(), MaxPool())),
         Dense('fc6', 512, bias=1.0, then=(Relu(), Dropout())),
         Dense('fc7', 512, bias=1.0, then=(Relu(), Dropout())),
-        Output('fc8'),
     ),
+    output=Output('fc8'),
 )  # fmt: skip
 
 ARCHITECTURES = {net.name: net for net in (PAPER, PAPER_LRN_ACROSS, SMALL)}

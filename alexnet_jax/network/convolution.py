@@ -7,25 +7,31 @@ import jax.numpy as jnp
 from jax import lax
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
     """A convolution without groups: x [batch, height, width, maps], kernel
     [size, size, maps, features] -> [batch, rows, columns, features].
 
     `padding` is (before, after) on both spatial axes. Reverse mode only.
     """
+    return _conv(x, kernel, stride, padding)
+
+
+def _plain(x, kernel, stride, padding):
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), (padding, padding), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
 
 
+_conv = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+
+
 def _forward(x, kernel, stride, padding):
-    return conv(x, kernel, stride, padding), (x, kernel)
+    return _plain(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(stride, padding, residuals, cotangent):
     x, kernel = residuals
-    plain = functools.partial(conv.fun, stride=stride, padding=padding)
+    plain = functools.partial(_plain, stride=stride, padding=padding)
     (to_x,) = jax.linear_transpose(lambda x: plain(x, kernel), x)(cotangent)
     if stride > 1 and jax.default_backend() == 'cpu':
         return to_x, _kernel_gradient(x, kernel, cotangent, stride, padding)
@@ -33,7 +39,7 @@ def _backward(stride, padding, residuals, cotangent):
     return to_x, to_kernel
 
 
-conv.defvjp(_forward, _backward)
+_conv.defvjp(_forward, _backward)
 
 
 def _kernel_gradient(x, kernel, cotangent, stride, padding):

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax import lax
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def local_response_norm(
     a: jax.Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
 ) -> jax.Array:
@@ -30,11 +29,16 @@ def local_response_norm(
     Returns:
       b, of a's shape. Differentiable in reverse mode only.
     """
+    return _norm(a, size, alpha, beta, k)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _norm(a, size, alpha, beta, k):
     return a * _power(_denominator(a, size, alpha, k), beta)
 
 
 def _forward(a, size, alpha, beta, k):
-    return local_response_norm(a, size, alpha, beta, k), a
+    return _norm(a, size, alpha, beta, k), a
 
 
 def _backward(size, alpha, beta, k, a, cotangent):
@@ -47,7 +51,7 @@ def _backward(size, alpha, beta, k, a, cotangent):
     return (direct - 2 * alpha * beta * a * _window_sum(direct * a / d, size),)
 
 
-local_response_norm.defvjp(_forward, _backward)
+_norm.defvjp(_forward, _backward)
 
 
 def _denominator(a: jax.Array, size: int, alpha: float, k: float) -> jax.Array:

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import lax
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
     """The largest value of each `size`×`size` window, `stride` apart.
 
@@ -23,6 +22,11 @@ def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
     The gradient goes to the first largest value of a window, as in XLA's own.
     Differentiable in reverse mode only.
     """
+    return _max_pool(x, size, stride)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _max_pool(x, size, stride):
     return _max_and_place(x, size, stride)[0]
 
 
@@ -48,7 +52,7 @@ def _backward(size, stride, residuals, cotangent):
     return (sum(share(i, *offset) for i, offset in enumerate(_offsets(size))),)
 
 
-max_pool.defvjp(_forward, _backward)
+_max_pool.defvjp(_forward, _backward)
 
 
 def _max_and_place(x: jax.Array, size: int, stride: int) -> tuple[jax.Array, jax.Array]:

@@ -76,7 +76,7 @@ class Checkpoints:
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         )
-        return restored.state
+        return restored['state']
 
     def close(self) -> None:
         self._manager.close()

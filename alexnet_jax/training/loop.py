@@ -73,7 +73,7 @@ def train(
         if int(plan.epoch(step)) > plateau.validations:
             rows.flush()
             scores = validate(state.params)
-            log({'split': 'val', 'step': step, 'epoch': plan.epoch(step)} | _errors(scores))
+            log(evaluation_row('val', step, plan, scores))
             error = scores['top1_error']
             is_best = error < plateau.best_error
             plateau = schedule.observe(plateau, error, int(plan.epoch(step)), plan.patience)
@@ -81,10 +81,8 @@ def train(
 
         ended = step >= plan.steps or schedule.finished(plateau, plan.drops)
         stopped = not ended and stop_requested()
-        if plan.save_every:
-            due = is_best or step % plan.save_every == 0
-        else:
-            due = error is not None
+        every = plan.save_every
+        due = (is_best or step % every == 0) if every else error is not None
         if (due or ended or stopped) and step > saved_step:
             rows.flush()
             save(state, error)
@@ -95,6 +93,11 @@ def train(
         state, scores = train_step(state, next(batches))
         step += 1
         rows.add(step, scores)
+
+
+def evaluation_row(split: str, step: int, plan: Plan, scores: Row) -> Row:
+    """The row of metrics.jsonl for an evaluation after `step` steps."""
+    return {'split': split, 'step': step, 'epoch': plan.epoch(step)} | _errors(scores)
 
 
 class _TrainRows:

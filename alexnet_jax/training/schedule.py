@@ -1,19 +1,20 @@
 """The learning rate: divided by 10 when the validation error stops improving (§5)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 
-@struct.dataclass
-class Plateau:
+class Plateau(struct.PyTreeNode):
     """What the rule remembers; scalars, part of the train state."""
 
-    best_error: jax.Array | np.ndarray  # float32, lowest validation error so far
-    stale: jax.Array | np.ndarray  # int32, validations since then, or since ε dropped
-    drops: jax.Array | np.ndarray  # int32, how often ε was divided
-    validations: jax.Array | np.ndarray  # int32, how many there were
+    best_error: Any  # float32, lowest validation error so far
+    stale: Any  # int32, validations since then, or since ε dropped
+    drops: Any  # int32, how often ε was divided
+    validations: Any  # int32, how many there were
 
 
 def start() -> Plateau:

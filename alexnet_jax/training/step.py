@@ -5,11 +5,12 @@ Both steps run the net under `jax.shard_map`: batches split over the mesh axis
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -22,12 +23,12 @@ from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.training import schedule
 from alexnet_jax.training.optimizer import paper_sgd
 
-Batch = dict[str, jax.Array]
+Array = jax.Array | np.ndarray
+Batch = Mapping[str, Array]
 Scores = dict[str, jax.Array]
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that changes in a run; a checkpoint is this tree."""
 
     step: jax.Array  # int32, steps done
@@ -72,13 +73,13 @@ def _create(net: AlexNet, seed: int) -> TrainState:
     )
 
 
-def normalize(images: jax.Array, mean: jax.Array, color_shift: jax.Array) -> jax.Array:
+def normalize(images: Array, mean: Array, color_shift: Array) -> jax.Array:
     """uint8 [batch, size, size, 3] -> float32, less the training set's mean image
     [size, size, 3] (§2), each image's colour shift [batch, 3] added (§4.1)."""
-    return images.astype(jnp.float32) - mean + color_shift[:, None, None, :]
+    return jnp.asarray(images, jnp.float32) - mean + color_shift[:, None, None, :]
 
 
-def score(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Scores:
+def score(logits: Array, labels: Array, mask: Array) -> Scores:
     """Sums over the images with mask 1: cross-entropy, top-1 and top-5 errors,
     and their count.
 
@@ -104,7 +105,7 @@ def _scores_over_mesh(net: AlexNet, mesh: Mesh) -> Callable[..., Scores]:
     whole = jax.eval_shape(functools.partial(_create, net, 0)).params
     net = net.clone(column_axis=columns.COLUMN)
 
-    def on_device(params, batch: Batch, mean: jax.Array, dropout_key) -> Scores:
+    def on_device(params, batch: Batch, mean: Array, dropout_key) -> Scores:
         # From here on parameters are each device's own: this is where their
         # gradients add up over the batch.
         params = jax.tree.map(lambda x: lax.pcast(x, columns.DATA, to='varying'), params)
@@ -126,7 +127,7 @@ def _scores_over_mesh(net: AlexNet, mesh: Mesh) -> Callable[..., Scores]:
 def make_train_step(
     net: AlexNet,
     mesh: Mesh,
-    mean: jax.Array,
+    mean: Array,
     *,
     seed: int,
     learning_rate: float,
@@ -177,7 +178,7 @@ def make_train_step(
     )
 
 
-def make_eval_step(net: AlexNet, mesh: Mesh, mean: jax.Array) -> Callable[[Any, Batch], Scores]:
+def make_eval_step(net: AlexNet, mesh: Mesh, mean: Array) -> Callable[[Any, Batch], Scores]:
     """A compiled step: (params, batch) -> `score` of the batch, as sums; no dropout."""
     scores_of = _scores_over_mesh(net, mesh)
     return jax.jit(

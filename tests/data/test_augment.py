@@ -39,11 +39,15 @@ def test_half_the_images_are_mirrored(random):
 
 def test_color_shifts_have_the_pixels_covariance(random):
     """Σ pᵢ αᵢ √λᵢ with αᵢ ~ N(0, 0.1²) has 0.01 of the pixels' covariance."""
-    pixels = random.multivariate_normal([0, 0, 0], [[900, 500, 300], [500, 700, 200], [300, 200, 400]], 5000)
+    pixels = random.multivariate_normal(
+        [0, 0, 0], [[900, 500, 300], [500, 700, 200], [300, 200, 400]], 5000
+    )
     covariance = np.cov(pixels, rowvar=False)
     variances, components = np.linalg.eigh(covariance)
     statistics = augment.Statistics(np.zeros((4, 4, 3)), variances, components)
     shifts = np.array([augment.color_shift(statistics, 0.1, random) for _ in range(20000)])
-    np.testing.assert_allclose(np.cov(shifts, rowvar=False), 0.01 * covariance, atol=0.01 * 900 * 0.05)
+    np.testing.assert_allclose(
+        np.cov(shifts, rowvar=False), 0.01 * covariance, atol=0.01 * 900 * 0.05
+    )
     np.testing.assert_allclose(shifts.mean(axis=0), 0, atol=0.1)
     assert not augment.color_shift(statistics, 0.0, random).any()

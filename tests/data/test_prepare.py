@@ -14,7 +14,9 @@ def check_statistics(images: np.ndarray, statistics) -> None:
     covariance = np.cov(pixels, rowvar=False, bias=True)
     expected = np.linalg.eigvalsh(covariance)
     scale = expected.max()
-    np.testing.assert_allclose(statistics.mean_image, images.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(
+        statistics.mean_image, images.mean(axis=0, dtype=np.float64), rtol=1e-6
+    )
     np.testing.assert_allclose(statistics.color_variances, expected, atol=1e-6 * scale)
     components = statistics.color_components
     rebuilt = components @ np.diag(statistics.color_variances) @ components.T
@@ -43,7 +45,9 @@ def test_a_folder_that_cannot_be_written_is_named():
 def test_two_processes_may_prepare_at_once(tmp_path):
     code = f'from alexnet_jax.data import prepare; print(len(prepare.digits(32, {str(tmp_path)!r}).splits["train"]))'
     both = [
-        subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         for _ in range(2)
     ]
     for process in both:

@@ -13,7 +13,6 @@ from alexnet_jax.network.architectures import (
     SMALL,
     Architecture,
     Dense,
-    Output,
 )
 
 LAYER_PARAMETERS = {
@@ -59,7 +58,9 @@ def test_the_paper_s_parameters_and_shapes():
     }
     assert counts == LAYER_PARAMETERS
     assert sum(counts.values()) == 60_965_224
-    logits, activations = jax.eval_shape(net.apply, nn.unbox(variables), jnp.zeros((3, 224, 224, 3)))
+    logits, activations = jax.eval_shape(
+        net.apply, nn.unbox(variables), jnp.zeros((3, 224, 224, 3))
+    )
     chex.assert_shape(logits, (3, 1000))
     assert {name: x.shape for name, x in activations.items()} == {
         name: (3, *shape) for name, shape in PAPER_SHAPES.items()
@@ -68,7 +69,7 @@ def test_the_paper_s_parameters_and_shapes():
 
 def test_initial_values_have_the_table_s_std_and_bias(small):
     _, variables = small
-    for layer in SMALL.layers:
+    for layer in (*SMALL.layers, SMALL.output):
         weights = variables['params'][layer.name]
         assert np.std(weights['kernel']) == pytest.approx(layer.std, rel=0.1), layer.name
         assert abs(np.mean(weights['kernel'])) < layer.std / 10, layer.name
@@ -85,10 +86,11 @@ def test_columns_meet_only_where_they_should(name):
     architecture = ARCHITECTURES[name]
     if architecture.input_size > 100:
         # The table's own structure on fewer pixels.
-        architecture = Architecture('cut', 67, 2, tuple(
+        layers = tuple(
             layer if not isinstance(layer, Dense) else Dense(layer.name, 16, then=layer.then)
             for layer in architecture.layers
-        ))  # fmt: skip
+        )
+        architecture = Architecture('cut', 67, 2, layers, architecture.output)
     net, variables = init(architecture)
     x = images(architecture.input_size)
 
@@ -107,8 +109,8 @@ def test_columns_meet_only_where_they_should(name):
         assert from_other_column(below, above) > 0, f'{above} does not see both columns'
     for below, above in [('conv3', 'conv4'), ('conv4', 'conv5')]:
         assert from_other_column(below, above) == 0, f'{above} sees the other column'
-    reads_all = {row.name for row in architecture.layers if isinstance(row, Output) or row.reads_all}
-    assert reads_all == MEETINGS
+    reads_all = {row.name for row in architecture.layers if row.reads_all}
+    assert reads_all | {architecture.output.name} == MEETINGS
 
 
 def test_a_constant_image_gives_constant_maps_away_from_the_border(small):

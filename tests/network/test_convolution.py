@@ -21,7 +21,13 @@ def loop(x, kernel, stride, padding):
 
 @pytest.mark.parametrize(
     ('size', 'extent', 'stride', 'padding'),
-    [(11, 32, 4, (0, 3)), (11, 35, 4, (0, 0)), (5, 9, 1, (2, 2)), (3, 10, 2, (1, 1)), (4, 9, 2, (1, 0))],
+    [
+        (11, 32, 4, (0, 3)),
+        (11, 35, 4, (0, 0)),
+        (5, 9, 1, (2, 2)),
+        (3, 10, 2, (1, 1)),
+        (4, 9, 2, (1, 0)),
+    ],
 )
 def test_value_and_gradients_against_the_loop(size, extent, stride, padding, random):
     x = random.standard_normal((2, extent, extent, 3))
@@ -39,7 +45,9 @@ def test_value_and_gradients_against_the_loop(size, extent, stride, padding, ran
     expected_x = (cotangent * loop(along_x, kernel, stride, padding)).sum()
     expected_kernel = (cotangent * loop(x, along_kernel, stride, padding)).sum()
     np.testing.assert_allclose((to_x * along_x).sum(), expected_x, rtol=1e-4, atol=1e-2)
-    np.testing.assert_allclose((to_kernel * along_kernel).sum(), expected_kernel, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(
+        (to_kernel * along_kernel).sum(), expected_kernel, rtol=1e-4, atol=1e-2
+    )
     # And place by place, for the kernel.
     places = np.zeros_like(kernel)
     for place in np.ndindex(size, size):

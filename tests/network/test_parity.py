@@ -45,7 +45,9 @@ def close(values, reference) -> bool:
 @pytest.mark.skipif(importlib.util.find_spec('torch') is None, reason='PyTorch is not installed')
 def test_against_pytorch_live(architecture, results):
     logits, gradients = results[architecture.name]
-    expected, expected_gradients = parity.torch_logits_and_gradients(architecture is PAPER_LRN_ACROSS)
+    expected, expected_gradients = parity.torch_logits_and_gradients(
+        architecture is PAPER_LRN_ACROSS
+    )
     assert close(logits, expected)
     for name, layer in expected_gradients.items():
         for part, values in layer.items():

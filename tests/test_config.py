@@ -1,0 +1,142 @@
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alexnet_jax import config as configuration
+from alexnet_jax.config import SETTINGS
+from alexnet_jax.errors import InputError
+
+CONFIGS = sorted(Path('configs').glob('*.py'))
+
+
+def load(**overrides: str):
+    return configuration.load(
+        None, {name.replace('__', '.'): text for name, text in overrides.items()}
+    )
+
+
+def test_defaults_are_the_paper_s_and_allowed():
+    defaults = load(data__source='synthetic')
+    assert configuration.validate(defaults) == []
+    assert defaults['data.batch_size'] == 128
+    assert defaults['optimizer.learning_rate'] == 0.01
+    assert defaults['optimizer.momentum'] == 0.9
+    assert defaults['optimizer.weight_decay'] == 0.0005
+    assert defaults['schedule.drops'] == 3
+    assert defaults['train.epochs'] == 90
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_that_comes_with_it_loads(path):
+    config = configuration.load(path, {'data.source': 'synthetic'})
+    assert config.keys() == SETTINGS.keys()
+    changes = configuration.read_file(path)
+    assert changes and all(value != SETTINGS[name].default for name, value in changes.items()), (
+        'a config holds only what differs from the defaults'
+    )
+
+
+def test_command_line_over_file_over_defaults(tmp_path):
+    path = tmp_path / 'my.py'
+    path.write_text("config = {'seed': 3, 'data.batch_size': 32, 'optimizer.learning_rate': 1}")
+    config = configuration.load(path, {'data.batch_size': '16'})
+    assert (config['seed'], config['data.batch_size'], config['train.epochs']) == (3, 16, 90)
+    assert type(config['optimizer.learning_rate']) is float
+
+
+BAD = [
+    ({'optimizer__learning_rate': 'nan'}, r'optimizer\.learning_rate is nan; allowed: .* above 0'),
+    ({'optimizer__learning_rate': '0'}, r'optimizer\.learning_rate is 0\.0'),
+    ({'optimizer__learning_rate': 'inf'}, r'optimizer\.learning_rate is inf'),
+    ({'optimizer__learning_rate': 'fast'}, r"optimizer\.learning_rate is 'fast'"),
+    ({'optimizer__momentum': '1'}, r'optimizer\.momentum is 1\.0; .* below 1'),
+    ({'data__batch_size': '-4'}, r'data\.batch_size is -4; allowed: a whole number of at least 1'),
+    ({'data__batch_size': '1.5'}, r"data\.batch_size is '1\.5'"),
+    ({'seed': str(2**31)}, r'seed is 2147483648'),
+    ({'network__name': 'papr'}, r"network\.name is 'papr'; allowed: one of paper"),
+    ({'data__source': 'mnist'}, r"data\.source is 'mnist'; allowed: one of digits"),
+    (
+        {'data__batch_size': '63', 'mesh__data': '2'},
+        r'data\.batch_size is 63; .* multiple of mesh\.data',
+    ),
+    ({'mesh__column': '3'}, r'mesh\.column is 3; .* divisor of the 2 columns'),
+    ({'data__record_size': '32'}, r'data\.record_size is 32; allowed: at least 224'),
+    (
+        {'optimizer__learning_rat': '1'},
+        r'unknown setting .*; the nearest is optimizer\.learning_rate',
+    ),
+]
+
+
+@pytest.mark.parametrize(('overrides', 'message'), BAD)
+def test_a_bad_setting_is_named_with_its_value(overrides, message):
+    with pytest.raises(InputError, match=message):
+        load(**overrides)
+
+
+def test_all_bad_settings_are_named():
+    with pytest.raises(InputError) as caught:
+        load(seed='x', train__steps='-1', data__source='digit')
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (None, 'no such file'),
+        ('config = {', r'does not run: line 1: SyntaxError'),
+        ('x = 1\n\nconfig = {"a": 1 / 0}', 'does not run: line 3: ZeroDivisionError'),
+        ('configuration = {}', 'defines no dictionary `config`'),
+        ('config = ["seed"]', 'defines no dictionary `config`'),
+        ('config = {"sede": 1}', 'unknown setting sede; the nearest is seed'),
+        ('config = {"seed": True}', 'seed is True'),
+        ('config = {"data.batch_size": 64.0}', r'data\.batch_size is 64\.0'),
+        ('config = {"data.source": None}', r'data\.source is None'),
+    ],
+)
+def test_a_bad_file_is_named(text, message, tmp_path):
+    path = tmp_path / 'my.py'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        configuration.load(path, {})
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+@given(
+    st.sampled_from(sorted(SETTINGS)),
+    st.text(max_size=12) | st.floats().map(str) | st.integers().map(str),
+)
+def test_any_text_for_any_setting_is_taken_or_refused(name, text):
+    try:
+        config = configuration.load(None, {name: text})
+    except InputError as error:
+        assert name in str(error) or 'data.' in str(error)
+    else:
+        assert configuration.validate(config) == []
+        assert not isinstance(config[name], float) or math.isfinite(config[name])
+
+
+def test_a_workdir_s_configuration_comes_back(tmp_path):
+    import json
+
+    config = load(seed='7', data__source='synthetic', optimizer__learning_rate='0.003')
+    path = tmp_path / 'config.json'
+    path.write_text(json.dumps(configuration.nest(config)))
+    assert json.loads(path.read_text())['optimizer']['learning_rate'] == 0.003
+    assert configuration.read_workdir(path) == config
+    for text in ('{', '[]', '{"seed": "x"}'):
+        path.write_text(text)
+        if text == '[]':
+            continue  # silent on everything: all defaults
+        with pytest.raises(InputError, match=r'config\.json'):
+            configuration.read_workdir(path)
+
+
+def test_differences_are_those_that_change_what_is_computed():
+    one = load(data__source='synthetic')
+    other = load(data__source='synthetic', seed='1', mesh__data='2', train__steps='9')
+    assert configuration.differences(other, one) == ['seed was 0, now 1']

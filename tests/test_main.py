@@ -1,0 +1,220 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import random as python_random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax import main
+from alexnet_jax.network import columns
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import SMALL
+from alexnet_jax.training import step
+from alexnet_jax.training.checkpoint import Checkpoints
+
+
+@pytest.fixture
+def command(data_dir):
+    """(workdir, more arguments) -> the arguments of a short run on the digits."""
+
+    def command(workdir, *more: str) -> list[str]:
+        return [
+            '--config', 'configs/digits.py', '--workdir', str(workdir),
+            f'--config.data.dir={data_dir}', *more,
+        ]  # fmt: skip
+
+    return command
+
+
+def rows(workdir, without: str = 'images_per_second') -> list[dict]:
+    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != without} for line in lines]
+
+
+def last_state(workdir):
+    like = step.abstract_state(AlexNet(SMALL, 10), columns.make_mesh())
+    checkpoints = Checkpoints(workdir / 'checkpoints')
+    return jax.device_get(checkpoints.restore(like))
+
+
+def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
+    workdir = tmp_path / 'run'
+    assert main.main(command(workdir, '--config.train.steps=45')) == main.DONE
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert printed.startswith('test: top1_error ')
+
+    config = json.loads((workdir / 'config.json').read_text())
+    assert config['network']['name'] == 'small'
+    assert config['mesh'] == {'data': 1, 'column': 1}
+    assert config['versions']['jax'] == jax.__version__
+
+    logged = rows(workdir, without='')
+    train = [row for row in logged if row['split'] == 'train']
+    assert [row['step'] for row in train] == list(range(1, 46))
+    for row in train:
+        assert row.keys() == {
+            'split', 'step', 'epoch', 'loss', 'top1_error', 'top5_error',
+            'learning_rate', 'images_per_second',
+        }  # fmt: skip
+        assert row['epoch'] == pytest.approx(row['step'] * 64 / 1297)
+        assert row['learning_rate'] == 0.01
+    assert [(row['split'], row['step']) for row in logged if row['split'] != 'train'] == [
+        ('val', 21), ('val', 41), ('test', 45),
+    ]  # fmt: skip
+
+    result = json.loads((workdir / 'eval' / 'test-1.json').read_text())
+    assert result.keys() == {
+        'split', 'views', 'examples', 'loss', 'top1_error', 'top5_error', 'step',
+    }  # fmt: skip
+    assert (result['split'], result['views'], result['examples'], result['step']) == (
+        'test',
+        1,
+        300,
+        45,
+    )
+    assert f'top1_error {result["top1_error"]:.6f}' in printed
+
+    (workdir / 'eval' / 'test-1.json').unlink()
+    for arguments in (command(workdir, '--mode=eval'), ['--workdir', str(workdir), '--mode=eval']):
+        assert main.main(arguments) == main.DONE
+        assert capsys.readouterr().out.splitlines()[-1] == printed
+        assert json.loads((workdir / 'eval' / 'test-1.json').read_text()) == result
+
+    # Done is done; a longer plan goes on from there.
+    before = rows(workdir)
+    assert main.main(command(workdir, '--config.train.steps=45')) == main.DONE
+    assert rows(workdir) == before
+    assert main.main(command(workdir, '--config.train.steps=47')) == main.DONE
+    assert [row['step'] for row in rows(workdir) if row['split'] == 'train'] == list(range(1, 48))
+
+    # Another configuration does not go on here, and nothing is lost by asking.
+    assert main.main(command(workdir, '--config.seed=1')) == main.BAD_INPUT
+    assert 'seed was 0, now 1' in capsys.readouterr().err
+    assert main.main(command(workdir, '--mode=eval', '--config.eval.step=3')) == main.BAD_INPUT
+    assert 'eval.step is 3; ' in capsys.readouterr().err
+    assert int(last_state(workdir).step) == 47
+
+
+def test_a_mesh_of_four_from_the_command_line(command, tmp_path):
+    workdir = tmp_path / 'run'
+    mesh = ['--config.mesh.data=2', '--config.mesh.column=2']
+    assert main.main(command(workdir, '--config.train.steps=3', *mesh)) == main.DONE
+    # The checkpoint serves any mesh.
+    assert main.main(command(workdir, '--config.train.steps=5')) == main.DONE
+    assert main.main(command(workdir, '--mode=eval', *mesh)) == main.DONE
+
+
+@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(how, command, tmp_path, capsys):
+    """Real processes, stopped at random steps; then bit for bit."""
+    plan = ['--config.train.steps=50', '--config.checkpoint.every_steps=6']
+    straight, broken = tmp_path / 'straight', tmp_path / 'broken'
+    environment = os.environ | {'XLA_FLAGS': ''}
+
+    def start(workdir):
+        return subprocess.Popen(
+            [sys.executable, '-m', 'alexnet_jax.main', *command(workdir, *plan)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    process = start(straight)
+    assert process.wait(timeout=300) == main.DONE
+
+    random = python_random.Random(how)
+    for first_row in (random.randrange(8, 20), random.randrange(24, 45)):
+        process = start(broken)
+        wait_for_step(broken, first_row, process)
+        process.send_signal(how)
+        printed, _ = process.communicate(timeout=120)
+        expected = main.STOPPED if how == signal.SIGTERM else -signal.SIGKILL
+        assert process.returncode == expected, printed
+    process = start(broken)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == main.DONE, printed
+    assert 'resuming after step' in printed
+
+    assert rows(broken) == rows(straight)
+    jax.tree.map(np.testing.assert_array_equal, last_state(broken), last_state(straight))
+
+
+def wait_for_step(workdir, wanted: int, process: subprocess.Popen) -> None:
+    """Until the log has a row of that step."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        log = workdir / 'metrics.jsonl'
+        if log.exists() and f'"step": {wanted},' in log.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f'step {wanted} was not reached; exit status {process.poll()}')
+
+
+BAD_COMMANDS = {
+    'no arguments': ([], 'neither --config nor --workdir'),
+    'no config file': (['--config', 'nope.py'], '--config nope.py: no such file'),
+    'unknown mode': (['--config', 'configs/digits.py', '--mode=fly'], "invalid choice: 'fly'"),
+    'a word': (['--config', 'configs/digits.py', 'foo'], "unknown argument 'foo'"),
+    'not a setting': (['--config', 'configs/digits.py', '--config.sede=1'], 'the nearest is seed'),
+    'devices': (
+        ['--config', 'configs/digits.py', '--config.mesh.data=8', '--workdir', '{tmp}/new'],
+        'mesh.data × mesh.column is 8 × 1; allowed: as many as there are devices, 4 (cpu)',
+    ),
+    'workdir in a file': (
+        ['--config', 'configs/digits.py', '--workdir', '/dev/null/run'],
+        '--workdir /dev/null/run cannot be written',
+    ),
+    'no checkpoint': (
+        ['--config', 'configs/digits.py', '--workdir', '{tmp}/new', '--mode=eval'],
+        '{tmp}/new holds no checkpoints',
+    ),
+    'no such split': (
+        ['--config', 'configs/imagenet.py', '--config.data.source=synthetic',
+         '--config.eval.split=test', '--workdir', '{tmp}/new'],
+        "eval.split is 'test'; synthetic has: train, val",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', BAD_COMMANDS)
+def test_a_bad_command_ends_in_plain_words(name, tmp_path, data_dir, capsys):
+    arguments, message = BAD_COMMANDS[name]
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    if arguments:
+        arguments.append(f'--config.data.dir={data_dir}')
+    assert main.main(arguments) == main.BAD_INPUT
+    error = capsys.readouterr().err
+    assert message.format(tmp=tmp_path) in error
+    assert len(error.splitlines()) <= 2
+    assert 'Traceback' not in error
+    assert not (tmp_path / 'new').exists()
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert main.main(['--config', 'nope.py', '--debug']) == main.BAD_INPUT
+    assert 'Traceback' in capsys.readouterr().err
+
+
+def test_a_fault_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError('the disk\nis full')
+
+    monkeypatch.setattr('alexnet_jax.training.checkpoint.Checkpoints.save', fail)
+    assert main.main(command(tmp_path / 'run', '--config.train.steps=1')) == main.FAULT
+    error = capsys.readouterr().err
+    assert error.splitlines() == ['error: RuntimeError: the disk (--debug shows where)']
+
+
+def test_help_names_every_setting(capsys):
+    from alexnet_jax.config import SETTINGS
+
+    with pytest.raises(SystemExit) as ended:
+        main.main(['--help'])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in SETTINGS)

@@ -1,0 +1,64 @@
+"""Imports run one way, and each outside library has one owner."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path('alexnet_jax')
+MODULES = sorted(PACKAGE.rglob('*.py'))
+
+# A part may import itself and the parts named here.
+MAY_IMPORT = {
+    'errors': set(),
+    'network': {'errors'},
+    'data': {'errors'},
+    'config': {'errors', 'network'},
+    'training': {'errors', 'network', 'data'},
+    'evaluation': {'errors', 'network', 'data'},
+    'experiment': {'errors', 'config', 'network', 'data', 'training', 'evaluation'},
+    'main': {'errors', 'config', 'experiment', 'training'},
+    '__init__': set(),
+}
+OWNERS = {
+    'tensorflow_datasets': 'data/',
+    'grain': 'data/',
+    'sklearn': 'data/',
+    'PIL': 'data/',
+    'orbax': 'training/checkpoint.py',
+    'optax': 'training/',
+    'rich': 'training/progress.py',
+}
+NEVER = {'tensorflow', 'torch'}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f'{node.module}.{alias.name}' for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize('path', MODULES, ids=str)
+def test_imports(path):
+    inside = path.relative_to(PACKAGE)
+    part = inside.parts[0].removesuffix('.py')
+    for name in imports(path):
+        package, *rest = name.split('.')
+        assert package not in NEVER, name
+        if package == 'alexnet_jax':
+            assert rest[0] == part or rest[0] in MAY_IMPORT[part], f'{part} imports {name}'
+        if package in OWNERS:
+            assert str(inside).startswith(OWNERS[package]), f'{inside} imports {name}'
+
+
+def test_the_tables_and_the_settings_need_no_jax():
+    """A bad setting is found before JAX starts."""
+    for name in ('config.py', 'errors.py', 'main.py', 'network/architectures.py'):
+        top = ast.parse((PACKAGE / name).read_text()).body
+        found = {n for node in top if isinstance(node, ast.Import | ast.ImportFrom)
+                 for n in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module])}  # fmt: skip
+        assert not {n.split('.')[0] for n in found if n} & {'jax', 'flax', 'optax'}, name

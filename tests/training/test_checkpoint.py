@@ -1,0 +1,54 @@
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax.errors import InputError
+from alexnet_jax.network import columns
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import SMALL
+from alexnet_jax.training import step
+from alexnet_jax.training.checkpoint import Checkpoints
+
+NET = AlexNet(SMALL, 10)
+
+
+@pytest.fixture
+def state():
+    return step.create_state(NET, 0, columns.make_mesh())
+
+
+def test_keeps_the_best_and_the_last(state, tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    errors = {1: 0.5, 2: 0.2, 3: 0.4, 4: None, 5: 0.3, 6: None}
+    for number, error in errors.items():
+        checkpoints.save(state.replace(step=np.int32(number)), {}, error)
+    assert checkpoints.steps() == [2, 5, 6]
+    checkpoints.close()
+    assert Checkpoints(tmp_path, keep=2).steps() == [2, 5, 6]
+
+
+def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    changed = state.replace(
+        step=np.int32(9),
+        plateau=state.plateau.replace(best_error=np.float32(0.25), stale=np.int32(2)),
+        momentum=jax.tree.map(lambda x: x + 0.5, state.momentum),
+    )
+    checkpoints.save(changed, {'seed': 1})
+    for shape in [(1, 1), (2, 2), (4, 1)]:
+        like = step.abstract_state(NET, columns.make_mesh(*shape))
+        restored = checkpoints.restore(like)
+        jax.tree.map(
+            np.testing.assert_array_equal, jax.device_get(restored), jax.device_get(changed)
+        )
+        kernel = restored.params['conv1']['kernel']
+        assert len(kernel.sharding.device_set) == shape[0] * shape[1]
+
+
+def test_a_missing_step_is_named_with_those_there_are(state, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(InputError, match='holds no checkpoint'):
+        checkpoints.restore(state)
+    checkpoints.save(state.replace(step=np.int32(3)), {})
+    with pytest.raises(InputError, match=r'eval\.step is 5; .* holds: 3'):
+        checkpoints.restore(state, 5)

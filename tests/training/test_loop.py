@@ -1,0 +1,100 @@
+"""The loop's order of things, on a state that counts."""
+
+import itertools
+
+import jax.numpy as jnp
+import pytest
+
+from alexnet_jax.training import loop, schedule
+from alexnet_jax.training.step import TrainState
+
+
+class Run:
+    """Trains nothing; writes down what the loop asks for."""
+
+    def __init__(self, errors: list[float]):
+        self.errors = iter(errors)
+        self.rows, self.saves = [], []
+
+    def train_step(self, state, batch):
+        assert int(state.step) == batch
+        scores = {'loss': 1.0, 'top1_error': 0.5, 'top5_error': 0.25, 'learning_rate': 0.01}
+        return state.replace(step=state.step + 1), {k: jnp.float32(v) for k, v in scores.items()}
+
+    def train(self, state: TrainState | None = None, stop_after: int = 10**9, **plan):
+        state = state or TrainState(jnp.int32(0), {}, (), schedule.start())
+        settings = {'steps': 100, 'batch_size': 4, 'epoch_size': 10, 'patience': 2, 'drops': 1}
+        done = itertools.count(int(state.step))
+        return loop.train(
+            state,
+            loop.Plan(**settings | plan),
+            train_step=self.train_step,
+            batches=itertools.count(int(state.step)),
+            validate=lambda params: {
+                'loss': 2.0,
+                'top1_error': next(self.errors),
+                'top5_error': 0.1,
+            },
+            save=lambda state, error: self.saves.append((int(state.step), error)),
+            log=self.rows.append,
+            stop_requested=lambda: next(done) >= stop_after,
+        )
+
+    def steps(self, split: str) -> list[int]:
+        return [row['step'] for row in self.rows if row['split'] == split]
+
+
+def test_validates_at_each_epoch_and_ends_after_the_last_plateau():
+    # Epochs of 2.5 steps are full after steps 3, 5, 8, 10, 13, ...
+    run = Run([0.5, 0.4, 0.4, 0.4, 0.3, 0.3, 0.3])
+    state, stopped = run.train()
+    assert run.steps('val') == [3, 5, 8, 10, 13, 15, 18]
+    assert run.steps('train') == list(range(1, 19))
+    assert (int(state.step), stopped, int(state.plateau.drops)) == (18, False, 2)
+    assert run.saves == list(
+        zip(run.steps('val'), [0.5, 0.4, 0.4, 0.4, 0.3, 0.3, 0.3], strict=True)
+    )
+
+
+def test_rows_are_in_order_of_the_steps():
+    run = Run([0.5] * 9)
+    run.train(steps=7)
+    order = [(row['step'], row['split'] == 'val') for row in run.rows]
+    assert order == sorted(order)
+    assert run.rows[2] == {
+        'split': 'train', 'step': 3, 'epoch': 1.2, 'loss': 1.0, 'top1_error': 0.5,
+        'top5_error': 0.25, 'learning_rate': 0.01,
+        'images_per_second': run.rows[2]['images_per_second'],
+    }  # fmt: skip
+    assert all(row['images_per_second'] > 0 for row in run.rows if row['split'] == 'train')
+
+
+@pytest.mark.parametrize(
+    ('every', 'saved'), [(0, [3, 5, 8, 10, 11]), (4, [3, 4, 5, 8, 11]), (100, [3, 5, 11])]
+)
+def test_saves_at_validations_or_every_n_steps_and_if_best_and_at_the_end(every, saved):
+    run = Run([0.5, 0.4, 0.4, 0.45])
+    run.train(steps=11, save_every=every)
+    assert [number for number, _ in run.saves] == saved
+
+
+def test_log_every():
+    run = Run([0.5] * 9)
+    run.train(steps=10, log_every=4)
+    assert run.steps('train') == [4, 8]
+
+
+@pytest.mark.parametrize('stop_after', range(1, 12))
+def test_stopped_anywhere_and_started_again_it_is_one_run(stop_after):
+    errors = [0.5, 0.4, 0.4, 0.3, 0.3]
+    whole = Run(errors)
+    expected, _ = whole.train(steps=12)
+    first = Run(errors)
+    state, stopped = first.train(steps=12, stop_after=stop_after)
+    assert stopped and int(state.step) == stop_after == first.saves[-1][0]
+    second = Run(errors[len(first.steps('val')) :])
+    state, stopped = second.train(state, steps=12)
+    assert not stopped
+    assert state == expected
+    for split in ('train', 'val'):
+        assert first.steps(split) + second.steps(split) == whole.steps(split)
