@@ -42,7 +42,10 @@ def digits(size: int, data_dir: str | None = None) -> ImageSet:
     try:
         builder = Digits(size, data_dir)
         _download_and_prepare(builder)
-        splits = {split: builder.as_data_source(split) for split in ('train', 'val', 'test')}
+        splits = {
+            split: builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]
+            for split in ('train', 'val', 'test')
+        }
         statistics = _kept_statistics(Path(builder.data_path) / 'statistics.npz', splits['train'])
     except OSError as error:
         where = data_dir or "(TFDS's own)"
