@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TimeRemainingColumn
 
 PLAIN_LINE_SECONDS = 10
 
@@ -20,21 +20,21 @@ class Reporter:
         self._steps = steps
         self._bar = None
         if self._console.is_terminal:
+            # No bar: these figures just fit a terminal of 80 characters.
+            columns = ('{task.completed}/{task.total}', '{task.fields[row]}')
             self._bar = Progress(
-                TextColumn('step {task.completed}/{task.total}'), BarColumn(),
-                TextColumn('{task.fields[row]}'), TimeRemainingColumn(),
-                console=self._console,
-            )  # fmt: skip
+                *columns, TimeRemainingColumn(), console=self._console, transient=True
+            )
             self._task = self._bar.add_task('', total=steps, completed=first_step, row='')
             self._bar.start()
 
     def train(self, row: dict[str, Any]) -> None:
-        text = describe(row) + f'  ε {row["learning_rate"]:g}  {row["images_per_second"]:.0f} img/s'
+        text = f'{describe(row)}  {row["images_per_second"]:.0f} img/s'
         if self._bar is not None:
             self._bar.update(self._task, completed=row['step'], row=text)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
-            self.say(f'step {row["step"]}/{self._steps}  {text}')
+            self.say(f'train  step {row["step"]}/{self._steps}  {text}')
 
     def evaluation(self, row: dict[str, Any]) -> None:
         self.say(f'{row["split"]:5}  step {row["step"]}  {describe(row)}')
@@ -52,5 +52,5 @@ def describe(row: dict[str, Any]) -> str:
     """The figures every row has."""
     return (
         f'epoch {row["epoch"]:.2f}  loss {row["loss"]:.4f}'
-        f'  top1_error {row["top1_error"]:.4f}  top5_error {row["top5_error"]:.4f}'
+        f'  top1 {row["top1_error"]:.4f}  top5 {row["top5_error"]:.4f}'
     )
