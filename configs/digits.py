@@ -18,6 +18,6 @@ config = {
     'data.source': 'digits',
     'data.record_size': 32,
     'data.batch_size': 64,
-    'schedule.patience': 10,
-    'train.epochs': 60,
+    'schedule.patience': 7,
+    'train.epochs': 48,
 }

@@ -62,6 +62,9 @@ def train(
       save: keeps a state, with the validation error if it was just measured.
       log: takes rows for metrics.jsonl.
 
+    Raises:
+      FloatingPointError: a loss is no finite number. Its step is not saved.
+
     Returns:
       the last state, and whether a stop was requested before the end.
     """
@@ -73,6 +76,7 @@ def train(
         if int(plan.epoch(step)) > plateau.validations:
             rows.flush()
             scores = validate(state.params)
+            _require_finite(scores['loss'], 'validation loss', step)
             log(evaluation_row('val', step, plan, scores))
             error = scores['top1_error']
             is_best = error < plateau.best_error
@@ -115,6 +119,9 @@ class _TrainRows:
 
     def flush(self) -> None:
         """Writes what waits. Time until the next step is nobody's."""
+        if self._waiting is not None:
+            step, scores = self._waiting
+            _require_finite(scores['loss'], 'loss', step)
         self._write()
         self._last_time = None
 
@@ -128,11 +135,20 @@ class _TrainRows:
         if step % self._plan.log_every:
             return
         row = {'split': 'train', 'step': step, 'epoch': self._plan.epoch(step)}
+        _require_finite(scores['loss'], 'loss', step)
         row |= _errors(scores) | {'learning_rate': _number(scores['learning_rate'])}
         now = time.perf_counter()
         row['images_per_second'] = round(self._images / (now - self._last_time), 1)
         self._last_time, self._images = now, 0
         self._log(row)
+
+
+def _require_finite(loss: Any, name: str, step: int) -> None:
+    if not np.isfinite(loss):
+        raise FloatingPointError(
+            f'the {name} of step {step} is {float(loss)}; nothing was saved since.'
+            ' A lower optimizer.learning_rate may help'
+        )
 
 
 def _errors(scores: Row) -> Row:

@@ -99,3 +99,10 @@ def test_evaluation_counts_every_image_once_in_order(digits, batch_size):
     expected = [records[row]['label'] for row in range(300)]
     np.testing.assert_array_equal(np.concatenate(labels)[mask], expected)
     assert not mask[300:].any()
+
+
+def test_the_middle_of_the_mean_image(digits):
+    mean = pipeline.central_mean(digits, 28)
+    records = digits.splits['train']
+    images = np.stack([records[row]['image'] for row in range(len(records))])
+    np.testing.assert_allclose(mean, images[:, 2:30, 2:30].mean(axis=0), rtol=1e-6)

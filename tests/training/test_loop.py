@@ -15,10 +15,12 @@ class Run:
     def __init__(self, errors: list[float]):
         self.errors = iter(errors)
         self.rows, self.saves = [], []
+        self.nan_from = 10**9
 
     def train_step(self, state, batch):
         assert int(state.step) == batch
-        scores = {'loss': 1.0, 'top1_error': 0.5, 'top5_error': 0.25, 'learning_rate': 0.01}
+        loss = float('nan') if batch + 1 >= self.nan_from else 1.0
+        scores = {'loss': loss, 'top1_error': 0.5, 'top5_error': 0.25, 'learning_rate': 0.01}
         return state.replace(step=state.step + 1), {k: jnp.float32(v) for k, v in scores.items()}
 
     def train(self, state: TrainState | None = None, stop_after: int = 10**9, **plan):
@@ -82,6 +84,16 @@ def test_log_every():
     run = Run([0.5] * 9)
     run.train(steps=10, log_every=4)
     assert run.steps('train') == [4, 8]
+
+
+@pytest.mark.parametrize('log_every', [1, 100])
+def test_a_loss_that_is_no_number_ends_the_run_unsaved(log_every):
+    run = Run([0.5] * 9)
+    run.nan_from = 7
+    with pytest.raises(FloatingPointError, match=r'of step [78] is nan'):
+        run.train(steps=20, log_every=log_every)
+    assert [number for number, _ in run.saves] == [3, 5]
+    assert all(row['loss'] == row['loss'] for row in run.rows)
 
 
 @pytest.mark.parametrize('stop_after', range(1, 12))
