@@ -78,9 +78,10 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
     held_out = held_out_split(experiment)
     claim_workdir(workdir, config)
     checkpoints = Checkpoints(workdir / 'checkpoints', config['checkpoint.keep'])
-    state = step.create_state(experiment.net, config['seed'], experiment.mesh)
     if checkpoints.steps():
-        state = checkpoints.restore(state)
+        state = checkpoints.restore(step.abstract_state(experiment.net, experiment.mesh))
+    else:
+        state = step.create_state(experiment.net, config['seed'], experiment.mesh)
     first_step = int(state.step)
     log = MetricsLog(workdir / 'metrics.jsonl', first_step)
     reporter = Reporter(experiment.plan.steps, first_step)

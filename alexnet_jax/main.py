@@ -70,11 +70,12 @@ def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
     config = settings(options, overrides)
     workdir = options.workdir or Path('runs') / options.config.stem
-    if config['mesh.data'] * config['mesh.column'] > 1:
-        # Several CPU devices in one process share a pool of threads, one a core;
-        # when all threads wait in a collective for a device that has none, the
-        # run stands still. More threads than cores cost nothing then.
-        os.environ.setdefault('PJRT_NPROC', '8')
+    devices = config['mesh.data'] * config['mesh.column']
+    if devices > 1:
+        # Several CPU devices in one process share a pool of threads, one a core.
+        # When all of them wait in a collective for a device that has none, the
+        # run stands still; more threads than cores prevent it.
+        os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
     logging.set_verbosity(logging.ERROR)  # TFDS and Orbax tell every step of theirs.
     from alexnet_jax import experiment  # JAX starts here: not before a bad setting is found
     from alexnet_jax.training.stop import stop_requests

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
-import sklearn.datasets
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -64,6 +63,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        import sklearn.datasets  # takes a second; needed here alone, once
+
         pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
         images = pixels.reshape(-1, 8, 8)
         return {
