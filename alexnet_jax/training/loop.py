@@ -79,8 +79,9 @@ def train(
             _require_finite(scores['loss'], 'validation loss', step)
             log(evaluation_row('val', step, plan, scores))
             error = scores['top1_error']
-            is_best = error < plateau.best_error
+            best_before = plateau.best_error
             plateau = schedule.observe(plateau, error, int(plan.epoch(step)), plan.patience)
+            is_best = plateau.best_error < best_before
             state = state.replace(plateau=jax.device_put(plateau, state.step.sharding))
 
         ended = step >= plan.steps or schedule.finished(plateau, plan.drops)

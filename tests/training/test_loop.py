@@ -75,7 +75,7 @@ def test_rows_are_in_order_of_the_steps():
     ('every', 'saved'), [(0, [3, 5, 8, 10, 11]), (4, [3, 4, 5, 8, 11]), (100, [3, 5, 11])]
 )
 def test_saves_at_validations_or_every_n_steps_and_if_best_and_at_the_end(every, saved):
-    run = Run([0.5, 0.4, 0.4, 0.45])
+    run = Run([0.5, 0.3, 0.3, 0.45])  # 0.3 as float32 is above 0.3: equal is no better
     run.train(steps=11, save_every=every)
     assert [number for number, _ in run.saves] == saved
 
