@@ -163,6 +163,7 @@ def refuse_other(workdir: Path, config: Config) -> None:
             raise InputError(
                 f'--workdir {workdir} holds a run of another configuration: '
                 + '; '.join(differences)
+                + '; take another --workdir, or those settings'
             )
 
 

@@ -16,6 +16,9 @@ from alexnet_jax.data import augment
 from alexnet_jax.data.prepare import ImageSet
 from alexnet_jax.data.sources import Record
 
+# Epochs; Grain's own endless repeat overflows in batches of one.
+ENDLESS = 2**31
+
 HostBatch = dict[str, np.ndarray]
 
 
@@ -72,7 +75,7 @@ def train_batches(
         grain.MapDataset.source(images.splits['train'])
         .seed(seed)
         .shuffle()
-        .repeat()
+        .repeat(ENDLESS)
         .random_map(view)
         .batch(batch_size)
     )

@@ -27,6 +27,13 @@ def test_a_batch_is_a_function_of_seed_and_step(digits):
     assert (straight[0]['image'] != batches(digits, 1, seed=1)[0]['image']).any()
 
 
+@pytest.mark.parametrize('batch_size', [1, 1297, 2000])
+def test_batches_of_any_size(digits, batch_size):
+    straight = batches(digits, 3, batch_size=batch_size)
+    assert all(len(batch['image']) == batch_size for batch in straight)
+    assert_same(straight[2:], batches(digits, 1, batch_size=batch_size, first_step=2))
+
+
 def test_shapes_and_types(digits):
     (batch,) = batches(digits, 1)
     assert {name: (x.shape, str(x.dtype)) for name, x in batch.items()} == {
