@@ -222,6 +222,8 @@ def read_workdir(path: Path) -> Config:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
     except ValueError as error:
         raise InputError(f'{path} is not JSON: {error}') from error
+    if not isinstance(tree, dict):
+        raise InputError(f'{path} holds no configuration')
     config = {}
     for name, setting in SETTINGS.items():
         value = tree

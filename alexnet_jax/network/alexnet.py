@@ -1,8 +1,8 @@
 """The Flax module that runs any table of `architectures.py`.
 
 Between layers a value is a list with one array for each column the device
-holds (`parts`). Each column's convolution is an ordinary one: grouped
-convolutions compute the same several times slower.
+holds (`parts`). Each column's convolution is an ordinary one: a grouped
+convolution computes the same, several times slower (docs/LOG.md).
 """
 
 from typing import Any

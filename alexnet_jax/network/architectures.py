@@ -155,7 +155,7 @@ PAPER_LRN_ACROSS = with_lrn_across_columns(PAPER, 'paper_lrn_across')
 
 # The paper's net with every part it has, reduced for images of a few dozen
 # pixels. Its convolutions begin with the 0.03 that the authors' code has in
-# conv3-5: from 0.01 so small a net takes dozens of epochs to start learning.
+# conv3-5: from 0.02 the digits take twenty epochs to leave ln(10) (docs/LOG.md).
 SMALL = Architecture(
     name='small',
     input_size=28,

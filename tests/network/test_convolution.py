@@ -48,13 +48,11 @@ def test_value_and_gradients_against_the_loop(size, extent, stride, padding, ran
     np.testing.assert_allclose(
         (to_kernel * along_kernel).sum(), expected_kernel, rtol=1e-4, atol=1e-2
     )
-    # And place by place, for the kernel.
+    # And place by place, for two rows of the kernel.
     places = np.zeros_like(kernel)
-    for place in np.ndindex(size, size):
+    for place in np.ndindex(2, size):
         for maps in np.ndindex(3, 4):
             one = np.zeros_like(kernel)
             one[(*place, *maps)] = 1
             places[(*place, *maps)] = (cotangent * loop(x, one, stride, padding)).sum()
-        if place >= (2, 0):
-            break
     np.testing.assert_allclose(to_kernel[:2], places[:2], rtol=1e-4, atol=1e-4)
