@@ -158,7 +158,7 @@ def read_file(path: Path) -> Config:
         raise InputError(f'--config {path}: no such file; configs/ holds those that come with it')
     try:
         changes = runpy.run_path(str(path)).get('config')
-    except Exception as error:  # A config is any Python: anything may go wrong in it.
+    except (Exception, SystemExit) as error:  # A config is any Python: anything may go wrong.
         raise InputError(f'--config {path} does not run: {_where(error)}') from error
     if not isinstance(changes, dict) or not all(isinstance(name, str) for name in changes):
         raise InputError(f'--config {path} defines no dictionary `config` from settings to values')
@@ -275,7 +275,7 @@ def _as_default(name: str, value: Any) -> Any:
     return value
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     line = getattr(error, 'lineno', None)
     if line is None and error.__traceback__ is not None:
         frame = error.__traceback__

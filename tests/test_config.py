@@ -90,6 +90,7 @@ def test_all_bad_settings_are_named():
         (None, 'no such file'),
         ('config = {', r'does not run: line 1: SyntaxError'),
         ('x = 1\n\nconfig = {"a": 1 / 0}', 'does not run: line 3: ZeroDivisionError'),
+        ('raise SystemExit(0)', 'does not run: line 1: SystemExit'),
         ('configuration = {}', 'defines no dictionary `config`'),
         ('config = ["seed"]', 'defines no dictionary `config`'),
         ('config = {"sede": 1}', 'unknown setting sede; the nearest is seed'),
