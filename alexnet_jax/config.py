@@ -33,15 +33,12 @@ def at_least(least: int) -> Rule:
     return Rule(f'a whole number of at least {least}', lambda value: value >= least)
 
 
-def fraction(words: str = 'a number from 0 to below 1') -> Rule:
-    return Rule(words, lambda value: 0 <= value < 1)
-
-
 def one_of(names: Collection[str]) -> Rule:
     return Rule('one of ' + ', '.join(names), lambda value: value in names)
 
 
 SEED = Rule('a whole number from 0 to 2147483647', lambda value: 0 <= value < 2**31)
+FRACTION = Rule('a number from 0 to below 1', lambda value: 0 <= value < 1)
 POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
 ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
@@ -81,7 +78,7 @@ SETTINGS: dict[str, Setting] = {
         'classes of the synthetic source'),
     'optimizer.learning_rate': Setting(0.01, POSITIVE,
         'initial ε (§5: 0.01)'),
-    'optimizer.momentum': Setting(0.9, fraction(),
+    'optimizer.momentum': Setting(0.9, FRACTION,
         'what remains of the last update (§5: 0.9)'),
     'optimizer.weight_decay': Setting(5e-4, NOT_NEGATIVE,
         'the share of each weight an update takes off, times ε (§5: 0.0005)'),

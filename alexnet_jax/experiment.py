@@ -51,7 +51,8 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """
+    """Images, net, mesh and plan of a configuration.
+
     Raises:
       InputError: more devices asked for than there are; the images cannot be had.
     """
@@ -73,7 +74,11 @@ def build(config: Config) -> Experiment:
 
 def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
     """Trains, from the workdir's last checkpoint if it has one, and evaluates the
-    result. Returns whether the run came to its end; False if it was stopped."""
+    result. Returns whether the run came to its end; False if it was stopped.
+
+    Raises:
+      InputError: as `build`, `held_out_split` and `claim_workdir`; before training.
+    """
     experiment = build(config)
     held_out = held_out_split(experiment)
     claim_workdir(workdir, config)
@@ -83,6 +88,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
     else:
         state = step.create_state(experiment.net, config['seed'], experiment.mesh)
     first_step = int(state.step)
+    evaluate_split = _evaluator(experiment)
     log = MetricsLog(workdir / 'metrics.jsonl', first_step)
     reporter = Reporter(experiment.plan.steps, first_step)
 
@@ -91,7 +97,6 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
 
     reporter.say(_opening(experiment, workdir, first_step))
-    evaluate_split = _evaluator(experiment)
     try:
         state, stopped = loop.train(
             state,
@@ -127,11 +132,11 @@ def evaluate_checkpoint(config: Config, workdir: Path) -> None:
         raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
     refuse_other(workdir, config)
     experiment = build(config)
-    checkpoints = Checkpoints(workdir / 'checkpoints')
+    split = held_out_split(experiment)
+    checkpoints = Checkpoints(workdir / 'checkpoints', read_only=True)
     like = step.abstract_state(experiment.net, experiment.mesh)
     state = checkpoints.restore(like, config['eval.step'] or None)
     checkpoints.close()
-    split = held_out_split(experiment)
     scores = _evaluator(experiment)(split, state.params)
     print(_keep_result(workdir, split, int(state.step), scores))
 
@@ -152,7 +157,8 @@ def claim_workdir(workdir: Path, config: Config) -> None:
 
 
 def refuse_other(workdir: Path, config: Config) -> None:
-    """
+    """Lets pass a workdir that is new, or holds a run of this configuration.
+
     Raises:
       InputError: the workdir's config.json computes something else.
     """

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -102,9 +101,8 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder) -> None:
 def _kept_statistics(path: Path, records: Records) -> Statistics:
     """Measured once, then read from `path`, which is there whole or not at all."""
     if not path.exists():
-        measured = dataclasses.asdict(measure(records))
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            np.savez(file, **measured)
-        os.replace(file.name, path)
+        beside = path.with_suffix(f'.{os.getpid()}.npz')
+        np.savez(beside, **dataclasses.asdict(measure(records)))
+        os.replace(beside, path)
     with np.load(path) as arrays:
         return Statistics(**arrays)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
@@ -19,9 +18,10 @@ ERROR = 'top1_error'
 
 class Checkpoints:
     """The checkpoints of one run: the one with the lowest validation error and
-    the last `keep`."""
+    the last `keep`. With `read_only` nothing in the folder is touched: another
+    process may be saving there."""
 
-    def __init__(self, folder: Path, keep: int = 1):
+    def __init__(self, folder: Path, keep: int = 1, read_only: bool = False):
         best = BestN(
             get_metric_fn=lambda metrics: metrics[ERROR],
             reverse=True,
@@ -33,7 +33,8 @@ class Checkpoints:
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
                 enable_async_checkpointing=False,
             ),
         )
@@ -57,9 +58,9 @@ class Checkpoints:
         """The state of a kept step, the last if None.
 
         Args:
-          like: arrays, or `jax.ShapeDtypeStruct`s with shardings: the tree,
-            shapes and types to expect, and where the arrays are to lie. The mesh
-            need not be the one they were saved from.
+          like: `step.abstract_state`: the tree, shapes and types to expect, and
+            where the arrays are to lie. The mesh need not be the one they were
+            saved from.
 
         Raises:
           InputError: there is no such step.
@@ -72,9 +73,8 @@ class Checkpoints:
         if step not in steps:
             held = ', '.join(map(str, steps))
             raise InputError(f'eval.step is {step}; {self._folder} holds: {held}')
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
         )
         return restored['state']
 

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import Architecture
 from alexnet_jax.training import schedule
 from alexnet_jax.training.optimizer import paper_sgd
 
@@ -40,31 +41,38 @@ class TrainState(struct.PyTreeNode):
 def create_state(net: AlexNet, seed: int, mesh: Mesh) -> TrainState:
     """The state at step 0, laid out on the mesh. The values depend on the seed
     alone."""
-    create = functools.partial(_create, net, seed)
-    shardings = state_shardings(net, mesh)
-    return jax.jit(lambda: nn.unbox(create()), out_shardings=shardings)()
+    return jax.jit(
+        lambda: nn.unbox(_create(net.architecture, net.classes, seed)),
+        out_shardings=state_shardings(net, mesh),
+    )()
 
 
 def state_shardings(net: AlexNet, mesh: Mesh) -> TrainState:
     """Where each array of the state lies: a tree of `NamedSharding`."""
-    specs = nn.get_partition_spec(jax.eval_shape(functools.partial(_create, net, 0)))
+    specs = nn.get_partition_spec(_shapes(net.architecture, net.classes))
     return jax.tree.map(functools.partial(NamedSharding, mesh), specs)
 
 
 def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
     """Shapes, types and places of the state's arrays, without the arrays."""
-    shapes = nn.unbox(jax.eval_shape(functools.partial(_create, net, 0)))
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        shapes,
+        nn.unbox(_shapes(net.architecture, net.classes)),
         state_shardings(net, mesh),
     )
 
 
-def _create(net: AlexNet, seed: int) -> TrainState:
-    size = net.architecture.input_size
-    whole = net.clone(column_axis=None)
-    params = whole.init(jax.random.key(seed), jnp.zeros((1, size, size, 3)))['params']
+@functools.cache
+def _shapes(architecture: Architecture, classes: int) -> TrainState:
+    """The state's shapes, boxed with what each array is split over."""
+    return jax.eval_shape(functools.partial(_create, architecture, classes, 0))
+
+
+def _create(architecture: Architecture, classes: int, seed: int) -> TrainState:
+    size = architecture.input_size
+    params = AlexNet(architecture, classes).init(
+        jax.random.key(seed), jnp.zeros((1, size, size, 3))
+    )['params']
     return TrainState(
         step=jnp.int32(0),
         params=params,
@@ -102,7 +110,7 @@ def score(logits: Array, labels: Array, mask: Array) -> Scores:
 
 def _scores_over_mesh(net: AlexNet, mesh: Mesh) -> Callable[..., Scores]:
     """(params, batch, mean, dropout_key | None) -> `score` of the whole batch."""
-    whole = jax.eval_shape(functools.partial(_create, net, 0)).params
+    param_specs = nn.get_partition_spec(_shapes(net.architecture, net.classes).params)
     net = net.clone(column_axis=columns.COLUMN)
 
     def on_device(params, batch: Batch, mean: Array, dropout_key) -> Scores:
@@ -119,7 +127,7 @@ def _scores_over_mesh(net: AlexNet, mesh: Mesh) -> Callable[..., Scores]:
     return jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(nn.get_partition_spec(whole), P(columns.DATA), P(), P()),
+        in_specs=(param_specs, P(columns.DATA), P(), P()),
         out_specs=P(),
     )
 

@@ -45,6 +45,22 @@ def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
         assert len(kernel.sharding.device_set) == shape[0] * shape[1]
 
 
+def test_reading_leaves_alone_what_another_process_is_saving(state, tmp_path):
+    Checkpoints(tmp_path).save(state.replace(step=np.int32(3)), {})
+    begun = tmp_path / '4.orbax-checkpoint-tmp'
+    begun.mkdir()
+    reader = Checkpoints(tmp_path, read_only=True)
+    assert reader.steps() == [3]
+    assert int(reader.restore(step.abstract_state(NET, columns.make_mesh())).step) == 3
+    reader.close()
+    assert begun.exists()
+    successor = Checkpoints(tmp_path)
+    assert successor.steps() == [3]
+    successor.save(state.replace(step=np.int32(5)), {})
+    successor.close()
+    assert not begun.exists()  # a run that takes the folder over clears up
+
+
 def test_a_missing_step_is_named_with_those_there_are(state, tmp_path):
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(InputError, match='holds no checkpoint'):
