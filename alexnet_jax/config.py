@@ -7,15 +7,15 @@ command line overrides with `--config.NAME=VALUE`. Only `main.py` and
 """
 
 import dataclasses
-import difflib
 import json
 import math
+import re
 import runpy
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, nearest
 from alexnet_jax.network.architectures import ARCHITECTURES
 
 Config = dict[str, Any]
@@ -31,6 +31,14 @@ class Rule:
 
 def at_least(least: int) -> Rule:
     return Rule(f'a whole number of at least {least}', lambda value: value >= least)
+
+
+SOURCE = Rule(
+    'digits, synthetic, folder:PATH or tfds:NAME[/config][:version]',
+    lambda value: (
+        value in ('digits', 'synthetic') or bool(re.fullmatch('(folder|tfds):[^\0]+', value))
+    ),
+)
 
 
 def one_of(names: Collection[str]) -> Rule:
@@ -60,18 +68,25 @@ SETTINGS: dict[str, Setting] = {
         'decides initial values, order, crops, mirrors, colours and dropout'),
     'network.name': Setting('paper', one_of(ARCHITECTURES),
         'a table of network/architectures.py'),
-    'data.source': Setting('synthetic', one_of(('digits', 'synthetic')),
-        'where images come from'),
+    'data.source': Setting('synthetic', SOURCE,
+        'where images come from; a folder or a TFDS set is prepared first (data/prepare.py)'),
     'data.dir': Setting('', ANY_PATH,
-        "folder of prepared sets; nothing: TFDS's own, ~/tensorflow_datasets", free=True),
+        'a prepared set, or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax',
+        free=True),
     'data.record_size': Setting(256, at_least(1),
         'side of the stored square images, pixels (paper §2: 256)'),
     'data.batch_size': Setting(128, at_least(1),
         'images a step, all devices together (§5: 128)'),
+    'data.mirror': Setting('on', one_of(('on', 'off')),
+        'whether training images are mirrored (§4.1); digits never are'),
     'data.color_std': Setting(0.1, NOT_NEGATIVE,
         'standard deviation of the colour shift, in principal components (§4.1: 0.1)'),
-    'data.threads': Setting(2, at_least(1),
-        'threads that read and crop records', free=True),
+    'data.color_scale': Setting('std', one_of(('std', 'variance')),
+        "of a component: std √λ (the authors' code) or variance λ (as §4.1 prints)"),
+    'data.color_epochs': Setting(0, at_least(0),
+        "epochs with a colour shift; 0: all (the authors' code: 67)"),
+    'data.threads': Setting(2, at_least(0),
+        'threads that read, decode and crop; 0: none beside the training', free=True),
     'data.synthetic_examples': Setting(1280, at_least(1),
         'training images of the synthetic source; a tenth as many for validation'),
     'data.synthetic_classes': Setting(1000, at_least(2),
@@ -240,11 +255,6 @@ def differences(config: Config, other: Config) -> list[str]:
         for name, setting in SETTINGS.items()
         if not setting.free and config[name] != other[name]
     ]
-
-
-def nearest(name: str, names: Collection[str]) -> str:
-    """The name most like `name`."""
-    return max(names, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
 
 
 def describe() -> str:

@@ -19,8 +19,8 @@ from jax.sharding import Mesh
 
 from alexnet_jax import config as configuration
 from alexnet_jax.config import Config
-from alexnet_jax.data import pipeline, prepare
-from alexnet_jax.data.prepare import ImageSet
+from alexnet_jax.data import pipeline, prepare, prepared
+from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation.errors import evaluate
 from alexnet_jax.network import columns
@@ -188,12 +188,13 @@ def held_out_split(experiment: Experiment) -> str:
 
 
 def _images(config: Config) -> ImageSet:
-    size = config['data.record_size']
-    if config['data.source'] == 'digits':
+    source, size = config['data.source'], config['data.record_size']
+    if source == 'synthetic':
+        examples, classes = config['data.synthetic_examples'], config['data.synthetic_classes']
+        return prepared.synthetic(examples, classes, size, config['seed'])
+    if source == 'digits':
         return prepare.digits(size, config['data.dir'] or None)
-    return prepare.synthetic(
-        config['data.synthetic_examples'], config['data.synthetic_classes'], size, config['seed']
-    )
+    return prepare.stored(source, size, config['data.dir'] or None)
 
 
 def _train_step(experiment: Experiment) -> Callable:
@@ -211,24 +212,28 @@ def _train_step(experiment: Experiment) -> Callable:
 
 
 def _train_batches(experiment: Experiment, first_step: int):
-    config = experiment.config
-    return pipeline.train_batches(
+    config, mesh = experiment.config, experiment.mesh
+    batches = pipeline.train_batches(
         experiment.images,
         size=experiment.crop_size,
         batch_size=config['data.batch_size'],
-        color_std=config['data.color_std'],
         seed=config['seed'],
+        color=pipeline.ColorShift(
+            config['data.color_std'], config['data.color_scale'], config['data.color_epochs']
+        ),
+        mirror=config['data.mirror'] == 'on',
         first_step=first_step,
+        rows=columns.rows_here(mesh, config['data.batch_size']),
         threads=config['data.threads'],
     )
+    return pipeline.ahead(batches, functools.partial(columns.place_batch, mesh))
 
 
 def _evaluator(experiment: Experiment) -> Callable[[str, Any], dict[str, Any]]:
     """(split, parameters) -> loss and errors over the split."""
-    config, images, size = experiment.config, experiment.images, experiment.crop_size
-    eval_step = step.make_eval_step(
-        experiment.net, experiment.mesh, pipeline.central_mean(images, size)
-    )
+    config, images, mesh = experiment.config, experiment.images, experiment.mesh
+    size = experiment.crop_size
+    eval_step = step.make_eval_step(experiment.net, mesh, pipeline.central_mean(images, size))
 
     def evaluate_split(split: str, params: Any) -> dict[str, Any]:
         batches = pipeline.eval_batches(
@@ -236,9 +241,11 @@ def _evaluator(experiment: Experiment) -> Callable[[str, Any], dict[str, Any]]:
             split,
             size=size,
             batch_size=config['data.batch_size'],
+            rows=columns.rows_here(mesh, config['data.batch_size']),
             threads=config['data.threads'],
         )
-        return evaluate(eval_step, params, batches, len(images.splits[split]))
+        placed = pipeline.ahead(batches, functools.partial(columns.place_batch, mesh))
+        return evaluate(eval_step, params, placed, len(images.splits[split]))
 
     return evaluate_split
 

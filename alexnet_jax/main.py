@@ -11,21 +11,13 @@ import argparse
 import os
 import re
 import sys
-import traceback
 from pathlib import Path
-from typing import NoReturn
 
 from absl import logging
 
+from alexnet_jax import command_line
 from alexnet_jax import config as configuration
-from alexnet_jax.errors import InputError
-
-DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f'{message}; see --help')
+from alexnet_jax.command_line import DONE, STOPPED, Parser
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -39,13 +31,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         usage='%(prog)s --config FILE --workdir DIR [--mode MODE] [--config.NAME=VALUE ...]',
         description=__doc__,
         epilog=configuration.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
     parser.add_argument('--workdir', type=Path, help='default: runs/NAME for configs/NAME.py')
     parser.add_argument('--mode', choices=('train', 'eval'), default='train')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks')
     options, rest = parser.parse_known_args(argv)
     overrides = {}
     for argument in rest:
@@ -88,25 +77,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        return run(argv)
-    except (Exception, KeyboardInterrupt) as error:
-        if '--debug' in argv:
-            traceback.print_exc()
-        status, lines = explain(error)
-    print('\n'.join(f'error: {line}' for line in lines), file=sys.stderr)
-    return status
-
-
-def explain(error: BaseException) -> tuple[int, list[str]]:
-    """The exit status and the lines to print for an error."""
-    if isinstance(error, InputError):
-        return BAD_INPUT, str(error).splitlines()
-    if isinstance(error, KeyboardInterrupt):
-        return FAULT, ['interrupted; checkpoints that were saved are whole']
-    first = (str(error).strip().splitlines() or [''])[0]
-    return FAULT, [f'{type(error).__name__}: {first} (--debug shows where)']
+    return command_line.run(run, argv)
 
 
 if __name__ == '__main__':

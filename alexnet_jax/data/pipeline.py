@@ -4,50 +4,79 @@ A batch is {'image': uint8 [batch, size, size, 3], 'color_shift': float32
 [batch, 3], 'label': int32 [batch], 'mask': float32 [batch]}. Training batch t is
 a function of the seed and t alone, whatever ran before and however many threads
 read: a run that starts at step t needs nothing but t.
+
+Several hosts each make their own rows of a batch. What happens to the image in a
+row depends on its place in the whole batch: together they make the same batch as
+one host alone.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 import numpy as np
 
 from alexnet_jax.data import augment
-from alexnet_jax.data.prepare import ImageSet
-from alexnet_jax.data.sources import Record
+from alexnet_jax.data.prepared import ImageSet, Records
+from alexnet_jax.data.statistics import Statistics
 
-# Epochs; Grain's own endless repeat overflows in batches of one.
+# Epochs; Grain's own endless repeat overflows.
 ENDLESS = 2**31
 
-HostBatch = dict[str, np.ndarray]
+Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainView(grain.transforms.RandomMap):
-    """A record -> a random crop of it, mirrored or not, and a colour shift."""
+class ColorShift:
+    """How strong the colour shift is (paper §4.1).
 
+    std: standard deviation of a component's α.
+    scale: as in `augment.color_shifts`.
+    epochs: there is a shift in that many epochs; 0, in all. The authors' code
+      ended it before its last drops of the learning rate.
+    """
+
+    std: float = 0.1
+    scale: str = 'std'
+    epochs: int = 0
+
+    def std_at(self, epochs: np.ndarray) -> np.ndarray:
+        """The strength in each of these epochs, counted from 0."""
+        off = (epochs >= self.epochs) & (self.epochs > 0)
+        return np.where(off, 0.0, self.std)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainBatch(grain.transforms.Map):
+    """A step's number -> its batch."""
+
+    records: Records
+    order: Any  # place in the stream of images -> row of the records
+    statistics: Statistics
     size: int
+    batch_size: int
+    rows: slice
     mirror: bool
-    color_std: float
-    statistics: augment.Statistics
+    color: ColorShift
+    seed: int
 
-    def random_map(self, element: Record, rng: np.random.Generator) -> Record:
-        image = augment.random_crop(element['image'], self.size, rng)
-        if self.mirror:
-            image = augment.random_mirror(image, rng)
-        shift = augment.color_shift(self.statistics, self.color_std, rng)
-        return _example(image, element['label'], shift)
-
-
-@dataclasses.dataclass(frozen=True)
-class CenterView(grain.transforms.Map):
-    """A record -> its middle."""
-
-    size: int
-
-    def map(self, element: Record) -> Record:
-        image = augment.center_crop(element['image'], self.size)
-        return _example(image, element['label'], np.zeros(3, np.float32))
+    def map(self, element: int) -> Batch:
+        places = range(self.batch_size)[self.rows]
+        first = element * self.batch_size + places.start
+        batch = _empty(len(places), self.size)
+        draws = augment.draw(self.seed, first, len(places))
+        for i in range(len(places)):
+            image, batch['label'][i], _ = self.records[self.order[first + i]]
+            top, left = augment.crop_offset(draws.crops[i], len(image), self.size)
+            image = augment.crop(image, top, left, self.size)
+            augment.put(batch['image'][i], image, self.mirror and draws.mirrored[i])
+        epochs = (first + np.arange(len(places))) // len(self.records)
+        batch['color_shift'][:] = augment.color_shifts(
+            self.statistics, self.color.std_at(epochs), self.color.scale, draws.colors
+        )
+        batch['mask'][:] = 1
+        return batch
 
 
 def train_batches(
@@ -55,60 +84,121 @@ def train_batches(
     *,
     size: int,
     batch_size: int,
-    color_std: float,
     seed: int,
+    color: ColorShift = ColorShift(),
+    mirror: bool = True,
     first_step: int = 0,
+    rows: slice = slice(None),
     threads: int = 2,
-) -> Iterator[HostBatch]:
+) -> Iterator[Batch]:
     """Batches `first_step`, `first_step` + 1, ... without end.
 
     Every pass over the training set has an order of its own and meets each image
-    once; a batch may span two passes.
+    once; a batch may span two passes. The order is worked out place by place and
+    takes no memory.
 
     Args:
       images: the set; its 'train' split is read.
       size: side of the crops, pixels.
-      color_std: standard deviation of the colour shift's αs.
+      batch_size: of the whole batch, all hosts together.
+      mirror: whether images are mirrored, if the set allows it at all.
+      rows: which rows of each batch to make; the others are not read.
+      threads: how many batches are made at a time, and as many are kept ready;
+        0: each when it is asked for.
     """
-    view = TrainView(size, images.mirror, color_std, images.statistics)
-    batches = (
-        grain.MapDataset.source(images.splits['train'])
-        .seed(seed)
-        .shuffle()
-        .repeat(ENDLESS)
-        .random_map(view)
-        .batch(batch_size)
+    records = images.splits['train']
+    order = grain.MapDataset.range(len(records)).seed(seed).shuffle().repeat(ENDLESS)
+    make = _TrainBatch(
+        records=records,
+        order=order,
+        statistics=images.statistics,
+        size=size,
+        batch_size=batch_size,
+        rows=rows,
+        mirror=mirror and images.mirror,
+        color=color,
+        seed=seed,
     )
-    return iter(batches[first_step:].to_iter_dataset(_read_options(threads)))
+    steps = grain.MapDataset.range(first_step, ENDLESS).map(make)
+    return iter(steps.to_iter_dataset(_read_options(threads)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalBatch(grain.transforms.Map):
+    """A batch's number -> the batch: the images in order, filled up with zeros."""
+
+    records: Records
+    size: int
+    batch_size: int
+    rows: slice
+    views: int
+
+    def map(self, element: int) -> Batch:
+        places = range(element * self.batch_size, (element + 1) * self.batch_size)[self.rows]
+        batch = _empty(len(places), self.size)
+        if self.views == 10:
+            batch['image'] = np.zeros((len(places), 10, self.size, self.size, 3), np.uint8)
+        for i, row in enumerate(places):
+            if row < len(self.records):
+                image, batch['label'][i], _ = self.records[row]
+                batch['image'][i] = self._view(image)
+                batch['mask'][i] = 1
+        return batch
+
+    def _view(self, image: np.ndarray) -> np.ndarray:
+        if self.views == 10:
+            return augment.ten_views(image, self.size)
+        return augment.center_crop(image, self.size)
 
 
 def eval_batches(
-    images: ImageSet, split: str, *, size: int, batch_size: int, threads: int = 2
-) -> Iterator[HostBatch]:
+    images: ImageSet,
+    split: str,
+    *,
+    size: int,
+    batch_size: int,
+    views: int = 1,
+    rows: slice = slice(None),
+    threads: int = 2,
+) -> Iterator[Batch]:
     """Every image of the split once, in order; the last batch is filled up with
-    zeros, which have mask 0."""
-    views = grain.MapDataset.source(images.splits[split]).map(CenterView(size))
-    batches = views.to_iter_dataset(_read_options(threads)).batch(batch_size)
+    zeros, which have mask 0.
+
+    Args:
+      views: 1, the middle; or 10, as in `augment.ten_views`, and 'image' is
+        [batch, 10, size, size, 3].
+      rows, threads: as for `train_batches`.
+    """
+    records = images.splits[split]
+    count = -(-len(records) // batch_size)
+    make = _EvalBatch(records, size, batch_size, rows, views)
+    batches = grain.MapDataset.range(count).map(make)
+    return iter(batches.to_iter_dataset(_read_options(threads)))
+
+
+def ahead(batches: Iterator[Any], place: Callable[[Any], Any], count: int = 2) -> Iterator[Any]:
+    """The batches, each given to `place` (which puts it on the devices and need not
+    wait for it to be there) `count` batches before it is asked for."""
+    waiting = []
     for batch in batches:
-        missing = batch_size - len(batch['mask'])
-        yield {
-            name: np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
-            for name, values in batch.items()
-        }
+        waiting.append(place(batch))
+        if len(waiting) > count:
+            yield waiting.pop(0)
+    yield from waiting
 
 
 def central_mean(images: ImageSet, size: int) -> np.ndarray:
     """The middle of the mean image, float32 [size, size, 3]. The authors' code
     subtracts it from every crop, wherever the crop lies."""
-    return augment.center_crop(images.statistics.mean_image, size)
+    return augment.center_crop(images.statistics.mean_image, size).astype(np.float32)
 
 
-def _example(image: np.ndarray, label: int, color_shift: np.ndarray) -> Record:
+def _empty(count: int, size: int) -> Batch:
     return {
-        'image': image,
-        'color_shift': color_shift,
-        'label': np.int32(label),
-        'mask': np.float32(1),
+        'image': np.zeros((count, size, size, 3), np.uint8),
+        'color_shift': np.zeros((count, 3), np.float32),
+        'label': np.zeros(count, np.int32),
+        'mask': np.zeros(count, np.float32),
     }
 
 

@@ -6,12 +6,13 @@ column or several; between devices columns meet in the functions below and
 nowhere else. With `axis=None` they work outside any mesh, all columns at hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax.errors import InputError
 
@@ -34,6 +35,30 @@ def make_mesh(data: int = 1, column: int = 1) -> Mesh:
     return jax.make_mesh(
         (data, column), (DATA, COLUMN), axis_types=(AxisType.Auto,) * 2, devices=devices[:count]
     )
+
+
+def rows_here(mesh: Mesh, batch_size: int) -> slice:
+    """The rows of a batch that this process has to make: those of the data shards
+    its devices hold. Processes that hold different columns of the same shards make
+    the same rows."""
+    process = jax.process_index()
+    shards = [
+        number
+        for number, devices in enumerate(mesh.devices)
+        if any(device.process_index == process for device in devices)
+    ]
+    size = batch_size // len(mesh.devices)
+    return slice(shards[0] * size, (shards[-1] + 1) * size)
+
+
+def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The rows of `rows_here` -> the whole batch, split over the devices. Does not
+    wait for the transfer."""
+    sharding = NamedSharding(mesh, PartitionSpec(DATA))
+    return {
+        name: jax.make_array_from_process_local_data(sharding, values)
+        for name, values in batch.items()
+    }
 
 
 def columns_held(columns: int, axis: str | None) -> int:

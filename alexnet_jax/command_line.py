@@ -1,0 +1,51 @@
+"""What the command lines share: exit statuses, and errors as plain lines."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from alexnet_jax.errors import InputError, RecordError
+
+# Done; a fault while running; a bad command, setting or input; stopped on request
+# with everything saved, so that the same command goes on.
+DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes full option names only; a bad command is an `InputError`."""
+
+    def __init__(self, **settings):
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
+        )
+        self.add_argument('--debug', action='store_true', help='show tracebacks')
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f'{message}; see --help')
+
+
+def run(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
+    """Runs the command; prints an error, and returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return command(argv)
+    except (Exception, KeyboardInterrupt) as error:
+        if '--debug' in argv:
+            traceback.print_exc()
+        status, lines = explain(error)
+    print('\n'.join(f'error: {line}' for line in lines), file=sys.stderr)
+    return status
+
+
+def explain(error: BaseException) -> tuple[int, list[str]]:
+    """The exit status and the lines to print for an error."""
+    if isinstance(error, InputError):
+        return BAD_INPUT, str(error).splitlines()
+    if isinstance(error, RecordError):
+        return FAULT, str(error).splitlines()
+    if isinstance(error, KeyboardInterrupt):
+        return FAULT, ['interrupted; what was saved is whole']
+    first = (str(error).strip().splitlines() or [''])[0]
+    return FAULT, [f'{type(error).__name__}: {first} (--debug shows where)']

@@ -1,0 +1,292 @@
+"""Sets of images ready for training: random access to records, and what the
+training set says of them.
+
+A prepared set is a folder that TFDS opens (`tfds.builder_from_directory`), with
+two more files: `prepared.json`, how it was made and of what, and `statistics.npz`.
+"""
+
+import bisect
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+import shlex
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
+from tensorflow_datasets.proto import tf_example_pb2
+
+from alexnet_jax.data import images, sources
+from alexnet_jax.data.statistics import Statistics, measure
+from alexnet_jax.errors import InputError, RecordError
+
+PREPARED, STATISTICS, DATASET_INFO = 'prepared.json', 'statistics.npz', 'dataset_info.json'
+READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
+READER_BUFFER = 2**18  # bytes; for images of 200 kB a little faster than the default
+SYNTHETIC_SAMPLE = 256
+
+
+class Record(NamedTuple):
+    """image: uint8 [size, size, 3], not to be written to. id: bytes."""
+
+    image: np.ndarray
+    label: int
+    id: bytes
+
+
+class Records(Protocol):
+    """Random access to the records of a split, from several threads at once."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Record: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Prepared images: random access to the records of each split, the names of
+    the classes, the training set's statistics, and whether an image's mirror
+    image is one of its class too."""
+
+    splits: Mapping[str, Records]
+    classes: tuple[str, ...]
+    statistics: Statistics
+    mirror: bool
+
+
+class StoredRecords:
+    """Random access to the records of ArrayRecord files.
+
+    Args:
+      paths, lengths: the files in order, and how many records each must hold.
+      encoding, size: how images are stored, and their side.
+    """
+
+    def __init__(self, paths: Sequence[str], lengths: Sequence[int], encoding: str, size: int):
+        self._paths, self._encoding, self._size = tuple(paths), encoding, size
+        self._lengths = tuple(lengths)
+        self._ends = list(itertools.accumulate(lengths))
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._opening = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, row: int) -> Record:
+        """
+        Raises:
+          IndexError: there is no such row.
+          RecordError: it is broken.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        shard = bisect.bisect_right(self._ends, row)
+        place = row - self._ends[shard] + self._lengths[shard]
+        try:
+            return self._parse(self._reader(shard).read([place])[0])
+        except RecordError:
+            raise
+        except Exception as error:  # Whatever a broken file makes its reader raise.
+            reason = re.sub(r'\s+', ' ', str(error))[:200]
+            raise RecordError(
+                f'record {place} of {self._paths[shard]} cannot be read: {reason}'
+            ) from error
+
+    def _parse(self, serialized: bytes) -> Record:
+        feature = tf_example_pb2.Example.FromString(serialized).features.feature
+        image = images.decode(feature['image'].bytes_list.value[0], self._encoding, self._size)
+        return Record(
+            image, feature['label'].int64_list.value[0], feature['id'].bytes_list.value[0]
+        )
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        reader = self._readers.get(shard)
+        if reader is None:
+            with self._opening:
+                reader = self._readers.get(shard) or self._open(shard)
+                self._readers[shard] = reader
+        return reader
+
+    def _open(self, shard: int) -> ArrayRecordReader:
+        path, length = self._paths[shard], self._lengths[shard]
+        reader = ArrayRecordReader(path, READER_OPTIONS, file_reader_buffer_size=READER_BUFFER)
+        found = reader.num_records()  # 0 for whatever is no such file
+        if found != length:
+            raise RecordError(f'{path} holds {found} records; the set needs {length}')
+        return reader
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which opens the files anew."""
+        return self.__dict__ | {'_readers': {}, '_opening': None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _opening=threading.Lock())
+
+
+def open_set(folder: Path) -> ImageSet:
+    """A prepared set.
+
+    Raises:
+      InputError: it is not whole.
+    """
+    about = read_about(folder)
+    try:
+        builder = tfds.builder_from_directory(folder)
+        splits = {
+            split: StoredRecords(
+                [str(path) for path in info.filepaths],
+                info.shard_lengths,
+                about['encoding'],
+                about['size'],
+            )
+            for split, info in builder.info.splits.items()
+        }
+        classes = tuple(builder.info.features['label'].names)
+        with np.load(folder / STATISTICS) as arrays:
+            statistics = Statistics(**arrays)
+        mirror = about['mirror']
+        shards = about['shards']
+    except Exception as error:  # Whatever a broken file makes its reader raise.
+        reason = re.sub(r'\s+', ' ', str(error))[:200]
+        raise InputError(
+            f'the prepared set {folder} cannot be read: {type(error).__name__}: {reason}'
+        ) from error
+    for name, size in shards.items():
+        path = folder / name
+        found = path.stat().st_size if path.exists() else None
+        if found != size:
+            state = 'is missing' if found is None else f'has {found} bytes, not {size}'
+            raise InputError(
+                f'the prepared set {folder} is not whole: {name} {state}; prepare it again:\n'
+                + command(folder, **about['options'])
+            )
+    return ImageSet(splits, classes, statistics, mirror)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether its preparation came to an end: TFDS's own file is written last."""
+    return (folder / DATASET_INFO).exists() and (folder / PREPARED).exists()
+
+
+def command(folder: Path, source: str, **options: Any) -> str:
+    """The command that prepares a source."""
+    words = ['python', '-m', 'alexnet_jax.data.prepare', '--source', source, '--out', str(folder)]
+    words += [f'--{name}={value}' for name, value in options.items()]
+    return shlex.join(words)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What prepared.json says.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    try:
+        about = json.loads((folder / PREPARED).read_text())
+        if not isinstance(about, dict) or not {'source', 'version', 'size'} <= about.keys():
+            raise ValueError('it does not say what the set was made of')
+        return about
+    except (OSError, ValueError) as error:
+        raise InputError(f'{folder / PREPARED} cannot be read: {error}') from error
+
+
+def usual_place(spec: str, size: int, data_dir: str | None) -> Path:
+    """Where the main command looks for a source's prepared set at first."""
+    kind, _, rest = sources.canonical(spec).partition(':')
+    name = f'{kind}-{Path(rest).name}-{_short_hash(rest)}' if kind == 'folder' else spec
+    return root(data_dir) / f'{re.sub(r"[^A-Za-z0-9._-]+", "-", name)}-{size}px'
+
+
+def root(data_dir: str | None) -> Path:
+    """The folder of prepared sets: `data_dir`, or one in TFDS's usual place."""
+    if data_dir:
+        return Path(data_dir).expanduser()
+    return Path(tfds.core.constants.DATA_DIR).expanduser() / 'alexnet_jax'
+
+
+def find(spec: str, size: int, data_dir: str | None) -> Path | None:
+    """The folder of the set prepared of a source at a size: `data_dir` itself or a
+    folder in it.
+
+    Raises:
+      InputError: `data_dir` is a set of something else; several sets fit.
+    """
+    top = root(data_dir)
+    if is_whole(top):
+        about = read_about(top)
+        if not _is_of(about, spec, size):
+            raise InputError(
+                f'data.dir {top} was prepared of {about["source"]} at {about["size"]} pixels;'
+                f' data.source is {spec}, data.record_size {size}'
+            )
+        return top
+    place = usual_place(spec, size, data_dir)
+    if is_whole(place) and _is_of(read_about(place), spec, size):
+        return place
+    others = [path.parent for path in sorted(top.glob(f'*/{DATASET_INFO}'))]
+    fitting = [
+        folder for folder in others if is_whole(folder) and _is_of(read_about(folder), spec, size)
+    ]
+    if len(fitting) > 1:
+        raise InputError(
+            f'data.dir {top} holds several sets of {spec}: {", ".join(map(str, fitting))};'
+            ' give one of them as data.dir'
+        )
+    return fitting[0] if fitting else None
+
+
+def _is_of(about: dict[str, Any], spec: str, size: int) -> bool:
+    known = {about['source'], f'tfds:{about["version"]}'}
+    return sources.canonical(spec) in known and about['size'] == size
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]
+
+
+def synthetic(examples: int, classes: int, size: int, seed: int) -> ImageSet:
+    """Images made from the seed: `examples` to train, a tenth as many (at least
+    one) for validation. Statistics are those of the first 256 training images."""
+    train = Synthetic(examples, classes, size, seed, part=0)
+    val = Synthetic(max(1, examples // 10), classes, size, seed, part=1)
+    statistics = measure(train[row].image for row in range(min(examples, SYNTHETIC_SAMPLE)))
+    names = tuple(f'class {label}' for label in range(classes))
+    return ImageSet({'train': train, 'val': val}, names, statistics, mirror=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Synthetic:
+    """Images made from a seed: each class its own coarse pattern of colours,
+    under noise. For dry runs at any size; nothing is stored.
+
+    The patterns depend on the seed and the class alone, so that what is learnt
+    on one `part` (0, 1, ...) holds on another.
+    """
+
+    examples: int
+    classes: int
+    size: int
+    seed: int
+    part: int
+
+    def __len__(self) -> int:
+        return self.examples
+
+    def __getitem__(self, row: int) -> Record:
+        if not 0 <= row < self.examples:
+            raise IndexError(row)
+        label = row % self.classes
+        tiles, noise = 4, 64
+        of_class = np.random.default_rng([self.seed, label])
+        pattern = of_class.integers(0, 256 - noise, (tiles, tiles, 3), dtype=np.uint8)
+        tile = np.arange(self.size) * tiles // self.size
+        # The last number is never 0: NumPy takes [a, b, 0, 0] for [a, b], a class's seed.
+        of_image = np.random.default_rng([self.seed, self.part, row, 1])
+        speckles = of_image.integers(0, noise, (self.size, self.size, 3), dtype=np.uint8)
+        return Record(pattern[tile][:, tile] + speckles, label, b'%d' % row)

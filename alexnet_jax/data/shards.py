@@ -1,0 +1,195 @@
+"""Originals -> ArrayRecord files, each whole or not there.
+
+A prepared split is a row of shards. Each is a task that any process can do alone
+and do again, with the same bytes: in this process, in several, or in a pipeline on
+many machines. A note beside a finished shard says what is in it; tasks with a note
+are not done twice.
+"""
+
+import dataclasses
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.proto import tf_example_pb2
+
+from alexnet_jax.data import images
+from alexnet_jax.data.images import BadImageError
+from alexnet_jax.data.sources import Originals
+from alexnet_jax.data.statistics import PixelSums
+from alexnet_jax.errors import InputError
+
+# Each record its own chunk, for random access; JPEG does not shrink further, and
+# raw images are there for speed.
+WRITER_OPTIONS = 'group_size:1,uncompressed'
+
+Bad = list[tuple[str, str]]  # name and reason
+
+
+class StopRequestedError(Exception):
+    """A stop was requested in the middle of a shard."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How images are stored. form: 'jpeg' or 'raw'."""
+
+    size: int
+    form: str
+    quality: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A shard to be made.
+
+    path: where it goes.
+    notes: folder for what is known of finished shards.
+    classes: labels are below it.
+    measured: whether its pixels count for the statistics.
+    max_bad: how many images may be left out; one more is an error.
+    """
+
+    path: Path
+    notes: Path
+    originals: Originals
+    classes: int
+    encoding: Encoding
+    measured: bool
+    max_pixels: int
+    max_bad: int
+
+    def is_done(self) -> bool:
+        if not (self.path.exists() and self.note_file('.json').exists()):
+            return False
+        return self.path.stat().st_size == read_note(self).bytes
+
+    def note_file(self, suffix: str) -> Path:
+        return self.notes / (self.path.name + suffix)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A finished shard: records and bytes in it, and originals left out."""
+
+    records: int
+    bytes: int
+    bad: Bad
+
+
+def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) -> Shard:
+    """Does a task.
+
+    Raises:
+      InputError: more than `max_bad` originals cannot be read; no room on the disk.
+      StopRequestedError: a stop was requested. Nothing is left of the shard.
+    """
+    beside = task.path.with_name(f'.{task.path.name}.{os.getpid()}')
+    sums = PixelSums.zero(task.encoding.size)
+    try:
+        bad = _write_records(task, beside, sums, stop_requested)
+        shard = Shard(len(task.originals) - len(bad), beside.stat().st_size, bad)
+        os.replace(beside, task.path)
+        if task.measured:
+            _write_whole(task.note_file('.npz'), lambda file: np.savez(file, **vars(sums)))
+        text = json.dumps(dataclasses.asdict(shard))
+        _write_whole(task.note_file('.json'), lambda file: file.write(text.encode()))
+        return shard
+    except OSError as error:
+        raise disk_error(task.path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_note(task: Task) -> Shard:
+    """What is known of a finished task."""
+    kept = json.loads(task.note_file('.json').read_text())
+    return Shard(kept['records'], kept['bytes'], [(name, why) for name, why in kept['bad']])
+
+
+def read_sums(task: Task) -> PixelSums:
+    """The sums of a finished task whose pixels count."""
+    with np.load(task.note_file('.npz')) as sums:
+        return PixelSums(int(sums['count']), sums['total'], sums['products'])
+
+
+def disk_error(path: Path, error: OSError) -> InputError:
+    """What a user can do about a file that could not be written."""
+    hint = ' What is finished is kept: make room and run the same command'
+    reason = error.strerror or str(error)
+    return InputError(
+        f'{path} cannot be written: {reason}.' + (hint if error.errno == errno.ENOSPC else '')
+    )
+
+
+def _write_records(
+    task: Task, path: Path, sums: PixelSums, stop_requested: Callable[[], bool]
+) -> Bad:
+    """Writes all records; returns what was left out."""
+    bad: Bad = []
+    encoding = task.encoding
+    try:
+        writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
+        for row in range(len(task.originals)):
+            if stop_requested():
+                raise StopRequestedError
+            try:
+                image, label = _read(task, row)
+            except BadImageError as error:
+                bad.append((task.originals.name(row), str(error)))
+                if len(bad) > task.max_bad:
+                    raise InputError(too_many(bad, task.max_bad)) from error
+                continue
+            stored = images.encode(image, encoding.form, encoding.quality)
+            if task.measured:  # what will be seen, not what was there before JPEG
+                sums.add_image(images.decode(stored, encoding.form, encoding.size))
+            writer.write(_record(task.originals.id(row), stored, label))
+        writer.close()
+    except RuntimeError as error:  # ArrayRecord's way to tell of a full disk
+        full = 'No space left' in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error).split(';')[0]) from error
+    with open(path, 'rb') as file:
+        os.fsync(file.fileno())
+    return bad
+
+
+def too_many(bad: Bad, allowed: int) -> str:
+    """The message for originals that cannot be read."""
+    lines = [f'{name} {reason}' for name, reason in bad[:10]]
+    if len(bad) > len(lines):
+        lines.append(f'and {len(bad) - len(lines)} more')
+    skip = f'--skip_bad={max(2 * len(bad), 10)}' if allowed else '--skip_bad=N'
+    lines.append(
+        f'allowed: {allowed} such images; {skip} leaves out up to that many and lists them'
+    )
+    return '\n'.join(lines)
+
+
+def _read(task: Task, row: int) -> tuple[np.ndarray, int]:
+    image, label = task.originals.square(row, task.encoding.size, task.max_pixels)
+    if not 0 <= label < task.classes:
+        raise BadImageError(f'has the label {label}; allowed: 0 to {task.classes - 1}')
+    return image, label
+
+
+def _record(original: str, stored: bytes, label: int) -> bytes:
+    """A tf.train.Example as TFDS reads it: id, image, label."""
+    example = tf_example_pb2.Example()
+    feature = example.features.feature
+    feature['id'].bytes_list.value.append(original.encode('utf-8', 'backslashreplace'))
+    feature['image'].bytes_list.value.append(stored)
+    feature['label'].int64_list.value.append(label)
+    return example.SerializeToString(deterministic=True)
+
+
+def _write_whole(path: Path, write: Callable) -> None:
+    beside = path.with_name(f'.{path.name}.{os.getpid()}')
+    with open(beside, 'wb') as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)

@@ -1,0 +1,72 @@
+"""What is known of the training set's pixels: their mean image, and the principal
+components of their colours (paper §4.1)."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """On the scale of 0 to 255, in float64.
+
+    mean_image: [size, size, 3].
+    color_variances: [3], λ, the eigenvalues of the RGB covariance, ascending.
+    color_components: [3, 3], its eigenvectors as columns.
+    """
+
+    mean_image: np.ndarray
+    color_variances: np.ndarray
+    color_components: np.ndarray
+
+
+@dataclasses.dataclass
+class PixelSums:
+    """Sums over images of whole numbers, and so exact in any order.
+
+    count: images.
+    total: int64 [size, size, 3].
+    products: int64 [3, 3], Σ over all pixels of rgbᵀ rgb.
+    """
+
+    count: int
+    total: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def zero(cls, size: int) -> 'PixelSums':
+        return cls(0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64))
+
+    def add_image(self, image: np.ndarray) -> None:
+        """Adds one uint8 [size, size, 3]."""
+        pixels = image.reshape(-1, 3).astype(np.float64)  # exact: below 2⁵³
+        self.count += 1
+        self.total += image
+        self.products += (pixels.T @ pixels).astype(np.int64)
+
+    def add(self, other: 'PixelSums') -> None:
+        self.count += other.count
+        self.total += other.total
+        self.products += other.products
+
+    def statistics(self) -> Statistics:
+        """Of all images added; there must be one at least."""
+        mean_image = self.total / self.count
+        mean = self.total.sum(axis=(0, 1)) / (self.count * self.total[..., 0].size)
+        moments = self.products / (self.count * self.total[..., 0].size)
+        variances, components = np.linalg.eigh(moments - np.outer(mean, mean))
+        # An eigenvector may point either way: its largest part is made positive.
+        largest = np.abs(components).argmax(axis=0)
+        components = components * np.sign(components[largest, range(3)])
+        return Statistics(mean_image, np.maximum(variances, 0), components)
+
+
+def measure(images: Iterable[np.ndarray]) -> Statistics:
+    """Statistics of uint8 images [size, size, 3], at least one."""
+    sums = None
+    for image in images:
+        sums = sums or PixelSums.zero(len(image))
+        sums.add_image(image)
+    assert sums is not None, 'no images'
+    return sums.statistics()
