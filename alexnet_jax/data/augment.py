@@ -6,10 +6,12 @@ and left to the device (`training/step.py`): here only the shift is drawn.
 
 import dataclasses
 
+import cv2
 import numpy as np
 
 from alexnet_jax.data.statistics import Statistics
 
+_KEY = 2  # tells these random numbers from those of the order of the same seed
 WORDS = 8  # random numbers an image has, a whole number of Philox's blocks of four
 
 
@@ -17,7 +19,7 @@ WORDS = 8  # random numbers an image has, a whole number of Philox's blocks of f
 class Draws:
     """What chance decides for each of `count` images.
 
-    crops: uint64 [count, 2], for `crop_offset`.
+    crops: uint64 [count, 2], for `crop_offsets`.
     mirrored: bool [count].
     colors: float64 [count, 3], from the standard normal distribution.
     """
@@ -34,7 +36,7 @@ def draw(seed: int, first: int, count: int) -> Draws:
     Philox is a function of a key and a counter: an image's draws depend on the
     seed and its place alone, and those of a batch take one call.
     """
-    philox = np.random.Philox(key=seed, counter=first * (WORDS // 4))
+    philox = np.random.Philox(key=[seed, _KEY], counter=first * (WORDS // 4))
     words = philox.random_raw(count * WORDS).reshape(count, WORDS)
     uniform = (words[:, 3:7] >> np.uint64(11)) * 2.0**-53  # [0, 1)
     radius = np.sqrt(-2 * np.log1p(-uniform[:, :2]))
@@ -43,11 +45,12 @@ def draw(seed: int, first: int, count: int) -> Draws:
     return Draws(words[:, :2], words[:, 2] >> np.uint64(63) == 1, normal[:, :3])
 
 
-def crop_offset(draw: np.ndarray, image_size: int, size: int) -> tuple[int, int]:
-    """Top and left of a crop, any of those there are alike: 0 to 32 for 224 of 256."""
-    choices = image_size - size + 1
-    top, left = ((int(word) >> 32) * choices >> 32 for word in draw)
-    return top, left
+def crop_offsets(draws: np.ndarray, image_size: int, size: int) -> np.ndarray:
+    """Top and left of each crop, int64 [count, 2], any of those there are alike: 0
+    to 32 for 224 of 256."""
+    choices = np.uint64(image_size - size + 1)
+    half = np.uint64(32)
+    return ((draws >> half) * choices >> half).astype(np.int64)
 
 
 def crop(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
@@ -63,11 +66,10 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
 
 def put(view: np.ndarray, image: np.ndarray, mirrored: bool) -> None:
     """Copies an image [size, size, 3], or its mirror image, into a view like it."""
-    if not mirrored:
+    if mirrored:
+        cv2.flip(image, 1, dst=view)  # NumPy takes ten times as long
+    else:
         view[...] = image
-        return
-    for channel in range(3):  # one at a time is three times as fast as all at once
-        view[..., channel] = image[:, ::-1, channel]
 
 
 def ten_views(image: np.ndarray, size: int) -> np.ndarray:

@@ -18,11 +18,11 @@ import grain
 import numpy as np
 
 from alexnet_jax.data import augment
+from alexnet_jax.data.order import rows_at
 from alexnet_jax.data.prepared import ImageSet, Records
 from alexnet_jax.data.statistics import Statistics
 
-# Epochs; Grain's own endless repeat overflows.
-ENDLESS = 2**31
+ENDLESS = 2**31  # steps
 
 Batch = dict[str, np.ndarray]
 
@@ -52,7 +52,6 @@ class _TrainBatch(grain.transforms.Map):
     """A step's number -> its batch."""
 
     records: Records
-    order: Any  # place in the stream of images -> row of the records
     statistics: Statistics
     size: int
     batch_size: int
@@ -65,15 +64,20 @@ class _TrainBatch(grain.transforms.Map):
         places = range(self.batch_size)[self.rows]
         first = element * self.batch_size + places.start
         batch = _empty(len(places), self.size)
+        images, labels = batch['image'], batch['label']
         draws = augment.draw(self.seed, first, len(places))
-        for i in range(len(places)):
-            image, batch['label'][i], _ = self.records[self.order[first + i]]
-            top, left = augment.crop_offset(draws.crops[i], len(image), self.size)
-            image = augment.crop(image, top, left, self.size)
-            augment.put(batch['image'][i], image, self.mirror and draws.mirrored[i])
-        epochs = (first + np.arange(len(places))) // len(self.records)
+        stream = first + np.arange(len(places))
+        rows = rows_at(stream, len(self.records), self.seed)
+        image_size = len(self.statistics.mean_image)
+        scratch = np.empty((image_size, image_size, 3), np.uint8)
+        offsets = augment.crop_offsets(draws.crops, image_size, self.size).tolist()
+        mirrored = (draws.mirrored & self.mirror).tolist()
+        for i, row in enumerate(rows.tolist()):
+            image, labels[i], _ = self.records.read(row, scratch)
+            augment.put(images[i], augment.crop(image, *offsets[i], self.size), mirrored[i])
+        std = self.color.std_at(stream // len(self.records))
         batch['color_shift'][:] = augment.color_shifts(
-            self.statistics, self.color.std_at(epochs), self.color.scale, draws.colors
+            self.statistics, std, self.color.scale, draws.colors
         )
         batch['mask'][:] = 1
         return batch
@@ -90,12 +94,11 @@ def train_batches(
     first_step: int = 0,
     rows: slice = slice(None),
     threads: int = 2,
-) -> Iterator[Batch]:
+) -> grain.DatasetIterator[Batch]:
     """Batches `first_step`, `first_step` + 1, ... without end.
 
     Every pass over the training set has an order of its own and meets each image
-    once; a batch may span two passes. The order is worked out place by place and
-    takes no memory.
+    once; a batch may span two passes.
 
     Args:
       images: the set; its 'train' split is read.
@@ -106,11 +109,8 @@ def train_batches(
       threads: how many batches are made at a time, and as many are kept ready;
         0: each when it is asked for.
     """
-    records = images.splits['train']
-    order = grain.MapDataset.range(len(records)).seed(seed).shuffle().repeat(ENDLESS)
     make = _TrainBatch(
-        records=records,
-        order=order,
+        records=images.splits['train'],
         statistics=images.statistics,
         size=size,
         batch_size=batch_size,
@@ -140,7 +140,7 @@ class _EvalBatch(grain.transforms.Map):
             batch['image'] = np.zeros((len(places), 10, self.size, self.size, 3), np.uint8)
         for i, row in enumerate(places):
             if row < len(self.records):
-                image, batch['label'][i], _ = self.records[row]
+                image, batch['label'][i], _ = self.records.read(row)
                 batch['image'][i] = self._view(image)
                 batch['mask'][i] = 1
         return batch
@@ -160,7 +160,7 @@ def eval_batches(
     views: int = 1,
     rows: slice = slice(None),
     threads: int = 2,
-) -> Iterator[Batch]:
+) -> grain.DatasetIterator[Batch]:
     """Every image of the split once, in order; the last batch is filled up with
     zeros, which have mask 0.
 
@@ -195,7 +195,7 @@ def central_mean(images: ImageSet, size: int) -> np.ndarray:
 
 def _empty(count: int, size: int) -> Batch:
     return {
-        'image': np.zeros((count, size, size, 3), np.uint8),
+        'image': np.empty((count, size, size, 3), np.uint8),
         'color_shift': np.zeros((count, 3), np.float32),
         'label': np.zeros(count, np.int32),
         'mask': np.zeros(count, np.float32),

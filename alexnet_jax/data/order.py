@@ -1,0 +1,49 @@
+"""The order in which a run meets the training images.
+
+Every epoch is a permutation of its own, worked out place by place: it takes no
+memory, and any place can be asked for first.
+"""
+
+import numpy as np
+
+ROUNDS = 6
+_KEY = 1  # tells these random numbers from the augmentation's of the same seed
+
+
+def rows_at(places: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The rows, of `count`, that lie at these places of the endless stream of
+    epochs: int64, as many as `places`."""
+    epochs, places = np.divmod(places, count)
+    rows = np.empty(len(places), np.int64)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        rows[here] = _permuted(places[here], count, seed, int(epoch))
+    return rows
+
+
+def _permuted(places: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:
+    """A Feistel network permutes the numbers of an even number of bits; one that
+    lands beyond `count` goes through it again until it does not."""
+    half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
+    keys = np.random.Philox(key=[seed, _KEY], counter=epoch * ROUNDS).random_raw(ROUNDS)
+    rows = places.astype(np.uint64)
+    outside = np.ones(len(rows), bool)
+    while outside.any():
+        rows[outside] = _feistel(rows[outside], half, keys)
+        outside = rows >= count
+    return rows.astype(np.int64)
+
+
+def _feistel(numbers: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarray:
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    left, right = numbers >> half, numbers & mask
+    for key in keys:
+        left, right = right, left ^ (_mixed(right + key) & mask)
+    return left << half | right
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """Every bit of x into every bit, by multiplication and shift (MurmurHash3's finish)."""
+    x = (x ^ x >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
+    x = (x ^ x >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
+    return x ^ x >> np.uint64(33)
