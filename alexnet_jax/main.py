@@ -18,6 +18,7 @@ from absl import logging
 from alexnet_jax import command_line
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, STOPPED, Parser
+from alexnet_jax.stop import stop_requests
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -67,7 +68,6 @@ def run(argv: list[str]) -> int:
         os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
     logging.set_verbosity(logging.ERROR)  # TFDS and Orbax tell every step of theirs.
     from alexnet_jax import experiment  # JAX starts here: not before a bad setting is found
-    from alexnet_jax.training.stop import stop_requests
 
     if options.mode == 'eval':
         experiment.evaluate_checkpoint(config, workdir)

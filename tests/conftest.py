@@ -14,7 +14,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 import numpy as np
 import pytest
 
-from alexnet_jax.data import prepare
+from alexnet_jax.data import prepare, prepared
 
 
 @pytest.fixture(scope='session')
@@ -24,7 +24,7 @@ def data_dir(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope='session')
-def digits(data_dir) -> prepare.ImageSet:
+def digits(data_dir) -> prepared.ImageSet:
     return prepare.digits(32, data_dir)
 
 

@@ -48,12 +48,14 @@ from alexnet_jax.data.shards import Encoding, Shard, StopRequestedError, Task
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.statistics import PixelSums
 from alexnet_jax.errors import InputError
+from alexnet_jax.stop import stop_requests
 
 PAPER_SIZE = 256
 QUALITY = 95
 MOST_RECORDS, LEAST_RECORDS, SHARDS = 4096, 128, 32
 WORK = '.preparing'
 SECONDS_BETWEEN_LINES = 10
+SECONDS_BETWEEN_LOOKS = 0.2
 # Whatever decides what the bytes of a record are.
 LIBRARIES = ('pillow', 'simplejpeg', 'array_record')
 
@@ -104,10 +106,12 @@ def prepare(
         something else.
     """
     try:
+        if _is_there(out, request, say):
+            return out
+        _refuse_strange(out)
         (out / WORK).mkdir(parents=True, exist_ok=True)
         with _only_one(out / WORK / 'lock'):
-            if prepared.is_whole(out) and _stays(out, request, say):
-                shutil.rmtree(out / WORK)
+            if _is_there(out, request, say):  # made while we waited
                 return out
             source = sources.with_val_split(open_source(), request.val_fraction)
             plan = _plan(request, source)
@@ -165,12 +169,14 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def _stays(out: Path, request: Request, say: Callable[[str], None]) -> bool:
-    """Whether the finished set in `out` is the one asked for, and whole.
+def _is_there(out: Path, request: Request, say: Callable[[str], None]) -> bool:
+    """Whether `out` holds the set asked for, finished and whole.
 
     Raises:
-      InputError: it is another.
+      InputError: it holds another.
     """
+    if not prepared.is_whole(out):
+        return False
     about = prepared.read_about(out)
     if about['options'] != request.options():
         raise InputError(
@@ -180,6 +186,7 @@ def _stays(out: Path, request: Request, say: Callable[[str], None]) -> bool:
     sizes = {name: (out / name).stat().st_size for name in about['shards'] if (out / name).exists()}
     if sizes == about['shards']:
         say(f'{out} is prepared already')
+        shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
     say(f'{out} is not whole: making it again')
     (out / prepared.DATASET_INFO).unlink()
@@ -204,11 +211,22 @@ def _plan(request: Request, source: Source) -> dict[str, Any]:
     }
 
 
+def _refuse_strange(out: Path) -> None:
+    """
+    Raises:
+      InputError: `out` holds what is neither a set nor the beginning of one.
+    """
+    ours = (WORK, prepared.PREPARED)
+    if out.is_dir() and not any((out / name).exists() for name in ours):
+        for path in sorted(out.iterdir()):
+            raise InputError(f'--out {out} is not empty: it holds {path.name}; take another folder')
+
+
 def _take_up(out: Path, plan: dict[str, Any]) -> None:
-    """Begins in an empty folder, or goes on where the same plan was begun.
+    """Begins, or goes on where the same plan was begun.
 
     Raises:
-      InputError: `out` holds something else.
+      InputError: another plan was begun in `out`.
     """
     kept = out / WORK / 'plan.json'
     if kept.exists():
@@ -224,13 +242,6 @@ def _take_up(out: Path, plan: dict[str, Any]) -> None:
                 ' remove it or take another folder'
             )
         return
-    known = {WORK, prepared.PREPARED}
-    strange = sorted(
-        path.name for path in out.iterdir()
-        if path.name not in known and not (out / prepared.PREPARED).exists()
-    )  # fmt: skip
-    if strange:
-        raise InputError(f'--out {out} is not empty: it holds {strange[0]}; take another folder')
     beside = kept.with_suffix('.tmp')
     beside.write_text(json.dumps(plan, indent=2))
     os.replace(beside, kept)
@@ -387,30 +398,42 @@ def _write_tfds_files(
 
 def one_by_one(tasks: list[Task]) -> Iterator[Shard]:
     """Does the tasks in this process."""
-    return map(shards.write_shard, tasks)
+    with stop_requests() as stop_requested:
+        for task in tasks:
+            yield shards.write_shard(task, stop_requested)
 
 
 def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
     """Does the tasks in several processes. If one ends in an error, or the caller
-    ends, the others stop at their next image."""
+    ends, or a stop is requested, all stop at their next image.
+
+    Raises:
+      RuntimeError: a process died.
+    """
     context = multiprocessing.get_context('spawn')  # threads of this one must not be forked
     stop = context.Event()
     executor = concurrent.futures.ProcessPoolExecutor(
         min(workers, len(tasks)) or 1, context, _start_worker, (stop,)
     )
-    try:
-        for future in concurrent.futures.as_completed(
-            [executor.submit(_work, task) for task in tasks]
-        ):
-            yield future.result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise RuntimeError(
-            'a worker process died, maybe for lack of memory; run the same command again,'
-            ' with fewer --workers'
-        ) from error
-    finally:
-        stop.set()
-        executor.shutdown(cancel_futures=True)
+    with stop_requests() as stop_requested:
+        try:
+            waiting = {executor.submit(_work, task) for task in tasks}
+            while waiting:
+                done, waiting = concurrent.futures.wait(
+                    waiting, SECONDS_BETWEEN_LOOKS, concurrent.futures.FIRST_COMPLETED
+                )
+                if stop_requested():
+                    raise StopRequestedError
+                for future in done:
+                    yield future.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise RuntimeError(
+                'a worker process died, maybe for lack of memory; run the same command again,'
+                ' with fewer --workers'
+            ) from error
+        finally:
+            stop.set()
+            executor.shutdown(cancel_futures=True)
 
 
 _stop_requested: Callable[[], bool] = lambda: False  # noqa: E731
@@ -456,17 +479,23 @@ def in_beam(tasks: list[Task], runner: str, options: list[str]) -> Iterator[Shar
     except ValueError as error:
         raise InputError(f'--beam_runner {runner}: {str(error).splitlines()[0]}') from error
     if tasks:
-        try:
-            with pipeline:
-                made = (
-                    pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.Map(shards.write_shard)
-                )
-                assert made is not None
-        except Exception as error:
-            # Beam adds to the message where it was.
-            message = str(error).partition(' [while running')[0]
-            raise (InputError(message) if isinstance(error, InputError) else error) from error
+        with pipeline:
+            _ = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.Map(_work_or_note)
+    for task in tasks:
+        fault = task.note_file('.fault')
+        if fault.exists():
+            message = fault.read_text()
+            fault.unlink()
+            raise InputError(message)
     return (shards.read_note(task) for task in tasks)
+
+
+def _work_or_note(task: Task) -> None:
+    """Notes what is wrong with the input: a runner would only try again."""
+    try:
+        shards.write_shard(task)
+    except InputError as error:
+        task.note_file('.fault').write_text(str(error))
 
 
 # The command line
@@ -586,7 +615,9 @@ def _fraction(text: str) -> float:
 
 def run(argv: list[str]) -> int:
     options = parse(argv)
-    logging.getLogger('absl').setLevel(logging.ERROR)
+    for name in (None, 'absl'):
+        logging.getLogger(name).setLevel(logging.ERROR)  # TFDS and Beam tell every step.
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow, where TFDS needs it
     source = sources.canonical(options.source)
     out = options.out or prepared.usual_place(source, options.size, None)
     encoding = Encoding(options.size, options.encoding, options.quality)

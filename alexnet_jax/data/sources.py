@@ -315,7 +315,7 @@ class TfdsRows:
 
     def example(self, row: int) -> dict[str, Any]:
         """The record, its image as stored."""
-        records = _tfds_records(self.directory, self.split, self.image, self.label)
+        records = _tfds_records(self.directory, self.split, self.image)
         try:
             return records[self.rows[row]]
         except Exception as error:  # Whatever a broken file makes its reader raise.
@@ -326,12 +326,10 @@ class TfdsRows:
 
 
 @functools.cache
-def _tfds_records(directory: str, split: str, image: str, label: str) -> Any:
-    """Random access to {image: bytes as stored, label: int}."""
+def _tfds_records(directory: str, split: str, image: str) -> Any:
+    """Random access to the split's examples, with the image's bytes as stored."""
     builder = tfds.builder_from_directory(directory)
-    decoders = tfds.decode.PartialDecoding(
-        {image: True, label: True}, decoders={image: tfds.decode.SkipDecoding()}
-    )
+    decoders = {image: tfds.decode.SkipDecoding()}
     return builder.as_data_source(split=split, decoders=decoders)  # pyright: ignore
 
 

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from alexnet_jax.data import augment
+from alexnet_jax.data.statistics import Statistics
 
 
 def numbered(size: int) -> np.ndarray:
@@ -9,17 +11,75 @@ def numbered(size: int) -> np.ndarray:
     return np.stack([rows, columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)
 
 
-def test_random_crops_begin_at_every_offset_alike(random):
-    image, corners = numbered(32), []
-    for _ in range(5000):
-        crop = augment.random_crop(image, 28, random)
-        assert crop.shape == (28, 28, 3)
-        np.testing.assert_array_equal(crop - crop[0, 0], numbered(28))
-        corners.append(crop[0, 0, :2])
-    counts = np.zeros((5, 5))
-    np.add.at(counts, tuple(np.array(corners).T), 1)
-    chi_square = ((counts - 200) ** 2 / 200).sum()
-    assert chi_square < 51.2  # 0.1 % point of 24 degrees of freedom
+def test_draws_depend_on_the_seed_and_the_place_alone():
+    straight = augment.draw(7, 0, 1000)
+    for first, count in ((0, 10), (1, 1), (500, 500), (999, 1)):
+        part = augment.draw(7, first, count)
+        for name in ('crops', 'mirrored', 'colors'):
+            expected = getattr(straight, name)[first : first + count]
+            np.testing.assert_array_equal(getattr(part, name), expected, err_msg=name)
+    assert (augment.draw(8, 0, 1000).colors != straight.colors).all()
+    far = augment.draw(7, 2**45, 3)
+    assert np.isfinite(far.colors).all()
+
+
+def test_crops_begin_at_every_offset_alike():
+    """33 × 33 offsets for 224 of 256, 0 and 32 among them."""
+    draws = augment.draw(0, 0, 200_000)
+    offsets = augment.crop_offsets(draws.crops, 256, 224)
+    counts = np.zeros((33, 33))
+    np.add.at(counts, tuple(offsets.T), 1)
+    expected = 200_000 / 33**2
+    assert ((counts - expected) ** 2 / expected).sum() < 1237  # 0.1 % point of 1088
+    assert not augment.crop_offsets(draws.crops[:9], 224, 224).any()
+    image = numbered(256)
+    np.testing.assert_array_equal(augment.crop(image, 7, 9, 224)[0, 0], [7, 9, 0])
+
+
+def test_half_the_images_are_mirrored_whatever_their_crop():
+    draws = augment.draw(0, 0, 100_000)
+    left = augment.crop_offsets(draws.crops, 256, 224)[:, 1]
+    table = np.stack([
+        np.bincount(left[draws.mirrored == mirrored], minlength=33) for mirrored in (False, True)
+    ])  # fmt: skip
+    expected = 100_000 / 66
+    assert ((table - expected) ** 2 / expected).sum() < 107  # 0.1 % point of 65
+
+
+def test_draws_of_color_are_standard_normal():
+    colors = augment.draw(0, 0, 200_000).colors
+    np.testing.assert_allclose(colors.mean(axis=0), 0, atol=0.01)
+    np.testing.assert_allclose(np.cov(colors, rowvar=False), np.eye(3), atol=0.015)
+    np.testing.assert_allclose((colors**4).mean(axis=0), 3, atol=0.15)
+
+
+def test_color_shifts_have_the_pixels_covariance(random):
+    """Σ pᵢ αᵢ √λᵢ with αᵢ ~ N(0, 0.1²) has 0.01 of the pixels' covariance."""
+    covariance = np.array([[900.0, 500, 300], [500, 700, 200], [300, 200, 400]])
+    variances, components = np.linalg.eigh(covariance)
+    statistics = Statistics(np.zeros((4, 4, 3)), variances, components)
+    normal = augment.draw(0, 0, 100_000).colors
+    std = np.full(len(normal), 0.1)
+    shifts = augment.color_shifts(statistics, std, 'std', normal)
+    np.testing.assert_allclose(np.cov(shifts, rowvar=False), 0.01 * covariance, atol=0.15)
+    np.testing.assert_allclose(shifts.mean(axis=0), 0, atol=0.03)
+    # As §4.1 prints it, the variance itself: Σ pᵢ αᵢ λᵢ has 0.01 of the square.
+    printed = augment.color_shifts(statistics, std, 'variance', normal)
+    squared = 0.01 * covariance @ covariance
+    np.testing.assert_allclose(np.cov(printed, rowvar=False), squared, rtol=0.05)
+    by_image = augment.color_shifts(statistics, np.array([0.0, 0.2]), 'std', normal[:2])
+    assert not by_image[0].any()
+    np.testing.assert_allclose(by_image[1], 2 * shifts[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_an_image_or_its_mirror_image_is_put_in_place(mirrored, random):
+    image = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    batch = np.zeros((3, 24, 24, 3), np.uint8)
+    augment.put(batch[1], augment.crop(image, 5, 9, 24), mirrored)
+    expected = image[5:29, 9:33]
+    np.testing.assert_array_equal(batch[1], expected[:, ::-1] if mirrored else expected)
+    assert not batch[0].any() and not batch[2].any()
 
 
 def test_center_crop():
@@ -27,27 +87,11 @@ def test_center_crop():
     np.testing.assert_array_equal(augment.center_crop(numbered(224), 224), numbered(224))
 
 
-def test_half_the_images_are_mirrored(random):
-    image, mirrored = numbered(8), 0
-    for _ in range(2000):
-        view = augment.random_mirror(image, random)
-        if view[0, 0, 1]:
-            np.testing.assert_array_equal(view[:, ::-1], image)
-            mirrored += 1
-    assert 900 < mirrored < 1100
-
-
-def test_color_shifts_have_the_pixels_covariance(random):
-    """Σ pᵢ αᵢ √λᵢ with αᵢ ~ N(0, 0.1²) has 0.01 of the pixels' covariance."""
-    pixels = random.multivariate_normal(
-        [0, 0, 0], [[900, 500, 300], [500, 700, 200], [300, 200, 400]], 5000
-    )
-    covariance = np.cov(pixels, rowvar=False)
-    variances, components = np.linalg.eigh(covariance)
-    statistics = augment.Statistics(np.zeros((4, 4, 3)), variances, components)
-    shifts = np.array([augment.color_shift(statistics, 0.1, random) for _ in range(20000)])
-    np.testing.assert_allclose(
-        np.cov(shifts, rowvar=False), 0.01 * covariance, atol=0.01 * 900 * 0.05
-    )
-    np.testing.assert_allclose(shifts.mean(axis=0), 0, atol=0.1)
-    assert not augment.color_shift(statistics, 0.0, random).any()
+def test_ten_views():
+    views = augment.ten_views(numbered(256), 224)
+    assert views.shape == (10, 224, 224, 3)
+    corners = [tuple(view[0, 0, :2]) for view in views[:5]]
+    assert corners == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    for view, mirror_image in zip(views[:5], views[5:], strict=True):
+        np.testing.assert_array_equal(mirror_image, view[:, ::-1])
+    assert (augment.ten_views(np.full((256, 256, 3), 9, np.uint8), 224) == 9).all()

@@ -1,44 +1,370 @@
+"""The command, as a user runs it: what it makes, and what becomes of it when it is
+killed, stopped, starved of disk space or given what it cannot read."""
+
+import filecmp
+import importlib.util
+import io
+import json
+import signal
 import subprocess
 import sys
+import tarfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
 
-from alexnet_jax.data import prepare
+from alexnet_jax.data import prepare, prepared
+from alexnet_jax.data.shards import Encoding
+from alexnet_jax.data.sources import open_source
 from alexnet_jax.errors import InputError
+from tests.data.photographs import photograph, save, write_classes
+from tests.data.test_sources import tiny_set  # noqa: F401 (a fixture)
+from tests.data.test_statistics import check_statistics
+
+COMMAND = [sys.executable, '-m', 'alexnet_jax.data.prepare']
 
 
-def check_statistics(images: np.ndarray, statistics) -> None:
-    """Against NumPy in float64 over the whole array."""
-    pixels = images.reshape(-1, 3).astype(np.float64)
-    covariance = np.cov(pixels, rowvar=False, bias=True)
-    expected = np.linalg.eigvalsh(covariance)
-    scale = expected.max()
-    np.testing.assert_allclose(
-        statistics.mean_image, images.mean(axis=0, dtype=np.float64), rtol=1e-6
+def run(*words, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, **options
     )
-    np.testing.assert_allclose(statistics.color_variances, expected, atol=1e-6 * scale)
-    components = statistics.color_components
-    rebuilt = components @ np.diag(statistics.color_variances) @ components.T
-    np.testing.assert_allclose(rebuilt, covariance, atol=1e-6 * scale)
 
 
-def test_statistics_of_colour_images(random):
-    base = random.integers(0, 200, (30, 8, 8, 1))
-    images = np.clip(base + random.integers(0, 55, (30, 8, 8, 3)), 0, 255).astype(np.uint8)
-    check_statistics(images, prepare.measure([{'image': image, 'label': 0} for image in images]))
+def make(source: str, out: Path, form: str = 'jpeg', engine=prepare.one_by_one, **options) -> Path:
+    encoding = Encoding(48, form, 95)
+    fraction = options.pop('val_fraction', 0.0)
+    request = prepare.Request(source, encoding, fraction)
+    return prepare.prepare(
+        request, out, lambda: open_source(source, **options.pop('where', {})), engine, **options
+    )
 
 
-def test_kept_statistics_of_the_digits(digits, data_dir):
+def assert_same_files(one: Path, other: Path) -> None:
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in other.iterdir())
+    _, different, strange = filecmp.cmpfiles(one, other, names, shallow=False)
+    assert not different and not strange
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    """600 training and 60 validation images of all kinds: five shards and one."""
+    top = tmp_path_factory.mktemp('folder')
+    write_classes(top / 'train', 200)
+    write_classes(top / 'val', 20)
+    return top
+
+
+@pytest.fixture(scope='module')
+def whole(folder, tmp_path_factory) -> Path:
+    """The set made of `folder` by one process, undisturbed."""
+    out = tmp_path_factory.mktemp('whole') / 'set'
+    assert (
+        run('--source', f'folder:{folder}', '--out', out, '--size=48', '--workers=1').returncode
+        == 0
+    )
+    return out
+
+
+def test_what_tfds_reads_is_what_was_in_the_folder(whole, folder):
+    builder = tfds.builder_from_directory(whole)
+    assert builder.info.features['label'].names == ['ant hill', 'bee', 'çà']
+    records = builder.as_data_source('train')
+    assert len(records) == 600 and len(builder.as_data_source('val')) == 60
+    for row in (0, 127, 128, 599):
+        record = records[row]
+        assert record['label'] == row // 200
+        file = folder / record['id'].decode()
+        assert file.stem == f'{row % 200:03d}'
+        ground = Image.new('RGB', Image.open(file).size, 'white')
+        original = Image.open(file).convert('RGBA')
+        ground.paste(original, mask=original)
+        side = min(ground.size)
+        left, top = ((extent - side) / 2 for extent in ground.size)
+        box = (left, top, left + side, top + side)
+        expected = np.asarray(ground.resize((48, 48), Image.Resampling.BICUBIC, box=box), int)
+        assert np.abs(record['image'] - expected).mean() < 6  # JPEG of quality 95
+
+
+def test_statistics_are_those_of_the_stored_training_images(whole):
+    images = prepared.open_set(whole)
+    records = images.splits['train']
+    check_statistics(np.stack([records.read(row).image for row in range(600)]), images.statistics)
+    about = json.loads((whole / 'prepared.json').read_text())
+    assert about['counts'] == {'train': 600, 'val': 60} and about['skipped'] == []
+
+
+def test_what_we_read_is_what_tfds_reads(whole):
+    ours, theirs = prepared.open_set(whole), tfds.builder_from_directory(whole)
+    for split in ('train', 'val'):
+        source = theirs.as_data_source(split)
+        for row in range(0, len(source), 17):
+            record = ours.splits[split].read(row)
+            np.testing.assert_array_equal(record.image, source[row]['image'])
+            assert (record.label, record.id) == (source[row]['label'], source[row]['id'])
+
+
+def test_raw_records_are_the_pixels_themselves(folder, tmp_path):
+    out = make(f'folder:{folder}', tmp_path / 'raw', 'raw')
+    records = prepared.open_set(out).splits['val']
+    original = open_source(f'folder:{folder}').splits['val']
+    for row in (0, 30, 59):
+        np.testing.assert_array_equal(records.read(row).image, original.square(row, 48, 10**6)[0])
+    image = tfds.builder_from_directory(out).as_data_source('val')[7]['image']
+    np.testing.assert_array_equal(image, records.read(7).image)
+
+
+def test_several_processes_make_the_same_files(folder, whole, tmp_path):
+    done = run(
+        '--source', f'folder:{folder}', '--out', tmp_path / 'set', '--size=48', '--workers=3'
+    )
+    assert done.returncode == 0, done.stderr
+    assert '660 images' in done.stdout and '600 train, 60 val' in done.stdout
+    assert_same_files(tmp_path / 'set', whole)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec('apache_beam'), reason='needs the extra beam')
+def test_beam_makes_the_same_files(folder, whole, tmp_path):
+    beam = ('--source', f'folder:{folder}', '--size=48', '--beam_runner=DirectRunner')
+    done = run(*beam, '--out', tmp_path / 'set')
+    assert done.returncode == 0, done.stderr
+    assert_same_files(tmp_path / 'set', whole)
+    (tmp_path / 'spoilt' / 'a').mkdir(parents=True)
+    (tmp_path / 'spoilt' / 'b').mkdir()
+    for name in ('a/1.jpg', 'b/1.jpg', 'b/2.jpg'):
+        (tmp_path / 'spoilt' / name).write_bytes(save(photograph(1), 'JPEG'))
+    (tmp_path / 'spoilt' / 'a' / '2.jpg').write_bytes(b'no image')
+    spoilt = (
+        f'--source=folder:{tmp_path}/spoilt',
+        '--val_fraction=0.5',
+        '--beam_runner=DirectRunner',
+    )
+    done = run(*spoilt, '--out', tmp_path / 'out')
+    assert done.returncode == 2, done.stderr
+    assert 'a/2.jpg is no JPEG or PNG' in done.stderr and 'Traceback' not in done.stderr
+    done = run(*spoilt, '--out', tmp_path / 'out', '--beam_runner=Nonsense')
+    assert done.returncode == 2 and '--beam_runner Nonsense' in done.stderr
+
+
+def test_a_finished_set_stays_and_another_is_refused(folder, whole):
+    before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
+    same = ('--source', f'folder:{folder}', '--out', whole, '--size=48')
+    done = run(*same)
+    assert done.returncode == 0 and 'is prepared already' in done.stdout
+    after = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
+    assert before == after
+    done = run(*same, '--quality=80')
+    assert done.returncode == 2
+    assert 'holds a set prepared with' in done.stderr and '--quality=80' in done.stderr
+    assert before == {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
+
+
+def kill_and_finish(folder: Path, out: Path, seconds: float, workers: int) -> bool:
+    """Whether the kill came before the end."""
+    words = [*COMMAND, '--source', f'folder:{folder}', '--out', str(out), '--size=48']
+    words.append(f'--workers={workers}')
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    process.kill()
+    killed = process.wait() == -signal.SIGKILL
+    if killed and not prepared.is_whole(out):
+        with pytest.raises(Exception):  # noqa: B017 (TFDS has many)
+            tfds.builder_from_directory(out)
+        assert prepared.find(f'folder:{folder}', 48, str(out)) is None
+    assert subprocess.run(words, capture_output=True, timeout=120).returncode == 0
+    return killed
+
+
+def killed_often(folder: Path, whole: Path, top: Path, times: int) -> None:
+    random = np.random.default_rng(0)
+    begun = time.monotonic()
+    run('--source', f'folder:{folder}', '--out', top / 'timed', '--size=48')
+    full = time.monotonic() - begun
+    killed = 0
+    for number in range(times):
+        out = top / str(number)
+        workers = 1 + number % 2
+        killed += kill_and_finish(folder, out, random.uniform(0.2, 1.0) * full, workers)
+        assert_same_files(out, whole)
+    assert killed >= times / 2
+
+
+def test_killed_and_run_again_it_makes_the_same_files(folder, whole, tmp_path):
+    killed_often(folder, whole, tmp_path, 6)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times(folder, whole, tmp_path):
+    killed_often(folder, whole, tmp_path, 20)
+
+
+def test_stopped_it_says_so_and_goes_on(folder, whole, tmp_path):
+    words = [*COMMAND, '--source', f'folder:{folder}', '--out', str(tmp_path / 'set'), '--size=48']
+    process = subprocess.Popen([*words, '--workers=2'], stderr=subprocess.PIPE, text=True)
+    first = tmp_path / 'set' / '.preparing' / 'plan.json'
+    while not first.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=30)
+    assert (process.returncode, told) == (75, 'stopped; the same command goes on\n')
+    assert run(*words[3:]).returncode == 0
+    assert_same_files(tmp_path / 'set', whole)
+
+
+def test_a_begun_preparation_of_another_kind_is_refused(folder, tmp_path):
+    def engine(tasks):
+        yield from prepare.one_by_one(tasks[:2])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(f'folder:{folder}', tmp_path / 'set', engine=engine)
+    with pytest.raises(
+        InputError, match=r'begun preparation of another kind: encoding was jpeg, now raw'
+    ):
+        make(f'folder:{folder}', tmp_path / 'set', 'raw')
+    said, done = [], []
+
+    def counting(tasks):
+        done.extend(tasks)
+        return prepare.one_by_one(tasks)
+
+    make(f'folder:{folder}', tmp_path / 'set', engine=counting, say=said.append)
+    assert said == ['going on: 2 of 6 shards are there'] and len(done) == 4
+
+
+def test_only_an_empty_folder_is_taken(folder, tmp_path):
+    (tmp_path / 'thesis.txt').write_text('mine')
+    with pytest.raises(InputError, match=r'is not empty: it holds thesis\.txt'):
+        make(f'folder:{folder}', tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
+    with pytest.raises(InputError, match=r'/dev/null/x.* cannot be written: Not a directory'):
+        make(f'folder:{folder}', Path('/dev/null/x'))
+
+
+@pytest.fixture
+def spoilt(tmp_path) -> Path:
+    """20 images in two classes, three of them broken."""
+    write_classes(tmp_path / 'spoilt', 10, ('a', 'b'))
+    (tmp_path / 'spoilt' / 'a' / '004.png').write_bytes(b'GIF89a no image')
+    truncated = tmp_path / 'spoilt' / 'b' / '000.jpeg'
+    truncated.write_bytes(truncated.read_bytes()[:-50])
+    (tmp_path / 'spoilt' / 'b' / '001.jpeg').write_bytes(save(Image.new('RGB', (1, 1)), 'JPEG'))
+    return tmp_path / 'spoilt'
+
+
+def test_images_that_cannot_be_read_are_named(spoilt, tmp_path):
+    words = (
+        f'--source=folder:{spoilt}',
+        '--val_fraction=0.2',
+        f'--out={tmp_path}/set',
+        '--size=48',
+    )
+    done = run(*words)
+    assert done.returncode == 2
+    first, last = done.stderr.splitlines()
+    assert 'spoilt/' in first and last.startswith('error: allowed: 0 such images; --skip_bad=N')
+    done = run(*words, '--skip_bad=2')
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 4
+    assert not prepared.is_whole(tmp_path / 'set')
+    done = run(*words, '--skip_bad=3')
+    assert done.returncode == 0, done.stderr
+    left_out = [line for line in done.stdout.splitlines() if line.startswith('left out: ')]
+    assert len(left_out) == 3 and '3 images left out' in done.stdout
+    for part in ('a/004.png is no JPEG or PNG', 'b/000.jpeg cannot be read', 'b/001.jpeg has 1×1'):
+        assert sum(part in line for line in left_out) == 1, part
+    about = json.loads((tmp_path / 'set' / 'prepared.json').read_text())
+    assert sum(about['counts'].values()) == 17 and len(about['skipped']) == 3
+
+
+def test_labels_out_of_range_are_refused(tiny_set, tmp_path):  # noqa: F811
+    source = open_source('tfds:tiny_set', data_dir=tiny_set)
+
+    def two_classes():
+        return prepare.dataclasses.replace(source, classes=('x', 'y'))
+
+    request = prepare.Request('tfds:tiny_set', Encoding(48, 'jpeg', 95))
+    with pytest.raises(InputError, match=r'train\[2\] has the label 2; allowed: 0 to 1'):
+        prepare.prepare(request, tmp_path, two_classes, prepare.one_by_one)
+
+
+def test_a_tfds_set(tiny_set, tmp_path):  # noqa: F811
+    done = run(
+        '--source=tfds:tiny_set', f'--data_dir={tiny_set}', f'--out={tmp_path}/set', '--size=48'
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'tfds:tiny_set: 12 train, 5 val' in done.stdout
+    folder = prepared.find('tfds:tiny_set', 48, str(tmp_path))
+    assert folder == prepared.find('tfds:tiny_set/1.2.0', 48, str(tmp_path)) == tmp_path / 'set'
+    images = prepared.open_set(folder)
+    assert images.classes == ('x', 'y', 'z')
+    assert [images.splits['val'].read(row).label for row in range(5)] == [0, 1, 2, 0, 1]
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(folder, whole, tmp_path):
+    """A limit on the size of a file stands for the disk: the first two shards fit."""
+    code = (
+        'import resource, runpy, signal, sys\n'
+        'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))\n'
+        "sys.argv[0] = 'prepare'\n"
+        "runpy.run_module('alexnet_jax.data.prepare', run_name='__main__')\n"
+    )
+    words = [
+        '--source',
+        f'folder:{folder}',
+        '--out',
+        str(tmp_path / 'set'),
+        '--size=48',
+        '--workers=1',
+    ]
+    done = subprocess.run([sys.executable, '-c', code, *words], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert 'cannot be written' in done.stderr and len(done.stderr.splitlines()) == 1
+    assert run(*words).returncode == 0
+    assert_same_files(tmp_path / 'set', whole)
+
+
+def test_two_at_once(folder, whole, tmp_path):
+    words = [*COMMAND, '--source', f'folder:{folder}', '--out', str(tmp_path / 'set'), '--size=48']
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum('is prepared already' in text for text in told) == 1
+    assert_same_files(tmp_path / 'set', whole)
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ((), '--source'),
+        (('--source=digits', '--size=0'), "--size: '0'; allowed: a whole number from 1 to 4096"),
+        (('--source=digits', '--val_fraction=1'), "--val_fraction: '1'; allowed: a number between"),
+        (('--source=digits', '--encoding=webp'), 'webp'),
+        (('--source=digits', '--sise=3'), '--sise=3'),
+        (('--source=mnist',), '--source mnist: allowed: digits, folder:PATH or tfds:'),
+    ],
+)
+def test_a_bad_command_is_told_in_a_line(words, message, capsys, tmp_path):
+    status = prepare.command_line.run(prepare.run, [*words, f'--out={tmp_path}/set'])
+    told = capsys.readouterr().err
+    assert status == 2 and message in told and len(told.splitlines()) == 1
+
+
+# Digits, prepared by the main command itself
+
+
+def test_kept_statistics_of_the_digits(digits):
     records = digits.splits['train']
-    images = np.stack([records[row]['image'] for row in range(len(records))])
+    images = np.stack([records.read(row).image for row in range(len(records))])
     check_statistics(images, digits.statistics)
-    again = prepare.digits(32, data_dir).statistics
-    np.testing.assert_array_equal(again.mean_image, digits.statistics.mean_image)
 
 
 def test_a_folder_that_cannot_be_written_is_named():
-    with pytest.raises(InputError, match=r'data\.dir /dev/null/nowhere'):
+    with pytest.raises(InputError, match=r'/dev/null/nowhere'):
         prepare.digits(32, '/dev/null/nowhere')
 
 
@@ -53,3 +379,104 @@ def test_two_processes_may_prepare_at_once(tmp_path):
     for process in both:
         out, err = process.communicate(timeout=120)
         assert out.split() == [b'1297'], err
+
+
+# ImageNet
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture(scope='module')
+def tars(tmp_path_factory) -> Path:
+    """ImageNet's two tars with five classes of six images, one of them CMYK, one a
+    PNG named .JPEG and some grey; and ten validation images."""
+    folder = tmp_path_factory.mktemp('tars')
+    synsets = tfds.core.tfds_path('datasets/imagenet2012/labels.txt').read_text().split()[:5]
+    with tarfile.open(folder / 'ILSVRC2012_img_train.tar', 'w') as outer:
+        for label, synset in enumerate(synsets):
+            file = io.BytesIO()
+            with tarfile.open(fileobj=file, mode='w') as inner:
+                for number in range(6):
+                    mode = {1: 'CMYK', 3: 'L'}.get(number, 'RGB')
+                    image = photograph(label * 10 + number).convert(mode)
+                    form = 'PNG' if number == 4 else 'JPEG'
+                    add(inner, f'{synset}_{number}.JPEG', save(image, form))
+            add(outer, f'{synset}.tar', file.getvalue())
+    with tarfile.open(folder / 'ILSVRC2012_img_val.tar', 'w') as tar:
+        for number in range(1, 11):
+            add(tar, f'ILSVRC2012_val_{number:08d}.JPEG', save(photograph(number), 'JPEG'))
+    return folder
+
+
+def test_missing_tars_are_named(tmp_path):
+    with pytest.raises(
+        InputError, match=r'ILSVRC2012_img_train\.tar and ILSVRC2012_img_val\.tar not in'
+    ):
+        open_source('tfds:imagenet2012', data_dir=str(tmp_path), manual_dir=str(tmp_path))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow is there'
+)
+def test_without_tensorflow_it_says_what_to_install(tars, tmp_path):
+    with pytest.raises(
+        InputError, match=r"needs tensorflow .* pip install 'alexnet_jax\[prepare\]'"
+    ):
+        open_source('tfds:imagenet2012', data_dir=str(tmp_path), manual_dir=str(tars))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec('tensorflow') is None, reason='needs the extra prepare'
+)
+def test_imagenet_from_its_tars(tars, tmp_path):
+    words = ('--source=tfds:imagenet2012', f'--manual_dir={tars}', f'--data_dir={tmp_path}/tfds',
+             f'--out={tmp_path}/set', '--size=48', '--workers=1')  # fmt: skip
+    done = run(*words)
+    assert done.returncode == 2
+    assert (
+        '30 training and 10 validation images where ILSVRC-2012 has 1281167 and 50000'
+        in done.stderr
+    )
+    done = run(*words, '--allow_partial')
+    assert done.returncode == 0, done.stderr
+    images = prepared.open_set(tmp_path / 'set')
+    assert len(images.classes) == 1000 and images.classes[0] == 'n01440764'
+    records = [images.splits['train'].read(row) for row in range(30)]
+    assert sorted(record.label for record in records) == [
+        label for label in range(5) for _ in range(6)
+    ]
+    # Each is a photograph it was made of: the one nearest to it has its label.
+    for record in records[::4]:
+        squares = [
+            np.asarray(prepare.sources.read_square(save(photograph(label * 10 + number), 'PNG'), 48), int)
+            for label in range(5) for number in range(6)
+        ]  # fmt: skip
+        grey = record.image.mean(axis=2)
+        nearest = np.argmin([np.abs(square.mean(axis=2) - grey).mean() for square in squares])
+        assert nearest // 6 == record.label
+
+
+def test_nothing_is_left_running(folder, tmp_path):
+    """Workers end with a main process that was killed."""
+    words = [*COMMAND, '--source', f'folder:{folder}', '--out', str(tmp_path / 'set'), '--size=48']
+    process = subprocess.Popen([*words, '--workers=2'], stdout=subprocess.DEVNULL)
+    while len(children(process.pid)) < 2:
+        time.sleep(0.01)
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 10
+    while any(Path(f'/proc/{worker}').exists() for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,50 @@
+"""Image files of all kinds for the tests, made from the two photographs that
+scikit-learn ships."""
+
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+import sklearn.datasets
+from PIL import Image
+
+KINDS = ('RGB', 'L', 'CMYK', 'P', 'RGBA', 'RGB')
+
+
+@functools.cache
+def _photos() -> tuple[Image.Image, ...]:
+    return tuple(Image.fromarray(image) for image in sklearn.datasets.load_sample_images().images)
+
+
+def photograph(number: int) -> Image.Image:
+    """A part of a photograph, another for each number; 30 to 300 pixels a side."""
+    random = np.random.default_rng(number)
+    photo = _photos()[number % 2]
+    width, height = (int(random.integers(30, 300)) for _ in range(2))
+    left = int(random.integers(0, photo.width - width))
+    top = int(random.integers(0, photo.height - height))
+    return photo.crop((left, top, left + width, top + height))
+
+
+def save(image: Image.Image, form: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def image_file(number: int) -> tuple[str, bytes]:
+    """Suffix and content: JPEG and PNG in turns of colour, grey, CMYK, palette and
+    alpha."""
+    kind = KINDS[number % len(KINDS)]
+    form = 'PNG' if kind in ('P', 'RGBA') else 'JPEG'
+    return form.lower(), save(photograph(number).convert(kind), form)
+
+
+def write_classes(top: Path, each: int, names: tuple[str, ...] = ('ant hill', 'bee', 'çà')) -> None:
+    """Class folders with `each` images."""
+    for label, name in enumerate(names):
+        (top / name).mkdir(parents=True)
+        for number in range(each):
+            suffix, content = image_file(label * 600 + number)
+            (top / name / f'{number:03d}.{suffix}').write_bytes(content)

@@ -1,0 +1,182 @@
+import io
+import itertools
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image, ImageFilter, ImageOps
+
+from alexnet_jax.data.images import BadImageError, decode, encode, read_square
+from tests.data.photographs import image_file, photograph, save
+
+
+def by_hand(image: Image.Image, size: int) -> np.ndarray:
+    """Short side to `size`, then the middle, in two steps as the paper says it."""
+    width, height = image.size
+    scale = size / min(width, height)
+    whole = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    left, top = (whole.width - size) // 2, (whole.height - size) // 2
+    return np.asarray(whole.crop((left, top, left + size, top + size)), float)
+
+
+@pytest.mark.parametrize('number', range(8))
+def test_the_middle_of_the_image_with_its_short_side_resized(number):
+    # They may lie half a pixel apart; where the image is smooth that is little.
+    image = photograph(number).filter(ImageFilter.GaussianBlur(3))
+    square = read_square(save(image, 'PNG'), 64)
+    assert square.shape == (64, 64, 3) and square.dtype == np.uint8
+    assert np.abs(square - by_hand(image, 64)).mean() < 3
+    square_image = image.crop((0, 0, 30, 30))
+    same = read_square(save(square_image, 'PNG'), 60)
+    np.testing.assert_array_equal(same, by_hand(square_image, 60))
+
+
+def test_reducing_does_not_alias():
+    stripes = np.zeros((512, 512, 3), np.uint8)
+    stripes[:, ::2] = 255  # as fine as can be: must become grey
+    square = read_square(save(Image.fromarray(stripes), 'PNG'), 64)
+    assert np.abs(square.astype(int) - 127).max() < 12
+
+
+FLAT = Image.new('RGB', (40, 50), (200, 100, 50))
+
+
+@pytest.mark.parametrize(
+    ('content', 'expected'),
+    [
+        (save(FLAT.convert('L'), 'JPEG'), (124, 124, 124)),
+        (save(FLAT.convert('L'), 'PNG'), (124, 124, 124)),
+        (save(FLAT.convert('1', dither=Image.Dither.NONE), 'PNG'), (0, 0, 0)),
+        (save(FLAT.convert('CMYK'), 'JPEG'), (200, 100, 50)),
+        (save(FLAT.quantize(4), 'PNG'), (200, 100, 50)),
+        (save(FLAT.convert('RGBA'), 'PNG'), (200, 100, 50)),
+        (save(Image.new('RGBA', (40, 50), (200, 100, 50, 0)), 'PNG'), (255, 255, 255)),
+        (save(Image.new('LA', (40, 50), (0, 127)), 'PNG'), (128, 128, 128)),
+        (save(Image.fromarray(np.full((50, 40), 257 * 90, np.uint16)), 'PNG'), (90, 90, 90)),
+        (save(FLAT, 'PNG', transparency=(200, 100, 50)), (255, 255, 255)),
+        (save(FLAT, 'PNG', save_all=True, append_images=[Image.new('RGB', (40, 50))]), (200, 100, 50)),
+    ],
+    ids=['grey jpeg', 'grey', '1 bit', 'cmyk', 'palette', 'alpha', 'transparent', 'grey alpha',
+         '16 bit', 'transparent colour', 'animated png'],
+)  # fmt: skip
+def test_all_modes_become_rgb(content, expected):
+    square = read_square(content, 32)
+    assert np.abs(square.astype(int) - expected).max() <= 4
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_photographs_are_turned_upright(orientation):
+    """What PIL's own transposition gives, for a picture whose corners differ."""
+    corners = np.zeros((48, 48, 3), np.uint8)
+    corners[:16, :16], corners[:16, 32:], corners[32:, :16] = 250, 120, 60
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = save(Image.fromarray(corners), 'PNG', exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    np.testing.assert_array_equal(read_square(content, 48), expected)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says it has so many pixels, and has none."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content)
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', crc)
+
+    header = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0))
+    return b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', zlib.compress(b'\0' * 1000))
+
+
+BAD = [
+    (b'', 'is no JPEG or PNG'),
+    (b'hello, I am no image', 'is no JPEG or PNG'),
+    (save(FLAT, 'GIF', save_all=True, append_images=[FLAT.rotate(90)]), 'is no JPEG or PNG'),
+    (save(FLAT, 'BMP'), 'is no JPEG or PNG'),
+    (save(photograph(0), 'JPEG')[:-400], 'truncated'),
+    (save(photograph(0), 'PNG')[:-400], 'truncated|broken'),
+    (save(Image.new('RGB', (1, 1)), 'PNG'), r'has 1×1 pixels; allowed: at least 8'),
+    (save(Image.new('RGB', (7, 900)), 'JPEG'), r'has 7×900 pixels; allowed: at least 8'),
+    (png_header(20000, 20000), 'more pixels than the 50000000'),
+    (png_header(10000, 10000), r'has 10000×10000 pixels; allowed: 50000000'),
+]
+
+
+@pytest.mark.parametrize(('content', 'reason'), BAD, ids=[reason for _, reason in BAD])
+def test_what_is_no_image_is_refused(content, reason):
+    with pytest.raises(BadImageError, match=reason):
+        read_square(content, 32)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(BadImageError, match='No such file'):
+        read_square(tmp_path / 'x.jpg', 32)
+
+
+def mutants(count: int, seed: int = 0):
+    """Image files with bits flipped, bytes overwritten, parts cut out or doubled."""
+    random = np.random.default_rng(seed)
+    originals = [image_file(number)[1] for number in range(12)]
+    for number in range(count):
+        content = bytearray(originals[number % len(originals)])
+        for _ in range(int(random.integers(1, 6))):
+            place = int(random.integers(0, len(content)))
+            match random.integers(0, 5):
+                case 0:
+                    content[place] ^= 1 << int(random.integers(0, 8))
+                case 1:
+                    content[place : place + 4] = random.bytes(4)
+                case 2:
+                    del content[place:]
+                case 3:
+                    del content[place : place + int(random.integers(1, 100))]
+                case 4:
+                    content[place:place] = content[place : place + 64]
+            if not content:
+                break
+        yield bytes(content)
+
+
+def read_mutants(count: int) -> None:
+    """Reads them; prints how many were taken and refused, and the memory it took."""
+    read_square(image_file(0)[1], 64)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    taken = refused = 0
+    for content in mutants(count):
+        try:
+            assert read_square(content, 64).shape == (64, 64, 3)
+            taken += 1
+        except BadImageError as error:
+            assert str(error)
+            refused += 1
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(taken, refused, (after - before) // 1024)
+
+
+def test_500_mutated_files_are_read_or_refused():
+    code = 'from tests.data.test_images import read_mutants; read_mutants(500)'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    taken, refused, mebibytes = map(int, done.stdout.split())
+    assert taken + refused == 500 and taken > 50 and refused > 100
+    assert mebibytes < 1024
+
+
+def test_records_come_back(random):
+    image = np.asarray(photograph(3).resize((48, 48)))
+    np.testing.assert_array_equal(decode(encode(image, 'raw', 0), 'raw', 48), image)
+    jpeg = encode(image, 'jpeg', 95)
+    again = decode(jpeg, 'jpeg', 48)
+    assert np.abs(again.astype(int) - image).mean() < 3
+    scratch = np.empty((48, 48, 3), np.uint8)
+    assert np.shares_memory(decode(jpeg, 'jpeg', 48, scratch), scratch)
+    np.testing.assert_array_equal(scratch, np.asarray(Image.open(io.BytesIO(jpeg))))
+    assert len(encode(image, 'jpeg', 50)) < len(jpeg)
+    assert simplejpeg.decode_jpeg_header(jpeg)[3] == '444'
+    for size, broken in itertools.product((40, 64), (jpeg, jpeg[:100])):
+        with pytest.raises(ValueError):
+            decode(broken, 'jpeg', size)
