@@ -58,7 +58,15 @@ BAD = [
     ({'data__batch_size': '1.5'}, r"data\.batch_size is '1\.5'"),
     ({'seed': str(2**31)}, r'seed is 2147483648'),
     ({'network__name': 'papr'}, r"network\.name is 'papr'; allowed: one of paper"),
-    ({'data__source': 'mnist'}, r"data\.source is 'mnist'; allowed: one of digits"),
+    (
+        {'data__source': 'mnist'},
+        r"data\.source is 'mnist'; allowed: digits, synthetic, folder:PATH",
+    ),
+    ({'data__source': 'folder:'}, r"data\.source is 'folder:'"),
+    ({'data__source': 'tfds:'}, r"data\.source is 'tfds:'"),
+    ({'data__threads': '-1'}, r'data\.threads is -1; allowed: a whole number of at least 0'),
+    ({'data__mirror': 'yes'}, r"data\.mirror is 'yes'; allowed: one of on, off"),
+    ({'data__color_scale': 'root'}, r"data\.color_scale is 'root'; allowed: one of std, variance"),
     (
         {'data__batch_size': '63', 'mesh__data': '2'},
         r'data\.batch_size is 63; .* multiple of mesh\.data',
@@ -76,6 +84,13 @@ BAD = [
 def test_a_bad_setting_is_named_with_its_value(overrides, message):
     with pytest.raises(InputError, match=message):
         load(**overrides)
+
+
+@pytest.mark.parametrize(
+    'source', ['digits', 'folder:a b/c', 'tfds:imagenet2012', 'tfds:a/b:1.*.*']
+)
+def test_sources(source):
+    assert load(data__source=source)['data.source'] == source
 
 
 def test_all_bad_settings_are_named():

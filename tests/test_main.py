@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 
 from alexnet_jax import main
+from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT, STOPPED
+from alexnet_jax.data import prepare
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.training import step
 from alexnet_jax.training.checkpoint import Checkpoints
+from tests.data.photographs import write_classes
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def last_state(workdir):
 
 def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
     workdir = tmp_path / 'run'
-    assert main.main(command(workdir, '--config.train.steps=45')) == main.DONE
+    assert main.main(command(workdir, '--config.train.steps=45')) == DONE
     printed = capsys.readouterr().out.splitlines()[-1]
     assert printed.startswith('test: top1_error ')
 
@@ -85,21 +88,21 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
 
     (workdir / 'eval' / 'test-1.json').unlink()
     for arguments in (command(workdir, '--mode=eval'), ['--workdir', str(workdir), '--mode=eval']):
-        assert main.main(arguments) == main.DONE
+        assert main.main(arguments) == DONE
         assert capsys.readouterr().out.splitlines()[-1] == printed
         assert json.loads((workdir / 'eval' / 'test-1.json').read_text()) == result
 
     # Done is done; a longer plan goes on from there.
     before = rows(workdir)
-    assert main.main(command(workdir, '--config.train.steps=45')) == main.DONE
+    assert main.main(command(workdir, '--config.train.steps=45')) == DONE
     assert rows(workdir) == before
-    assert main.main(command(workdir, '--config.train.steps=47')) == main.DONE
+    assert main.main(command(workdir, '--config.train.steps=47')) == DONE
     assert [row['step'] for row in rows(workdir) if row['split'] == 'train'] == list(range(1, 48))
 
     # Another configuration does not go on here, and nothing is lost by asking.
-    assert main.main(command(workdir, '--config.seed=1')) == main.BAD_INPUT
+    assert main.main(command(workdir, '--config.seed=1')) == BAD_INPUT
     assert 'seed was 0, now 1' in capsys.readouterr().err
-    assert main.main(command(workdir, '--mode=eval', '--config.eval.step=3')) == main.BAD_INPUT
+    assert main.main(command(workdir, '--mode=eval', '--config.eval.step=3')) == BAD_INPUT
     assert 'eval.step is 3; ' in capsys.readouterr().err
     assert int(last_state(workdir).step) == 47
 
@@ -107,10 +110,10 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
 def test_a_mesh_of_four_from_the_command_line(command, tmp_path):
     workdir = tmp_path / 'run'
     mesh = ['--config.mesh.data=2', '--config.mesh.column=2']
-    assert main.main(command(workdir, '--config.train.steps=3', *mesh)) == main.DONE
+    assert main.main(command(workdir, '--config.train.steps=3', *mesh)) == DONE
     # The checkpoint serves any mesh.
-    assert main.main(command(workdir, '--config.train.steps=5')) == main.DONE
-    assert main.main(command(workdir, '--mode=eval', *mesh)) == main.DONE
+    assert main.main(command(workdir, '--config.train.steps=5')) == DONE
+    assert main.main(command(workdir, '--mode=eval', *mesh)) == DONE
 
 
 @pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
@@ -127,7 +130,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(how, command, tmp_pat
         )  # fmt: skip
 
     process = start(straight)
-    assert process.wait(timeout=300) == main.DONE
+    assert process.wait(timeout=300) == DONE
 
     random = python_random.Random(how)
     for first_row in (random.randrange(8, 20), random.randrange(24, 45)):
@@ -135,11 +138,11 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(how, command, tmp_pat
         wait_for_step(broken, first_row, process)
         process.send_signal(how)
         printed, _ = process.communicate(timeout=120)
-        expected = main.STOPPED if how == signal.SIGTERM else -signal.SIGKILL
+        expected = STOPPED if how == signal.SIGTERM else -signal.SIGKILL
         assert process.returncode == expected, printed
     process = start(broken)
     printed, _ = process.communicate(timeout=300)
-    assert process.returncode == main.DONE, printed
+    assert process.returncode == DONE, printed
     assert 'resuming after step' in printed
 
     assert rows(broken) == rows(straight)
@@ -155,6 +158,53 @@ def wait_for_step(workdir, wanted: int, process: subprocess.Popen) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f'step {wanted} was not reached; exit status {process.poll()}')
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """90 training and 15 validation images of three classes."""
+    write_classes(tmp_path / 'images' / 'train', 30)
+    write_classes(tmp_path / 'images' / 'val', 5)
+    return tmp_path / 'images'
+
+
+def test_a_folder_is_prepared_and_trained_on_with_only_the_source_changed(
+    folder, command, tmp_path, capsys
+):
+    """As the error says it, word for word."""
+    arguments = [
+        *command(tmp_path / 'run', '--config.train.epochs=1', '--config.data.batch_size=30'),
+        f'--config.data.source=folder:{folder}',
+    ]
+    assert main.main(arguments) == BAD_INPUT
+    told, prepare_command = capsys.readouterr().err.splitlines()
+    assert f'folder:{folder} is not prepared at 32 pixels' in told
+    assert not (tmp_path / 'run').exists()
+    words = prepare_command.removeprefix('error: ').split()
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert main.main(arguments) == DONE
+    assert [row['split'] for row in rows(tmp_path / 'run')] == ['train'] * 3 + ['val']
+    result = json.loads((tmp_path / 'run' / 'eval' / 'val-1.json').read_text())
+    assert result['examples'] == 15 and 0 <= result['top1_error'] <= 1
+
+
+def test_a_broken_record_ends_the_run_in_a_line_that_names_it(folder, command, tmp_path, capsys):
+    out = tmp_path / 'set'
+    arguments = ['--source', f'folder:{folder}', '--out', str(out), '--size=32', '--workers=1']
+    assert prepare.main(arguments) == DONE
+    (shard,) = out.glob('*train*')
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 1
+    shard.write_bytes(content)
+    arguments = [
+        *command(tmp_path / 'run', '--config.train.epochs=1'),
+        f'--config.data.source=folder:{folder}', f'--config.data.dir={out}',
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert main.main(arguments) == FAULT
+    (told,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf'error: record \d+ of {shard} cannot be read: .*', told), told
 
 
 BAD_COMMANDS = {
@@ -189,7 +239,7 @@ def test_a_bad_command_ends_in_plain_words(name, tmp_path, data_dir, capsys):
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     if arguments:
         arguments.append(f'--config.data.dir={data_dir}')
-    assert main.main(arguments) == main.BAD_INPUT
+    assert main.main(arguments) == BAD_INPUT
     error = capsys.readouterr().err
     assert message.format(tmp=tmp_path) in error
     assert len(error.splitlines()) <= 2
@@ -198,7 +248,7 @@ def test_a_bad_command_ends_in_plain_words(name, tmp_path, data_dir, capsys):
 
 
 def test_debug_shows_the_traceback(capsys):
-    assert main.main(['--config', 'nope.py', '--debug']) == main.BAD_INPUT
+    assert main.main(['--config', 'nope.py', '--debug']) == BAD_INPUT
     assert 'Traceback' in capsys.readouterr().err
 
 
@@ -207,7 +257,7 @@ def test_a_fault_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch
         raise RuntimeError('the disk\nis full')
 
     monkeypatch.setattr('alexnet_jax.training.checkpoint.Checkpoints.save', fail)
-    assert main.main(command(tmp_path / 'run', '--config.train.steps=1')) == main.FAULT
+    assert main.main(command(tmp_path / 'run', '--config.train.steps=1')) == FAULT
     error = capsys.readouterr().err
     assert error.splitlines() == ['error: RuntimeError: the disk (--debug shows where)']
 

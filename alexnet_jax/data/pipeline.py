@@ -74,7 +74,8 @@ class _TrainBatch(grain.transforms.Map):
         mirrored = (draws.mirrored & self.mirror).tolist()
         for i, row in enumerate(rows.tolist()):
             image, labels[i], _ = self.records.read(row, scratch)
-            augment.put(images[i], augment.crop(image, *offsets[i], self.size), mirrored[i])
+            top, left = offsets[i]
+            augment.put(images[i], augment.crop(image, top, left, self.size), mirrored[i])
         std = self.color.std_at(stream // len(self.records))
         batch['color_shift'][:] = augment.color_shifts(
             self.statistics, std, self.color.scale, draws.colors
@@ -137,12 +138,14 @@ class _EvalBatch(grain.transforms.Map):
         places = range(element * self.batch_size, (element + 1) * self.batch_size)[self.rows]
         batch = _empty(len(places), self.size)
         if self.views == 10:
-            batch['image'] = np.zeros((len(places), 10, self.size, self.size, 3), np.uint8)
+            batch['image'] = np.empty((len(places), 10, self.size, self.size, 3), np.uint8)
         for i, row in enumerate(places):
             if row < len(self.records):
                 image, batch['label'][i], _ = self.records.read(row)
                 batch['image'][i] = self._view(image)
                 batch['mask'][i] = 1
+            else:
+                batch['image'][i] = 0
         return batch
 
     def _view(self, image: np.ndarray) -> np.ndarray:
@@ -194,6 +197,7 @@ def central_mean(images: ImageSet, size: int) -> np.ndarray:
 
 
 def _empty(count: int, size: int) -> Batch:
+    """A batch whose images hold anything, to be written over."""
     return {
         'image': np.empty((count, size, size, 3), np.uint8),
         'color_shift': np.zeros((count, 3), np.float32),

@@ -38,7 +38,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from tensorflow_datasets.core import dataset_info, splits
 
 from alexnet_jax import command_line
 from alexnet_jax.command_line import DONE, STOPPED, Parser
@@ -276,7 +278,7 @@ def _tasks(
 
 def _template(source: Source, out: Path) -> tfds.core.ShardedFileTemplate:
     return tfds.core.ShardedFileTemplate(
-        data_dir=out, dataset_name=_dataset_name(source), filetype_suffix='array_record'
+        data_dir=epath.Path(out), dataset_name=_dataset_name(source), filetype_suffix='array_record'
     )
 
 
@@ -367,7 +369,7 @@ def _write_tfds_files(
         'image': image,
         'label': tfds.features.ClassLabel(names=source.classes),
     })  # fmt: skip
-    identity = tfds.core.dataset_info.DatasetIdentity(
+    identity = dataset_info.DatasetIdentity(
         name=_dataset_name(source),
         version=tfds.core.Version('1.0.0'),
         data_dir=os.fspath(out),
@@ -389,7 +391,7 @@ def _write_tfds_files(
         )
         for split, counts in lengths.items()
     ]
-    info.set_splits(tfds.core.splits.SplitDict(split_infos))
+    info.set_splits(splits.SplitDict(split_infos))
     info.write_to_directory(work)
 
 
@@ -398,6 +400,11 @@ def _write_tfds_files(
 
 def one_by_one(tasks: list[Task]) -> Iterator[Shard]:
     """Does the tasks in this process."""
+    return map(shards.write_shard, tasks)
+
+
+def stoppable(tasks: list[Task]) -> Iterator[Shard]:
+    """Does the tasks in this process; ends at the next image if a stop is requested."""
     with stop_requests() as stop_requested:
         for task in tasks:
             yield shards.write_shard(task, stop_requested)
@@ -634,7 +641,7 @@ def run(argv: list[str]) -> int:
     elif options.workers > 1:
         engine = functools.partial(in_processes, workers=options.workers)
     else:
-        engine = one_by_one
+        engine = stoppable
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         prepare(
@@ -663,5 +670,9 @@ def _summary(out: Path) -> str:
     return '\n'.join(lines)
 
 
+def main(argv: list[str] | None = None) -> int:
+    return command_line.run(run, argv)
+
+
 if __name__ == '__main__':
-    sys.exit(command_line.run(run, None))
+    sys.exit(main())

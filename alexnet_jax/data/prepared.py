@@ -20,11 +20,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
+from tensorflow_datasets.core import constants
 from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax.data import images, sources
 from alexnet_jax.data.statistics import Statistics, measure
 from alexnet_jax.errors import InputError, RecordError
+
+Example = tf_example_pb2.Example  # pyright: ignore
 
 PREPARED, STATISTICS, DATASET_INFO = 'prepared.json', 'statistics.npz', 'dataset_info.json'
 READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
@@ -97,7 +100,7 @@ class StoredRecords:
         place = row - self._ends[shard] + self._lengths[shard]
         try:
             reader = self._readers.get(shard) or self._reader(shard)
-            example = tf_example_pb2.Example.FromString(reader.read([place])[0])
+            example = Example.FromString(reader.read([place])[0])
             feature = example.features.feature
             stored = feature['image'].bytes_list.value[0]
             return Record(
@@ -143,17 +146,17 @@ def open_set(folder: Path) -> ImageSet:
     """
     about = read_about(folder)
     try:
-        builder = tfds.builder_from_directory(folder)
+        info: Any = tfds.builder_from_directory(folder).info
         splits = {
             split: StoredRecords(
-                [str(path) for path in info.filepaths],
-                info.shard_lengths,
+                [str(path) for path in about_split.filepaths],
+                about_split.shard_lengths,
                 about['encoding'],
                 about['size'],
             )
-            for split, info in builder.info.splits.items()
+            for split, about_split in info.splits.items()
         }
-        classes = tuple(builder.info.features['label'].names)
+        classes = tuple(info.features['label'].names)
         with np.load(folder / STATISTICS) as arrays:
             statistics = Statistics(**arrays)
         mirror = about['mirror']
@@ -213,7 +216,7 @@ def root(data_dir: str | None) -> Path:
     """The folder of prepared sets: `data_dir`, or one in TFDS's usual place."""
     if data_dir:
         return Path(data_dir).expanduser()
-    return Path(tfds.core.constants.DATA_DIR).expanduser() / 'alexnet_jax'
+    return Path(constants.DATA_DIR).expanduser() / 'alexnet_jax'
 
 
 def find(spec: str, size: int, data_dir: str | None) -> Path | None:

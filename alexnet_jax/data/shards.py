@@ -23,6 +23,8 @@ from alexnet_jax.data.sources import Originals
 from alexnet_jax.data.statistics import PixelSums
 from alexnet_jax.errors import InputError
 
+Example = tf_example_pb2.Example  # pyright: ignore
+
 # Each record its own chunk, for random access; JPEG does not shrink further, and
 # raw images are there for speed.
 WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -178,7 +180,7 @@ def _read(task: Task, row: int) -> tuple[np.ndarray, int]:
 
 def _record(original: str, stored: bytes, label: int) -> bytes:
     """A tf.train.Example as TFDS reads it: id, image, label."""
-    example = tf_example_pb2.Example()
+    example = Example()
     feature = example.features.feature
     feature['id'].bytes_list.value.append(original.encode('utf-8', 'backslashreplace'))
     feature['image'].bytes_list.value.append(stored)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import constants
 
 from alexnet_jax.data.images import BadImageError, read_square
 from alexnet_jax.errors import InputError, nearest
@@ -368,7 +369,7 @@ def open_tfds(
     return Source(spec, builder.info.full_name, classes, splits)
 
 
-def tfds_builder(spec: str, name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+def tfds_builder(spec: str, name: str, data_dir: str | None) -> Any:
     """TFDS's builder for a set; it would store it as ArrayRecord.
 
     Raises:
@@ -386,16 +387,16 @@ def tfds_builder(spec: str, name: str, data_dir: str | None) -> tfds.core.Datase
         base = name.partition('/')[0].partition(':')[0]
         raise InputError(
             f'{spec}: TFDS knows no {base!r}; the nearest is {nearest(base, known)!r}.'
-            f' Sets of your own are looked for in {data_dir or tfds.core.constants.DATA_DIR}'
+            f' Sets of your own are looked for in {data_dir or constants.DATA_DIR}'
         ) from None
     except (AssertionError, ValueError) as error:
         raise InputError(f'{spec}: {" ".join(str(error).split())[:300]}') from error
 
 
 def _prepare_with_tfds(
-    spec: str, builder: tfds.core.DatasetBuilder, data_dir: str | None, manual_dir: str | None
+    spec: str, builder: Any, data_dir: str | None, manual_dir: str | None
 ) -> None:
-    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    root = Path(data_dir or constants.DATA_DIR).expanduser()
     manual = Path(manual_dir) if manual_dir else root / 'downloads' / 'manual'
     if builder.name == 'imagenet2012':
         missing = [tar for tar in IMAGENET_TARS if not (manual / tar).is_file()]
@@ -419,7 +420,7 @@ def _prepare_with_tfds(
         ) from error
 
 
-def _image_and_label(spec: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
+def _image_and_label(spec: str, info: Any) -> tuple[str, str]:
     """The names of the image and of the label among a set's features."""
     features = info.features or {}
     images = [name for name, kind in features.items() if isinstance(kind, tfds.features.Image)]
@@ -434,9 +435,7 @@ def _image_and_label(spec: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
     return images[0], labels[0]
 
 
-def _require_whole_imagenet(
-    spec: str, builder: tfds.core.DatasetBuilder, splits: Mapping[str, Originals]
-) -> None:
+def _require_whole_imagenet(spec: str, builder: Any, splits: Mapping[str, Originals]) -> None:
     found = {split: len(splits.get(split, ())) for split in IMAGENET_COUNTS}
     if found != IMAGENET_COUNTS:
         raise InputError(
@@ -487,7 +486,7 @@ def open_digits() -> Source:
 
     pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
     every = Digits(pixels.reshape(-1, 8, 8), labels, np.arange(len(labels)))
-    splits = {split: every.take(rows) for split, rows in split_digits(labels).items()}
+    splits = {split: every.take(rows.tolist()) for split, rows in split_digits(labels).items()}
     return Source('digits', '1', DIGIT_NAMES, splits, mirror=False)
 
 

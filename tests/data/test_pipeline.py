@@ -3,12 +3,17 @@ import itertools
 import numpy as np
 import pytest
 
-from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data import augment, pipeline, prepared
+from alexnet_jax.data.pipeline import ColorShift
+from alexnet_jax.data.statistics import measure
 
 
 def batches(images, count, **options):
-    settings = {'size': 28, 'batch_size': 64, 'color_std': 0.1, 'seed': 0} | options
-    return list(itertools.islice(pipeline.train_batches(images, **settings), count))
+    settings = {'size': 28, 'batch_size': 64, 'seed': 0} | options
+    stream = pipeline.train_batches(images, **settings)
+    made = list(itertools.islice(stream, count))
+    stream.close()
+    return made
 
 
 def assert_same(ours, theirs):
@@ -19,12 +24,29 @@ def assert_same(ours, theirs):
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def test_a_batch_is_a_function_of_seed_and_step(digits):
+@pytest.mark.parametrize('threads', [0, 1, 2, 4])
+def test_a_batch_is_a_function_of_seed_and_step(digits, threads):
     straight = batches(digits, 45)
-    assert_same(straight, batches(digits, 45, threads=5))
+    assert_same(straight, batches(digits, 45, threads=threads))
     for step in (1, 20, 44):  # 20 holds the end of an epoch
-        assert_same(straight[step:], batches(digits, 45 - step, first_step=step))
+        part = batches(digits, 45 - step, first_step=step, threads=threads)
+        assert_same(straight[step:], part)
     assert (straight[0]['image'] != batches(digits, 1, seed=1)[0]['image']).any()
+
+
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_hosts_together_make_the_same_batches(digits, hosts):
+    straight = batches(digits, 25)
+    parts = [
+        batches(digits, 25, rows=slice(host * 64 // hosts, (host + 1) * 64 // hosts))
+        for host in range(hosts)
+    ]
+    joined = [
+        {name: np.concatenate([part[step][name] for part in parts]) for name in straight[0]}
+        for step in range(25)
+    ]
+    assert_same(straight, joined)
+    assert all(len(part[0]['label']) == 64 // hosts for part in parts)
 
 
 @pytest.mark.parametrize('batch_size', [1, 1297, 2000])
@@ -45,22 +67,34 @@ def test_shapes_and_types(digits):
     assert batch['mask'].all()
 
 
-@pytest.fixture
-def numbered() -> prepare.ImageSet:
-    """300 images whose first pixels hold their number; asymmetric, so that a
-    mirror image shows."""
+class Numbered:
+    """Images whose first pixels hold their number, and whose third channel tells
+    left from right and top from bottom."""
 
-    def record(row):
-        image = np.zeros((8, 8, 3), np.uint8)
-        image[..., 0], image[..., 1], image[:, 0, 2] = row % 256, row // 256, 255
-        return {'image': image, 'label': row}
+    def __init__(self, count: int, size: int):
+        self._count, self._size = count, size
 
-    records = [record(row) for row in range(300)]
-    return prepare.ImageSet({'train': records}, ('x',), prepare.measure(records), mirror=True)
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, row, scratch=None) -> prepared.Record:
+        if not 0 <= row < self._count:
+            raise IndexError(row)
+        image = np.zeros((self._size, self._size, 3), np.uint8)
+        image[..., 0] = np.arange(self._size)[:, None]
+        image[..., 1] = np.arange(self._size)
+        image[..., 2] = row % 251
+        return prepared.Record(image, row, b'')
 
 
-def test_each_epoch_meets_each_image_once_in_an_order_of_its_own(numbered):
-    rows = [b['label'] for b in batches(numbered, 30, size=8, batch_size=30)]
+def numbered(count=300, size=36, mirror=True) -> prepared.ImageSet:
+    records = Numbered(count, size)
+    statistics = measure(records.read(row).image for row in range(count))
+    return prepared.ImageSet({'train': records, 'val': records}, ('x',), statistics, mirror)
+
+
+def test_each_epoch_meets_each_image_once_in_an_order_of_its_own():
+    rows = [batch['label'] for batch in batches(numbered(), 30, batch_size=30)]
     epochs = np.concatenate(rows).reshape(3, 300)
     for epoch in epochs:
         assert sorted(epoch) == list(range(300))
@@ -69,47 +103,105 @@ def test_each_epoch_meets_each_image_once_in_an_order_of_its_own(numbered):
     assert (epochs[0] != np.arange(300)).mean() > 0.9
 
 
-def test_images_are_mirrored_where_the_set_allows_it(numbered):
-    def mirrored(images):
-        seen = np.concatenate([b['image'][:, 0, -1, 2] for b in batches(images, 10, size=8)])
-        return (seen == 255).mean()
+def test_crops_and_mirrors_are_drawn_alike():
+    """Over batches as they come: 9 × 9 offsets, mirrored or not, each as often."""
+    counts = np.zeros((9, 9, 2))
+    for batch in batches(numbered(), 100, batch_size=100):
+        first, last = batch['image'][:, 0, 0, :2], batch['image'][:, -1, -1, :2]
+        mirrored = first[:, 1] > last[:, 1]
+        np.testing.assert_array_equal(last[:, 0] - first[:, 0], 27)
+        np.testing.assert_array_equal(np.abs(last[:, 1].astype(int) - first[:, 1]), 27)
+        np.add.at(
+            counts, (first[:, 0], np.minimum(first[:, 1], last[:, 1]), mirrored.astype(int)), 1
+        )
+        np.testing.assert_array_equal(batch['image'][:, 5, 5, 2], batch['label'] % 251)
+    expected = 10_000 / 162
+    assert ((counts - expected) ** 2 / expected).sum() < 222  # 0.1 % point of 161
 
-    assert 0.4 < mirrored(numbered) < 0.6
-    upright = prepare.ImageSet(numbered.splits, ('x',), numbered.statistics, mirror=False)
-    assert mirrored(upright) == 0
+
+def test_images_are_mirrored_where_set_and_setting_allow_it():
+    def mirrored(images, **options):
+        made = batches(images, 10, **options)
+        return np.mean([(b['image'][:, 0, 0, 1] > b['image'][:, 0, -1, 1]).mean() for b in made])
+
+    assert 0.4 < mirrored(numbered()) < 0.6
+    assert mirrored(numbered(mirror=False)) == 0
+    assert mirrored(numbered(), mirror=False) == 0
 
 
-def test_an_image_looks_different_in_each_epoch(digits):
-    by_epoch = [{}, {}]
-    for number, batch in enumerate(batches(digits, 80, batch_size=32)):
-        for i in range(32):
-            epoch = (number * 32 + i) // 1297
-            if epoch < 2:
-                by_epoch[epoch].setdefault(int(batch['label'][i]), set()).add(
-                    batch['color_shift'][i].tobytes()
-                )
-    assert sum(map(len, by_epoch[0].values())) == 1297  # no shift was drawn twice
-    for label in range(10):
-        assert not by_epoch[0][label] & by_epoch[1][label]
+def test_color_shifts_follow_the_set_s_colors_and_the_epoch(digits):
+    made = batches(digits, 50, batch_size=1297)
+    shifts = np.concatenate([batch['color_shift'] for batch in made]).astype(float)
+    components = digits.statistics.color_components
+    covariance = components @ np.diag(digits.statistics.color_variances) @ components.T
+    np.testing.assert_allclose(np.cov(shifts, rowvar=False), 0.01 * covariance, rtol=0.03)
+    assert len(np.unique(shifts, axis=0)) > 0.999 * len(shifts)
+    twice = batches(digits, 1, color=ColorShift(std=0.2))[0]['color_shift']
+    np.testing.assert_allclose(twice, 2 * batches(digits, 1)[0]['color_shift'], rtol=1e-6)
+    printed = batches(digits, 1, color=ColorShift(scale='variance'))[0]['color_shift']
+    assert np.abs(printed).mean() > 20 * np.abs(twice).mean()
+    ended = batches(digits, 50, color=ColorShift(epochs=1), batch_size=64)
+    places = np.arange(50 * 64).reshape(50, 64)
+    for batch, here in zip(ended, places, strict=True):
+        np.testing.assert_array_equal(batch['color_shift'].any(axis=1), here < 1297)
 
 
 @pytest.mark.parametrize('batch_size', [7, 100, 300, 512])
-def test_evaluation_counts_every_image_once_in_order(digits, batch_size):
+@pytest.mark.parametrize('threads', [0, 3])
+def test_evaluation_counts_every_image_once_in_order(digits, batch_size, threads):
     labels, masks = [], []
-    for batch in pipeline.eval_batches(digits, 'test', size=28, batch_size=batch_size):
+    made = pipeline.eval_batches(digits, 'test', size=28, batch_size=batch_size, threads=threads)
+    for batch in made:
         assert batch['image'].shape == (batch_size, 28, 28, 3)
         assert not batch['color_shift'].any()
+        assert not batch['image'][batch['mask'] == 0].any()
         labels.append(batch['label'])
         masks.append(batch['mask'])
     mask = np.concatenate(masks).astype(bool)
     records = digits.splits['test']
-    expected = [records[row]['label'] for row in range(300)]
+    expected = [records.read(row).label for row in range(300)]
     np.testing.assert_array_equal(np.concatenate(labels)[mask], expected)
     assert not mask[300:].any()
+
+
+def test_hosts_together_evaluate_every_image_once(digits):
+    def made(**options):
+        return list(pipeline.eval_batches(digits, 'val', size=28, batch_size=64, **options))
+
+    parts = [made(rows=slice(32 * host, 32 * host + 32)) for host in range(2)]
+    joined = [
+        {name: np.concatenate([left[name], right[name]]) for name in left}
+        for left, right in zip(*parts, strict=True)
+    ]
+    assert_same(made(), joined)
+
+
+def test_ten_views_of_every_image():
+    images = numbered(count=5)
+    (one,) = pipeline.eval_batches(images, 'val', size=28, batch_size=6)
+    (ten,) = pipeline.eval_batches(images, 'val', size=28, batch_size=6, views=10)
+    assert ten['image'].shape == (6, 10, 28, 28, 3)
+    np.testing.assert_array_equal(ten['image'][:, 4], one['image'])
+    np.testing.assert_array_equal(ten['mask'], [1, 1, 1, 1, 1, 0])
+    image = images.splits['val'].read(2).image
+    np.testing.assert_array_equal(ten['image'][2], augment.ten_views(image, 28))
+
+
+def test_batches_are_placed_before_they_are_asked_for():
+    placed = []
+
+    def place(batch):
+        placed.append(batch)
+        return -batch
+
+    stream = pipeline.ahead(iter(range(6)), place, count=2)
+    assert next(stream) == 0 and placed == [0, 1, 2]
+    assert next(stream) == -1 and placed == [0, 1, 2, 3]
+    assert list(stream) == [-2, -3, -4, -5]
 
 
 def test_the_middle_of_the_mean_image(digits):
     mean = pipeline.central_mean(digits, 28)
     records = digits.splits['train']
-    images = np.stack([records[row]['image'] for row in range(len(records))])
+    images = np.stack([records.read(row).image for row in range(len(records))])
     np.testing.assert_allclose(mean, images[:, 2:30, 2:30].mean(axis=0), rtol=1e-6)

@@ -349,7 +349,7 @@ def test_two_at_once(folder, whole, tmp_path):
     ],
 )
 def test_a_bad_command_is_told_in_a_line(words, message, capsys, tmp_path):
-    status = prepare.command_line.run(prepare.run, [*words, f'--out={tmp_path}/set'])
+    status = prepare.main([*words, f'--out={tmp_path}/set'])
     told = capsys.readouterr().err
     assert status == 2 and message in told and len(told.splitlines()) == 1
 

@@ -33,7 +33,7 @@ def run(digits):
     def run(name, shape):
         if (name, shape) not in kept:
             state, train_step = build(name, columns.make_mesh(*shape), digits)
-            batches = pipeline.train_batches(digits, size=28, batch_size=64, color_std=0.1, seed=0)
+            batches = pipeline.train_batches(digits, size=28, batch_size=64, seed=0)
             losses = []
             for _ in range(20):
                 state, scores = train_step(state, next(batches))

@@ -1,0 +1,202 @@
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_jax.data import prepare, prepared
+from alexnet_jax.data.shards import Encoding
+from alexnet_jax.data.sources import open_source
+from alexnet_jax.errors import InputError, RecordError
+from tests.data.photographs import write_classes
+
+SIZE = 48
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    top = tmp_path_factory.mktemp('data') / 'images'
+    write_classes(top / 'train', 60)
+    write_classes(top / 'val', 5)
+    return top
+
+
+@pytest.fixture(scope='module')
+def made(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('sets') / 'mine'
+    request = prepare.Request(f'folder:{folder}', Encoding(SIZE, 'jpeg', 95))
+    return prepare.prepare(
+        request, out, lambda: open_source(f'folder:{folder}'), prepare.one_by_one
+    )
+
+
+def test_a_set_is_found_by_its_source(folder, made, tmp_path):
+    spec = f'folder:{folder}'
+    assert prepared.find(spec, SIZE, str(made)) == made
+    assert prepared.find(spec, SIZE, str(made.parent)) == made
+    assert prepared.find(f'folder:{folder}/../{folder.name}', SIZE, str(made.parent)) == made
+    assert prepared.find(spec, 64, str(made.parent)) is None
+    assert prepared.find('digits', SIZE, str(made.parent)) is None
+    assert prepared.find(spec, SIZE, str(tmp_path / 'nowhere')) is None
+    with pytest.raises(InputError, match=rf'was prepared of {spec} at 48 pixels; .* is digits'):
+        prepared.find('digits', SIZE, str(made))
+    for name in ('one', 'two'):
+        shutil.copytree(made, tmp_path / name)
+    with pytest.raises(InputError, match=r'several sets .*/one, .*/two; give one of them'):
+        prepared.find(spec, SIZE, str(tmp_path))
+    place = prepared.usual_place(spec, SIZE, str(tmp_path))
+    shutil.move(tmp_path / 'two', place)
+    assert prepared.find(spec, SIZE, str(tmp_path)) == place
+
+
+def test_what_is_not_prepared_is_named_with_the_command(folder, tmp_path):
+    with pytest.raises(InputError) as caught:
+        prepare.stored(f'folder:{folder}', 64, str(tmp_path))
+    told, command = str(caught.value).splitlines()
+    assert f'folder:{folder} is not prepared at 64 pixels in {tmp_path}' in told
+    words = command.split()
+    assert words[:3] == ['python', '-m', 'alexnet_jax.data.prepare']
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(prepare.stored(f'folder:{folder}', 64, str(tmp_path)).splits['train']) == 180
+    for spec in ('folder:/no/such', 'tfds:imagnet2012'):
+        with pytest.raises(InputError, match=r'no such folder|nearest is .imagenet2012'):
+            prepare.stored(spec, 64, str(tmp_path))
+
+
+def spoil_shard(made):
+    (made / 'images-train.array_record-00001-of-00002').unlink()
+
+
+def shorten_shard(made):
+    shard = made / 'images-train.array_record-00001-of-00002'
+    shard.write_bytes(shard.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (spoil_shard, r'train\.array_record-00001-of-00002 is missing; prepare it again'),
+        (shorten_shard, r'00001-of-00002 has \d+ bytes, not \d+; prepare it again'),
+        (lambda made: (made / 'prepared.json').write_text('{'), r'prepared\.json cannot be read'),
+        (lambda made: (made / 'prepared.json').write_text('[]'), r'prepared\.json cannot be read'),
+        (lambda made: (made / 'statistics.npz').unlink(), 'cannot be read: FileNotFoundError'),
+        (lambda made: (made / 'statistics.npz').write_bytes(b'PK'), 'cannot be read'),
+        (lambda made: (made / 'dataset_info.json').write_text('{'), 'cannot be read'),
+        (lambda made: (made / 'features.json').unlink(), 'cannot be read'),
+    ],
+)
+def test_a_set_that_is_not_whole_is_refused_and_made_again(spoil, message, folder, made, tmp_path):
+    spec, copy = f'folder:{folder}', tmp_path / 'copy'
+    shutil.copytree(made, copy)
+    spoil(copy)
+    with pytest.raises(InputError, match=message) as caught:
+        prepared.open_set(copy)
+    if 'prepare it again' in message:
+        command = str(caught.value).splitlines()[1].split()
+        done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True)
+        assert done.returncode == 0 and 'making it again' in done.stdout, done.stderr
+        assert len(prepared.open_set(prepared.find(spec, SIZE, str(copy))).splits['train']) == 180
+
+
+def test_records_go_to_another_process(made):
+    records = prepared.open_set(made).splits['train']
+    again = pickle.loads(pickle.dumps(records))
+    assert len(again) == len(records) == 180
+    np.testing.assert_array_equal(again.read(150).image, records.read(150).image)
+    for row in (-1, 180):
+        with pytest.raises(IndexError):
+            records.read(row)
+
+
+def read_all(folder: str) -> None:
+    """Reads every record; prints 'whole' or the error's line."""
+    try:
+        for records in prepared.open_set(Path(folder)).splits.values():
+            for row in range(len(records)):
+                records.read(row)
+        print('whole')
+    except (InputError, RecordError) as error:
+        print(str(error).splitlines()[0])
+
+
+def mutate(content: bytes, random: np.random.Generator) -> bytes:
+    """A file like it, of the same length."""
+    content = bytearray(content)
+    for _ in range(int(random.integers(1, 4))):
+        place, length = int(random.integers(0, len(content))), int(random.integers(1, 300))
+        match random.integers(0, 3):
+            case 0:
+                content[place] ^= 1 << int(random.integers(0, 8))
+            case 1:
+                content[place : place + length] = random.bytes(min(length, len(content) - place))
+            case 2:
+                content[place:] = bytes(len(content) - place)
+    return bytes(content)
+
+
+def test_50_mutated_record_files_are_read_or_refused_by_name(made, tmp_path):
+    """All in one process, which must live; errors name the file."""
+    copies, random = tmp_path / 'copies', np.random.default_rng(0)
+    names = sorted(path.name for path in made.glob('*.array_record-*'))
+    for number in range(50):
+        copy = copies / f'{number:02d}'
+        shutil.copytree(made, copy)
+        shard = copy / names[number % len(names)]
+        shard.write_bytes(mutate(shard.read_bytes(), random))
+    code = (
+        'import sys; from pathlib import Path; from tests.data.test_prepared import read_all\n'
+        'import resource\n'
+        'for folder in sorted(Path(sys.argv[1]).iterdir()):\n'
+        '    read_all(folder)\n'
+        'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(copies)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    *told, mebibytes = done.stdout.splitlines()
+    assert len(told) == 50 and int(mebibytes) < 1400
+    refused = [(number, line) for number, line in enumerate(told) if line != 'whole']
+    assert len(refused) > 20
+    for number, line in refused:
+        assert f'{copies}/{number:02d}/{names[number % len(names)]}' in line, line
+
+
+def test_what_prepared_json_says_of_the_set(made, folder):
+    about = json.loads((made / 'prepared.json').read_text())
+    assert about['source'] == f'folder:{folder}' and about['size'] == SIZE
+    assert about['counts'] == {'train': 180, 'val': 15}
+    assert about['shards'].keys() == {path.name for path in made.glob('*.array_record-*')}
+
+
+# Synthetic images
+
+
+def test_synthetic_images_depend_on_their_seed_and_row_alone():
+    def make(seed=0, part=0):
+        return prepared.Synthetic(20, 5, 24, seed, part)
+
+    np.testing.assert_array_equal(make().read(3).image, make().read(3).image)
+    assert (make().read(3).image != make(seed=1).read(3).image).any()
+    assert (make().read(3).image != make(part=1).read(3).image).any()
+    assert (make().read(3).image != make().read(8).image).any()
+    assert [make().read(row).label for row in range(6)] == [0, 1, 2, 3, 4, 0]
+    with pytest.raises(IndexError):
+        make().read(20)
+
+
+def test_synthetic_classes_can_be_told_apart_on_another_part():
+    train, val = (prepared.Synthetic(200, 5, 24, 0, part) for part in (0, 1))
+    means = np.array([
+        np.mean([train.read(row).image.astype(float) for row in range(label, 200, 5)], axis=0)
+        for label in range(5)
+    ])  # fmt: skip
+    nearest = [
+        np.abs(means - val.read(row).image).sum(axis=(1, 2, 3)).argmin() for row in range(50)
+    ]
+    assert nearest == [row % 5 for row in range(50)]
