@@ -19,8 +19,9 @@ from jax.sharding import Mesh
 
 from alexnet_jax import config as configuration
 from alexnet_jax.config import Config
-from alexnet_jax.data import pipeline, prepare, prepared
+from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared import ImageSet
+from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation.errors import evaluate
 from alexnet_jax.network import columns
@@ -191,7 +192,7 @@ def _images(config: Config) -> ImageSet:
     source, size = config['data.source'], config['data.record_size']
     if source == 'synthetic':
         examples, classes = config['data.synthetic_examples'], config['data.synthetic_classes']
-        return prepared.synthetic(examples, classes, size, config['seed'])
+        return synthetic_set(examples, classes, size, config['seed'])
     if source == 'digits':
         return prepare.digits(size, config['data.dir'] or None)
     return prepare.stored(source, size, config['data.dir'] or None)

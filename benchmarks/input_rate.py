@@ -32,8 +32,9 @@ import simplejpeg
 import sklearn.datasets
 from PIL import Image
 
-from alexnet_jax.data import pipeline, prepare, prepared
+from alexnet_jax.data import engines, pipeline, prepared
 from alexnet_jax.data.images import encode
+from alexnet_jax.data.make import QUALITY, Request, make_set
 from alexnet_jax.data.shards import Encoding
 from alexnet_jax.data.sources import open_source
 
@@ -63,19 +64,15 @@ def write_folder(root: Path, count: int) -> None:
 
 def prepared_set(folder: Path, form: str) -> prepared.ImageSet:
     spec = f'folder:{folder}'
-    request = prepare.Request(spec, Encoding(SIZE, form, prepare.QUALITY))
+    request = Request(spec, Encoding(SIZE, form, QUALITY))
     out = folder.parent / form
-    return prepared.open_set(
-        prepare.prepare(request, out, lambda: open_source(spec), prepare.one_by_one)
-    )
+    return prepared.open_set(make_set(request, out, lambda: open_source(spec), engines.one_by_one))
 
 
 def decoder(images: prepared.ImageSet, threads: int) -> Callable[[], float]:
     """simplejpeg and nothing else: each thread decodes its share of the bytes."""
     records = images.splits['train']
-    files = [
-        encode(records.read(row).image, 'jpeg', prepare.QUALITY) for row in range(len(records))
-    ]
+    files = [encode(records.read(row).image, 'jpeg', QUALITY) for row in range(len(records))]
     shares = [files[number::threads] for number in range(threads)]
 
     def decode_share(share: list[bytes]) -> None:

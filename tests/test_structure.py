@@ -30,7 +30,7 @@ OWNERS = {
     'simplejpeg': 'data/images.py',
     'cv2': 'data/augment.py',
     'array_record': 'data/',
-    'apache_beam': 'data/prepare.py',
+    'apache_beam': 'data/engines.py',
     'orbax': 'training/checkpoint.py',
     'optax': 'training/',
     'rich': ('training/progress.py', 'data/prepare.py'),

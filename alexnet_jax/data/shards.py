@@ -19,7 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax.data import images
 from alexnet_jax.data.images import BadImageError
-from alexnet_jax.data.sources import Originals
+from alexnet_jax.data.originals import Originals
 from alexnet_jax.data.statistics import PixelSums
 from alexnet_jax.errors import InputError
 

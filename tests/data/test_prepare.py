@@ -1,6 +1,7 @@
 """The command, as a user runs it: what it makes, and what becomes of it when it is
 killed, stopped, starved of disk space or given what it cannot read."""
 
+import dataclasses
 import filecmp
 import importlib.util
 import io
@@ -17,7 +18,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from alexnet_jax.data import prepare, prepared
+from alexnet_jax.data import engines, prepare, prepared
+from alexnet_jax.data.images import read_square
+from alexnet_jax.data.make import Request, make_set
 from alexnet_jax.data.shards import Encoding
 from alexnet_jax.data.sources import open_source
 from alexnet_jax.errors import InputError
@@ -34,11 +37,11 @@ def run(*words, **options) -> subprocess.CompletedProcess:
     )
 
 
-def make(source: str, out: Path, form: str = 'jpeg', engine=prepare.one_by_one, **options) -> Path:
+def make(source: str, out: Path, form: str = 'jpeg', engine=engines.one_by_one, **options) -> Path:
     encoding = Encoding(48, form, 95)
     fraction = options.pop('val_fraction', 0.0)
-    request = prepare.Request(source, encoding, fraction)
-    return prepare.prepare(
+    request = Request(source, encoding, fraction)
+    return make_set(
         request, out, lambda: open_source(source, **options.pop('where', {})), engine, **options
     )
 
@@ -217,7 +220,7 @@ def test_stopped_it_says_so_and_goes_on(folder, whole, tmp_path):
 
 def test_a_begun_preparation_of_another_kind_is_refused(folder, tmp_path):
     def engine(tasks):
-        yield from prepare.one_by_one(tasks[:2])
+        yield from engines.one_by_one(tasks[:2])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -230,7 +233,7 @@ def test_a_begun_preparation_of_another_kind_is_refused(folder, tmp_path):
 
     def counting(tasks):
         done.extend(tasks)
-        return prepare.one_by_one(tasks)
+        return engines.one_by_one(tasks)
 
     make(f'folder:{folder}', tmp_path / 'set', engine=counting, say=said.append)
     assert said == ['going on: 2 of 6 shards are there'] and len(done) == 4
@@ -284,11 +287,11 @@ def test_labels_out_of_range_are_refused(tiny_set, tmp_path):  # noqa: F811
     source = open_source('tfds:tiny_set', data_dir=tiny_set)
 
     def two_classes():
-        return prepare.dataclasses.replace(source, classes=('x', 'y'))
+        return dataclasses.replace(source, classes=('x', 'y'))
 
-    request = prepare.Request('tfds:tiny_set', Encoding(48, 'jpeg', 95))
+    request = Request('tfds:tiny_set', Encoding(48, 'jpeg', 95))
     with pytest.raises(InputError, match=r'train\[2\] has the label 2; allowed: 0 to 1'):
-        prepare.prepare(request, tmp_path, two_classes, prepare.one_by_one)
+        make_set(request, tmp_path, two_classes, engines.one_by_one)
 
 
 def test_a_tfds_set(tiny_set, tmp_path):  # noqa: F811
@@ -452,7 +455,7 @@ def test_imagenet_from_its_tars(tars, tmp_path):
     # Each is a photograph it was made of: the one nearest to it has its label.
     for record in records[::4]:
         squares = [
-            np.asarray(prepare.sources.read_square(save(photograph(label * 10 + number), 'PNG'), 48), int)
+            np.asarray(read_square(save(photograph(label * 10 + number), 'PNG'), 48), int)
             for label in range(5) for number in range(6)
         ]  # fmt: skip
         grey = record.image.mean(axis=2)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_jax.data import prepare, prepared
+from alexnet_jax.data import engines, prepare, prepared
+from alexnet_jax.data.make import Request, make_set
 from alexnet_jax.data.shards import Encoding
 from alexnet_jax.data.sources import open_source
 from alexnet_jax.errors import InputError, RecordError
@@ -28,10 +29,8 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def made(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp('sets') / 'mine'
-    request = prepare.Request(f'folder:{folder}', Encoding(SIZE, 'jpeg', 95))
-    return prepare.prepare(
-        request, out, lambda: open_source(f'folder:{folder}'), prepare.one_by_one
-    )
+    request = Request(f'folder:{folder}', Encoding(SIZE, 'jpeg', 95))
+    return make_set(request, out, lambda: open_source(f'folder:{folder}'), engines.one_by_one)
 
 
 def test_a_set_is_found_by_its_source(folder, made, tmp_path):
@@ -172,31 +171,3 @@ def test_what_prepared_json_says_of_the_set(made, folder):
     assert about['source'] == f'folder:{folder}' and about['size'] == SIZE
     assert about['counts'] == {'train': 180, 'val': 15}
     assert about['shards'].keys() == {path.name for path in made.glob('*.array_record-*')}
-
-
-# Synthetic images
-
-
-def test_synthetic_images_depend_on_their_seed_and_row_alone():
-    def make(seed=0, part=0):
-        return prepared.Synthetic(20, 5, 24, seed, part)
-
-    np.testing.assert_array_equal(make().read(3).image, make().read(3).image)
-    assert (make().read(3).image != make(seed=1).read(3).image).any()
-    assert (make().read(3).image != make(part=1).read(3).image).any()
-    assert (make().read(3).image != make().read(8).image).any()
-    assert [make().read(row).label for row in range(6)] == [0, 1, 2, 3, 4, 0]
-    with pytest.raises(IndexError):
-        make().read(20)
-
-
-def test_synthetic_classes_can_be_told_apart_on_another_part():
-    train, val = (prepared.Synthetic(200, 5, 24, 0, part) for part in (0, 1))
-    means = np.array([
-        np.mean([train.read(row).image.astype(float) for row in range(label, 200, 5)], axis=0)
-        for label in range(5)
-    ])  # fmt: skip
-    nearest = [
-        np.abs(means - val.read(row).image).sum(axis=(1, 2, 3)).argmin() for row in range(50)
-    ]
-    assert nearest == [row % 5 for row in range(50)]

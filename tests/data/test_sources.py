@@ -6,9 +6,10 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from alexnet_jax.data import sources
-from alexnet_jax.data.images import BadImageError
+from alexnet_jax.data.digits import enlarge_digit, split_digits
+from alexnet_jax.data.images import BadImageError, read_square
 from alexnet_jax.data.sources import open_source, with_val_split
+from alexnet_jax.data.tfds_set import TfdsRows
 from alexnet_jax.errors import InputError
 from tests.data.photographs import photograph, save, write_classes
 
@@ -198,14 +199,14 @@ def test_a_tfds_set_of_one_s_own(tiny_set):
     assert train.id(1) == 'train[5]'
     image, label = train.square(1, 32, 10**6)
     assert label == 2
-    expected = sources.read_square(save(photograph(5), 'JPEG'), 32)
+    expected = read_square(save(photograph(5), 'JPEG'), 32)
     np.testing.assert_array_equal(image, expected)
     with pytest.raises(InputError, match=r'only: 1\.2\.0|1\.0\.0'):
         open_source('tfds:tiny_set:1.0.0', data_dir=tiny_set)
 
 
 def test_a_broken_file_of_a_tfds_set_is_named(tiny_set):
-    rows = sources.TfdsRows(f'{tiny_set}/tiny_set/1.2.0', 'train', range(99), 'picture', 'kind')
+    rows = TfdsRows(f'{tiny_set}/tiny_set/1.2.0', 'train', range(99), 'picture', 'kind')
     with pytest.raises(BadImageError, match='cannot be read'):
         rows.square(50, 32, 10**6)
 
@@ -215,7 +216,7 @@ def test_a_broken_file_of_a_tfds_set_is_named(tiny_set):
 
 def test_digits_are_split_evenly_by_class_and_without_overlap(digits):
     labels = load_digits().target
-    rows = sources.split_digits(labels)
+    rows = split_digits(labels)
     assert sorted(np.concatenate(list(rows.values()))) == list(range(1797))
     np.testing.assert_array_equal(np.bincount(labels[rows['test']]), [30] * 10)
     np.testing.assert_array_equal(np.bincount(labels[rows['val']]), [20] * 10)
@@ -226,7 +227,7 @@ def test_digits_are_split_evenly_by_class_and_without_overlap(digits):
 
 def test_stored_records_are_the_digits(digits):
     data = load_digits()
-    rows = sources.split_digits(data.target)
+    rows = split_digits(data.target)
     for split, records in digits.splits.items():
         for place in (0, 7, len(records) - 1):
             record, row = records.read(place), rows[split][place]
@@ -244,7 +245,7 @@ def test_stored_records_are_the_digits(digits):
 
 
 def test_every_crop_of_seven_eighths_holds_the_whole_digit():
-    full = sources.enlarge_digit(np.full((8, 8), 16.0), 32)
+    full = enlarge_digit(np.full((8, 8), 16.0), 32)
     assert full.max() == 255
     for top, left in [(0, 0), (4, 4), (0, 4)]:
         assert (full[top : top + 28, left : left + 28] > 0).sum() >= (full > 0).sum() * 0.85

@@ -1,0 +1,57 @@
+"""What every source of images comes down to: originals by split."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+# What our splits may be called elsewhere.
+SPLIT_NAMES = {
+    'train': ('train',),
+    'val': ('val', 'validation', 'valid', 'dev'),
+    'test': ('test',),
+}
+
+
+class Originals(Protocol):
+    """Random access to the images of a split as they are before preparing; small
+    enough to send to another process."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, row: int) -> str:
+        """What to call the original in a message."""
+        ...
+
+    def id(self, row: int) -> str:
+        """What its record is known by; the same wherever the source lies."""
+        ...
+
+    def square(self, row: int, size: int, max_pixels: int) -> tuple[np.ndarray, int]:
+        """The image as `images.read_square` makes it, and its label.
+
+        Raises:
+          BadImageError: it cannot be read.
+        """
+        ...
+
+    def take(self, rows: Sequence[int]) -> 'Originals':
+        """These rows only, in this order."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Originals by split.
+
+    spec: as in `data.source`.
+    version: of the source's content; two with the same are the same.
+    mirror: whether an image's mirror image is one of its class too.
+    """
+
+    spec: str
+    version: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Originals]
+    mirror: bool = True
