@@ -124,6 +124,7 @@ def growth(images: prepared.ImageSet, threads: int) -> list[float]:
     for _ in range(EPOCHS):
         for _ in itertools.islice(stream, len(images.splits['train']) // BATCH):
             pass
+        time.sleep(0.5)  # until as many batches are ready as are kept ready
         held.append(round(resident_mib(), 1))
     stream.close()
     return held

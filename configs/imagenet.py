@@ -1,11 +1,12 @@
 """The paper's run (§5): the full net on ImageNet, ILSVRC-2012.
 
+    python -m alexnet_jax.data.prepare --source tfds:imagenet2012 --manual_dir TARS
     python -m alexnet_jax.main --config configs/imagenet.py --workdir runs/imagenet
 
 All settings are the defaults, and those are the paper's: batch 128, ε 0.01,
-momentum 0.9, weight decay 5e-4, about 90 epochs. The source `tfds:imagenet2012`
-is not read yet and is refused; until it is, the same net, step, log and
-checkpoints run on images made from a seed:
+momentum 0.9, weight decay 5e-4, about 90 epochs. TARS holds the two tars from
+image-net.org (docs/data.md). Any other source runs with only `data.source` changed;
+without any, the same net, step, log and checkpoints run on images made from a seed:
 
     python -m alexnet_jax.main --config configs/imagenet.py --workdir runs/dry \
         --config.data.source=synthetic --config.train.steps=3
