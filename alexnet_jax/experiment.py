@@ -98,12 +98,13 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
 
     reporter.say(_opening(experiment, workdir, first_step))
+    batches = _train_batches(experiment, first_step)
     try:
         state, stopped = loop.train(
             state,
             experiment.plan,
             train_step=_train_step(experiment),
-            batches=_train_batches(experiment, first_step),
+            batches=batches,
             validate=functools.partial(evaluate_split, 'val'),
             save=lambda state, error: checkpoints.save(state, configuration.nest(config), error),
             log=record,
@@ -117,6 +118,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
             log.write(loop.evaluation_row('test', int(state.step), experiment.plan, scores))
         reporter.say(_keep_result(workdir, held_out, int(state.step), scores))
     finally:
+        batches.close()
         reporter.close()
         log.close()
         checkpoints.close()

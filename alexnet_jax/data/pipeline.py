@@ -10,8 +10,9 @@ row depends on its place in the whole batch: together they make the same batch a
 one host alone.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import grain
@@ -179,15 +180,17 @@ def eval_batches(
     return iter(batches.to_iter_dataset(_read_options(threads)))
 
 
-def ahead(batches: Iterator[Any], place: Callable[[Any], Any], count: int = 2) -> Iterator[Any]:
+def ahead(batches: Any, place: Callable[[Any], Any], count: int = 2) -> Generator[Any]:
     """The batches, each given to `place` (which puts it on the devices and need not
-    wait for it to be there) `count` batches before it is asked for."""
+    wait for it to be there) `count` batches before it is asked for. Closes `batches`,
+    and so ends its threads, when it ends or is closed itself."""
     waiting = []
-    for batch in batches:
-        waiting.append(place(batch))
-        if len(waiting) > count:
-            yield waiting.pop(0)
-    yield from waiting
+    with contextlib.closing(batches):
+        for batch in batches:
+            waiting.append(place(batch))
+            if len(waiting) > count:
+                yield waiting.pop(0)
+        yield from waiting
 
 
 def central_mean(images: ImageSet, size: int) -> np.ndarray:

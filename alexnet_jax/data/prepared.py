@@ -237,16 +237,21 @@ def find(spec: str, size: int, data_dir: str | None) -> Path | None:
     place = usual_place(spec, size, data_dir)
     if is_whole(place) and _is_of(read_about(place), spec, size):
         return place
-    others = [path.parent for path in sorted(top.glob(f'*/{DATASET_INFO}'))]
-    fitting = [
-        folder for folder in others if is_whole(folder) and _is_of(read_about(folder), spec, size)
-    ]
+    others = [path.parent for path in sorted(top.glob(f'*/{PREPARED}'))]
+    fitting = [folder for folder in others if _is_whole_and_of(folder, spec, size)]
     if len(fitting) > 1:
         raise InputError(
             f'data.dir {top} holds several sets of {spec}: {", ".join(map(str, fitting))};'
             ' give one of them as data.dir'
         )
     return fitting[0] if fitting else None
+
+
+def _is_whole_and_of(folder: Path, spec: str, size: int) -> bool:
+    try:
+        return is_whole(folder) and _is_of(read_about(folder), spec, size)
+    except InputError:  # a broken set of something else does not stop us
+        return False
 
 
 def _is_of(about: dict[str, Any], spec: str, size: int) -> bool:

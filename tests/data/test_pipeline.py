@@ -1,4 +1,6 @@
 import itertools
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -194,10 +196,23 @@ def test_batches_are_placed_before_they_are_asked_for():
         placed.append(batch)
         return -batch
 
-    stream = pipeline.ahead(iter(range(6)), place, count=2)
+    stream = pipeline.ahead((number for number in range(6)), place, count=2)
     assert next(stream) == 0 and placed == [0, 1, 2]
     assert next(stream) == -1 and placed == [0, 1, 2, 3]
     assert list(stream) == [-2, -3, -4, -5]
+
+
+def test_closing_ends_the_threads(digits):
+    before = threading.active_count()
+    batches = pipeline.train_batches(digits, size=28, batch_size=64, seed=0, threads=3)
+    stream = pipeline.ahead(batches, lambda batch: batch)
+    next(stream)
+    assert threading.active_count() > before
+    stream.close()
+    end = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_the_middle_of_the_mean_image(digits):

@@ -41,6 +41,10 @@ def test_a_set_is_found_by_its_source(folder, made, tmp_path):
     assert prepared.find(spec, 64, str(made.parent)) is None
     assert prepared.find('digits', SIZE, str(made.parent)) is None
     assert prepared.find(spec, SIZE, str(tmp_path / 'nowhere')) is None
+    (tmp_path / 'broken').mkdir()
+    for name in (prepared.PREPARED, prepared.DATASET_INFO):
+        (tmp_path / 'broken' / name).write_text('{')
+    assert prepared.find(spec, SIZE, str(tmp_path)) is None
     with pytest.raises(InputError, match=rf'was prepared of {spec} at 48 pixels; .* is digits'):
         prepared.find('digits', SIZE, str(made))
     for name in ('one', 'two'):
