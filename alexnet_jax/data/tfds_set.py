@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from tensorflow_datasets.core import constants
+from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax.data.images import BadImageError, read_square
 from alexnet_jax.data.originals import SPLIT_NAMES, Originals, Source
+from alexnet_jax.data.tfrecord import TfRecords
 from alexnet_jax.errors import InputError, nearest
 
+FORMATS = ('array_record', 'tfrecord')
 # ILSVRC-2012 as published.
 IMAGENET_COUNTS = {'train': 1_281_167, 'val': 50_000}
 IMAGENET_TARS = ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar')
@@ -43,27 +47,35 @@ class TfdsRows:
         return f'{self.split}[{self.rows[row]}]'
 
     def square(self, row: int, size: int, max_pixels: int) -> tuple[np.ndarray, int]:
-        example = self.example(row)
-        return read_square(example[self.image], size, max_pixels), int(example[self.label])
-
-    def example(self, row: int) -> dict[str, Any]:
-        """The record, its image as stored."""
-        records = _tfds_records(self.directory, self.split, self.image)
-        try:
-            return records[self.rows[row]]
-        except Exception as error:  # Whatever a broken file makes its reader raise.
-            raise BadImageError(f'cannot be read: {" ".join(str(error).split())[:200]}') from error
+        image, label = self.example(row)
+        return read_square(image, size, max_pixels), label
 
     def take(self, rows: Sequence[int]) -> 'TfdsRows':
         return dataclasses.replace(self, rows=[self.rows[row] for row in rows])
 
+    def example(self, row: int) -> tuple[bytes, int]:
+        """The image as stored, and its label."""
+        try:
+            feature = _features(_serialized(self.directory, self.split)[self.rows[row]])
+            image = feature[self.image].bytes_list.value[0]
+            return image, feature[self.label].int64_list.value[0]
+        except Exception as error:  # Whatever a broken file makes its reader raise.
+            raise BadImageError(f'cannot be read: {" ".join(str(error).split())[:200]}') from error
+
 
 @functools.cache
-def _tfds_records(directory: str, split: str, image: str) -> Any:
-    """Random access to the split's examples, with the image's bytes as stored."""
-    builder = tfds.builder_from_directory(directory)
-    decoders = {image: tfds.decode.SkipDecoding()}
-    return builder.as_data_source(split=split, decoders=decoders)  # pyright: ignore
+def _serialized(directory: str, split: str) -> Any:
+    """Random access to the split's records as bytes. TFDS's own would decode all of
+    their features."""
+    info: Any = tfds.builder_from_directory(directory).info
+    paths = [os.fspath(path) for path in info.splits[split].filepaths]
+    if info.file_format.value == 'tfrecord':
+        return TfRecords(paths, info.splits[split].shard_lengths)
+    return ArrayRecordDataSource(paths)
+
+
+def _features(serialized: bytes) -> Any:
+    return tf_example_pb2.Example.FromString(serialized).features.feature  # pyright: ignore
 
 
 def open_tfds(
@@ -72,16 +84,16 @@ def open_tfds(
     """A TFDS set of labelled images; TFDS itself prepares it, if it is not yet.
 
     Raises:
-      InputError: no such set; it holds no images with one label each; it is kept
-        in a format without random access; images of ImageNet are missing.
+      InputError: no such set; it holds no images with one label each; it is stored
+        in another format; images of ImageNet are missing.
     """
     builder = find_builder(spec, name, data_dir)
     if not builder.is_prepared():
         _prepare_with_tfds(spec, builder, data_dir, manual_dir)
-    if not builder.info.file_format.value.startswith('array_record'):
+    if builder.info.file_format.value not in FORMATS:
         raise InputError(
-            f'{spec}: {builder.data_path} is stored as {builder.info.file_format.value},'
-            ' which has no random access; `tfds convert_format` makes array_record of it'
+            f'{spec}: {builder.data_path} is stored as {builder.info.file_format.value};'
+            f' allowed: {" or ".join(FORMATS)}'
         )
     image, label = _image_and_label(spec, builder.info)
     splits = {}
@@ -93,7 +105,7 @@ def open_tfds(
     if 'train' not in splits:
         raise InputError(f'{spec} has no split train; it has: {", ".join(builder.info.splits)}')
     # -1 is TFDS's label of what nobody has labelled, as ImageNet's test images.
-    if 'test' in splits and len(splits['test']) and splits['test'].example(0)[label] == -1:
+    if 'test' in splits and len(splits['test']) and splits['test'].example(0)[1] == -1:
         del splits['test']
     if builder.name == 'imagenet2012' and not allow_partial:
         _require_whole_imagenet(spec, builder, splits)

@@ -1,11 +1,15 @@
 import os
 import pickle
+import shutil
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
+from alexnet_jax.data import tfrecord
 from alexnet_jax.data.digits import enlarge_digit, split_digits
 from alexnet_jax.data.images import BadImageError, read_square
 from alexnet_jax.data.sources import open_source, with_val_split
@@ -182,6 +186,42 @@ class Bytes:
 
     def read(self) -> bytes:
         return self._content
+
+
+def as_tfrecord(examples: list[bytes]) -> bytes:
+    """TFRecord by its description: length, checksum, data, checksum (left 0 here)."""
+    parts = [
+        struct.pack('<Q', len(example)) + b'\0' * 4 + example + b'\0' * 4 for example in examples
+    ]
+    return b''.join(parts)
+
+
+def test_a_set_stored_as_tfrecord(tiny_set, tmp_path):
+    """The same set with its files rewritten; TFDS writes them only with TensorFlow."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    folder = tmp_path / 'tiny_set' / '1.2.0'
+    shutil.copytree(Path(tiny_set) / 'tiny_set' / '1.2.0', folder)
+    for path in folder.glob('*.array_record-*'):
+        records = ArrayRecordDataSource([str(path)])
+        content = as_tfrecord([records[row] for row in range(len(records))])
+        path.with_name(path.name.replace('array_record', 'tfrecord')).write_bytes(content)
+        path.unlink()
+    info = folder / 'dataset_info.json'
+    info.write_text(info.read_text().replace('array_record', 'tfrecord'))
+    source = open_source('tfds:tiny_set', data_dir=str(tmp_path))
+    like = open_source('tfds:tiny_set', data_dir=tiny_set)
+    for split in ('train', 'val'):
+        rows, others = source.splits[split], like.splits[split]
+        assert len(rows) == len(others)
+        assert [rows.example(row) for row in range(len(rows))] == [
+            others.example(row) for row in range(len(rows))
+        ]
+    (train,) = folder.glob('*train*')
+    train.write_bytes(train.read_bytes()[:-7])
+    tfrecord.record_starts.cache_clear()
+    with pytest.raises(BadImageError, match='ends in the middle of a record'):
+        source.splits['train'].square(3, 32, 10**6)
 
 
 @pytest.fixture(scope='session')
