@@ -20,6 +20,11 @@ class Originals(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int [rows]; not checked, and -1 where a record cannot be read."""
+        ...
+
     def name(self, row: int) -> str:
         """What to call the original in a message."""
         ...

@@ -67,7 +67,7 @@ def require(spec: str, data_dir: str | None) -> None:
 
 def with_val_split(source: Source, fraction: float) -> Source:
     """The source with a `val` split; if it has none, `fraction` of the training
-    images, evenly spaced among those of each class or, of a TFDS set, among all.
+    images of each class, evenly spaced among them.
 
     Raises:
       InputError: there is neither a `val` split nor a fraction, or too few images.
@@ -94,9 +94,8 @@ def with_val_split(source: Source, fraction: float) -> Source:
 
 
 def _evenly_spaced(originals: Originals, fraction: float) -> list[int]:
-    """Rows, ascending: `fraction` of each class where labels are known without
-    reading, else of all."""
-    labels = getattr(originals, 'labels', np.zeros(len(originals), int))
+    """Rows of `fraction` of each class, ascending."""
+    labels = originals.labels
     chosen = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

@@ -50,6 +50,16 @@ class TfdsRows:
         image, label = self.example(row)
         return read_square(image, size, max_pixels), label
 
+    @property
+    def labels(self) -> np.ndarray:
+        return np.array([self._label(row) for row in range(len(self))])
+
+    def _label(self, row: int) -> int:
+        try:
+            return self.example(row)[1]
+        except BadImageError:  # named later, when it is prepared
+            return -1
+
     def take(self, rows: Sequence[int]) -> 'TfdsRows':
         return dataclasses.replace(self, rows=[self.rows[row] for row in rows])
 

@@ -241,6 +241,11 @@ def test_a_tfds_set_of_one_s_own(tiny_set):
     assert label == 2
     expected = read_square(save(photograph(5), 'JPEG'), 32)
     np.testing.assert_array_equal(image, expected)
+    del source.splits['val']
+    split = with_val_split(source, 0.25).splits
+    held_out = [split['val'].id(row) for row in range(len(split['val']))]
+    assert held_out == ['train[6]', 'train[7]', 'train[8]']  # the third of four of each class
+    assert split['val'].labels.tolist() == [0, 1, 2] and len(split['train']) == 9
     with pytest.raises(InputError, match=r'only: 1\.2\.0|1\.0\.0'):
         open_source('tfds:tiny_set:1.0.0', data_dir=tiny_set)
 
