@@ -6,6 +6,7 @@ import filecmp
 import importlib.util
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -203,6 +204,31 @@ def test_killed_and_run_again_it_makes_the_same_files(folder, whole, tmp_path):
 @pytest.mark.slow
 def test_killed_twenty_times(folder, whole, tmp_path):
     killed_often(folder, whole, tmp_path, 20)
+
+
+@pytest.mark.parametrize('moved', range(6))
+def test_ended_among_its_last_moves_it_is_not_taken_for_whole(
+    moved, folder, whole, tmp_path, monkeypatch
+):
+    """The files beside the shards are put in place one by one, TFDS's own last."""
+    replace, moves = os.replace, []
+
+    def replace_some(source, target):
+        if Path(source).parent.name == 'final':
+            if len(moves) == moved:
+                raise KeyboardInterrupt
+            moves.append(target)
+        replace(source, target)
+
+    out = tmp_path / 'set'
+    monkeypatch.setattr(os, 'replace', replace_some)
+    if moved < 5:
+        with pytest.raises(KeyboardInterrupt):
+            make(f'folder:{folder}', out)
+        assert not prepared.is_whole(out)
+    monkeypatch.undo()
+    make(f'folder:{folder}', out)
+    assert_same_files(out, whole)
 
 
 def test_stopped_it_says_so_and_goes_on(folder, whole, tmp_path):
