@@ -18,6 +18,7 @@ from alexnet_jax.errors import InputError
 from alexnet_jax.stop import stop_requests
 
 SECONDS_BETWEEN_LOOKS = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Engine = Callable[[list[Task]], Iterable[Shard]]
 
@@ -48,7 +49,10 @@ def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
     )
     with stop_requests() as stop_requested:
         try:
+            # Workers are born deaf to signals: a Ctrl-C goes to them as well.
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             waiting = {executor.submit(_work, task) for task in tasks}
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             while waiting:
                 done, waiting = concurrent.futures.wait(
                     waiting, SECONDS_BETWEEN_LOOKS, concurrent.futures.FIRST_COMPLETED
@@ -75,7 +79,7 @@ def _start_worker(stop: Any) -> None:
     even if it was killed."""
     global _stop_requested
     _stop_requested = stop.is_set
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     main_process = multiprocessing.parent_process()
     assert main_process is not None

@@ -231,15 +231,23 @@ def test_ended_among_its_last_moves_it_is_not_taken_for_whole(
     assert_same_files(out, whole)
 
 
-def test_stopped_it_says_so_and_goes_on(folder, whole, tmp_path):
+@pytest.mark.parametrize('seconds', [0.0, 0.15, 0.4])
+@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT])
+def test_stopped_it_says_so_and_goes_on(how, seconds, folder, whole, tmp_path):
+    """SIGTERM to the main process, or Ctrl-C, which all processes hear."""
     words = [*COMMAND, '--source', f'folder:{folder}', '--out', str(tmp_path / 'set'), '--size=48']
-    process = subprocess.Popen([*words, '--workers=2'], stderr=subprocess.PIPE, text=True)
-    first = tmp_path / 'set' / '.preparing' / 'plan.json'
-    while not first.exists():
+    process = subprocess.Popen(
+        [*words, '--workers=2'], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    begun = tmp_path / 'set' / '.preparing' / 'plan.json'
+    while not begun.exists():
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    time.sleep(seconds)
+    (os.kill if how == signal.SIGTERM else os.killpg)(process.pid, how)
     _, told = process.communicate(timeout=30)
-    assert (process.returncode, told) == (75, 'stopped; the same command goes on\n')
+    # On a quick machine it may have come to its end.
+    assert (process.returncode, told) in [(75, 'stopped; the same command goes on\n'), (0, '')]
+    assert seconds or process.returncode == 75
     assert run(*words[3:]).returncode == 0
     assert_same_files(tmp_path / 'set', whole)
 

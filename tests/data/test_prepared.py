@@ -106,6 +106,16 @@ def test_a_set_that_is_not_whole_is_refused_and_made_again(spoil, message, folde
         assert len(prepared.open_set(prepared.find(spec, SIZE, str(copy))).splits['train']) == 180
 
 
+def test_a_file_with_other_records_is_named(made, tmp_path):
+    shutil.copytree(made, tmp_path / 'copy')
+    shard = tmp_path / 'copy' / 'images-train.array_record-00000-of-00002'
+    shard.write_bytes(bytes(shard.stat().st_size))
+    records = prepared.open_set(tmp_path / 'copy').splits['train']
+    with pytest.raises(RecordError, match=f'^{shard} holds 0 records; the set needs 128$'):
+        records.read(5)
+    records.read(150)  # of the other file
+
+
 def test_records_go_to_another_process(made):
     records = prepared.open_set(made).splits['train']
     again = pickle.loads(pickle.dumps(records))

@@ -26,6 +26,7 @@ def test_class_folders_below_train_and_val(tmp_path):
     (tmp_path / 'train' / 'bee' / 'deep').mkdir()
     (tmp_path / 'train' / 'bee' / 'deep' / 'a').write_bytes(save(photograph(5), 'JPEG'))
     (tmp_path / 'train' / 'bee' / '.DS_Store').write_bytes(b'hidden')
+    (tmp_path / 'train' / '.git').mkdir()
     (tmp_path / 'README.txt').write_text('notes lie where they like')
     source = open_source(f'folder:{tmp_path}')
     assert source.classes == ('ant hill', 'bee', 'çà') and source.mirror
