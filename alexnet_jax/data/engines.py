@@ -4,6 +4,7 @@ An engine takes tasks, does them in any order, and tells of each shard when it i
 """
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -49,10 +50,8 @@ def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
     )
     with stop_requests() as stop_requested:
         try:
-            # Workers are born deaf to signals: a Ctrl-C goes to them as well.
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            waiting = {executor.submit(_work, task) for task in tasks}
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            with _signals_held():  # workers are born deaf: a Ctrl-C goes to them as well
+                waiting = {executor.submit(_work, task) for task in tasks}
             while waiting:
                 done, waiting = concurrent.futures.wait(
                     waiting, SECONDS_BETWEEN_LOOKS, concurrent.futures.FIRST_COMPLETED
@@ -69,6 +68,16 @@ def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
         finally:
             stop.set()
             executor.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Requests to stop wait until the end; processes begun within never hear them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 _stop_requested: Callable[[], bool] = lambda: False  # noqa: E731
