@@ -84,12 +84,10 @@ _stop_requested: Callable[[], bool] = lambda: False  # noqa: E731
 
 
 def _start_worker(stop: Any) -> None:
-    """A worker leaves signals to the main process, and ends when that one does,
-    even if it was killed."""
+    """A worker stops when asked to, and ends when the main process does, even if
+    that one was killed."""
     global _stop_requested
     _stop_requested = stop.is_set
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
     main_process = multiprocessing.parent_process()
     assert main_process is not None
 
