@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def _class_names(top: Path) -> tuple[str, ...]:
     for name in names:
         if '\n' in name or not name.isprintable():
             raise InputError(f'{top}: the class folder {name!r} has a name that cannot be printed')
-        same = ' '.join(name.split()).casefold()
+        # Case, spaces and the two ways to write é make no other name.
+        same = unicodedata.normalize('NFC', ' '.join(name.split())).casefold()
         if same in seen:
             raise InputError(
                 f'{top}: the class folders {seen[same]!r} and {name!r} have the same name'

@@ -121,7 +121,7 @@ def _is_there(out: Path, request: Request, say: Callable[[str], None]) -> bool:
         )
     sizes = {name: (out / name).stat().st_size for name in about['shards'] if (out / name).exists()}
     if sizes == about['shards']:
-        say(f'{out} is prepared already')
+        say(f'{out} is prepared already; if its source has changed since, remove it and run again')
         shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
     say(f'{out} is not whole: making it again')
@@ -154,8 +154,11 @@ def _refuse_strange(out: Path) -> None:
     """
     ours = (WORK, prepared.PREPARED)
     if out.is_dir() and not any((out / name).exists() for name in ours):
-        for path in sorted(out.iterdir()):
-            raise InputError(f'--out {out} is not empty: it holds {path.name}; take another folder')
+        strange = sorted(path.name for path in out.iterdir())
+        if strange:
+            raise InputError(
+                f'--out {out} is not empty: it holds {strange[0]}; take another folder'
+            )
 
 
 def _take_up(out: Path, plan: dict[str, Any]) -> None:

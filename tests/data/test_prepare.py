@@ -180,7 +180,7 @@ def kill_and_finish(folder: Path, out: Path, seconds: float, workers: int) -> bo
     return killed
 
 
-def killed_often(folder: Path, whole: Path, top: Path, times: int) -> None:
+def check_killed_often(folder: Path, whole: Path, top: Path, times: int) -> None:
     random = np.random.default_rng(0)
     begun = time.monotonic()
     run('--source', f'folder:{folder}', '--out', top / 'timed', '--size=48')
@@ -195,12 +195,12 @@ def killed_often(folder: Path, whole: Path, top: Path, times: int) -> None:
 
 
 def test_killed_and_run_again_it_makes_the_same_files(folder, whole, tmp_path):
-    killed_often(folder, whole, tmp_path, 6)
+    check_killed_often(folder, whole, tmp_path, 6)
 
 
 @pytest.mark.slow
 def test_killed_twenty_times(folder, whole, tmp_path):
-    killed_often(folder, whole, tmp_path, 20)
+    check_killed_often(folder, whole, tmp_path, 20)
 
 
 @pytest.mark.parametrize('moved', range(6))

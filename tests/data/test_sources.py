@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 import struct
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,10 @@ def make_same_names(top):
     os.rename(top / 'train' / 'çà', top / 'train' / 'BEE ')
 
 
+def make_two_spellings(top):
+    os.rename(top / 'train' / 'bee', top / 'train' / unicodedata.normalize('NFD', 'çà'))
+
+
 def make_stray_image(top):
     (top / 'train' / 'stray.jpg').write_bytes(b'')
 
@@ -110,6 +115,7 @@ def make_broken_link(top):
     [
         (make_empty_class, r'class folder .*/train/empty is empty'),
         (make_same_names, r"class folders 'BEE ' and 'bee' have the same name"),
+        (make_two_spellings, r'have the same name'),
         (make_stray_image, r'stray\.jpg lies in no class folder'),
         (make_unknown_class, r'val/beee is a class that is not in train; the nearest is bee'),
         (make_single_class, r'train holds 1 class folders; allowed: at least 2'),
