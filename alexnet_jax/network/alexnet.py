@@ -5,6 +5,7 @@ holds (`parts`). Each column's convolution is an ordinary one: a grouped
 convolution computes the same, several times slower (docs/LOG.md).
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -13,25 +14,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from alexnet_jax.network import columns
-from alexnet_jax.network.architectures import (
+from alexnet_jax.network.convolution import grouped_conv
+from alexnet_jax.network.layers import (
+    STAGE_NAMES,
     Architecture,
+    AveragePool,
+    BatchNorm,
     Conv,
     Dense,
     Dropout,
     Layer,
+    LeakyRelu,
     LocalResponseNorm,
+    Maxout,
     MaxPool,
     Output,
     Relu,
+    SameMapNorm,
+    Sigmoid,
     Stage,
+    Tanh,
 )
-from alexnet_jax.network.convolution import conv
-from alexnet_jax.network.normalization import local_response_norm
-from alexnet_jax.network.pooling import max_pool
+from alexnet_jax.network.normalization import local_response_norm, same_map_norm
+from alexnet_jax.network.pooling import average_pool, max_pool
 
 Parts = list[jax.Array]
-
-STAGE_NAMES = {Relu: 'relu', LocalResponseNorm: 'norm', MaxPool: 'pool', Dropout: 'dropout'}
 
 
 class AlexNet(nn.Module):
@@ -41,7 +48,9 @@ class AlexNet(nn.Module):
     and `bias` [columns, features of a column]; of the output layer, `kernel`
     [columns, units of a column, classes] and `bias` [classes]. The leading axis
     is split over the mesh axis `column_axis` inside `jax.shard_map`; with None
-    all columns are at hand and no mesh is needed.
+    all columns are at hand and no mesh is needed. Batch normalisation of `conv1`
+    adds `conv1_norm`: `scale` and `bias` [maps] and, in the collection
+    `batch_stats`, `mean` and `var` [maps], all split likewise.
     """
 
     architecture: Architecture
@@ -61,7 +70,10 @@ class AlexNet(nn.Module):
         Args:
           images: float [batch, size, size, 3], RGB on the scale of 0 to 255,
             less the training set's mean.
-          dropout_key: drops units; None, as in evaluation, drops none.
+          dropout_key: for training: drops units, and batch normalisation takes the
+            batch's own statistics (over the mesh axis 'data' too) and moves those it
+            keeps, if `batch_stats` is mutable. None, for evaluation, drops none and
+            takes those it keeps.
           examples: int32 [batch], each image's number in the global batch; 0, 1,
             ... if not given. With the key it decides which units drop out, so
             that the split of a batch over devices does not.
@@ -69,8 +81,8 @@ class AlexNet(nn.Module):
         Returns:
           logits [batch, classes], and every activation by name: `conv1` for what
           the layer computes, `conv1/relu`, `conv1/norm`, `conv1/pool` for what
-          its stages make of that; [batch, height, width, maps] or [batch, units],
-          the held columns side by side.
+          its stages make of that (`layers.STAGE_NAMES`); [batch, height, width, maps]
+          or [batch, units], the held columns side by side.
         """
         if examples is None:
             examples = jnp.arange(images.shape[0])
@@ -82,7 +94,9 @@ class AlexNet(nn.Module):
             parts = self._linear(layer, seen)
             activations[layer.name] = jnp.concatenate(parts, axis=-1)
             for stage in layer.then:
-                if not isinstance(stage, Dropout):
+                if isinstance(stage, BatchNorm):
+                    parts = self._batch_norm(layer, stage, parts, dropout_key is not None)
+                elif not isinstance(stage, Dropout):
                     parts = self._stage(stage, parts)
                 elif dropout_key is not None:
                     key = jax.random.fold_in(dropout_key, number)
@@ -101,31 +115,45 @@ class AlexNet(nn.Module):
         if isinstance(layer, Dense):
             seen = jax.tree.map(lambda x: x.reshape(len(x), -1), seen)
         maps = (seen[0] if isinstance(seen, list) else seen).shape[-1]
-        window = (layer.kernel, layer.kernel) if isinstance(layer, Conv) else ()
+        window = ()
+        if isinstance(layer, Conv):
+            window, maps = (layer.kernel, layer.kernel), maps // layer.groups
         features = layer.features // self.architecture.columns
         kernel, bias = Weights(
             (self._held, *window, maps, features), (self._held, features),
-            layer.std, layer.bias, name=layer.name,
+            layer.std, layer.bias, math.prod(window) * maps, name=layer.name,
         )()  # fmt: skip
         if isinstance(layer, Dense):
             inputs = seen if isinstance(seen, list) else [seen] * self._held
             return [x @ kernel[i] + bias[i] for i, x in enumerate(inputs)]
+        how = (layer.stride, layer.padding, layer.groups)
         if isinstance(seen, list):
-            return [
-                conv(x, kernel[i], layer.stride, layer.padding) + bias[i]
-                for i, x in enumerate(seen)
-            ]
+            return [grouped_conv(x, kernel[i], *how) + bias[i] for i, x in enumerate(seen)]
+        if layer.groups > 1:
+            return [grouped_conv(seen, kernel[i], *how) + bias[i] for i in range(self._held)]
         # One convolution with the held columns' kernels side by side.
         merged = jnp.concatenate(list(kernel), axis=-1)
-        sums = conv(seen, merged, layer.stride, layer.padding) + bias.reshape(-1)
+        sums = grouped_conv(seen, merged, *how) + bias.reshape(-1)
         return jnp.split(sums, self._held, axis=-1)
 
     def _stage(self, stage: Stage, parts: Parts) -> Parts:
         match stage:
             case Relu():
                 return [jax.nn.relu(x) for x in parts]
+            case Tanh():
+                return [jnp.tanh(x) for x in parts]
+            case Sigmoid():
+                return [jax.nn.sigmoid(x) for x in parts]
+            case LeakyRelu(slope):
+                return [jax.nn.leaky_relu(x, slope) for x in parts]
+            case Maxout(pieces):
+                return [x.reshape(*x.shape[:-1], -1, pieces).max(axis=-1) for x in parts]
             case MaxPool(size, stride):
                 return [max_pool(x, size, stride) for x in parts]
+            case AveragePool(size, stride):
+                return [average_pool(x, size, stride) for x in parts]
+            case SameMapNorm(size, alpha, beta, k):
+                return [same_map_norm(x, size, alpha / size**2, beta, k) for x in parts]
             case LocalResponseNorm(size, alpha, beta, k, alpha_divided, across_columns):
                 alpha = alpha / size if alpha_divided else alpha
                 if not across_columns:
@@ -136,6 +164,25 @@ class AlexNet(nn.Module):
                 normal = local_response_norm(joined, size, alpha, beta, k)[..., half:-half]
                 return jnp.split(normal, len(parts), axis=-1)
         raise TypeError(f'unknown stage {stage!r}')
+
+    def _batch_norm(self, layer: Layer, stage: BatchNorm, parts: Parts, training: bool) -> Parts:
+        """Each map less its mean, over its standard deviation, times `scale` plus
+        `bias`; mean and variance over the batch and all positions."""
+
+        def split(initializer):
+            return nn.with_partitioning(initializer, (columns.COLUMN,))
+
+        normal = nn.BatchNorm(
+            use_running_average=not training,
+            momentum=stage.momentum,
+            epsilon=stage.epsilon,
+            scale_init=split(nn.initializers.ones),
+            bias_init=split(nn.initializers.zeros),
+            axis_name=None if self.column_axis is None else columns.DATA,
+            use_fast_variance=False,  # E x² − (E x)² loses digits where the mean is large
+            name=f'{layer.name}_norm',
+        )(jnp.concatenate(parts, axis=-1))
+        return jnp.split(normal, len(parts), axis=-1)
 
     def _dropout(self, stage: Dropout, parts: Parts, key: jax.Array, examples: jax.Array) -> Parts:
         """Zeroes units at the stage's rate and scales the rest up, where the
@@ -161,8 +208,8 @@ class AlexNet(nn.Module):
         number of classes, and fewer numbers exchanged than by gathering units."""
         parts = [x.reshape(len(x), -1) for x in parts]
         kernel, bias = Weights(
-            (self._held, parts[0].shape[-1], self.classes), (self.classes,),
-            layer.std, layer.bias, name=layer.name,
+            (self._held, parts[0].shape[-1], self.classes), (self.classes,), layer.std,
+            layer.bias, parts[0].shape[-1] * self.architecture.columns, name=layer.name,
         )()  # fmt: skip
         shares = [x @ kernel[i] for i, x in enumerate(parts)]
         return columns.add(shares, self.column_axis) + bias
@@ -174,20 +221,29 @@ class AlexNet(nn.Module):
 
 class Weights(nn.Module):
     """One layer's kernel and bias, the leading axis of each split over columns
-    (the output layer's bias [classes] has none)."""
+    (the output layer's bias [classes] has none). Initial values as in `layers.Conv`;
+    `inputs`: how many a unit has."""
 
     kernel_shape: tuple[int, ...]
     bias_shape: tuple[int, ...]
-    std: float
+    std: float | None
     bias: float
+    inputs: int
 
     @nn.compact
     def __call__(self) -> Any:
         def split(initializer):
             return nn.with_partitioning(initializer, (columns.COLUMN,))
 
-        bias = nn.initializers.constant(self.bias)
+        if self.std is None:
+            bound = self.inputs**-0.5
+            kernel = bias = lambda key, shape: jax.random.uniform(
+                key, shape, minval=-bound, maxval=bound
+            )
+        else:
+            kernel = nn.initializers.normal(self.std)
+            bias = nn.initializers.constant(self.bias)
         return (
-            self.param('kernel', split(nn.initializers.normal(self.std)), self.kernel_shape),
+            self.param('kernel', split(kernel), self.kernel_shape),
             self.param('bias', split(bias) if len(self.bias_shape) > 1 else bias, self.bias_shape),
         )

@@ -1,107 +1,33 @@
 """The nets, as data: one row a layer, one tuple of rows a net.
 
 A net is read from top to bottom. Each row says what the layer computes and,
-in `then`, what follows it, in order. `network/alexnet.py` runs any table.
-Feature counts are those of the whole layer, all columns together.
+in `then`, what follows it, in order. `network/alexnet.py` runs any table,
+`python -m alexnet_jax.network NAME --against OTHER` prints how two differ.
 """
 
 import dataclasses
 
-
-@dataclasses.dataclass(frozen=True)
-class Relu:
-    """max(0, x): the paper's nonlinearity (§3.1)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class LocalResponseNorm:
-    """Local response normalisation (§3.3), see `normalization.py`.
-
-    `alpha_divided` divides alpha by `size`, as Caffe, PyTorch and the
-    authors' code do. `across_columns` lets the window reach over the border
-    between two columns.
-    """
-
-    size: int = 5
-    alpha: float = 1e-4
-    beta: float = 0.75
-    k: float = 2.0
-    alpha_divided: bool = False
-    across_columns: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class MaxPool:
-    """Max pooling over `size`×`size` windows `stride` apart (§3.4); overlapping
-    where stride < size. Output sizes round up."""
-
-    size: int = 3
-    stride: int = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Dropout:
-    """Drops a unit with probability `rate` while training (§4.2)."""
-
-    rate: float = 0.5
-
-
-Stage = Relu | LocalResponseNorm | MaxPool | Dropout
-
-
-@dataclasses.dataclass(frozen=True)
-class Conv:
-    """A convolution. `padding` is (before, after), the same for both axes.
-
-    `reads_all`: the kernels of a column see all columns of the layer below,
-    rather than only their own. The image has no columns; all read it.
-    """
-
-    name: str
-    features: int
-    kernel: int
-    stride: int = 1
-    padding: tuple[int, int] = (0, 0)
-    reads_all: bool = False
-    then: tuple[Stage, ...] = (Relu(),)
-    std: float = 0.01
-    bias: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Dense:
-    """A fully connected layer; `reads_all` as for `Conv`."""
-
-    name: str
-    features: int
-    reads_all: bool = True
-    then: tuple[Stage, ...] = (Relu(),)
-    std: float = 0.01
-    bias: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """The classifier: one logit a class, from every unit of every column."""
-
-    name: str
-    std: float = 0.01
-    bias: float = 0.0
-
-
-Layer = Conv | Dense
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """A whole net. `input_size` is the side of the square RGB crop, in pixels."""
-
-    name: str
-    input_size: int
-    columns: int
-    layers: tuple[Layer, ...]
-    output: Output
-
+from alexnet_jax.network.layers import (
+    ACTIVATIONS,
+    Architecture,
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    Output,
+    Relu,
+    SameMapNorm,
+)
+from alexnet_jax.network.variants import (
+    resized,
+    with_activation,
+    with_layers,
+    with_lrn_across_columns,
+    with_stages,
+)
 
 # The paper as printed (§3.5, §5). Two readings of it:
 #
@@ -133,25 +59,213 @@ PAPER = Architecture(
     ),
     output=Output('fc8'),
 )  # fmt: skip
-
-
-def with_lrn_across_columns(architecture: Architecture, name: str) -> Architecture:
-    """The same net, its normalisation windows reaching over both columns."""
-
-    def reach(stage: Stage) -> Stage:
-        if isinstance(stage, LocalResponseNorm):
-            return dataclasses.replace(stage, across_columns=True)
-        return stage
-
-    def widen(layer: Layer) -> Layer:
-        return dataclasses.replace(layer, then=tuple(map(reach, layer.then)))
-
-    return dataclasses.replace(
-        architecture, name=name, layers=tuple(map(widen, architecture.layers))
-    )
-
-
 PAPER_LRN_ACROSS = with_lrn_across_columns(PAPER, 'paper_lrn_across')
+
+# Net 145 of the authors' code of 2012 (github.com/computerhistory/AlexNet-Source-Code),
+# the net behind the paper's tables. Beside the paper: conv1's normalisation and
+# pooling come before its ReLU, α is divided by n, a normalisation within each map
+# follows conv2's, and conv3-5 begin with 0.03.
+_SOURCE_LRN = LocalResponseNorm(alpha_divided=True)
+KRIZHEVSKY2012 = Architecture(
+    name='krizhevsky2012',
+    input_size=224,
+    columns=2,
+    layers=(
+        Conv('conv1', 96, kernel=11, stride=4, padding=(0, 3),
+             then=(_SOURCE_LRN, MaxPool(), Relu())),
+        Conv('conv2', 256, kernel=5, padding=(2, 2), bias=1.0,
+             then=(Relu(), _SOURCE_LRN, SameMapNorm(), MaxPool())),
+        Conv('conv3', 384, kernel=3, padding=(1, 1), reads_all=True, std=0.03),
+        Conv('conv4', 384, kernel=3, padding=(1, 1), std=0.03, bias=1.0),
+        Conv('conv5', 256, kernel=3, padding=(1, 1), std=0.03, bias=1.0,
+             then=(MaxPool(), Relu())),
+        Dense('fc6', 4096, bias=1.0, then=(Relu(), Dropout())),
+        Dense('fc7', 4096, bias=1.0, then=(Relu(), Dropout())),
+    ),
+    output=Output('fc8'),
+)  # fmt: skip
+
+# Its ablations, with their numbers in the authors' code.
+# 145-half: one column with the kernels of one (but all 256 of conv5) and all of
+# fc6 and fc7 (§3.2: about as many weights).
+HALF = dataclasses.replace(
+    with_layers(
+        KRIZHEVSKY2012, 'half',
+        conv1={'features': 48}, conv2={'features': 128},
+        conv3={'features': 192}, conv4={'features': 192},
+    ),
+    columns=1,
+)  # fmt: skip
+# 148: no normalisation of either kind (§3.3).
+NO_LRN = with_stages(
+    KRIZHEVSKY2012, 'no_lrn',
+    lambda stage: None if isinstance(stage, LocalResponseNorm | SameMapNorm) else stage,
+)  # fmt: skip
+# 147: pooling over 2×2 (§3.4); less padding in conv2 and conv5 keeps the sizes.
+NON_OVERLAPPING = with_layers(
+    with_stages(
+        KRIZHEVSKY2012, 'non_overlapping',
+        lambda stage: MaxPool(2, 2) if isinstance(stage, MaxPool) else stage,
+    ),
+    'non_overlapping',
+    conv2={'padding': (1, 1)}, conv5={'padding': (0, 0)},
+)  # fmt: skip
+# 150: columns that meet at the classifier alone. More kernels in conv2 and more
+# units in fc6 make up for the weights that are gone.
+NO_COMMUNICATION = with_layers(
+    KRIZHEVSKY2012, 'no_communication',
+    conv2={'features': 320}, conv3={'reads_all': False},
+    fc6={'features': 8192, 'reads_all': False}, fc7={'reads_all': False},
+)  # fmt: skip
+# 146: a sixth convolution above pool5; the paper's CNN* (§6), which began from a
+# net trained on 22,000 classes.
+SIX_CONV = dataclasses.replace(
+    KRIZHEVSKY2012,
+    name='six_conv',
+    layers=(
+        *KRIZHEVSKY2012.layers[:5],
+        Conv('conv6', 256, kernel=3, padding=(1, 1), reads_all=True, std=0.03, bias=1.0),
+        *KRIZHEVSKY2012.layers[5:],
+    ),
+)
+# A middle layer less (§7): conv4. Not among the authors' files.
+NO_CONV4 = dataclasses.replace(
+    KRIZHEVSKY2012,
+    name='no_conv4',
+    layers=tuple(row for row in KRIZHEVSKY2012.layers if row.name != 'conv4'),
+)
+
+# What Caffe ships as bvlc_alexnet: both of the paper's columns on one device as
+# groups of two, which normalisation reaches across; 227 pixels without padding.
+_CAFFE_LRN = LocalResponseNorm(k=1.0, alpha_divided=True, across_columns=True)
+CAFFE = Architecture(
+    name='caffe',
+    input_size=227,
+    columns=2,
+    layers=(
+        Conv('conv1', 96, kernel=11, stride=4, then=(Relu(), _CAFFE_LRN, MaxPool())),
+        Conv('conv2', 256, kernel=5, padding=(2, 2), bias=0.1,
+             then=(Relu(), _CAFFE_LRN, MaxPool())),
+        Conv('conv3', 384, kernel=3, padding=(1, 1), reads_all=True),
+        Conv('conv4', 384, kernel=3, padding=(1, 1), bias=0.1),
+        Conv('conv5', 256, kernel=3, padding=(1, 1), bias=0.1, then=(Relu(), MaxPool())),
+        Dense('fc6', 4096, std=0.005, bias=0.1, then=(Relu(), Dropout())),
+        Dense('fc7', 4096, std=0.005, bias=0.1, then=(Relu(), Dropout())),
+    ),
+    output=Output('fc8'),
+)  # fmt: skip
+# Caffe's other one (bvlc_reference_caffenet): pooling before normalisation, biases of 1.
+CAFFENET = with_layers(
+    CAFFE, 'caffenet',
+    conv1={'then': (Relu(), MaxPool(), _CAFFE_LRN)},
+    conv2={'then': (Relu(), MaxPool(), _CAFFE_LRN), 'bias': 1.0},
+    conv4={'bias': 1.0}, conv5={'bias': 1.0}, fc6={'bias': 1.0}, fc7={'bias': 1.0},
+)  # fmt: skip
+
+# torchvision's `alexnet`: the widths of "One weird trick" (arXiv:1404.5997) in one
+# tower, no normalisation, dropout before fc6 and fc7, PyTorch's own initial values.
+TORCHVISION = Architecture(
+    name='torchvision',
+    input_size=224,
+    columns=1,
+    layers=(
+        Conv('conv1', 64, kernel=11, stride=4, padding=(2, 2), then=(Relu(), MaxPool()), std=None),
+        Conv('conv2', 192, kernel=5, padding=(2, 2), then=(Relu(), MaxPool()), std=None),
+        Conv('conv3', 384, kernel=3, padding=(1, 1), std=None),
+        Conv('conv4', 256, kernel=3, padding=(1, 1), std=None),
+        Conv('conv5', 256, kernel=3, padding=(1, 1), then=(Relu(), MaxPool(), Dropout()), std=None),
+        Dense('fc6', 4096, then=(Relu(), Dropout()), std=None),
+        Dense('fc7', 4096, std=None),
+    ),
+    output=Output('fc8', std=None),
+)
+# cuda-convnet2's file of that net (layers-223-1gpu.cfg), by the paper's first author.
+ONE_WEIRD_TRICK = Architecture(
+    name='one_weird_trick',
+    input_size=224,
+    columns=1,
+    layers=(
+        Conv('conv1', 64, kernel=11, stride=4, padding=(0, 3),
+             then=(_SOURCE_LRN, MaxPool(), Relu())),
+        Conv('conv2', 192, kernel=5, padding=(2, 2), bias=1.0,
+             then=(Relu(), _SOURCE_LRN, MaxPool())),
+        Conv('conv3', 384, kernel=3, padding=(1, 1), std=0.03),
+        Conv('conv4', 256, kernel=3, padding=(1, 1), std=0.03, bias=1.0),
+        Conv('conv5', 256, kernel=3, padding=(1, 1), std=0.03, bias=1.0,
+             then=(MaxPool(), Relu())),
+        Dense('fc6', 4096, bias=1.0, then=(Relu(), Dropout())),
+        Dense('fc7', 4096, bias=1.0, then=(Relu(), Dropout())),
+    ),
+    output=Output('fc8', bias=-7.0),
+)  # fmt: skip
+
+# A re-implementation often met with: one tower, batch normalisation after each
+# convolution's ReLU. Its initial values are not known here; the paper's std.
+BATCHNORM227 = Architecture(
+    name='batchnorm227',
+    input_size=227,
+    columns=1,
+    layers=(
+        Conv('conv1', 96, kernel=11, stride=4, then=(Relu(), BatchNorm(), MaxPool())),
+        Conv('conv2', 256, kernel=5, padding=(2, 2), then=(Relu(), BatchNorm(), MaxPool())),
+        Conv('conv3', 384, kernel=3, padding=(1, 1), then=(Relu(), BatchNorm())),
+        Conv('conv4', 384, kernel=3, padding=(1, 1), then=(Relu(), BatchNorm())),
+        Conv('conv5', 256, kernel=3, padding=(1, 1), then=(Relu(), BatchNorm(), MaxPool())),
+        Dense('fc6', 4096, then=(Relu(), Dropout())),
+        Dense('fc7', 4096, then=(Relu(), Dropout())),
+    ),
+    output=Output('fc8'),
+)
+# Another: one tower, groups in conv2 alone, no normalisation; PyTorch's initial values.
+ONE_TOWER = Architecture(
+    name='one_tower',
+    input_size=224,
+    columns=1,
+    layers=(
+        Conv('conv1', 96, kernel=11, stride=4, padding=(2, 2), then=(Relu(), MaxPool()), std=None),
+        Conv('conv2', 256, kernel=5, padding=(2, 2), groups=2, then=(Relu(), MaxPool()), std=None),
+        Conv('conv3', 384, kernel=3, padding=(1, 1), std=None),
+        Conv('conv4', 384, kernel=3, padding=(1, 1), std=None),
+        Conv('conv5', 256, kernel=3, padding=(1, 1), then=(Relu(), MaxPool(), Dropout()), std=None),
+        Dense('fc6', 4096, then=(Relu(), Dropout()), std=None),
+        Dense('fc7', 4096, std=None),
+    ),
+    output=Output('fc8', std=None),
+)
+# Another: the paper's with 192 maps in conv5, normalised as well.
+CONV5_192 = with_layers(
+    PAPER, 'conv5_192',
+    conv5={'features': 192, 'then': (Relu(), LocalResponseNorm(), MaxPool())},
+)  # fmt: skip
+
+# The authors' net for CIFAR-10 (layers-18pct.cfg): 18 % error in twenty minutes of 2011.
+_CIFAR_NORM = SameMapNorm(size=3, alpha=5e-5)
+CIFAR18 = Architecture(
+    name='cifar18',
+    input_size=32,
+    columns=1,
+    layers=(
+        Conv('conv1', 32, kernel=5, padding=(2, 2), std=1e-4,
+             then=(MaxPool(), Relu(), _CIFAR_NORM)),
+        Conv('conv2', 32, kernel=5, padding=(2, 2), then=(Relu(), AveragePool(), _CIFAR_NORM)),
+        Conv('conv3', 64, kernel=5, padding=(2, 2), then=(Relu(), AveragePool())),
+    ),
+    output=Output('fc10'),
+)  # fmt: skip
+# The four-layer net of Figure 1, whose activation is what the figure is about
+# (`with_activation`). The paper says no more of it: here cifar18 without
+# normalisation.
+FOUR_LAYER = Architecture(
+    name='four_layer',
+    input_size=32,
+    columns=1,
+    layers=(
+        Conv('conv1', 32, kernel=5, padding=(2, 2), then=(Relu(), MaxPool())),
+        Conv('conv2', 32, kernel=5, padding=(2, 2), then=(Relu(), AveragePool())),
+        Conv('conv3', 64, kernel=5, padding=(2, 2), then=(Relu(), AveragePool())),
+    ),
+    output=Output('fc4'),
+)
 
 # The paper's net with every part it has, reduced for images of a few dozen
 # pixels. Its convolutions begin with the 0.03 that the authors' code has in
@@ -175,4 +289,30 @@ SMALL = Architecture(
     output=Output('fc8'),
 )  # fmt: skip
 
-ARCHITECTURES = {net.name: net for net in (PAPER, PAPER_LRN_ACROSS, SMALL)}
+ARCHITECTURES = {
+    net.name: net
+    for net in (
+        PAPER, PAPER_LRN_ACROSS, KRIZHEVSKY2012,
+        HALF, NO_LRN, NON_OVERLAPPING, NO_COMMUNICATION, SIX_CONV, NO_CONV4,
+        CAFFE, CAFFENET, TORCHVISION, ONE_WEIRD_TRICK, BATCHNORM227, ONE_TOWER, CONV5_192,
+        CIFAR18, FOUR_LAYER, SMALL,
+    )
+}  # fmt: skip
+
+
+def architecture(
+    name: str, input_size: int = 0, width: float = 1.0, activation: str = ''
+) -> Architecture:
+    """The table `name`, changed as `variants.resized` and `with_activation` do.
+
+    Args:
+      input_size: pixels; 0: the table's own.
+      activation: a name of `layers.ACTIVATIONS`; '': the table's own.
+
+    Raises:
+      InputError: what comes out cannot be.
+    """
+    net = ARCHITECTURES[name]
+    if activation:
+        net = with_activation(net, ACTIVATIONS[activation])
+    return resized(net, input_size or net.input_size, width)

@@ -16,6 +16,18 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int])
     return _conv(x, kernel, stride, padding)
 
 
+def grouped_conv(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int], groups: int
+) -> jax.Array:
+    """The same, maps and features in `groups` parts that do not meet: kernel [size,
+    size, maps / groups, features]. A convolution each: `feature_group_count` is
+    several times slower (docs/LOG.md)."""
+    if groups == 1:
+        return conv(x, kernel, stride, padding)
+    pairs = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+    return jnp.concatenate([conv(*pair, stride, padding) for pair in pairs], axis=-1)
+
+
 def _plain(x, kernel, stride, padding):
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), (padding, padding), dimension_numbers=('NHWC', 'HWIO', 'NHWC')

@@ -3,7 +3,8 @@
     b_i = a_i / (k + α · Σ_j a_j²)^β        |i − j| ≤ n // 2
 
 over the n neighbouring kernel maps at the same place, the window cut at the
-first and the last map.
+first and the last map. The authors' code also has it over the n×n neighbouring
+places of the same map.
 """
 
 import functools
@@ -29,42 +30,55 @@ def local_response_norm(
     Returns:
       b, of a's shape. Differentiable in reverse mode only.
     """
-    return _norm(a, size, alpha, beta, k)
+    return _norm(a, size, alpha, beta, k, (-1,))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _norm(a, size, alpha, beta, k):
-    return a * _power(_denominator(a, size, alpha, k), beta)
+def same_map_norm(
+    a: jax.Array, size: int = 5, alpha: float = 1e-3 / 25, beta: float = 0.75, k: float = 1.0
+) -> jax.Array:
+    """The same over the `size`×`size` neighbouring places of the same map, cut at the
+    edges; a [batch, height, width, maps]. The authors' code divides α by size²:
+    pass α / size²."""
+    return _norm(a, size, alpha, beta, k, (1, 2))
 
 
-def _forward(a, size, alpha, beta, k):
-    return _norm(a, size, alpha, beta, k), a
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def _norm(a, size, alpha, beta, k, axes):
+    return a * _power(_denominator(a, size, alpha, k, axes), beta)
 
 
-def _backward(size, alpha, beta, k, a, cotangent):
+def _forward(a, size, alpha, beta, k, axes):
+    return _norm(a, size, alpha, beta, k, axes), a
+
+
+def _backward(size, alpha, beta, k, axes, a, cotangent):
     # With d = k + α Σ a² and g the cotangent of b = a · d^−β:
     #   ∂/∂a_i = g_i · d_i^−β − 2αβ · a_i · Σ_j g_j · a_j · d_j^(−β−1)
     # j over the same neighbours. Only `a` is kept from the forward pass: d is
     # cheaper to compute again than to store and fetch.
-    d = _denominator(a, size, alpha, k)
+    d = _denominator(a, size, alpha, k, axes)
     direct = cotangent * _power(d, beta)
-    return (direct - 2 * alpha * beta * a * _window_sum(direct * a / d, size),)
+    return (direct - 2 * alpha * beta * a * _window_sum(direct * a / d, size, axes),)
 
 
 _norm.defvjp(_forward, _backward)
 
 
-def _denominator(a: jax.Array, size: int, alpha: float, k: float) -> jax.Array:
-    return k + alpha * _window_sum(a * a, size)
+def _denominator(a: jax.Array, size: int, alpha: float, k: float, axes) -> jax.Array:
+    return k + alpha * _window_sum(a * a, size, axes)
 
 
-def _window_sum(x: jax.Array, size: int) -> jax.Array:
-    """The sum of the `size` neighbours of each map, zeros beyond the ends."""
+def _window_sum(x: jax.Array, size: int, axes: tuple[int, ...]) -> jax.Array:
+    """The sum of the `size` neighbours along each of the axes, zeros beyond the ends."""
     # Shifted slices, not `reduce_window`: XLA fuses them into one pass.
     half = size // 2
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)])
-    maps = x.shape[-1]
-    return sum(padded[..., i : i + maps] for i in range(size))  # pyright: ignore[reportReturnType]
+    for axis in axes:
+        padding = [(0, 0)] * x.ndim
+        padding[axis] = (half, half)
+        padded = jnp.pad(x, padding)
+        extent = x.shape[axis]
+        x = sum(lax.slice_in_dim(padded, i, i + extent, axis=axis) for i in range(size))  # pyright: ignore[reportAssignmentType]
+    return x
 
 
 def _power(d: jax.Array, beta: float) -> jax.Array:

@@ -1,10 +1,13 @@
-"""Overlapping max pooling (paper §3.4)."""
+"""Overlapping pooling (paper §3.4)."""
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from alexnet_jax.network.shapes import pooled
 
 
 def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
@@ -23,6 +26,13 @@ def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
     Differentiable in reverse mode only.
     """
     return _max_pool(x, size, stride)
+
+
+def average_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
+    """The mean of each window's values, shapes as for `max_pool`. Where a window
+    overhangs, the mean of those inside, as in the authors' code."""
+    overhang = [(0, _overhang(extent, size, stride)) for extent in x.shape[1:3]]
+    return nn.avg_pool(x, (size, size), (stride, stride), overhang, count_include_pad=False)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -57,11 +67,9 @@ _max_pool.defvjp(_forward, _backward)
 
 def _max_and_place(x: jax.Array, size: int, stride: int) -> tuple[jax.Array, jax.Array]:
     """The windows' largest values, and which place of the window each came from."""
-    rows, columns = (_outputs(extent, size, stride) for extent in x.shape[1:3])
-    overhang = [(outputs - 1) * stride + size - extent
-                for outputs, extent in zip((rows, columns), x.shape[1:3], strict=True)]  # fmt: skip
-    x = jnp.pad(x, ((0, 0), (0, max(0, overhang[0])), (0, max(0, overhang[1])), (0, 0)),
-                constant_values=-jnp.inf)  # fmt: skip
+    rows, columns = (pooled(extent, size, stride) for extent in x.shape[1:3])
+    overhang = [(0, _overhang(extent, size, stride)) for extent in x.shape[1:3]]
+    x = jnp.pad(x, ((0, 0), *overhang, (0, 0)), constant_values=-jnp.inf)
 
     def values(row, column):
         return x[:, row : row + (rows - 1) * stride + 1 : stride,
@@ -82,8 +90,10 @@ def _offsets(size: int) -> list[tuple[int, int]]:
     return [(row, column) for row in range(size) for column in range(size)]
 
 
-def _outputs(extent: int, size: int, stride: int) -> int:
-    return -(-(extent - size) // stride) + 1
+def _overhang(extent: int, size: int, stride: int) -> int:
+    """How far the last window reaches beyond the input (0 if stride > size leaves
+    a rest)."""
+    return max(0, (pooled(extent, size, stride) - 1) * stride + size - extent)
 
 
 def _dilation(extent: int, outputs: int, offset: int, stride: int) -> tuple[int, int, int]:

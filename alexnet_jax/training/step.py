@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import Architecture
+from alexnet_jax.network.layers import Architecture
 from alexnet_jax.training import schedule
 from alexnet_jax.training.optimizer import paper_sgd
 

@@ -11,9 +11,8 @@ from alexnet_jax.network.architectures import (
     PAPER,
     PAPER_LRN_ACROSS,
     SMALL,
-    Architecture,
-    Dense,
 )
+from alexnet_jax.network.layers import Architecture, Dense
 
 LAYER_PARAMETERS = {
     'conv1': 34_944, 'conv2': 307_456, 'conv3': 885_120, 'conv4': 663_936, 'conv5': 442_624,

@@ -1,0 +1,121 @@
+"""Sizes of a table's layers, worked out without running the net."""
+
+import dataclasses
+import itertools
+
+from alexnet_jax.errors import InputError
+from alexnet_jax.network.layers import (
+    STAGE_NAMES,
+    Architecture,
+    BatchNorm,
+    Conv,
+    Dense,
+    Layer,
+    Pool,
+    maps_after,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerShape:
+    """What one row computes.
+
+    activations: shape by name, all columns together: [height, width, maps] or
+      [units]; the weighted sums first, then what each stage makes of them.
+    parameters: numbers that are trained.
+    statistics: numbers that batch normalisation keeps beside them.
+    multiply_adds: of the weighted sums, for one image, forward.
+    """
+
+    name: str
+    activations: dict[str, tuple[int, ...]]
+    parameters: int
+    statistics: int
+    multiply_adds: int
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        return list(self.activations.values())[-1]
+
+
+def layer_shapes(architecture: Architecture, classes: int) -> list[LayerShape]:
+    """One `LayerShape` a row, the output layer last.
+
+    Raises:
+      InputError: the input is too small: a layer is left with nothing.
+    """
+    rows, seen, below = [], (architecture.input_size, architecture.input_size, 3), 1
+    for layer in architecture.layers:
+        row = _layer(architecture, layer, seen, below)
+        if min(shape_side for shape in row.activations.values() for shape_side in shape) < 1:
+            raise InputError(
+                f'input of {architecture.input_size} pixels leaves nothing of {layer.name}'
+                f' of network {architecture.name}; allowed: at least'
+                f' {smallest_input(architecture)}'
+            )
+        rows.append(row)
+        seen, below = row.output, architecture.columns
+    units = _product(seen)
+    output = architecture.output
+    rows.append(LayerShape(output.name, {output.name: (classes,)}, (units + 1) * classes, 0,
+                           units * classes))  # fmt: skip
+    return rows
+
+
+def smallest_input(architecture: Architecture) -> int:
+    """The smallest input, in pixels, that leaves every layer a unit at least."""
+    for size in itertools.count(1):
+        seen, below = (size, size, 3), 1
+        for layer in architecture.layers:
+            row = _layer(architecture, layer, seen, below)
+            seen, below = row.output, architecture.columns
+            if min(seen[:-1], default=1) < 1:
+                break
+        else:
+            return size
+    raise AssertionError  # count() has no end
+
+
+def _layer(
+    architecture: Architecture, layer: Layer, seen: tuple[int, ...], below: int
+) -> LayerShape:
+    """`seen`: the shape of what lies below, all its `below` columns together."""
+    columns = architecture.columns
+    if isinstance(layer, Dense):
+        seen = (_product(seen),)
+    reads = seen[-1] if layer.reads_all else seen[-1] // below
+    spatial, inputs = (), reads  # of one unit
+    if isinstance(layer, Conv):
+        spatial = tuple(_positions(layer, extent) for extent in seen[:-1])
+        inputs = layer.kernel**2 * (reads // layer.groups)
+    weights = inputs * layer.features
+    activations = {layer.name: (*spatial, layer.features)}
+    maps, parameters, statistics = layer.features, weights + layer.features, 0
+    for stage in layer.then:
+        if isinstance(stage, Pool):
+            spatial = tuple(pooled(extent, stage.size, stage.stride) for extent in spatial)
+        if isinstance(stage, BatchNorm):
+            parameters += 2 * maps
+            statistics += 2 * maps
+        maps = columns * maps_after(stage, maps // columns)
+        activations[f'{layer.name}/{STAGE_NAMES[type(stage)]}'] = (*spatial, maps)
+    positions = _product(activations[layer.name][:-1])
+    return LayerShape(layer.name, activations, parameters, statistics, positions * weights)
+
+
+def pooled(extent: int, size: int, stride: int) -> int:
+    """How many windows cover `extent`; the last may overhang. 0 if it is smaller
+    than a window by more than that."""
+    return max(0, -(-(extent - size) // stride) + 1) if extent > 0 else 0
+
+
+def _positions(layer: Conv, extent: int) -> int:
+    padded = extent + sum(layer.padding)
+    return (padded - layer.kernel) // layer.stride + 1 if extent > 0 < padded else 0
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    product = 1
+    for extent in shape:
+        product *= extent
+    return product
