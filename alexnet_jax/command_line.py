@@ -1,6 +1,7 @@
 """What the command lines share: exit statuses, and errors as plain lines."""
 
 import argparse
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,21 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
         )
         self.add_argument('--debug', action='store_true', help='show tracebacks')
+
+    def parse_with_settings(self, argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+        """The options, and the settings given as --config.NAME=VALUE.
+
+        Raises:
+          InputError: anything else on the command line.
+        """
+        options, rest = self.parse_known_args(argv)
+        overrides = {}
+        for argument in rest:
+            setting = re.fullmatch(r'--config\.([^=]+)=(.*)', argument, re.DOTALL)
+            if not setting:
+                self.error(f'unknown argument {argument!r}; settings are --config.NAME=VALUE')
+            overrides[setting[1]] = setting[2]
+        return options, overrides
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f'{message}; see --help')

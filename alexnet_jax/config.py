@@ -16,17 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.errors import InputError, nearest
-from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.network import shapes
+from alexnet_jax.network.architectures import ARCHITECTURES, architecture
+from alexnet_jax.network.layers import ACTIVATIONS, Architecture
+from alexnet_jax.training import protocols
+from alexnet_jax.training.protocols import PROTOCOLS, Protocol
 
 Config = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Which values are allowed: in words, and as a test."""
+    """Which values are allowed: in words, and as a test; `names` if they are words."""
 
     words: str
     allows: Callable[[Any], bool]
+    names: tuple[str, ...] = ()
 
 
 def at_least(least: int) -> Rule:
@@ -42,14 +47,17 @@ SOURCE = Rule(
 
 
 def one_of(names: Collection[str]) -> Rule:
-    return Rule('one of ' + ', '.join(names), lambda value: value in names)
+    words = ', '.join(name or 'nothing' for name in names)
+    return Rule(f'one of {words}', lambda value: value in names, tuple(names))
 
 
+NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
 SEED = Rule('a whole number from 0 to 2147483647', lambda value: 0 <= value < 2**31)
 FRACTION = Rule('a number from 0 to below 1', lambda value: 0 <= value < 1)
 POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
 ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
+ANY_TEXT = Rule('see its meaning', lambda value: '\0' not in value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +76,16 @@ SETTINGS: dict[str, Setting] = {
         'decides initial values, order, crops, mirrors, colours and dropout'),
     'network.name': Setting('paper', one_of(ARCHITECTURES),
         'a table of network/architectures.py'),
+    'network.input_size': Setting(0, at_least(0),
+        "side of the crop the net takes, pixels; 0: the table's own"),
+    'network.width': Setting(1.0, POSITIVE,
+        'times as many features in every layer, for small runs'),
+    'network.activation': Setting('', one_of(('', *ACTIVATIONS)),
+        "in place of all the table's own activations (Figure 1)"),
+    'start.from': Setting('', ANY_PATH,
+        'a workdir or .safetensors file to take initial values from; nothing: from none'),
+    'start.layers': Setting('', ANY_TEXT,
+        'which layers to take, as conv1,conv2; nothing: all that are in both'),
     'data.source': Setting('synthetic', SOURCE,
         'where images come from; a folder or a TFDS set is prepared first (data/prepare.py)'),
     'data.dir': Setting('', ANY_PATH,
@@ -79,6 +97,9 @@ SETTINGS: dict[str, Setting] = {
         'images a step, all devices together (§5: 128)'),
     'data.mirror': Setting('on', one_of(('on', 'off')),
         'whether training images are mirrored (§4.1); digits never are'),
+    'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
+        "less the mean image (§2), less each channel's mean (Caffe), or that over each"
+        " channel's standard deviation (torchvision)"),
     'data.color_std': Setting(0.1, NOT_NEGATIVE,
         'standard deviation of the colour shift, in principal components (§4.1: 0.1)'),
     'data.color_scale': Setting('std', one_of(('std', 'variance')),
@@ -93,14 +114,20 @@ SETTINGS: dict[str, Setting] = {
         'classes of the synthetic source'),
     'optimizer.learning_rate': Setting(0.01, POSITIVE,
         'initial ε (§5: 0.01)'),
+    'optimizer.layer_rates': Setting('', ANY_TEXT,
+        'factors on the rates of layers, as conv1=0,fc8=10; 0 keeps a layer as it is'),
     'optimizer.momentum': Setting(0.9, FRACTION,
         'what remains of the last update (§5: 0.9)'),
     'optimizer.weight_decay': Setting(5e-4, NOT_NEGATIVE,
         'the share of each weight an update takes off, times ε (§5: 0.0005)'),
     'schedule.patience': Setting(5, at_least(1),
-        'validations (one an epoch) without a new lowest top-1 error before ε drops'),
+        'validations (one an epoch) without a new lowest top-1 error before ε drops, in'
+        ' protocols that watch for plateaus'),
     'schedule.drops': Setting(3, at_least(0),
         'how often ε is divided by 10; at the next plateau training ends (§5: 3)'),
+    'train.protocol': Setting('paper', one_of(PROTOCOLS),
+        'a table of training/protocols.py: rates by group and epoch; it brings defaults of'
+        ' its own for other settings'),
     'train.epochs': Setting(90, at_least(1),
         'passes over the training set at most (§5: roughly 90)', free=True),
     'train.steps': Setting(0, at_least(0),
@@ -123,7 +150,8 @@ SETTINGS: dict[str, Setting] = {
 
 
 def load(path: Path | None, overrides: dict[str, str]) -> Config:
-    """The defaults, changed by a config file and then by the command line.
+    """The defaults, changed by those of the protocol, by a config file and then by
+    the command line.
 
     Args:
       path: a Python file that defines the dictionary `config`; it is run.
@@ -136,6 +164,9 @@ def load(path: Path | None, overrides: dict[str, str]) -> Config:
     changes = read_file(path) if path else {}
     _refuse_unknown(changes)
     defaults = {name: setting.default for name, setting in SETTINGS.items()}
+    name = (defaults | changes | overrides)['train.protocol']
+    if name in PROTOCOLS:  # or else `override` refuses it
+        defaults |= PROTOCOLS[name].settings
     return override(defaults | changes, overrides)
 
 
@@ -184,12 +215,60 @@ def validate(config: Config) -> list[str]:
         value = config[name]
         right_type = type(value) is type(setting.default)
         if not right_type or not setting.rule.allows(value):
-            faults.append(f'{name} is {value!r}; allowed: {setting.rule.words}')
+            near = ''
+            if value and isinstance(value, str) and setting.rule.names:
+                near = f'; the nearest is {nearest(value, setting.rule.names)}'
+            faults.append(f'{name} is {value!r}; allowed: {setting.rule.words}{near}')
     return faults or _validate_together(config)
 
 
+def network_of(config: Config) -> Architecture:
+    """The net that a configuration describes.
+
+    Raises:
+      InputError: the table cannot be had in that width.
+    """
+    return architecture(
+        config['network.name'],
+        config['network.input_size'],
+        config['network.width'],
+        config['network.activation'],
+    )
+
+
+def protocol_of(config: Config, net: Architecture) -> Protocol:
+    """The protocol that a configuration describes, for that net.
+
+    Raises:
+      InputError: `optimizer.layer_rates` cannot be read or names another layer.
+    """
+    layers = [row.name for row in (*net.layers, net.output)]
+    rates = protocols.parse_layer_rates(config['optimizer.layer_rates'], layers)
+    return protocols.with_layer_rates(PROTOCOLS[config['train.protocol']], rates)
+
+
+def start_layers(config: Config, net: Architecture) -> list[str]:
+    """The layers named in `start.layers`.
+
+    Raises:
+      InputError: the net has no such layer.
+    """
+    names = [name.strip() for name in config['start.layers'].split(',') if name.strip()]
+    layers = [row.name for row in (*net.layers, net.output)]
+    for name in names:
+        if name not in layers:
+            raise InputError(protocols.unknown_layer('start.layers', name, layers))
+    return names
+
+
 def _validate_together(config: Config) -> list[str]:
-    net = ARCHITECTURES[config['network.name']]
+    try:
+        net = network_of(config)
+        shapes.layer_shapes(net, classes=1)
+        protocol_of(config, net)
+        start_layers(config, net)
+    except InputError as error:
+        return str(error).splitlines()
     batch, data = config['data.batch_size'], config['mesh.data']
     column, size = config['mesh.column'], config['data.record_size']
     faults = []
@@ -250,11 +329,17 @@ def read_workdir(path: Path) -> Config:
 
 def differences(config: Config, other: Config) -> list[str]:
     """Where two configurations compute different things, a line each."""
+    # A rate that falls towards the end of the run depends on where that is.
+    fixed = ('train.epochs', 'train.steps') if _looks_at_length(config) else ()
     return [
         f'{name} was {other[name]!r}, now {config[name]!r}'
         for name, setting in SETTINGS.items()
-        if not setting.free and config[name] != other[name]
+        if (not setting.free or name in fixed) and config[name] != other[name]
     ]
+
+
+def _looks_at_length(config: Config) -> bool:
+    return PROTOCOLS[config['train.protocol']].looks_at_length
 
 
 def describe() -> str:
@@ -263,7 +348,11 @@ def describe() -> str:
         f'  {name} = {setting.default!r}\n      {setting.meaning}; allowed: {setting.rule.words}'
         for name, setting in SETTINGS.items()
     ]
-    return '\n'.join(['settings, with their defaults:', *rows])
+    own = [f'  {protocol.name}: {protocol.settings}' for protocol in PROTOCOLS.values()]
+    return '\n'.join([
+        'settings, with their defaults:', *rows, '',
+        'defaults of protocols (train.protocol) in their place:', *own,
+    ])  # fmt: skip
 
 
 def _parse(name: str, text: str) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from alexnet_jax import config as configuration
@@ -26,11 +27,12 @@ from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation.errors import evaluate
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import ARCHITECTURES
-from alexnet_jax.training import loop, step
+from alexnet_jax.training import loop, start, step
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics_log import MetricsLog
 from alexnet_jax.training.progress import Reporter
+from alexnet_jax.training.protocols import Protocol
+from alexnet_jax.training.schedule import Clock
 
 VIEWS = 1  # the centre crop
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
@@ -44,6 +46,7 @@ class Experiment:
     images: ImageSet
     net: AlexNet
     mesh: Mesh
+    protocol: Protocol
     plan: loop.Plan
 
     @property
@@ -59,18 +62,33 @@ def build(config: Config) -> Experiment:
     """
     mesh = columns.make_mesh(config['mesh.data'], config['mesh.column'])
     images = _images(config)
-    batch_size, epoch_size = config['data.batch_size'], len(images.splits['train'])
+    architecture = configuration.network_of(config)
+    protocol = configuration.protocol_of(config, architecture)
     plan = loop.Plan(
-        steps=config['train.steps'] or math.ceil(config['train.epochs'] * epoch_size / batch_size),
-        batch_size=batch_size,
-        epoch_size=epoch_size,
+        **dataclasses.asdict(clock(config, len(images.splits['train']))),
         patience=config['schedule.patience'],
-        drops=config['schedule.drops'],
+        drops=config['schedule.drops'] if protocol.watches_plateaus else None,
         log_every=config['train.log_every_steps'],
         save_every=config['checkpoint.every_steps'],
     )
-    net = AlexNet(ARCHITECTURES[config['network.name']], len(images.classes))
-    return Experiment(config, images, net, mesh, plan)
+    net = AlexNet(architecture, len(images.classes))
+    return Experiment(config, images, net, mesh, protocol, plan)
+
+
+def clock(config: Config, epoch_size: int) -> Clock:
+    """How long a run on so many training images is."""
+    batch_size = config['data.batch_size']
+    steps = config['train.steps'] or math.ceil(config['train.epochs'] * epoch_size / batch_size)
+    return Clock(steps, batch_size, epoch_size)
+
+
+def training_examples(config: Config) -> int:
+    """How many training images the configuration's set has.
+
+    Raises:
+      InputError: the images cannot be had.
+    """
+    return len(_images(config).splits['train'])
 
 
 def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
@@ -82,12 +100,14 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
     """
     experiment = build(config)
     held_out = held_out_split(experiment)
+    refuse_other(workdir, config)
+    state, told = None, ''
+    if not has_checkpoint(workdir):
+        state, told = _initial_state(experiment)
     claim_workdir(workdir, config)
     checkpoints = Checkpoints(workdir / 'checkpoints', config['checkpoint.keep'])
-    if checkpoints.steps():
+    if state is None:
         state = checkpoints.restore(step.abstract_state(experiment.net, experiment.mesh))
-    else:
-        state = step.create_state(experiment.net, config['seed'], experiment.mesh)
     first_step = int(state.step)
     evaluate_split = _evaluator(experiment)
     log = MetricsLog(workdir / 'metrics.jsonl', first_step)
@@ -98,6 +118,8 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
 
     reporter.say(_opening(experiment, workdir, first_step))
+    if told:
+        reporter.say(told)
     batches = _train_batches(experiment, first_step)
     try:
         state, stopped = loop.train(
@@ -113,7 +135,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         if stopped:
             reporter.say(f'stopped after step {int(state.step)}; run the same command to go on')
             return False
-        scores = evaluate_split(held_out, state.params)
+        scores = evaluate_split(held_out, state.variables)
         if held_out == 'test':
             log.write(loop.evaluation_row('test', int(state.step), experiment.plan, scores))
         reporter.say(_keep_result(workdir, held_out, int(state.step), scores))
@@ -140,7 +162,7 @@ def evaluate_checkpoint(config: Config, workdir: Path) -> None:
     like = step.abstract_state(experiment.net, experiment.mesh)
     state = checkpoints.restore(like, config['eval.step'] or None)
     checkpoints.close()
-    scores = _evaluator(experiment)(split, state.params)
+    scores = _evaluator(experiment)(split, state.variables)
     print(_keep_result(workdir, split, int(state.step), scores))
 
 
@@ -157,6 +179,11 @@ def claim_workdir(workdir: Path, config: Config) -> None:
         _write_json(workdir / 'config.json', configuration.nest(config) | {'versions': versions})
     except OSError as error:
         raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    folder = workdir / 'checkpoints'
+    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
 
 
 def refuse_other(workdir: Path, config: Config) -> None:
@@ -190,6 +217,17 @@ def held_out_split(experiment: Experiment) -> str:
     return split
 
 
+def _initial_state(experiment: Experiment) -> tuple[step.TrainState, str]:
+    """The state at step 0; if it starts from another run, a line on what it took."""
+    config, net = experiment.config, experiment.net
+    state = step.create_state(net, config['seed'], experiment.mesh)
+    if not config['start.from']:
+        return state, ''
+    source = Path(config['start.from'])
+    named = configuration.start_layers(config, net.architecture)
+    return start.take(state, start.read(source), named, source)
+
+
 def _images(config: Config) -> ImageSet:
     source, size = config['data.source'], config['data.record_size']
     if source == 'synthetic':
@@ -205,13 +243,20 @@ def _train_step(experiment: Experiment) -> Callable:
     return step.make_train_step(
         experiment.net,
         experiment.mesh,
-        pipeline.central_mean(experiment.images, experiment.crop_size),
+        *_normalization(experiment),
         seed=config['seed'],
         learning_rate=config['optimizer.learning_rate'],
+        clock=experiment.plan,
         drops=config['schedule.drops'],
         momentum=config['optimizer.momentum'],
         weight_decay=config['optimizer.weight_decay'],
+        protocol=experiment.protocol,
     )
+
+
+def _normalization(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
+    kind = experiment.config['data.normalization']
+    return pipeline.normalization(experiment.images, experiment.crop_size, kind)
 
 
 def _train_batches(experiment: Experiment, first_step: int):
@@ -233,12 +278,12 @@ def _train_batches(experiment: Experiment, first_step: int):
 
 
 def _evaluator(experiment: Experiment) -> Callable[[str, Any], dict[str, Any]]:
-    """(split, parameters) -> loss and errors over the split."""
+    """(split, variables of the net) -> loss and errors over the split."""
     config, images, mesh = experiment.config, experiment.images, experiment.mesh
     size = experiment.crop_size
-    eval_step = step.make_eval_step(experiment.net, mesh, pipeline.central_mean(images, size))
+    eval_step = step.make_eval_step(experiment.net, mesh, *_normalization(experiment))
 
-    def evaluate_split(split: str, params: Any) -> dict[str, Any]:
+    def evaluate_split(split: str, variables: Any) -> dict[str, Any]:
         batches = pipeline.eval_batches(
             images,
             split,
@@ -248,7 +293,7 @@ def _evaluator(experiment: Experiment) -> Callable[[str, Any], dict[str, Any]]:
             threads=config['data.threads'],
         )
         placed = pipeline.ahead(batches, functools.partial(columns.place_batch, mesh))
-        return evaluate(eval_step, params, placed, len(images.splits[split]))
+        return evaluate(eval_step, variables, placed, len(images.splits[split]))
 
     return evaluate_split
 

@@ -9,7 +9,6 @@ found before training; 75 stopped on request after saving: the same command goes
 
 import argparse
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -36,13 +35,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
     parser.add_argument('--workdir', type=Path, help='default: runs/NAME for configs/NAME.py')
     parser.add_argument('--mode', choices=('train', 'eval'), default='train')
-    options, rest = parser.parse_known_args(argv)
-    overrides = {}
-    for argument in rest:
-        setting = re.fullmatch(r'--config\.([^=]+)=(.*)', argument, re.DOTALL)
-        if not setting:
-            parser.error(f'unknown argument {argument!r}; settings are --config.NAME=VALUE')
-        overrides[setting[1]] = setting[2]
+    options, overrides = parser.parse_with_settings(argv)
     if options.config is None and options.workdir is None:
         parser.error('neither --config nor --workdir is given')
     return options, overrides

@@ -25,6 +25,7 @@ from torch import nn
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import PAPER
+from alexnet_jax.training.schedule import Clock
 from alexnet_jax.training.step import create_state, make_train_step
 
 CLASSES = 1000
@@ -68,7 +69,7 @@ def jax_step(images: np.ndarray, labels: np.ndarray) -> Callable:
     net, mesh = AlexNet(PAPER, CLASSES), columns.make_mesh()
     step = make_train_step(
         net, mesh, np.full((224, 224, 3), 127, np.float32),
-        seed=0, learning_rate=1e-4, drops=3, momentum=0.9, weight_decay=5e-4,
+        seed=0, learning_rate=1e-4, clock=Clock(steps=1000, batch_size=64, epoch_size=1000),
     )  # fmt: skip
     state = create_state(net, 0, mesh)
     batch = {

@@ -57,7 +57,10 @@ BAD = [
     ({'data__batch_size': '-4'}, r'data\.batch_size is -4; allowed: a whole number of at least 1'),
     ({'data__batch_size': '1.5'}, r"data\.batch_size is '1\.5'"),
     ({'seed': str(2**31)}, r'seed is 2147483648'),
-    ({'network__name': 'papr'}, r"network\.name is 'papr'; allowed: one of paper"),
+    (
+        {'network__name': 'papr'},
+        r"network\.name is 'papr'; allowed: one of paper.*; the nearest is paper",
+    ),
     (
         {'data__source': 'mnist'},
         r"data\.source is 'mnist'; allowed: digits, synthetic, folder:PATH",

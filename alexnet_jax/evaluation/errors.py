@@ -9,14 +9,14 @@ import numpy as np
 
 def evaluate(
     eval_step: Callable[[Any, Any], dict[str, jax.Array]],
-    params: Any,
+    variables: Any,
     batches: Iterable[dict[str, np.ndarray]],
     examples: int,
 ) -> dict[str, float | int]:
     """Means over every image, each counted once.
 
     Args:
-      eval_step: (params, batch) -> sums over the batch, with their 'count'.
+      eval_step: (variables, batch) -> sums over the batch, with their 'count'.
       batches: filled up with images of mask 0.
       examples: how many images there are.
 
@@ -31,7 +31,7 @@ def evaluate(
     for batch in batches:
         if late is not None:
             _add(sums, late)
-        late = eval_step(params, batch)
+        late = eval_step(variables, batch)
     if late is not None:
         _add(sums, late)
     count = round(sums.pop('count'))

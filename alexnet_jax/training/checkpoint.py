@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
@@ -65,14 +67,7 @@ class Checkpoints:
         Raises:
           InputError: there is no such step.
         """
-        steps = self.steps()
-        if not steps:
-            raise InputError(f'{self._folder} holds no checkpoint; train first')
-        if step is None:
-            step = steps[-1]
-        if step not in steps:
-            held = ', '.join(map(str, steps))
-            raise InputError(f'eval.step is {step}; {self._folder} holds: {held}')
+        step = _choose(self._folder, self.steps(), step)
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
         )
@@ -80,3 +75,42 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def read_layers(folder: Path, step: int | None = None) -> dict[str, dict[str, np.ndarray]]:
+    """Parameters and moving statistics by layer, of whatever net was saved there.
+
+    Raises:
+      InputError: there is no such step.
+    """
+    manager = ocp.CheckpointManager(
+        folder.absolute(),
+        options=ocp.CheckpointManagerOptions(read_only=True, enable_async_checkpointing=False),
+        item_handlers={'state': ocp.PyTreeCheckpointHandler()},
+    )
+    step = _choose(folder, sorted(manager.all_steps()), step)
+    saved = manager.item_metadata(step)['state'].tree
+    wanted = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
+        {name: saved[name] for name in ('params', 'batch_stats') if name in saved},
+    )
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    how = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+    trees = manager.restore(step, args=ocp.args.Composite(state=how))['state']
+    manager.close()
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for tree in trees.values():
+        for layer, parts in tree.items():
+            layers.setdefault(layer, {}).update(parts)
+    return layers
+
+
+def _choose(folder: Path, steps: list[int], step: int | None) -> int:
+    if not steps:
+        raise InputError(f'{folder} holds no checkpoint; train first')
+    if step is None:
+        return steps[-1]
+    if step not in steps:
+        held = ', '.join(map(str, steps))
+        raise InputError(f'eval.step is {step}; {folder} holds: {held}')
+    return step

@@ -15,27 +15,19 @@ Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(schedule.Clock):
     """How long, and how often what.
 
-    steps: steps at most.
-    batch_size, epoch_size: images a step, and in the training set.
-    patience, drops: of the learning rate, as in `schedule`.
+    patience: of the plateau rule, as in `schedule`.
+    drops: likewise; None: no plateau ends the run.
     log_every, save_every: steps between train rows, and between checkpoints; a
       `save_every` of 0 saves at every validation.
     """
 
-    steps: int
-    batch_size: int
-    epoch_size: int
     patience: int
-    drops: int
+    drops: int | None
     log_every: int = 1
     save_every: int = 0
-
-    def epoch(self, step: int) -> float:
-        """Passes over the training set after `step` steps."""
-        return step * self.batch_size / self.epoch_size
 
 
 def train(
@@ -58,7 +50,7 @@ def train(
 
     Args:
       batches: the first is the one of the state's step.
-      validate: parameters -> {'loss', 'top1_error', 'top5_error', ...}.
+      validate: the net's variables -> {'loss', 'top1_error', 'top5_error', ...}.
       save: keeps a state, with the validation error if it was just measured.
       log: takes rows for metrics.jsonl.
 
@@ -75,7 +67,7 @@ def train(
         error, is_best = None, False
         if int(plan.epoch(step)) > plateau.validations:
             rows.flush()
-            scores = validate(state.params)
+            scores = validate(state.variables)
             _require_finite(scores['loss'], 'validation loss', step)
             log(evaluation_row('val', step, plan, scores))
             error = scores['top1_error']
@@ -84,7 +76,8 @@ def train(
             is_best = plateau.best_error < best_before
             state = state.replace(plateau=jax.device_put(plateau, state.step.sharding))
 
-        ended = step >= plan.steps or schedule.finished(plateau, plan.drops)
+        at_last_plateau = plan.drops is not None and schedule.finished(plateau, plan.drops)
+        ended = step >= plan.steps or at_last_plateau
         stopped = not ended and stop_requested()
         every = plan.save_every
         due = (is_best or step % every == 0) if every else error is not None

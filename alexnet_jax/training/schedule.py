@@ -1,5 +1,7 @@
-"""The learning rate: divided by 10 when the validation error stops improving (§5)."""
+"""Rates: of each group of a protocol, at each step."""
 
+import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -7,9 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from alexnet_jax.training.protocols import (
+    ExponentialSteps,
+    Plateau,
+    Protocol,
+    Schedule,
+    Steps,
+    WarmupPolynomial,
+)
 
-class Plateau(struct.PyTreeNode):
-    """What the rule remembers; scalars, part of the train state."""
+
+class PlateauState(struct.PyTreeNode):
+    """What the plateau rule remembers; scalars, part of the train state."""
 
     best_error: Any  # float32, lowest validation error so far
     stale: Any  # int32, validations since then, or since ε dropped
@@ -17,12 +28,12 @@ class Plateau(struct.PyTreeNode):
     validations: Any  # int32, how many there were
 
 
-def start() -> Plateau:
+def start() -> PlateauState:
     """Before the first validation."""
-    return Plateau(jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0), jnp.int32(0))
+    return PlateauState(jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0), jnp.int32(0))
 
 
-def observe(plateau: Plateau, error: float, validations: int, patience: int) -> Plateau:
+def observe(plateau: PlateauState, error: float, validations: int, patience: int) -> PlateauState:
     """The rule's memory after one more validation with the top-1 error `error`.
 
     After `patience` validations in a row without a new lowest error the next
@@ -31,7 +42,7 @@ def observe(plateau: Plateau, error: float, validations: int, patience: int) -> 
     lower = np.float32(error) < plateau.best_error
     stale = 0 if lower else int(plateau.stale) + 1
     drop = stale >= patience
-    return Plateau(
+    return PlateauState(
         best_error=np.float32(error if lower else plateau.best_error),
         stale=np.int32(0 if drop else stale),
         drops=np.int32(int(plateau.drops) + drop),
@@ -39,12 +50,96 @@ def observe(plateau: Plateau, error: float, validations: int, patience: int) -> 
     )
 
 
-def learning_rate(plateau: Plateau, initial: float, drops: int) -> jax.Array:
-    """ε: `initial` divided by 10 as often as it dropped, at most `drops` times."""
-    rates = jnp.asarray([initial / 10**drop for drop in range(drops + 1)], jnp.float32)
-    return rates[jnp.minimum(plateau.drops, drops)]
-
-
-def finished(plateau: Plateau, drops: int) -> bool:
+def finished(plateau: PlateauState, drops: int) -> bool:
     """Whether the error stopped improving at the lowest rate too."""
     return int(plateau.drops) > drops
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """How long a run is.
+
+    steps: at most.
+    batch_size, epoch_size: images a step, and in the training set.
+    """
+
+    steps: int
+    batch_size: int
+    epoch_size: int
+
+    def epoch(self, step: int) -> float:
+        """Passes over the training set after `step` steps."""
+        return step * self.batch_size / self.epoch_size
+
+    def first_step(self, epochs: float) -> int:
+        """The number of steps after which so many epochs are full."""
+        return math.ceil(epochs * self.epoch_size / self.batch_size)
+
+
+def rates(
+    protocol: Protocol,
+    learning_rate: float,
+    drops: int,
+    clock: Clock,
+    step: jax.Array | int,
+    plateau: PlateauState,
+) -> list[jax.Array]:
+    """ε of each of the protocol's groups in the update after `step` steps.
+
+    Args:
+      learning_rate: of a group whose rate is 1, before any schedule.
+      drops: of the plateau rule, at most.
+    """
+    if protocol.reference_batch is not None:
+        learning_rate *= clock.batch_size / protocol.reference_batch
+    return [
+        _rate(group.schedule, learning_rate * group.rate, drops, clock, step, plateau)
+        for group in protocol.groups
+    ]
+
+
+def changes(schedule: Schedule, clock: Clock) -> list[int]:
+    """The steps from which on a schedule of constant pieces has another rate."""
+    match schedule:
+        case Steps(drops, 'steps'):
+            return [int(start) for start, _ in drops]
+        case Steps(drops, _):
+            return [clock.first_step(start) for start, _ in drops]
+        case ExponentialSteps(count, _):
+            return [math.ceil(clock.steps * part / count) for part in range(1, count)]
+    return []
+
+
+def _rate(
+    schedule: Schedule,
+    initial: float,
+    drops: int,
+    clock: Clock,
+    step: jax.Array | int,
+    plateau: PlateauState,
+) -> jax.Array:
+    match schedule:
+        case Plateau():
+            table = [initial / 10**drop for drop in range(drops + 1)]
+            return jnp.asarray(table, jnp.float32)[jnp.minimum(plateau.drops, drops)]
+        case Steps(when):
+            factors = [factor for _, factor in when]
+            return _piecewise(initial, changes(schedule, clock), factors, step)
+        case ExponentialSteps(count, total):
+            factors = [total ** (-part / (count - 1)) for part in range(1, count)]
+            return _piecewise(initial, changes(schedule, clock), factors, step)
+        case WarmupPolynomial(warmup_epochs, power):
+            warmup = clock.first_step(warmup_epochs)
+            rising = (step + 1) / max(1, warmup)
+            progress = (step - warmup) / max(1, clock.steps - warmup)
+            falling = (1 - jnp.clip(progress, 0, 1)) ** power
+            return jnp.float32(initial) * jnp.where(step < warmup, rising, falling)
+    raise TypeError(f'unknown schedule {schedule!r}')
+
+
+def _piecewise(initial: float, starts: list[int], factors: list[float], step) -> jax.Array:
+    """`initial`, times a factor from its start on."""
+    table = jnp.asarray([initial, *(initial * factor for factor in factors)], jnp.float32)
+    if not starts:
+        return table[0]
+    return table[jnp.searchsorted(jnp.asarray(starts), step, side='right')]

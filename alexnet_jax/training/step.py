@@ -21,12 +21,13 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
-from alexnet_jax.training import schedule
-from alexnet_jax.training.optimizer import paper_sgd
+from alexnet_jax.training import optimizer, schedule
+from alexnet_jax.training.protocols import PAPER, Protocol
 
 Array = jax.Array | np.ndarray
 Batch = Mapping[str, Array]
 Scores = dict[str, jax.Array]
+Variables = dict[str, Any]
 
 
 class TrainState(struct.PyTreeNode):
@@ -34,8 +35,14 @@ class TrainState(struct.PyTreeNode):
 
     step: jax.Array  # int32, steps done
     params: Any
+    batch_stats: Any  # moving means and variances of batch normalisation; {} without
     momentum: optax.OptState
-    plateau: schedule.Plateau
+    plateau: schedule.PlateauState
+
+    @property
+    def variables(self) -> Variables:
+        """All that the net needs for an evaluation."""
+        return {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 def create_state(net: AlexNet, seed: int, mesh: Mesh) -> TrainState:
@@ -49,8 +56,7 @@ def create_state(net: AlexNet, seed: int, mesh: Mesh) -> TrainState:
 
 def state_shardings(net: AlexNet, mesh: Mesh) -> TrainState:
     """Where each array of the state lies: a tree of `NamedSharding`."""
-    specs = nn.get_partition_spec(_shapes(net.architecture, net.classes))
-    return jax.tree.map(functools.partial(NamedSharding, mesh), specs)
+    return jax.tree.map(functools.partial(NamedSharding, mesh), _specs(net))
 
 
 def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
@@ -62,6 +68,13 @@ def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
     )
 
 
+def _specs(net: AlexNet) -> TrainState:
+    """What each array of the state is split over."""
+    specs = nn.get_partition_spec(_shapes(net.architecture, net.classes))
+    # Flax's batch normalisation does not say so of its statistics: as its maps are.
+    return specs.replace(batch_stats=jax.tree.map(lambda _: P(columns.COLUMN), specs.batch_stats))
+
+
 @functools.cache
 def _shapes(architecture: Architecture, classes: int) -> TrainState:
     """The state's shapes, boxed with what each array is split over."""
@@ -70,21 +83,23 @@ def _shapes(architecture: Architecture, classes: int) -> TrainState:
 
 def _create(architecture: Architecture, classes: int, seed: int) -> TrainState:
     size = architecture.input_size
-    params = AlexNet(architecture, classes).init(
+    variables = AlexNet(architecture, classes).init(
         jax.random.key(seed), jnp.zeros((1, size, size, 3))
-    )['params']
+    )
     return TrainState(
         step=jnp.int32(0),
-        params=params,
-        momentum=paper_sgd(0.0).init(params),
+        params=variables['params'],
+        batch_stats=variables.get('batch_stats', {}),
+        momentum=optimizer.start(variables['params']),
         plateau=schedule.start(),
     )
 
 
-def normalize(images: Array, mean: Array, color_shift: Array) -> jax.Array:
+def normalize(images: Array, mean: Array, scale: Array | float, color_shift: Array) -> jax.Array:
     """uint8 [batch, size, size, 3] -> float32, less the training set's mean image
-    [size, size, 3] (§2), each image's colour shift [batch, 3] added (§4.1)."""
-    return jnp.asarray(images, jnp.float32) - mean + color_shift[:, None, None, :]
+    [size, size, 3] (§2), each image's colour shift [batch, 3] added (§4.1), over
+    `scale`, a number or one for each of [3]."""
+    return (jnp.asarray(images, jnp.float32) - mean + color_shift[:, None, None, :]) / scale
 
 
 def score(logits: Array, labels: Array, mask: Array) -> Scores:
@@ -108,75 +123,91 @@ def score(logits: Array, labels: Array, mask: Array) -> Scores:
     }
 
 
-def _scores_over_mesh(net: AlexNet, mesh: Mesh) -> Callable[..., Scores]:
-    """(params, batch, mean, dropout_key | None) -> `score` of the whole batch."""
-    param_specs = nn.get_partition_spec(_shapes(net.architecture, net.classes).params)
+def _scores_over_mesh(
+    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float
+) -> Callable[..., tuple[Scores, Any]]:
+    """(variables, batch, dropout_key | None) -> `score` of the whole batch, and the
+    batch statistics, moved if there is a key."""
+    specs = _specs(net).variables
     net = net.clone(column_axis=columns.COLUMN)
 
-    def on_device(params, batch: Batch, mean: Array, dropout_key) -> Scores:
+    def on_device(variables, batch: Batch, mean: Array, scale: Array, dropout_key):
         # From here on parameters are each device's own: this is where their
         # gradients add up over the batch.
-        params = jax.tree.map(lambda x: lax.pcast(x, columns.DATA, to='varying'), params)
-        images = normalize(batch['image'], mean, batch['color_shift'])
-        examples = lax.axis_index(columns.DATA) * len(images) + jnp.arange(len(images))
-        logits, _ = net.apply(
-            {'params': params}, images, dropout_key=dropout_key, examples=examples
+        params = jax.tree.map(
+            lambda x: lax.pcast(x, columns.DATA, to='varying'), variables['params']
         )
-        return lax.psum(score(logits, batch['label'], batch['mask']), columns.DATA)
+        images = normalize(batch['image'], mean, scale, batch['color_shift'])
+        examples = lax.axis_index(columns.DATA) * len(images) + jnp.arange(len(images))
+        (logits, _), moved = net.apply(
+            variables | {'params': params}, images,
+            dropout_key=dropout_key, examples=examples, mutable=['batch_stats'],
+        )  # fmt: skip
+        scores = lax.psum(score(logits, batch['label'], batch['mask']), columns.DATA)
+        return scores, moved.get('batch_stats', {})
 
-    return jax.shard_map(
+    over_mesh = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(param_specs, P(columns.DATA), P(), P()),
-        out_specs=P(),
+        in_specs=(specs, P(columns.DATA), P(), P(), P()),
+        out_specs=(P(), specs['batch_stats']),
     )
+    return lambda variables, batch, key: over_mesh(variables, batch, mean, scale, key)
 
 
 def make_train_step(
     net: AlexNet,
     mesh: Mesh,
     mean: Array,
+    scale: Array | float = 1.0,
     *,
     seed: int,
     learning_rate: float,
-    drops: int,
-    momentum: float,
-    weight_decay: float,
+    clock: schedule.Clock,
+    drops: int = 3,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    protocol: Protocol = PAPER,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Scores]]:
     """A compiled step: (state, batch) -> (state, scores); the old state is gone.
 
     Args:
       net: with `column_axis` None; the step sets it.
       mesh: axes 'data' and 'column'.
-      mean: float32 [size, size, 3], subtracted from every crop.
+      mean, scale: as in `normalize`.
       seed: of the dropout.
-      learning_rate, drops: as in `schedule.learning_rate`.
-      momentum, weight_decay: as in `optimizer.paper_sgd`.
+      learning_rate, drops, clock: as in `schedule.rates`.
+      momentum, weight_decay: as in `optimizer.sgd`.
 
     The scores are means over the batch, {'loss', 'top1_error', 'top5_error'},
-    before the update, and the update's 'learning_rate'.
+    before the update, and the update's 'learning_rate', that of the protocol's
+    `main_group`.
     """
-    scores_of = _scores_over_mesh(net, mesh)
+    scores_of = _scores_over_mesh(net, mesh, mean, scale)
 
-    def mean_loss(params, batch, key):
-        sums = scores_of(params, batch, mean, key)
+    def mean_loss(params, batch_stats, batch, key):
+        variables = {'params': params, 'batch_stats': batch_stats}
+        sums, batch_stats = scores_of(variables, batch, key)
         count = sums.pop('count')
         means = {name: total / count for name, total in sums.items()}
-        return means['loss'], means
+        return means['loss'], (means, batch_stats)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradients, scores = jax.grad(mean_loss, has_aux=True)(state.params, batch, key)
-        rate = schedule.learning_rate(state.plateau, learning_rate, drops)
-        optimizer = paper_sgd(rate, momentum, weight_decay)
-        updates, new_momentum = optimizer.update(gradients, state.momentum, state.params)
+        gradients, (scores, batch_stats) = jax.grad(mean_loss, has_aux=True)(
+            state.params, state.batch_stats, batch, key
+        )
+        rates = schedule.rates(protocol, learning_rate, drops, clock, state.step, state.plateau)
+        rule = optimizer.sgd(protocol, rates, momentum, weight_decay)
+        updates, new_momentum = rule.update(gradients, state.momentum, state.params)
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
             momentum=new_momentum,
             plateau=state.plateau,
         )
-        return new_state, scores | {'learning_rate': rate}
+        return new_state, scores | {'learning_rate': rates[protocol.main_group]}
 
     return jax.jit(
         train_step,
@@ -186,11 +217,13 @@ def make_train_step(
     )
 
 
-def make_eval_step(net: AlexNet, mesh: Mesh, mean: Array) -> Callable[[Any, Batch], Scores]:
-    """A compiled step: (params, batch) -> `score` of the batch, as sums; no dropout."""
-    scores_of = _scores_over_mesh(net, mesh)
+def make_eval_step(
+    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float = 1.0
+) -> Callable[[Variables, Batch], Scores]:
+    """A compiled step: (variables, batch) -> `score` of the batch, as sums; no dropout."""
+    scores_of = _scores_over_mesh(net, mesh, mean, scale)
     return jax.jit(
-        lambda params, batch: scores_of(params, batch, mean, None),
-        in_shardings=(state_shardings(net, mesh).params, NamedSharding(mesh, P(columns.DATA))),
+        lambda variables, batch: scores_of(variables, batch, None)[0],
+        in_shardings=(state_shardings(net, mesh).variables, NamedSharding(mesh, P(columns.DATA))),
         out_shardings=NamedSharding(mesh, P()),
     )

@@ -24,7 +24,7 @@ class Run:
         return state.replace(step=state.step + 1), {k: jnp.float32(v) for k, v in scores.items()}
 
     def train(self, state: TrainState | None = None, stop_after: int = 10**9, **plan):
-        state = state or TrainState(jnp.int32(0), {}, (), schedule.start())
+        state = state or TrainState(jnp.int32(0), {}, {}, (), schedule.start())
         settings = {'steps': 100, 'batch_size': 4, 'epoch_size': 10, 'patience': 2, 'drops': 1}
         done = itertools.count(int(state.step))
         return loop.train(
@@ -32,7 +32,7 @@ class Run:
             loop.Plan(**settings | plan),
             train_step=self.train_step,
             batches=itertools.count(int(state.step)),
-            validate=lambda params: {
+            validate=lambda variables: {
                 'loss': 2.0,
                 'top1_error': next(self.errors),
                 'top5_error': 0.1,

@@ -9,8 +9,10 @@ import pytest
 from alexnet_jax.data import pipeline
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import SMALL, with_lrn_across_columns
+from alexnet_jax.network.architectures import SMALL
+from alexnet_jax.network.variants import with_lrn_across_columns
 from alexnet_jax.training import step
+from alexnet_jax.training.schedule import Clock
 
 NETS = {'small': SMALL, 'small_lrn_across': with_lrn_across_columns(SMALL, 'small_lrn_across')}
 MESHES = [(1, 2), (2, 1), (2, 2)]
@@ -20,7 +22,7 @@ def build(name: str, mesh, digits):
     net = AlexNet(NETS[name], 10)
     train_step = step.make_train_step(
         net, mesh, pipeline.central_mean(digits, 28),
-        seed=0, learning_rate=0.01, drops=3, momentum=0.9, weight_decay=5e-4,
+        seed=0, learning_rate=0.01, clock=Clock(steps=20, batch_size=64, epoch_size=1197),
     )  # fmt: skip
     return step.create_state(net, 0, mesh), train_step
 

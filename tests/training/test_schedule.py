@@ -1,7 +1,11 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.training import schedule
+from alexnet_jax.errors import InputError
+from alexnet_jax.training import protocols, schedule
+from alexnet_jax.training.protocols import PROTOCOLS
 
 # error of each validation -> rate after it, with ε = 0.01, 2 validations of
 # patience and three drops; worked out by hand.
@@ -20,17 +24,29 @@ HISTORY = [
     (0.2, 0.00001),
     (0.2, 0.00001),
 ]
+IMAGENET = 1_281_167
 
 
-def test_divides_by_ten_three_times_and_then_ends():
+def rates(name: str, steps, clock: schedule.Clock, plateau=None, learning_rate=0.01) -> list[dict]:
+    """The rate of each group, at each of the steps."""
+    protocol, plateau = PROTOCOLS[name], plateau or schedule.start()
+    values = jax.vmap(
+        lambda step: jnp.stack(schedule.rates(protocol, learning_rate, 3, clock, step, plateau))
+    )(jnp.asarray(steps, jnp.int32))
+    names = [group.name for group in protocol.groups]
+    return [dict(zip(names, row, strict=True)) for row in values.tolist()]
+
+
+def test_the_plateau_rule_divides_by_ten_three_times_and_then_ends():
     state = schedule.start()
+    clock = schedule.Clock(100, 1, 1)
     for number, (error, rate) in enumerate(HISTORY, start=1):
         state = schedule.observe(state, error, number, patience=2)
         assert not schedule.finished(state, drops=3), number
-        assert float(schedule.learning_rate(state, 0.01, 3)) == pytest.approx(rate), number
+        assert rates('paper', [number], clock, state) == [{'all': pytest.approx(rate)}], number
     state = schedule.observe(state, 0.2, len(HISTORY) + 1, patience=2)
     assert schedule.finished(state, drops=3)
-    assert float(schedule.learning_rate(state, 0.01, 3)) == np.float32(0.00001)
+    assert rates('paper', [99], clock, state) == [{'all': float(np.float32(0.00001))}]
     assert float(state.best_error) == np.float32(0.2)
     assert int(state.validations) == len(HISTORY) + 1
 
@@ -39,3 +55,112 @@ def test_an_error_that_is_no_number_is_no_improvement():
     state = schedule.observe(schedule.start(), float('nan'), 1, patience=1)
     assert int(state.drops) == 1
     assert float(schedule.observe(state, 0.5, 2, patience=1).best_error) == 0.5
+
+
+def diary(epoch: int) -> dict[str, float]:
+    """The authors' diary of net 145, as it reads; biases as their file was left."""
+    weights = 0.01 if epoch < 25 else 0.001 if epoch < 51 else 0.0001 if epoch < 79 else 0.00001
+    conv1 = weights if epoch < 67 else 0.00001 if epoch < 72 else 0.0
+    conv1_biases = 0.02 if epoch < 72 else 0.0
+    return {
+        'conv1 weights': conv1, 'conv1 biases': conv1_biases, 'weights': weights, 'biases': 0.02,
+    }  # fmt: skip
+
+
+def torchvision(epoch: int) -> dict[str, float]:
+    return {'all': 0.01 / 10 ** (epoch // 30)}
+
+
+def cifar18(epoch: int) -> dict[str, float]:
+    weights = 0.001 if epoch < 120 else 0.0001 if epoch < 130 else 0.00001
+    return {'fc10 weights': weights, 'weights': weights, 'biases': 2 * weights}
+
+
+BY_EPOCH = [
+    ('diary', 91, 0.01, diary),
+    ('torchvision', 90, 0.01, torchvision),
+    ('cifar18', 140, 0.001, cifar18),
+    ('constant', 90, 0.03, lambda epoch: {'all': 0.03}),
+]
+
+
+@pytest.mark.parametrize(('name', 'epochs', 'rate', 'expected'), BY_EPOCH, ids=lambda x: str(x)[:9])
+@pytest.mark.parametrize('epoch_size', [IMAGENET, 1197])
+def test_rates_by_epoch(name, epochs, rate, expected, epoch_size):
+    """In the first and the last update that begins within an epoch."""
+    clock = schedule.Clock(epochs * epoch_size // 128, 128, epoch_size)
+    first = [-(-epoch * epoch_size // 128) for epoch in range(epochs + 1)]
+    last = [step - 1 for step in first[1:]]
+    for steps in (first[:-1], last):
+        for epoch, ours in enumerate(rates(name, steps, clock, learning_rate=rate)):
+            assert ours == {
+                group: pytest.approx(value, rel=1e-6) for group, value in expected(epoch).items()
+            }, epoch
+
+
+def test_caffe_s_rates_by_step():
+    clock = schedule.Clock(450_000, 256, IMAGENET)
+    table = [(0, 1e-2), (99_999, 1e-2), (100_000, 1e-3), (199_999, 1e-3), (200_000, 1e-4),
+             (300_000, 1e-5), (399_999, 1e-5), (400_000, 1e-6), (449_999, 1e-6)]  # fmt: skip
+    ours = rates('caffe', [step for step, _ in table], clock)
+    assert ours == [
+        {'weights': pytest.approx(rate), 'biases': pytest.approx(2 * rate)} for _, rate in table
+    ]
+
+
+def test_cuda_convnet2_s_rates_by_quarter():
+    """Four rates from ε to ε / 250; biases two, from 2 ε to 2 ε / 10."""
+    clock = schedule.Clock(1000, 128, IMAGENET)
+    quarters = [0.01, 0.01 / 250 ** (1 / 3), 0.01 / 250 ** (2 / 3), 0.01 / 250]
+    for step, ours in enumerate(rates('one_weird_trick', range(1000), clock)):
+        assert ours['weights'] == pytest.approx(quarters[step // 250]), step
+        assert ours['biases'] == pytest.approx(0.02 if step < 500 else 0.002), step
+
+
+def test_large_batches_warm_up_and_fall_as_a_square():
+    """5 of 100 epochs of 10 steps; ε grows with the batch."""
+    clock = schedule.Clock(1000, 512, 5120)
+    full = 0.25 * 512 / 256
+    by_step = rates('large_batch', range(1000), clock, learning_rate=0.25)
+    for step in (0, 1, 24, 49):
+        assert by_step[step]['weights'] == pytest.approx(full * (step + 1) / 50)
+    for step in (50, 51, 500, 999):
+        assert by_step[step]['weights'] == pytest.approx(
+            full * (1 - (step - 50) / 950) ** 2, rel=1e-4
+        )
+        assert by_step[step]['biases'] == pytest.approx(0.04 * by_step[step]['weights'])
+    assert max(rate['weights'] for rate in by_step) == pytest.approx(full)
+
+
+def test_factors_on_layers_go_on_top_and_keep_the_schedule():
+    protocol = protocols.with_layer_rates(protocols.DIARY, {'conv1': 0.5, 'fc8': 0.0})
+    clock = schedule.Clock(100, 1, 1)
+    values = schedule.rates(protocol, 0.01, 3, clock, jnp.int32(30), schedule.start())
+    ours = {g.name: float(v) for g, v in zip(protocol.groups, values, strict=True)}
+    assert protocol.groups[protocol.main_group].name == 'weights'
+    # The first group that takes a parameter has it.
+    names = [group.name for group in protocol.groups]
+    assert names[:4] == ['conv1 weights', 'conv1 biases', 'fc8 weights', 'fc8 biases']
+    first = [float(value) for value in values[:4]]
+    assert first == pytest.approx([0.0005, 0.01, 0.0, 0.0])
+    assert ours['weights'] == pytest.approx(0.001)
+    assert protocol.groups[1].decay == 0
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('conv1=-1', "has 'conv1=-1'; allowed"),
+        ('conv1=nan', "has 'conv1=nan'"),
+        ('conv1=inf', "has 'conv1=inf'"),
+        ('conv1=fast', "has 'conv1=fast'"),
+        ('conv1', "has 'conv1'"),
+        ('conv2=1,conv9=0', "names layer 'conv9'; the nearest is conv1"),
+    ],
+)
+def test_layer_rates_that_cannot_be(text, message):
+    with pytest.raises(InputError, match=message):
+        protocols.parse_layer_rates(text, ['conv1', 'conv2', 'fc8'])
+    assert protocols.parse_layer_rates(' conv1=0, fc8=10', ['conv1', 'fc8']) == {
+        'conv1': 0.0, 'fc8': 10.0,
+    }  # fmt: skip

@@ -7,7 +7,9 @@ from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.training import step
+from alexnet_jax.training.schedule import Clock
 
+CLOCK = Clock(steps=100, batch_size=16, epoch_size=160)
 MEAN = np.full((28, 28, 3), 100, np.float32)
 
 
@@ -23,7 +25,7 @@ def make_batch(random: np.random.Generator, size: int = 16) -> dict[str, np.ndar
 def make_step(mesh, seed=0):
     return step.make_train_step(
         AlexNet(SMALL, 10), mesh, MEAN,
-        seed=seed, learning_rate=0.01, drops=3, momentum=0.9, weight_decay=5e-4,
+        seed=seed, learning_rate=0.01, clock=CLOCK,
     )  # fmt: skip
 
 
@@ -57,8 +59,9 @@ def test_normalize_by_hand():
     images = np.full((1, 2, 2, 3), 200, np.uint8)
     mean = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     shift = np.array([[1, -2, 3]], np.float32)
-    expected = 200 - mean + shift[0]
-    np.testing.assert_array_equal(step.normalize(images, mean, shift)[0], expected)
+    scale = np.array([2, 4, 0.5], np.float32)
+    expected = (200 - mean + shift[0]) / scale
+    np.testing.assert_array_equal(step.normalize(images, mean, scale, shift)[0], expected)
 
 
 def test_one_trace_serves_all_steps(random, monkeypatch):
@@ -90,12 +93,12 @@ def test_evaluation_ignores_what_is_masked(random):
     mesh = columns.make_mesh(2, 2)
     net = AlexNet(SMALL, 10)
     eval_step = step.make_eval_step(net, mesh, MEAN)
-    params = step.create_state(net, 0, mesh).params
+    variables = step.create_state(net, 0, mesh).variables
     batch = make_batch(random)
     batch['mask'][10:] = 0
-    one = jax.device_get(eval_step(params, batch))
+    one = jax.device_get(eval_step(variables, batch))
     batch['image'][10:] = 0
     batch['label'][10:] = 3
-    other = jax.device_get(eval_step(params, batch))
+    other = jax.device_get(eval_step(variables, batch))
     assert one == other
     assert one['count'] == 10

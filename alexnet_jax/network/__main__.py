@@ -1,0 +1,148 @@
+"""Every net, one net layer by layer, and what differs between two.
+
+    python -m alexnet_jax.network
+    python -m alexnet_jax.network caffe [--against torchvision]
+    python -m alexnet_jax.network krizhevsky2012 --classes 10 --input_size 96 --width 0.25
+
+Exit status: 0 done; 2 a bad command.
+"""
+
+import argparse
+import sys
+
+from alexnet_jax import command_line
+from alexnet_jax.command_line import DONE, Parser
+from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.network.architectures import ARCHITECTURES, architecture
+from alexnet_jax.network.deviations import bias_text, deviations, stages_text, std_text
+from alexnet_jax.network.layers import ACTIVATIONS, Architecture, Conv, Output
+from alexnet_jax.network.shapes import LayerShape, layer_shapes, smallest_input
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = Parser(prog='python -m alexnet_jax.network', description=__doc__)
+    parser.add_argument('name', nargs='?', help='a net; without one, all are listed')
+    parser.add_argument('--against', default='paper', help='the table to compare with (paper)')
+    parser.add_argument('--classes', type=int, default=1000, help='1000')
+    parser.add_argument('--input_size', type=int, default=0, help="pixels; the net's own")
+    parser.add_argument('--width', type=float, default=1.0, help='times as many features; 1')
+    parser.add_argument('--activation', default='', help=f'one of {", ".join(ACTIVATIONS)}')
+    options = parser.parse_args(argv)
+    for name in filter(None, (options.name, options.against)):
+        _require_known('network', name, ARCHITECTURES)
+    if options.activation:
+        _require_known('--activation', options.activation, ACTIVATIONS)
+    for option, least in (('classes', 1), ('input_size', 0), ('width', 0.001)):
+        value = getattr(options, option)
+        if not least <= value <= 1e6:
+            raise InputError(f'--{option} is {value}; allowed: from {least} to 1000000')
+    return options
+
+
+def _require_known(what: str, name: str, names) -> None:
+    if name not in names:
+        raise InputError(
+            f'{what} is {name!r}; the nearest is {nearest(name, names)};'
+            f' allowed: {", ".join(names)}'
+        )
+
+
+def list_nets(nets: list[Architecture], classes: int) -> list[str]:
+    """A line a net."""
+    lines = [f'{"net":18}{"columns":>8}{"input":>7}{"parameters":>13}{"multiply-adds":>16}']
+    for net in nets:
+        rows = layer_shapes(net, classes)
+        lines.append(
+            f'{net.name:18}{net.columns:8}{net.input_size:7}'
+            f'{sum(row.parameters + row.statistics for row in rows):13,}'
+            f'{sum(row.multiply_adds for row in rows):16,}'
+        )
+    return [
+        *lines, '',
+        f'for {classes} classes; multiply-adds of one image, forward. Parameters count the moving'
+        ' statistics of batch normalisation, which are not trained.',
+    ]  # fmt: skip
+
+
+def describe(net: Architecture, classes: int) -> list[str]:
+    """A line a layer: what it computes and what follows."""
+    shapes = layer_shapes(net, classes)
+    lines = [
+        f'network {net.name}: {net.columns} column{"s" * (net.columns > 1)}, input'
+        f' {net.input_size}×{net.input_size}×3 (at least {smallest_input(net)}), {classes} classes',
+        '',
+        f'{"layer":7}{"kind":26}{"reads":14}{"computes":>12}{"leaves":>12}{"parameters":>12}'
+        f'{"multiply-adds":>15}{"std":>12}{"bias":>12}  then',
+    ]
+    for number, (row, shape) in enumerate(zip((*net.layers, net.output), shapes, strict=True)):
+        first, last = next(iter(shape.activations.values())), shape.output
+        then = '' if isinstance(row, Output) else stages_text(row)
+        lines.append(
+            f'{row.name:7}{_kind(row):26}{_reads(net, number):14}{_size(first):>12}'
+            f'{_size(last):>12}{shape.parameters:12,}{shape.multiply_adds:15,}'
+            f'{std_text(row):>12}{bias_text(row):>12}  {then}'
+        )
+    return [*lines, _total(shapes)]
+
+
+def _total(shapes: list[LayerShape]) -> str:
+    parameters, statistics = (
+        sum(getattr(row, name) for row in shapes) for name in ('parameters', 'statistics')
+    )
+    moving = f' and {statistics:,} moving statistics' if statistics else ''
+    adds = sum(row.multiply_adds for row in shapes)
+    return f'in all {parameters:,} parameters{moving}, {adds:,} multiply-adds an image'
+
+
+def compare(one: Architecture, other: Architecture) -> list[str]:
+    """A line a field in which the two differ."""
+    found = deviations(one, other)
+    if not found:
+        return [f'{one.name}: nothing differs from {other.name}']
+    wide = max(len('differs in'), *(len(row.field) for row in found)) + 2
+    wide_one = max(len(one.name), *(len(row.one) for row in found)) + 2
+    return [
+        f'{"differs in":{wide}}{one.name:{wide_one}}{other.name}',
+        *(f'{row.field:{wide}}{row.one:{wide_one}}{row.other}' for row in found),
+    ]
+
+
+def _kind(row) -> str:
+    if not isinstance(row, Conv):
+        return 'fully connected'
+    padding = f', pad {row.padding[0]}+{row.padding[1]}' if any(row.padding) else ''
+    groups = f', {row.groups} groups' if row.groups > 1 else ''
+    return f'{row.kernel}×{row.kernel} / {row.stride}{padding}{groups}'
+
+
+def _reads(net: Architecture, number: int) -> str:
+    if number == 0:
+        return 'the image'
+    if net.columns == 1:
+        return 'all'
+    row = (*net.layers, net.output)[number]
+    return 'all columns' if isinstance(row, Output) or row.reads_all else 'its column'
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return '×'.join(map(str, shape))
+
+
+def run(argv: list[str]) -> int:
+    options = parse(argv)
+
+    nets = [
+        architecture(name, options.input_size, options.width, options.activation)
+        for name in ([options.name] if options.name else ARCHITECTURES)
+    ]
+    if options.name is None:
+        lines = list_nets(nets, options.classes)
+    else:
+        lines = [*describe(*nets, options.classes), '']
+        lines += compare(*nets, ARCHITECTURES[options.against])
+    print('\n'.join(lines))
+    return DONE
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None))

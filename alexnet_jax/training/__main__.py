@@ -1,0 +1,110 @@
+"""The rates of a run: ε of each group of parameters, epoch by epoch, nothing trained.
+
+    python -m alexnet_jax.training --config configs/krizhevsky2012.py
+        [--examples N] [--config.NAME=VALUE ...]
+
+A row an epoch, and one where a rate changes within an epoch. Exit status: 0 done; 2 a
+bad command, setting or input.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from alexnet_jax import command_line, experiment
+from alexnet_jax import config as configuration
+from alexnet_jax.command_line import DONE, Parser
+from alexnet_jax.config import Config
+from alexnet_jax.training import schedule
+from alexnet_jax.training.protocols import Group, Protocol
+
+IMAGENET_EXAMPLES = 1_281_167  # ILSVRC-2012's training images
+
+
+def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
+    """The run in a line, then a line a group."""
+    decay = config['optimizer.weight_decay']
+    rule = 'inside' if protocol.rate_in_velocity else 'outside'
+    lars = f', LARS {protocol.trust:g} for weights' if protocol.trust else ''
+    scaled = f', ε for {protocol.reference_batch} images' if protocol.reference_batch else ''
+    lines = [
+        f'protocol {protocol.name} ({protocol.source}): ε {config["optimizer.learning_rate"]:g}'
+        f'{scaled}, momentum {config["optimizer.momentum"]:g}, ε {rule} the velocity{lars}',
+        f'{clock.steps} steps of {clock.batch_size} images, {clock.epoch(clock.steps):.6g} epochs'
+        f' of {clock.epoch_size}',
+        '',
+        f'{"group":16}{"ε times":>9}{"weight decay":>14}  parameters',
+    ]
+    for group in protocol.groups:
+        what = 'weights and biases' if group.part == 'both' else group.part
+        where = ' of ' + ', '.join(group.layers) if group.layers else ''
+        lines.append(f'{group.name:16}{group.rate:9g}{group.decay * decay:14g}  {what}{where}')
+    return [*lines, '']
+
+
+def by_epoch(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
+    """A line an epoch or change of rate."""
+    epochs = range(int(clock.epoch(clock.steps)) + 1)
+    changes = [at for group in protocol.groups for at in schedule.changes(group.schedule, clock)]
+    steps = sorted({*map(clock.first_step, epochs), *changes})
+    steps = [step for step in steps if step < clock.steps]
+    rates = jax.vmap(
+        lambda step: jnp.stack(_rates(config, protocol, clock, step, schedule.start()))
+    )(jnp.asarray(steps))
+    lines = [f'{"epoch":>8}{"step":>9}' + _columns(protocol.groups)]
+    for step, row in zip(steps, rates.tolist(), strict=True):
+        epoch = clock.epoch(step)
+        shown = str(int(epoch)) if step in map(clock.first_step, epochs) else f'{epoch:.2f}'
+        lines.append(f'{shown:>8}{step:9}' + ''.join(f'{rate:>16.6g}' for rate in row))
+    return lines
+
+
+def by_plateau(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
+    """A line a drop of the rate, which comes when the validation error says so."""
+    drops, patience = config['schedule.drops'], config['schedule.patience']
+    lines = [
+        f'divided by 10 after {patience} validations (one an epoch) without a lower top-1 error,'
+        f' {drops} times; at the next plateau the run ends',
+        '',
+        f'{"drops":>8}{"":9}' + _columns(protocol.groups),
+    ]
+    for done in range(drops + 1):
+        plateau = schedule.start().replace(drops=jnp.int32(done))
+        rates = _rates(config, protocol, clock, 0, plateau)
+        lines.append(f'{done:8}{"":9}' + ''.join(f'{float(rate):>16.6g}' for rate in rates))
+    return lines
+
+
+def _columns(groups: tuple[Group, ...]) -> str:
+    return ''.join(f'{group.name:>16}' for group in groups)
+
+
+def _rates(config: Config, protocol: Protocol, clock: schedule.Clock, step, plateau):
+    learning_rate, drops = config['optimizer.learning_rate'], config['schedule.drops']
+    return schedule.rates(protocol, learning_rate, drops, clock, step, plateau)
+
+
+def run(argv: list[str]) -> int:
+    parser = Parser(prog='python -m alexnet_jax.training', description=__doc__)
+    parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
+    parser.add_argument(
+        '--examples', type=int, default=0,
+        help="how many training images; the set's own, of ImageNet 1281167 without a look",
+    )  # fmt: skip
+    options, overrides = parser.parse_with_settings(argv)
+    config = configuration.load(options.config, overrides)
+    protocol = configuration.protocol_of(config, configuration.network_of(config))
+    examples = options.examples
+    if examples < 1:
+        imagenet = config['data.source'].startswith('tfds:imagenet2012')
+        examples = IMAGENET_EXAMPLES if imagenet else experiment.training_examples(config)
+    clock = experiment.clock(config, examples)
+    table = by_plateau if protocol.watches_plateaus else by_epoch
+    print('\n'.join(header(config, protocol, clock) + table(config, protocol, clock)))
+    return DONE
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None))
