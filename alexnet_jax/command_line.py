@@ -1,11 +1,14 @@
 """What the command lines share: exit statuses, and errors as plain lines."""
 
 import argparse
+import os
 import re
 import sys
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
+
+from absl import logging
 
 from alexnet_jax.errors import InputError, RecordError
 
@@ -40,6 +43,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f'{message}; see --help')
+
+
+def before_jax(devices: int) -> None:
+    """What has to be set before JAX starts, for a mesh of so many devices."""
+    if devices > 1:
+        # Several CPU devices in one process share a pool of threads, one a core.
+        # When all of them wait in a collective for a device that has none, the
+        # run stands still; more threads than cores prevent it.
+        os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
+    logging.set_verbosity(logging.ERROR)  # TFDS and Orbax tell every step of theirs.
 
 
 def run(command: Callable[[list[str]], int], argv: list[str] | None) -> int:

@@ -99,7 +99,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
       InputError: as `build`, `held_out_split` and `claim_workdir`; before training.
     """
     experiment = build(config)
-    held_out = held_out_split(experiment)
+    held_out = held_out_split(config, experiment.images)
     refuse_other(workdir, config)
     state, told = None, ''
     if not has_checkpoint(workdir):
@@ -157,7 +157,7 @@ def evaluate_checkpoint(config: Config, workdir: Path) -> None:
         raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
     refuse_other(workdir, config)
     experiment = build(config)
-    split = held_out_split(experiment)
+    split = held_out_split(config, experiment.images)
     checkpoints = Checkpoints(workdir / 'checkpoints', read_only=True)
     like = step.abstract_state(experiment.net, experiment.mesh)
     state = checkpoints.restore(like, config['eval.step'] or None)
@@ -176,7 +176,7 @@ def claim_workdir(workdir: Path, config: Config) -> None:
     versions = {name: metadata.version(name) for name in LIBRARIES}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        _write_json(workdir / 'config.json', configuration.nest(config) | {'versions': versions})
+        write_json(workdir / 'config.json', configuration.nest(config) | {'versions': versions})
     except OSError as error:
         raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
 
@@ -203,16 +203,16 @@ def refuse_other(workdir: Path, config: Config) -> None:
             )
 
 
-def held_out_split(experiment: Experiment) -> str:
+def held_out_split(config: Config, images: ImageSet) -> str:
     """The split to evaluate on: as configured, or test, or val.
 
     Raises:
       InputError: the set has no such split.
     """
-    splits = experiment.images.splits
-    split = experiment.config['eval.split'] or ('test' if 'test' in splits else 'val')
+    splits = images.splits
+    split = config['eval.split'] or ('test' if 'test' in splits else 'val')
     if split not in splits:
-        source = experiment.config['data.source']
+        source = config['data.source']
         raise InputError(f'eval.split is {split!r}; {source} has: {", ".join(splits)}')
     return split
 
@@ -301,9 +301,9 @@ def _evaluator(experiment: Experiment) -> Callable[[str, Any], dict[str, Any]]:
 def _keep_result(workdir: Path, split: str, at_step: int, scores: dict[str, Any]) -> str:
     """Writes eval/SPLIT-VIEWS.json; returns the result as a line of text."""
     result = {'split': split, 'views': VIEWS, **scores, 'step': at_step}
-    path = workdir / 'eval' / f'{split}-{VIEWS}.json'
+    path = _result_path(workdir, split)
     path.parent.mkdir(exist_ok=True)
-    _write_json(path, result)
+    write_json(path, result)
     return (
         f'{split}: top1_error {scores["top1_error"]:.6f}  top5_error {scores["top5_error"]:.6f}'
         f'  loss {scores["loss"]:.6f}  ({scores["examples"]} images, step {at_step}) -> {path}'
@@ -321,7 +321,17 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
     )
 
 
-def _write_json(path: Path, tree: dict[str, Any]) -> None:
+def result(config: Config, workdir: Path) -> dict[str, Any]:
+    """What `train` kept of its held-out images when it came to its end."""
+    split = held_out_split(config, _images(config))
+    return json.loads(_result_path(workdir, split).read_text())
+
+
+def _result_path(workdir: Path, split: str) -> Path:
+    return workdir / 'eval' / f'{split}-{VIEWS}.json'
+
+
+def write_json(path: Path, tree: dict[str, Any]) -> None:
     """Whole or not at all."""
     beside = path.with_suffix('.tmp')
     beside.write_text(json.dumps(tree, indent=2) + '\n')

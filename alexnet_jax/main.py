@@ -8,11 +8,8 @@ found before training; 75 stopped on request after saving: the same command goes
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
-
-from absl import logging
 
 from alexnet_jax import command_line
 from alexnet_jax import config as configuration
@@ -53,13 +50,7 @@ def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
     config = settings(options, overrides)
     workdir = options.workdir or Path('runs') / options.config.stem
-    devices = config['mesh.data'] * config['mesh.column']
-    if devices > 1:
-        # Several CPU devices in one process share a pool of threads, one a core.
-        # When all of them wait in a collective for a device that has none, the
-        # run stands still; more threads than cores prevent it.
-        os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
-    logging.set_verbosity(logging.ERROR)  # TFDS and Orbax tell every step of theirs.
+    command_line.before_jax(config['mesh.data'] * config['mesh.column'])
     from alexnet_jax import experiment  # JAX starts here: not before a bad setting is found
 
     if options.mode == 'eval':

@@ -23,6 +23,9 @@ MAY_IMPORT = {
     'network/__main__': {'errors', 'command_line'},
     'training/__main__': {'command_line', 'config', 'experiment'},
     'experiment': {'errors', 'config', 'network', 'data', 'training', 'evaluation'},
+    'runs': {'config', 'experiment'},
+    'ablations': {'command_line', 'config', 'errors', 'experiment', 'network', 'runs', 'stop'},
+    'figure1': {'command_line', 'config', 'errors', 'experiment', 'network', 'runs', 'stop'},
     'main': {'command_line', 'config', 'experiment', 'stop'},
     '__init__': set(),
 }
@@ -69,7 +72,7 @@ def test_imports(path):
 
 def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
-    for name in ('command_line.py', 'config.py', 'errors.py', 'main.py', 'stop.py',
+    for name in ('ablations.py', 'command_line.py', 'config.py', 'figure1.py', 'errors.py', 'main.py', 'stop.py',
                  'network/architectures.py', 'network/deviations.py', 'network/layers.py',
                  'network/shapes.py', 'network/variants.py', 'network/__main__.py',
                  'training/protocols.py', 'training/__init__.py'):  # fmt: skip

@@ -131,15 +131,15 @@ def _size(shape: tuple[int, ...]) -> str:
 def run(argv: list[str]) -> int:
     options = parse(argv)
 
-    nets = [
-        architecture(name, options.input_size, options.width, options.activation)
-        for name in ([options.name] if options.name else ARCHITECTURES)
-    ]
+    def net(name: str) -> Architecture:
+        return architecture(name, options.input_size, options.width, options.activation)
+
     if options.name is None:
-        lines = list_nets(nets, options.classes)
+        lines = list_nets([net(name) for name in ARCHITECTURES], options.classes)
     else:
-        lines = [*describe(*nets, options.classes), '']
-        lines += compare(*nets, ARCHITECTURES[options.against])
+        one = net(options.name)
+        lines = [*describe(one, options.classes), '']
+        lines += compare(one, ARCHITECTURES[options.against])
     print('\n'.join(lines))
     return DONE
 

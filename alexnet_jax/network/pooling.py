@@ -32,7 +32,8 @@ def average_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
     """The mean of each window's values, shapes as for `max_pool`. Where a window
     overhangs, the mean of those inside, as in the authors' code."""
     overhang = [(0, _overhang(extent, size, stride)) for extent in x.shape[1:3]]
-    return nn.avg_pool(x, (size, size), (stride, stride), overhang, count_include_pad=False)
+    window, strides = (size, size), (stride, stride)
+    return nn.avg_pool(x, window, strides, overhang, count_include_pad=False)  # pyright: ignore[reportArgumentType]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -34,20 +34,19 @@ def sgd(
       rates: ε of each of the protocol's groups; may be traced: v does not depend
         on them.
     """
-
     inside = protocol.rate_in_velocity
     trace = optax.trace(momentum)
 
-    def update(gradients, state, params):
+    def update(updates, state, params: Any = None):
         rate = _of_group(protocol, rates, params)
-        to_add = gradients
+        to_add = updates
         for step in _before_velocity(protocol, weight_decay):
             to_add, _ = step.update(to_add, step.init(params), params)
         to_add, velocity = trace.update(_down(to_add, rate) if inside else to_add, state)
-        updates = to_add if inside else _down(to_add, rate)
+        to_add = to_add if inside else _down(to_add, rate)
         moves = jax.tree.map(lambda rate: rate > 0, rate)
         return (
-            jax.tree.map(lambda moves, u: jnp.where(moves, u, 0), moves, updates),
+            jax.tree.map(lambda moves, u: jnp.where(moves, u, 0), moves, to_add),
             jax.tree.map(jnp.where, optax.TraceState(moves), velocity, state),
         )
 

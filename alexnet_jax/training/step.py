@@ -131,7 +131,7 @@ def _scores_over_mesh(
     specs = _specs(net).variables
     net = net.clone(column_axis=columns.COLUMN)
 
-    def on_device(variables, batch: Batch, mean: Array, scale: Array, dropout_key):
+    def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key):
         # From here on parameters are each device's own: this is where their
         # gradients add up over the batch.
         params = jax.tree.map(

@@ -1,0 +1,65 @@
+"""Several runs under one folder, each an ordinary workdir; what is finished stays so."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax import config as configuration
+from alexnet_jax import experiment
+from alexnet_jax.config import Config
+
+RESULTS = 'results.json'
+
+
+def train_all(
+    runs: Mapping[str, Config], folder: Path, stop_requested: Callable[[], bool]
+) -> dict[str, dict[str, Any]] | None:
+    """Trains every configuration in folder/NAME, those that are finished not again.
+
+    Returns:
+      by name, {'split', 'views', 'examples', 'loss', 'top1_error', 'top5_error',
+      'step'} of the held-out images; or {'fault'}, where the loss was no number.
+      None if it was stopped on request: the same call goes on.
+
+    Raises:
+      InputError: as `experiment.train`.
+    """
+    finished = _read(folder / RESULTS)
+    results = {}
+    for number, (name, config) in enumerate(runs.items(), start=1):
+        kept = finished.get(name)
+        if kept is None or kept['config'] != _what_counts(config):
+            print(f'run {number}/{len(runs)}: {name}', flush=True)
+            result = _train(config, folder / name, stop_requested)
+            if result is None:
+                return None
+            kept = {'config': _what_counts(config), 'result': result}
+            finished = _read(folder / RESULTS) | {name: kept}
+            experiment.write_json(folder / RESULTS, finished)
+        results[name] = kept['result']
+    return results
+
+
+def _train(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool]
+) -> dict[str, Any] | None:
+    try:
+        if not experiment.train(config, workdir, stop_requested):
+            return None
+    except FloatingPointError as error:
+        return {'fault': str(error)}
+    return experiment.result(config, workdir)
+
+
+def _what_counts(config: Config) -> Config:
+    """The settings that decide a run's result, its length among them."""
+    return {
+        name: value
+        for name, value in config.items()
+        if not configuration.SETTINGS[name].free or name in ('train.epochs', 'train.steps')
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
