@@ -1,3 +1,16 @@
+"""The paper's Figure 1 (§3.1): a four-layer net with one activation or another.
+
+    python -m alexnet_jax.figure1 --config configs/figure1.py --workdir runs/figure1
+    python -m alexnet_jax.figure1 --config configs/figure1.py --workdir runs/figure1_cifar10 \
+        --config.data.source=tfds:cifar10 --config.train.epochs=40
+
+One constant rate, picked from a grid for each activation; no regularisation of any kind.
+The paper's is on CIFAR-10 (first `python -m alexnet_jax.data.prepare --source
+tfds:cifar10 --size 32 --encoding raw`); without a download, on the digits.
+
+TIMES
+"""
+
 config = {
     'network.name': 'four_layer',
     'data.source': 'digits',

@@ -203,7 +203,6 @@ CIFAR18 = Protocol(
         *weights_and_biases(_CIFAR_STEPS),
     ),
     settings={
-        'data.record_size': 32,
         'data.mirror': 'off',
         'data.color_std': 0.0,
         'optimizer.learning_rate': 0.001,

@@ -1,3 +1,5 @@
+import itertools
+
 import chex
 import flax.linen as nn
 import jax
@@ -11,8 +13,9 @@ from alexnet_jax.network.architectures import (
     PAPER,
     PAPER_LRN_ACROSS,
     SMALL,
+    architecture,
 )
-from alexnet_jax.network.layers import Architecture, Dense
+from alexnet_jax.network.layers import ACTIVATIONS, Architecture
 
 LAYER_PARAMETERS = {
     'conv1': 34_944, 'conv2': 307_456, 'conv3': 885_120, 'conv4': 663_936, 'conv5': 442_624,
@@ -75,41 +78,83 @@ def test_initial_values_have_the_table_s_std_and_bias(small):
         np.testing.assert_array_equal(weights['bias'], layer.bias)
 
 
-MEETINGS = {'conv3', 'fc6', 'fc7', 'fc8'}
+# Layers that read both columns, and nets whose normalisation reaches across: by hand.
+MEETINGS = {name: {'conv3', 'fc6', 'fc7', 'fc8'} for name in (
+    'paper', 'paper_lrn_across', 'krizhevsky2012', 'no_lrn', 'non_overlapping', 'no_conv4',
+    'caffe', 'caffenet', 'conv5_192', 'small',
+)} | {'no_communication': {'fc8'}, 'six_conv': {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'}}  # fmt: skip
+ACROSS = {'paper_lrn_across', 'caffe', 'caffenet'}
 
 
-@pytest.mark.parametrize('name', ARCHITECTURES)
+def test_the_nets_of_two_columns_are_these():
+    assert {net.name for net in ARCHITECTURES.values() if net.columns == 2} == MEETINGS.keys()
+    assert {net.columns for net in ARCHITECTURES.values()} == {1, 2}
+
+
+def changed_by(module, variables, layer: str, kernel) -> set[str]:
+    """Names of the activations whose first half changes with another kernel."""
+    x = images(module.architecture.input_size)
+    apply = jax.jit(lambda params: module.apply({'params': params}, x)[1])
+    params = variables['params']
+    before, after = apply(params), apply(params | {layer: params[layer] | {'kernel': kernel}})
+    return {
+        name
+        for name, x in before.items()
+        if (x != after[name])[..., : max(1, x.shape[-1] // 2)].any()
+    }
+
+
+@pytest.mark.parametrize('name', MEETINGS)
 def test_columns_meet_only_where_they_should(name):
-    """The gradient of column 0's part of an activation to column 1's own kernels
-    is zero until the first layer that reads all, and not from there on."""
-    architecture = ARCHITECTURES[name]
-    if architecture.input_size > 100:
-        # The table's own structure on fewer pixels.
-        layers = tuple(
-            layer if not isinstance(layer, Dense) else Dense(layer.name, 16, then=layer.then)
-            for layer in architecture.layers
-        )
-        architecture = Architecture('cut', 67, 2, layers, architecture.output)
-    net, variables = init(architecture)
-    x = images(architecture.input_size)
+    """Other kernels in column 1 of a layer change column 0 of the next where that reads
+    both columns, and nowhere else."""
+    net = ARCHITECTURES['small'] if name == 'small' else architecture(name, 67, width=0.25)
+    module, variables = init(net)
+    rows = [row.name for row in (*net.layers, net.output)]
+    for below, above in itertools.pairwise(rows):
+        kernel = variables['params'][below]['kernel']
+        changed = changed_by(module, variables, below, kernel.at[1].mul(1.5))
+        assert below not in changed
+        reaches = name in ACROSS and below in ('conv1', 'conv2')
+        assert (above in changed) == (above in MEETINGS[name] or reaches), (below, above)
 
-    def first_column(params, activation):
-        value = net.apply({'params': params}, x)[1][activation]
-        return jnp.sum(value[..., : value.shape[-1] // 2] ** 2)
 
-    def from_other_column(below, activation):
-        gradient = jax.grad(first_column)(variables['params'], activation)[below]['kernel']
-        return float(jnp.abs(gradient[1]).max())
+def test_groups_keep_their_maps_apart():
+    """one_tower's conv2: its first half of kernels sees conv1's first half of maps alone."""
+    module, variables = init(architecture('one_tower', 67, width=0.25))
+    kernel = variables['params']['conv1']['kernel']
+    half = kernel.shape[-1] // 2
+    changed = changed_by(module, variables, 'conv1', kernel.at[..., half:].mul(1.5))
+    assert 'conv1' not in changed and 'conv2' not in changed and 'conv3' in changed
+    assert 'conv2' in changed_by(module, variables, 'conv1', kernel.at[..., 0].mul(1.5))
 
-    across = name == 'paper_lrn_across'
-    assert (from_other_column('conv1', 'conv1/pool') > 0) == across
-    assert (from_other_column('conv1', 'conv2/pool') > 0) == across
-    for below, above in [('conv2', 'conv3'), ('conv5', 'fc6'), ('fc6', 'fc7'), ('fc7', 'fc8')]:
-        assert from_other_column(below, above) > 0, f'{above} does not see both columns'
-    for below, above in [('conv3', 'conv4'), ('conv4', 'conv5')]:
-        assert from_other_column(below, above) == 0, f'{above} sees the other column'
-    reads_all = {row.name for row in architecture.layers if row.reads_all}
-    assert reads_all | {architecture.output.name} == MEETINGS
+
+def test_pytorch_s_initial_values_are_uniform():
+    _, variables = init(architecture('torchvision', 67, width=0.25))
+    inputs = {'conv1': 3 * 121, 'conv2': 16 * 25, 'fc7': 1024, 'fc8': 1024}
+    for layer, count in inputs.items():
+        for part in ('kernel', 'bias'):
+            values, bound = np.asarray(variables['params'][layer][part]), count**-0.5
+            assert np.abs(values).max() <= bound, (layer, part)
+            assert np.std(values) == pytest.approx(bound / 3**0.5, rel=0.3), (layer, part)
+
+
+ACTIVATIONS_BY_HAND = {
+    'relu': lambda x: np.maximum(x, 0),
+    'tanh': np.tanh,
+    'sigmoid': lambda x: 1 / (1 + np.exp(-x)),
+    'leaky_relu': lambda x: np.where(x > 0, x, x / 3),
+    'maxout': lambda x: np.maximum(x[..., ::2], x[..., 1::2]),
+}
+
+
+@pytest.mark.parametrize('name', ACTIVATIONS)
+def test_activations_by_hand(name):
+    module, variables = init(architecture('four_layer', activation=name))
+    _, activations = module.apply(variables, images(32))
+    for layer in ('conv1', 'conv2', 'conv3'):
+        expected = ACTIVATIONS_BY_HAND[name](np.asarray(activations[layer], np.float64))
+        np.testing.assert_allclose(activations[f'{layer}/{name}'], expected, rtol=2e-5, atol=1e-6)
 
 
 def test_a_constant_image_gives_constant_maps_away_from_the_border(small):

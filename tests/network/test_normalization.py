@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import LocalResponseNorm
+from alexnet_jax.network.layers import LocalResponseNorm, SameMapNorm
 from alexnet_jax.network.normalization import local_response_norm
 
 CONVENTIONS = {
@@ -19,6 +19,14 @@ CONVENTIONS = {
     'caffe': LocalResponseNorm(k=1.0, alpha_divided=True, across_columns=True),
     'paper across columns': LocalResponseNorm(across_columns=True),
     'three neighbours, strong': LocalResponseNorm(size=3, alpha=0.3, beta=0.6, k=1.5),
+}
+
+SAME_MAP = {
+    'krizhevsky2012': SameMapNorm(),
+    'cifar18': SameMapNorm(size=3, alpha=5e-5),
+    'three places, strong': SameMapNorm(size=3, alpha=0.3, beta=0.6, k=1.5),
+    'one place': SameMapNorm(size=1, alpha=0.3),
+    'wider than the map': SameMapNorm(size=9, alpha=0.3),
 }
 
 
@@ -37,21 +45,40 @@ def loop(a: np.ndarray, row: LocalResponseNorm, split: int) -> np.ndarray:
     return b
 
 
-def loop_gradient(a, row, split, cotangent) -> np.ndarray:
-    """Central differences of the loop in float64, good to nine digits."""
+def same_map_loop(a: np.ndarray, row: SameMapNorm) -> np.ndarray:
+    """The formula, place by place; alpha is divided by all places of a window, also
+    where the edge cuts it."""
+    half = row.size // 2
+    b = np.empty_like(a)
+    for i, j in np.ndindex(a.shape[1:3]):
+        window = a[:, max(0, i - half) : i + half + 1, max(0, j - half) : j + half + 1]
+        total = (window**2).sum(axis=(1, 2))
+        b[:, i, j] = a[:, i, j] / (row.k + row.alpha / row.size**2 * total) ** row.beta
+    return b
+
+
+def loop_gradient(function, a: np.ndarray, cotangent: np.ndarray, axes) -> np.ndarray:
+    """Central differences of a loop in float64, good to nine digits. `axes`: those
+    its windows run along; along the others all is moved at once."""
     gradient, h = np.zeros_like(a), 1e-4 * np.abs(a).max()
-    for i in range(a.shape[-1]):
+    for place in np.ndindex(*(a.shape[axis] for axis in axes)):
+        here = [slice(None)] * a.ndim
+        for axis, index in zip(axes, place, strict=True):
+            here[axis] = slice(index, index + 1)
+        here = tuple(here)
         moved = np.zeros_like(a)
-        moved[..., i] = h
+        moved[here] = h
         slope = (
-            8 * (loop(a + moved, row, split) - loop(a - moved, row, split))
-            - (loop(a + 2 * moved, row, split) - loop(a - 2 * moved, row, split))
+            8 * (function(a + moved) - function(a - moved))
+            - (function(a + 2 * moved) - function(a - 2 * moved))
         ) / (12 * h)
-        gradient[..., i] = (cotangent * slope).sum(axis=-1)
+        gradient[here] = (cotangent * slope).sum(axis=axes, keepdims=True)
     return gradient
 
 
-def stage(row: LocalResponseNorm, split: int, x: jax.Array, axis: str | None = None) -> jax.Array:
+def stage(
+    row: LocalResponseNorm | SameMapNorm, split: int, x: jax.Array, axis: str | None = None
+) -> jax.Array:
     """The stage as the module runs it on the columns at hand."""
     net = AlexNet(architecture=None, classes=0, column_axis=axis)  # pyright: ignore[reportArgumentType]
     return jnp.concatenate(net._stage(row, jnp.split(x, split, axis=-1)), axis=-1)
@@ -68,10 +95,24 @@ def test_value_and_gradient_against_the_loop(name, scale, random):
     a = scale * random.standard_normal((2, 3, 3, 12))
     cotangent = random.standard_normal(a.shape)
     a32, cotangent32 = a.astype(np.float32), cotangent.astype(np.float32)
-    b, pull = jax.vjp(lambda x: stage(row, 2, x), a32)
+    b, pull = jax.vjp(jax.jit(lambda x: stage(row, 2, x)), a32)
     a, cotangent = a32.astype(np.float64), cotangent32.astype(np.float64)
     assert relative(b, loop(a, row, 2)) < 1e-6
-    assert relative(pull(cotangent32)[0], loop_gradient(a, row, 2, cotangent)) < 1e-5
+    gradient = loop_gradient(lambda a: loop(a, row, 2), a, cotangent, (3,))
+    assert relative(pull(cotangent32)[0], gradient) < 1e-5
+
+
+@pytest.mark.parametrize('name', SAME_MAP)
+@pytest.mark.parametrize('scale', [1.0, 100.0])
+def test_same_map_value_and_gradient_against_the_loop(name, scale, random):
+    row = SAME_MAP[name]
+    a32 = (scale * random.standard_normal((2, 8, 6, 4))).astype(np.float32)
+    cotangent32 = random.standard_normal(a32.shape).astype(np.float32)
+    b, pull = jax.vjp(jax.jit(lambda x: stage(row, 2, x)), a32)
+    a, cotangent = a32.astype(np.float64), cotangent32.astype(np.float64)
+    assert relative(b, same_map_loop(a, row)) < 1e-6
+    gradient = loop_gradient(lambda a: same_map_loop(a, row), a, cotangent, (1, 2))
+    assert relative(pull(cotangent32)[0], gradient) < 1e-5
 
 
 @pytest.mark.parametrize('across', [False, True])
@@ -88,7 +129,9 @@ def test_columns_on_two_devices(across, random):
     b, pull = jax.vjp(jax.jit(on_mesh), a)
     reference = a.astype(np.float64)
     assert relative(b, loop(reference, row, 2)) < 1e-6
-    gradient = loop_gradient(reference, row, 2, cotangent.astype(np.float64))
+    gradient = loop_gradient(
+        lambda a: loop(a, row, 2), reference, cotangent.astype(np.float64), (3,)
+    )
     assert relative(pull(cotangent)[0], gradient) < 1e-5
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from alexnet_jax.network.pooling import max_pool
+from alexnet_jax.network.pooling import average_pool, max_pool
 
 
 def xla_pool(x, size, stride):
@@ -19,15 +19,18 @@ def xla_pool(x, size, stride):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
+WINDOWS = pytest.mark.parametrize(
     ('height', 'width', 'size', 'stride'),
     [(13, 13, 3, 2), (55, 55, 3, 2), (28, 14, 3, 2), (9, 7, 2, 2), (11, 11, 3, 1), (8, 8, 3, 3)],
 )
+
+
+@WINDOWS
 def test_value_and_gradient_equal_xla_s_own(height, width, size, stride, random):
     shape = (2, height, width, 5)
     x = random.permutation(np.prod(shape)).reshape(shape).astype(np.float32)  # no ties
-    y, pull = jax.vjp(lambda x: max_pool(x, size, stride), x)
-    reference, pull_reference = jax.vjp(lambda x: xla_pool(x, size, stride), x)
+    y, pull = jax.vjp(jax.jit(lambda x: max_pool(x, size, stride)), x)
+    reference, pull_reference = jax.vjp(jax.jit(lambda x: xla_pool(x, size, stride)), x)
     np.testing.assert_array_equal(y, reference)
     cotangent = random.standard_normal(y.shape).astype(np.float32)
     np.testing.assert_allclose(pull(cotangent)[0], pull_reference(cotangent)[0], atol=1e-6)
@@ -35,7 +38,7 @@ def test_value_and_gradient_equal_xla_s_own(height, width, size, stride, random)
 
 def test_a_tie_sends_the_gradient_to_one_place():
     x = jnp.ones((1, 7, 7, 1))
-    _, pull = jax.vjp(max_pool, x)
+    _, pull = jax.vjp(jax.jit(max_pool), x)
     gradient = pull(jnp.ones((1, 3, 3, 1)))[0]
     expected = np.zeros((7, 7))
     expected[0:6:2, 0:6:2] = 1  # the first place of each of the nine windows
@@ -46,3 +49,22 @@ def test_a_tie_sends_the_gradient_to_one_place():
 def test_nan_is_not_lost(place):
     x = jnp.zeros((1, 3, 3, 1)).at[0, place[0], place[1], 0].set(jnp.nan)
     assert np.isnan(max_pool(x)).all()
+
+
+@WINDOWS
+def test_average_value_and_gradient_against_a_loop(height, width, size, stride, random):
+    x = random.standard_normal((2, height, width, 5)).astype(np.float32)
+    y, pull = jax.vjp(jax.jit(lambda x: average_pool(x, size, stride)), x)
+    rows, columns = (-(-(extent - size) // stride) + 1 for extent in (height, width))
+    assert y.shape == (2, rows, columns, 5)
+    cotangent = random.standard_normal(y.shape).astype(np.float32)
+    expected = np.empty(y.shape)
+    gradient = np.zeros(x.shape)
+    for i, j in np.ndindex(rows, columns):
+        # Slices end where the map does: the mean is over what lies in it.
+        here = np.s_[:, i * stride : i * stride + size, j * stride : j * stride + size]
+        window = x[here].astype(np.float64)
+        expected[:, i, j] = window.mean(axis=(1, 2))
+        gradient[here] += cotangent[:, i : i + 1, j : j + 1] / window[0, ..., 0].size
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+    np.testing.assert_allclose(pull(cotangent)[0], gradient, atol=1e-6)

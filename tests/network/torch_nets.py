@@ -7,9 +7,9 @@ autograd's sight, so that the gradients are in our layout too:
   fc:     kernel [columns, units read, features of a column]
   fc8:    kernel [columns, units of a column, classes], bias [classes]
 
-Units of a map are read row by row, a place's maps side by side. Sizes are those of
-the weights given; kernel sizes, strides, padding, columns and constants stand here.
-Dropout is left out: no net is compared while it drops.
+Units of maps are read row by row, those of a place side by side. Sizes are those of the
+weights given; what is done with them, in which order and columns, stands here. Dropout
+is left out: no net is compared while it drops.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def logits(x: Tensor, layer: Layer) -> Tensor:
     return F.linear(units(x), layer['kernel'].flatten(0, 1).T, layer['bias'])
 
 
-def classifier(net: Net, x: Tensor) -> Tensor:
+def classifier(net: Net, x: Tensor, dense=dense) -> Tensor:
     x = F.relu(dense(x, net['fc6']))
     return logits(F.relu(dense(x, net['fc7'])), net['fc8'])
 
@@ -73,7 +73,7 @@ def lrn(x: Tensor, alpha: float = 1e-4, k: float = 2.0, columns: int = 2) -> Ten
     return torch.cat(apart, dim=1)
 
 
-def same_map_norm(x: Tensor, size: int, scale: float) -> Tensor:
+def same_map_norm(x: Tensor, size: int = 5, scale: float = 1e-3) -> Tensor:
     """The mean over size² places, zeros beyond the edges counted: scale is divided by size²."""
     mean = F.avg_pool2d(x**2, size, stride=1, padding=size // 2, count_include_pad=True)
     return x / (1 + scale * mean) ** 0.75
@@ -95,8 +95,8 @@ def paper(net, x, norm=paper_lrn, norm5=None, conv1=None) -> Tensor:
 
 
 def krizhevsky2012(
-    net, x, columns=2, norm=lrn, norm_in_map=partial(same_map_norm, size=5, scale=1e-3),
-    pool=pool, padding2=2, padding5=1, middle=('conv3', 'conv4'), conv6=False, apart=False,
+    net, x, columns=2, norm=lrn, norm_in_map=same_map_norm, pool=pool, padding2=2, padding5=1,
+    middle=('conv3', 'conv4'), conv6=False, apart=False,
 ) -> Tensor:  # fmt: skip
     """The authors' net 145, and by the arguments its ablations.
 
@@ -112,11 +112,7 @@ def krizhevsky2012(
     x = F.relu(pool(conv(x, net['conv5'], padding=padding5, groups=columns)))
     if conv6:
         x = F.relu(conv(x, net['conv6'], padding=1))
-    if not apart:
-        return classifier(net, x)
-    # Each column's maps first: its units are its own.
-    x = F.relu(dense_apart(x, net['fc6']))
-    return logits(F.relu(dense_apart(x, net['fc7'])), net['fc8'])
+    return classifier(net, x, dense_apart if apart else dense)
 
 
 def same(x: Tensor) -> Tensor:

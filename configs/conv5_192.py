@@ -1,0 +1,12 @@
+"""A variant met with: 192 maps in conv5, normalised as well; trained as the paper's.
+
+    python -m alexnet_jax.main --config configs/conv5_192.py --workdir runs/conv5_192
+
+Protocol as in configs/imagenet.py. Images and hardware as in configs/imagenet.py.
+Error to expect: none published that was checked.
+"""
+
+config = {
+    'network.name': 'conv5_192',
+    'data.source': 'tfds:imagenet2012',
+}

@@ -1,0 +1,13 @@
+"""A one-tower AlexNet with groups in conv2 alone, trained as torchvision's.
+
+    python -m alexnet_jax.main --config configs/one_tower.py --workdir runs/one_tower
+
+Protocol as in configs/torchvision.py. Images and hardware as in configs/imagenet.py.
+Error to expect: none published that was checked.
+"""
+
+config = {
+    'network.name': 'one_tower',
+    'train.protocol': 'torchvision',
+    'data.source': 'tfds:imagenet2012',
+}

@@ -1,0 +1,34 @@
+"""Every net learns digits, reduced, under its own protocol."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax import config as configuration
+from alexnet_jax import main
+
+CONFIGS = [path for path in sorted(Path('configs').glob('*.py')) if 'digits' not in path.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_loss_falls(path, tmp_path, data_dir):
+    """Nets for photographs a quarter as wide on crops of 59 pixels; small batches, so that
+    a few epochs are steps enough, and no end but that of the epochs."""
+    config = configuration.load(path, {'data.source': 'digits'})
+    arguments = [
+        '--config', str(path), '--workdir', str(tmp_path / 'run'), '--config.data.source=digits',
+        f'--config.data.dir={data_dir}', '--config.train.steps=0',
+        '--config.train.epochs=16', '--config.data.batch_size=32',
+    ]  # fmt: skip
+    if config['data.record_size'] == 256:
+        arguments += [
+            '--config.data.record_size=64', '--config.network.input_size=59',
+            '--config.network.width=0.25',
+        ]  # fmt: skip
+    assert main.main(arguments) == main.DONE
+    lines = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
+    losses = [row['loss'] for row in map(json.loads, lines) if row['split'] == 'val']
+    print(path.stem, [round(loss, 3) for loss in losses])
+    assert losses[-1] < 0.9 * losses[0]
