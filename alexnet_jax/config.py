@@ -54,6 +54,7 @@ def one_of(names: Collection[str]) -> Rule:
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
 SEED = Rule('a whole number from 0 to 2147483647', lambda value: 0 <= value < 2**31)
 FRACTION = Rule('a number from 0 to below 1', lambda value: 0 <= value < 1)
+WIDTH = Rule('a number above 0, at most 16', lambda value: 0 < value <= 16)
 POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
 ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
@@ -78,7 +79,7 @@ SETTINGS: dict[str, Setting] = {
         'a table of network/architectures.py'),
     'network.input_size': Setting(0, at_least(0),
         "side of the crop the net takes, pixels; 0: the table's own"),
-    'network.width': Setting(1.0, POSITIVE,
+    'network.width': Setting(1.0, WIDTH,
         'times as many features in every layer, for small runs'),
     'network.activation': Setting('', one_of(('', *ACTIVATIONS)),
         "in place of all the table's own activations (Figure 1)"),
@@ -226,14 +227,18 @@ def network_of(config: Config) -> Architecture:
     """The net that a configuration describes.
 
     Raises:
-      InputError: the table cannot be had in that width.
+      InputError: the table cannot be had in that width, or for so small an input.
     """
-    return architecture(
-        config['network.name'],
-        config['network.input_size'],
-        config['network.width'],
-        config['network.activation'],
-    )
+    size, width = config['network.input_size'], config['network.width']
+    try:
+        net = architecture(config['network.name'], size, width, config['network.activation'])
+    except InputError as error:
+        raise InputError(f'network.width is {width:g}: {error}') from error
+    try:
+        shapes.layer_shapes(net, classes=1)
+    except InputError as error:
+        raise InputError(f'network.input_size is {size}: {error}') from error
+    return net
 
 
 def protocol_of(config: Config, net: Architecture) -> Protocol:
@@ -264,7 +269,6 @@ def start_layers(config: Config, net: Architecture) -> list[str]:
 def _validate_together(config: Config) -> list[str]:
     try:
         net = network_of(config)
-        shapes.layer_shapes(net, classes=1)
         protocol_of(config, net)
         start_layers(config, net)
     except InputError as error:

@@ -81,7 +81,7 @@ def read_layers(folder: Path, step: int | None = None) -> dict[str, dict[str, np
     """Parameters and moving statistics by layer, of whatever net was saved there.
 
     Raises:
-      InputError: there is no such step.
+      InputError: there is no such step, or something else is in its folder.
     """
     manager = ocp.CheckpointManager(
         folder.absolute(),
@@ -89,7 +89,10 @@ def read_layers(folder: Path, step: int | None = None) -> dict[str, dict[str, np
         item_handlers={'state': ocp.PyTreeCheckpointHandler()},
     )
     step = _choose(folder, sorted(manager.all_steps()), step)
-    saved = manager.item_metadata(step)['state'].tree
+    items = manager.item_metadata(step)
+    if 'state' not in items or 'params' not in items['state'].tree:
+        raise InputError(f'{folder / str(step)} is no checkpoint of this program')
+    saved = items['state'].tree
     wanted = jax.tree.map(
         lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
         {name: saved[name] for name in ('params', 'batch_stats') if name in saved},
