@@ -16,5 +16,6 @@ config = {
     'data.source': 'digits',
     'data.record_size': 32,
     'train.protocol': 'constant',
-    'train.epochs': 20,
+    'optimizer.learning_rate': 0.003,
+    'train.epochs': 12,
 }

@@ -21,8 +21,13 @@ GOLDEN = np.load(parity.GOLDEN)
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec('torch') is None, reason='PyTorch is not installed'
 )
-# Compiling is what takes time here: without LLVM's passes half of it.
-QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+# Compiling is what takes time here: with little optimisation a third of it. At full width
+# all is compiled as in training.
+QUICK = {
+    'xla_backend_optimization_level': 0,
+    'xla_llvm_disable_expensive_passes': True,
+    'xla_cpu_use_fusion_emitters': False,
+}
 
 
 def our_results(
