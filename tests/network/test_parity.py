@@ -26,7 +26,6 @@ needs_torch = pytest.mark.skipif(
 QUICK = {
     'xla_backend_optimization_level': 0,
     'xla_llvm_disable_expensive_passes': True,
-    'xla_cpu_use_fusion_emitters': False,
 }
 
 
