@@ -167,7 +167,10 @@ def load(path: Path | None, overrides: dict[str, str]) -> Config:
     defaults = {name: setting.default for name, setting in SETTINGS.items()}
     name = (defaults | changes | overrides)['train.protocol']
     if name in PROTOCOLS:  # or else `override` refuses it
-        defaults |= PROTOCOLS[name].settings
+        own = dict(PROTOCOLS[name].settings)
+        if 'train.epochs' in changes | overrides:
+            own.pop('train.steps', None)  # a length asked for goes before the protocol's
+        defaults |= own
     return override(defaults | changes, overrides)
 
 

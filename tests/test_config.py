@@ -48,7 +48,34 @@ def test_command_line_over_file_over_defaults(tmp_path):
     assert type(config['optimizer.learning_rate']) is float
 
 
+def test_a_protocol_brings_defaults_that_file_and_command_line_go_before(tmp_path):
+    path = tmp_path / 'my.py'
+    path.write_text("config = {'train.protocol': 'caffe', 'data.color_std': 0.2}")
+    config = configuration.load(path, {})
+    assert (config['data.batch_size'], config['train.steps']) == (256, 450_000)
+    assert config['data.color_std'] == 0.2
+    config = configuration.load(path, {'data.batch_size': '16', 'train.epochs': '3'})
+    assert (config['data.batch_size'], config['train.steps']) == (16, 0)
+    other = configuration.load(path, {'train.protocol': 'torchvision'})
+    assert (other['train.steps'], other['optimizer.weight_decay']) == (0, 1e-4)
+    kept = {name: SETTINGS[name].default for name in SETTINGS}
+    assert configuration.load(None, {}) == kept
+
+
+def test_the_length_of_a_run_counts_where_rates_depend_on_it():
+    for protocol, expected in (('diary', 0), ('one_weird_trick', 1), ('large_batch', 1)):
+        one = load(data__source='synthetic', train__protocol=protocol, train__epochs='90')
+        longer = one | {'train.epochs': 91}
+        assert len(configuration.differences(longer, one)) == expected, protocol
+
+
 BAD = [
+    ({'network__activation': 'gelu'}, r"network\.activation is 'gelu'; .*; the nearest is"),
+    ({'network__input_size': '35'}, r'network\.input_size is 35: .*; allowed: at least 36'),
+    ({'network__width': '0.1'}, r'network\.width is 0\.1: conv1 .* over 5 maps'),
+    ({'optimizer__layer_rates': 'conv1=-1'}, r"optimizer\.layer_rates has 'conv1=-1'"),
+    ({'data__normalization': 'none'}, r"data\.normalization is 'none'; allowed: one of mean_image"),
+    ({'network__input_size': '300'}, r'data\.record_size is 256; allowed: at least 300'),
     ({'optimizer__learning_rate': 'nan'}, r'optimizer\.learning_rate is nan; allowed: .* above 0'),
     ({'optimizer__learning_rate': '0'}, r'optimizer\.learning_rate is 0\.0'),
     ({'optimizer__learning_rate': 'inf'}, r'optimizer\.learning_rate is inf'),

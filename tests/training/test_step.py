@@ -7,6 +7,7 @@ from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.training import step
+from alexnet_jax.training.protocols import DIARY
 from alexnet_jax.training.schedule import Clock
 
 CLOCK = Clock(steps=100, batch_size=16, epoch_size=160)
@@ -102,3 +103,24 @@ def test_evaluation_ignores_what_is_masked(random):
     other = jax.device_get(eval_step(variables, batch))
     assert one == other
     assert one['count'] == 10
+
+
+def test_what_the_diary_freezes_stays_bit_for_bit(random):
+    """One step an epoch: conv1 moves in epoch 71 and no more from 72 on; the rest does."""
+    mesh, net = columns.make_mesh(), AlexNet(SMALL, 10)
+    train_step = step.make_train_step(
+        net, mesh, MEAN, seed=0, learning_rate=0.01, clock=Clock(91, 16, 16), protocol=DIARY
+    )
+    state = step.create_state(net, 0, mesh)
+    state = state.replace(momentum=jax.tree.map(lambda x: x + 1e-3, state.momentum))
+    for epoch, moves in ((71, True), (72, False), (90, False)):
+        before = jax.device_get(state)
+        state, scores = train_step(state.replace(step=np.int32(epoch)), make_batch(random))
+        after = jax.device_get(state)
+        for one, other in ((before.params, after.params),
+                           (before.momentum.trace, after.momentum.trace)):  # fmt: skip
+            for layer, layer_moves in (('conv1', moves), ('conv2', True), ('fc8', True)):
+                for part in ('kernel', 'bias'):
+                    same = np.array_equal(one[layer][part], other[layer][part])
+                    assert same != layer_moves, (epoch, layer, part)
+        assert float(scores['learning_rate']) == np.float32(1e-4 if epoch < 79 else 1e-5)
