@@ -8,6 +8,7 @@ import pytest
 from alexnet_jax.data import augment, pipeline, prepared
 from alexnet_jax.data.pipeline import ColorShift
 from alexnet_jax.data.statistics import measure
+from alexnet_jax.data.synthetic import synthetic_set
 
 
 def batches(images, count, **options):
@@ -220,3 +221,18 @@ def test_the_middle_of_the_mean_image(digits):
     records = digits.splits['train']
     images = np.stack([records.read(row).image for row in range(len(records))])
     np.testing.assert_allclose(mean, images[:, 2:30, 2:30].mean(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize('kind', ['mean_image', 'channel_mean', 'standardized'])
+def test_normalization_by_hand(kind, random):
+    """Of all pixels of the training images, in float64."""
+    images = synthetic_set(40, 4, 16, 0)
+    mean, scale = pipeline.normalization(images, 12, kind)
+    records = images.splits['train']
+    pixels = np.stack([records.read(row).image for row in range(len(records))]).astype(np.float64)
+    expected = pixels.mean(axis=0)[2:14, 2:14]
+    if kind != 'mean_image':
+        expected = np.broadcast_to(pixels.mean(axis=(0, 1, 2)), (12, 12, 3))
+    deviations = pixels.std(axis=(0, 1, 2)) if kind == 'standardized' else np.ones(3)
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    np.testing.assert_allclose(scale, deviations, rtol=1e-6)
