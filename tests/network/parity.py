@@ -27,6 +27,10 @@ CLASSES, BATCH = 100, 2
 PIXEL_STD = 63.0
 ROUNDING = 1e-6  # relative; of weights, it moves a net's sums more than float32's does
 
+# Compiling is what takes time: with little optimisation less than half of it. At full
+# width all is compiled as in training.
+QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+
 # A net's name, and after a space what is changed in it.
 CASES = (
     *ARCHITECTURES,

@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import chex
@@ -16,6 +17,7 @@ from alexnet_jax.network.architectures import (
     architecture,
 )
 from alexnet_jax.network.layers import ACTIVATIONS, Architecture
+from tests.network import parity
 
 LAYER_PARAMETERS = {
     'conv1': 34_944, 'conv2': 307_456, 'conv3': 885_120, 'conv4': 663_936, 'conv5': 442_624,
@@ -39,7 +41,20 @@ PAPER_SHAPES = {
 def init(architecture: Architecture, classes: int = 10, seed: int = 0):
     net = AlexNet(architecture, classes)
     size = architecture.input_size
-    return net, nn.unbox(net.init(jax.random.key(seed), jnp.zeros((1, size, size, 3))))
+    return net, nn.unbox(jax.jit(net.init)(jax.random.key(seed), jnp.zeros((1, size, size, 3))))
+
+
+def made_up(architecture: Architecture, classes: int = 10):
+    """The same with weights from NumPy, which need no compiling."""
+    net, size = AlexNet(architecture, classes), architecture.input_size
+    shapes = nn.unbox(jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, size, size, 3))))
+    random = np.random.default_rng(0)
+
+    def draw(like):
+        inputs = np.prod(like.shape[1:-1], initial=1)
+        return jnp.asarray(random.normal(0, (2 / inputs) ** 0.5, like.shape), jnp.float32)
+
+    return net, jax.tree.map(draw, shapes)
 
 
 @pytest.fixture(scope='module')
@@ -91,12 +106,16 @@ def test_the_nets_of_two_columns_are_these():
     assert {net.columns for net in ARCHITECTURES.values()} == {1, 2}
 
 
+@functools.partial(jax.jit, static_argnums=0, compiler_options=parity.QUICK)
+def activations_of(module, params):
+    return module.apply({'params': params}, images(module.architecture.input_size))[1]
+
+
 def changed_by(module, variables, layer: str, kernel) -> set[str]:
     """Names of the activations whose first half changes with another kernel."""
-    x = images(module.architecture.input_size)
-    apply = jax.jit(lambda params: module.apply({'params': params}, x)[1])
     params = variables['params']
-    before, after = apply(params), apply(params | {layer: params[layer] | {'kernel': kernel}})
+    changed = params | {layer: params[layer] | {'kernel': kernel}}
+    before, after = activations_of(module, params), activations_of(module, changed)
     return {
         name
         for name, x in before.items()
@@ -109,7 +128,7 @@ def test_columns_meet_only_where_they_should(name):
     """Other kernels in column 1 of a layer change column 0 of the next where that reads
     both columns, and nowhere else."""
     net = ARCHITECTURES['small'] if name == 'small' else architecture(name, 67, width=0.25)
-    module, variables = init(net)
+    module, variables = made_up(net)
     rows = [row.name for row in (*net.layers, net.output)]
     for below, above in itertools.pairwise(rows):
         kernel = variables['params'][below]['kernel']
@@ -121,7 +140,7 @@ def test_columns_meet_only_where_they_should(name):
 
 def test_groups_keep_their_maps_apart():
     """one_tower's conv2: its first half of kernels sees conv1's first half of maps alone."""
-    module, variables = init(architecture('one_tower', 67, width=0.25))
+    module, variables = made_up(architecture('one_tower', 67, width=0.25))
     kernel = variables['params']['conv1']['kernel']
     half = kernel.shape[-1] // 2
     changed = changed_by(module, variables, 'conv1', kernel.at[..., half:].mul(1.5))
@@ -150,8 +169,8 @@ ACTIVATIONS_BY_HAND = {
 
 @pytest.mark.parametrize('name', ACTIVATIONS)
 def test_activations_by_hand(name):
-    module, variables = init(architecture('four_layer', activation=name))
-    _, activations = module.apply(variables, images(32))
+    module, variables = made_up(architecture('four_layer', activation=name))
+    _, activations = jax.jit(module.apply)(variables, images(32))
     for layer in ('conv1', 'conv2', 'conv3'):
         expected = ACTIVATIONS_BY_HAND[name](np.asarray(activations[layer], np.float64))
         np.testing.assert_allclose(activations[f'{layer}/{name}'], expected, rtol=2e-5, atol=1e-6)
@@ -159,7 +178,7 @@ def test_activations_by_hand(name):
 
 def test_a_constant_image_gives_constant_maps_away_from_the_border(small):
     net, variables = small
-    _, activations = net.apply(variables, np.full((1, 28, 28, 3), 40, np.float32))
+    _, activations = jax.jit(net.apply)(variables, np.full((1, 28, 28, 3), 40, np.float32))
     middle = np.asarray(activations['conv1/pool'])[0, 3:10, 3:10]
     np.testing.assert_allclose(middle, np.broadcast_to(middle[:1, :1], middle.shape), rtol=1e-5)
 
@@ -167,13 +186,13 @@ def test_a_constant_image_gives_constant_maps_away_from_the_border(small):
 def test_dropout_halves_the_units_and_doubles_the_rest(small):
     net, variables = small
     x = images(28, batch=64)
-    _, activations = net.apply(variables, x, dropout_key=jax.random.key(3))
+    _, activations = jax.jit(net.apply)(variables, x, dropout_key=jax.random.key(3))
     before, after = activations['fc6/relu'], activations['fc6/dropout']
     alive = np.asarray(before) > 0
     kept = np.asarray(after)[alive] != 0
     assert kept.mean() == pytest.approx(0.5, abs=0.02)
     np.testing.assert_allclose(np.asarray(after)[alive][kept], 2 * np.asarray(before)[alive][kept])
-    _, evaluated = net.apply(variables, x)
+    _, evaluated = jax.jit(net.apply)(variables, x)
     np.testing.assert_array_equal(evaluated['fc6/dropout'], evaluated['fc6/relu'])
 
 
@@ -184,7 +203,7 @@ def test_dropout_depends_on_example_and_unit_alone(small):
     x = images(28, batch=4)
 
     def kept(rows):
-        _, activations = net.apply(
+        _, activations = jax.jit(net.apply)(
             variables, x[rows], dropout_key=jax.random.key(3), examples=jnp.asarray(rows)
         )
         return {name: np.asarray(activations[f'{name}/dropout']) != 0 for name in ('fc6', 'fc7')}

@@ -21,12 +21,6 @@ GOLDEN = np.load(parity.GOLDEN)
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec('torch') is None, reason='PyTorch is not installed'
 )
-# Compiling is what takes time here: with little optimisation a third of it. At full width
-# all is compiled as in training.
-QUICK = {
-    'xla_backend_optimization_level': 0,
-    'xla_llvm_disable_expensive_passes': True,
-}
 
 
 def our_results(
@@ -69,7 +63,7 @@ def case_and_results(request):
     """Our results for a case, computed once for the tests that follow."""
     case = request.param
     net = parity.reduced(case)
-    return case, our_results(net, variables(case), case.endswith('training'), QUICK)
+    return case, our_results(net, variables(case), case.endswith('training'), parity.QUICK)
 
 
 def too_far(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, float]:
@@ -127,5 +121,5 @@ def test_another_net_is_told_apart(case, other):
         apply = AlexNet(net, parity.CLASSES).apply
         return apply(variables, images, dropout_key=key, mutable=['batch_stats'])[0][0]
 
-    results = {'logits': jax.jit(logits, compiler_options=QUICK)(variables(case))}
+    results = {'logits': jax.jit(logits, compiler_options=parity.QUICK)(variables(case))}
     assert too_far(results, {'logits': stored(case)['logits']})
