@@ -8,7 +8,10 @@ One constant rate, picked from a grid for each activation; no regularisation of 
 The paper's is on CIFAR-10 (first `python -m alexnet_jax.data.prepare --source
 tfds:cifar10 --size 32 --encoding raw`); without a download, on the digits.
 
-TIMES
+Hardware and time: 2 CPU cores, about half a minute a run; two activations, four rates
+and three seeds, 12 runs, ten minutes on a busy machine.
+Epochs to a training error of 0.25 on the digits: ReLU 3.8 ± 1.2, tanh 2.7 ± 0.1 (seeds 0
+to 2), the other way round than the paper's on CIFAR-10 (docs/LOG.md).
 """
 
 config = {
