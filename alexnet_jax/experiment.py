@@ -96,7 +96,8 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
     result. Returns whether the run came to its end; False if it was stopped.
 
     Raises:
-      InputError: as `build`, `held_out_split` and `claim_workdir`; before training.
+      InputError: as `build`, `held_out_split`, `claim_workdir` and `start.take`; before
+        training, and before anything is written.
     """
     experiment = build(config)
     held_out = held_out_split(config, experiment.images)
@@ -182,6 +183,7 @@ def claim_workdir(workdir: Path, config: Config) -> None:
 
 
 def has_checkpoint(workdir: Path) -> bool:
+    """Whether a run was saved there, without touching the folder."""
     folder = workdir / 'checkpoints'
     return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
 
