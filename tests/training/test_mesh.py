@@ -1,5 +1,6 @@
 """The mesh does not change the run: 20 steps, dropout on."""
 
+import dataclasses
 import re
 
 import jax
@@ -102,82 +103,75 @@ def test_initial_values_are_the_same_on_every_mesh():
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
 
 
-def test_batch_statistics_are_those_of_the_whole_batch(random):
-    """4×1 and 1×1: the same losses, parameters and moving statistics; and these by hand
-    in float64 for the first layer's first step."""
-    net = AlexNet(
-        with_stages(
-            architecture('batchnorm227', 67, width=0.125), 'batchnorm67',
-            lambda stage: None if isinstance(stage, Dropout) else stage,
-        ),
-        10,
-    )  # fmt: skip
+BATCH_NORM = (Relu(), BatchNorm(), MaxPool())
+ONE_COLUMN = Architecture(
+    'one', 16, 1, (Conv('conv1', 8, 5, then=BATCH_NORM), Dense('fc2', 16)), Output('fc3')
+)
+TWO_COLUMNS = dataclasses.replace(ONE_COLUMN, name='two', columns=2)
+BATCHNORM67 = with_stages(
+    architecture('batchnorm227', 67, width=0.125), 'batchnorm67',
+    lambda stage: None if isinstance(stage, Dropout) else stage,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('architecture', 'shape'),
+    [
+        (ONE_COLUMN, (4, 1)),
+        (TWO_COLUMNS, (2, 2)),
+        pytest.param(BATCHNORM67, (4, 1), marks=pytest.mark.slow),
+    ],
+    ids=lambda value: getattr(value, 'name', value),
+)
+def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, random):
+    """On a mesh as on one device: losses, parameters and moving statistics of five steps.
+    The statistics after one step, and what an evaluation makes of them, by hand."""
+    net, size = AlexNet(architecture, 10), architecture.input_size
+    mean = np.full((size, size, 3), 127, np.float32)
     batches = [
         {
-            'image': random.integers(0, 256, (16, 67, 67, 3), dtype=np.uint8),
+            'image': random.integers(0, 256, (16, size, size, 3), dtype=np.uint8),
             'color_shift': np.zeros((16, 3), np.float32),
             'label': random.integers(0, 10, 16, dtype=np.int32),
             'mask': np.ones(16, np.float32),
         }
         for _ in range(5)
     ]
-    mean = np.full((67, 67, 3), 127, np.float32)
-    results = {}
-    for shape in [(1, 1), (4, 1)]:
-        mesh = columns.make_mesh(*shape)
+
+    def run(mesh):
         train_step = step.make_train_step(
             net, mesh, mean, seed=0, learning_rate=0.001, clock=Clock(5, 16, 160)
         )
-        state = step.create_state(net, 0, mesh)
-        losses, stats = [], [jax.device_get(state)]
+        states, losses = [step.create_state(net, 0, mesh)], []
+        kept = [jax.device_get(states[0])]
         for batch in batches:
-            state, scores = train_step(state, batch)
+            state, scores = train_step(states.pop(), batch)
+            states.append(state)
+            kept.append(jax.device_get(state))
             losses.append(float(scores['loss']))
-            stats.append(jax.device_get(state))
-        variables = state.variables
-        eval_step = step.make_eval_step(net, mesh, mean)
-        results[shape] = losses, stats, float(eval_step(variables, batches[0])['loss'])
-    (losses, states, evaluated), (others, other_states, other_evaluated) = results.values()
-    assert np.abs(np.array(others) / losses - 1).max() < 1e-5
+        statistics = states[0].batch_stats['conv1_norm']['mean'].addressable_shards[0].data
+        assert len(statistics) == architecture.layers[0].features // mesh.shape['column']
+        evaluated = step.make_eval_step(net, mesh, mean)(states[0].variables, batches[0])
+        return np.array(losses), kept, float(evaluated['loss'])
+
+    losses, states, evaluated = run(columns.make_mesh())
+    others, other_states, other_evaluated = run(columns.make_mesh(*shape))
+    assert np.abs(others / losses - 1).max() < 1e-5
     assert other_evaluated == pytest.approx(evaluated, rel=1e-5)
-    assert abs(evaluated / 16 / losses[0] - 1) > 1e-3  # moving statistics, not the batch's
     jax.tree.map(
         lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5),
         states[-1].variables, other_states[-1].variables,
     )  # fmt: skip
 
-    _, activations = net.apply(states[0].variables, batches[0]['image'] - mean)
-    values = np.asarray(activations['conv1/relu'], np.float64)
-    moved = states[1].batch_stats['conv1_norm']
-    expected_mean = 0.01 * values.mean(axis=(0, 1, 2))
-    expected_var = 0.99 + 0.01 * values.var(axis=(0, 1, 2))
-    np.testing.assert_allclose(moved['mean'], expected_mean, rtol=1e-4)
-    np.testing.assert_allclose(moved['var'], expected_var, rtol=1e-4)
+    def activations(state):
+        found = jax.jit(net.apply)(state.variables, batches[0]['image'] - mean)[1]
+        return {name: np.asarray(found[f'conv1/{name}'], np.float64)
+                for name in ('relu', 'batch_norm')}  # fmt: skip
 
-
-def test_columns_may_be_normalised_by_the_batch_too(random):
-    """A net of two columns on 2×2 devices: statistics split with their maps."""
-    stages = (Relu(), BatchNorm(), MaxPool())
-    rows = (Conv('conv1', 8, 5, then=stages), Dense('fc2', 16))
-    net = AlexNet(Architecture('two', 16, 2, rows, Output('fc3')), 10)
-    batch = {
-        'image': random.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8),
-        'color_shift': np.zeros((8, 3), np.float32),
-        'label': random.integers(0, 10, 8, dtype=np.int32),
-        'mask': np.ones(8, np.float32),
-    }
-    mean = np.full((16, 16, 3), 127, np.float32)
-    states = []
-    for shape in [(1, 1), (2, 2)]:
-        mesh = columns.make_mesh(*shape)
-        train_step = step.make_train_step(
-            net, mesh, mean, seed=0, learning_rate=0.01, clock=Clock(5, 8, 80)
-        )
-        state, _ = train_step(step.create_state(net, 0, mesh), batch)
-        assert state.batch_stats['conv1_norm']['mean'].addressable_shards[0].data.shape == (
-            8 // shape[1],
-        )
-        states.append(jax.device_get(state.variables))
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6), *states
-    )
+    values, moved = activations(states[0])['relu'], states[1].batch_stats['conv1_norm']
+    np.testing.assert_allclose(moved['mean'], 0.01 * values.mean(axis=(0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(moved['var'], 0.99 + 0.01 * values.var(axis=(0, 1, 2)), rtol=1e-4)
+    after, learned = activations(states[1]), states[1].params['conv1_norm']
+    expected = (after['relu'] - moved['mean']) / np.sqrt(moved['var'] + np.float64(1e-3))
+    expected = expected * learned['scale'] + learned['bias']
+    np.testing.assert_allclose(after['batch_norm'], expected, rtol=1e-4, atol=1e-4)
