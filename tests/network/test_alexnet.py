@@ -123,7 +123,17 @@ def changed_by(module, variables, layer: str, kernel) -> set[str]:
     }
 
 
-@pytest.mark.parametrize('name', MEETINGS)
+# Those that meet in other places than another one here; the rest with `pytest -m slow`.
+QUICK_ONES = ('paper', 'caffe', 'no_communication', 'six_conv', 'small')
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        name if name in QUICK_ONES else pytest.param(name, marks=pytest.mark.slow)
+        for name in MEETINGS
+    ],
+)
 def test_columns_meet_only_where_they_should(name):
     """Other kernels in column 1 of a layer change column 0 of the next where that reads
     both columns, and nowhere else."""

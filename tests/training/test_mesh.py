@@ -57,8 +57,15 @@ def run(digits):
     return run
 
 
-@pytest.mark.parametrize('shape', MESHES)
-@pytest.mark.parametrize('name', NETS)
+@pytest.mark.parametrize(
+    ('name', 'shape'),
+    [
+        *(('small', shape) for shape in MESHES),
+        ('small_lrn_across', (1, 2)),  # the mesh on which neighbours are on another device
+        pytest.param('small_lrn_across', (2, 1), marks=pytest.mark.slow),
+        pytest.param('small_lrn_across', (2, 2), marks=pytest.mark.slow),
+    ],
+)
 def test_losses_and_parameters_equal_those_of_one_device(name, shape, run):
     losses, params = run(name, shape)
     expected, expected_params = run(name, (1, 1))
