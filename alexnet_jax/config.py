@@ -337,16 +337,13 @@ def read_workdir(path: Path) -> Config:
 def differences(config: Config, other: Config) -> list[str]:
     """Where two configurations compute different things, a line each."""
     # A rate that falls towards the end of the run depends on where that is.
-    fixed = ('train.epochs', 'train.steps') if _looks_at_length(config) else ()
+    looks_at_length = PROTOCOLS[config['train.protocol']].looks_at_length
+    fixed = ('train.epochs', 'train.steps') if looks_at_length else ()
     return [
         f'{name} was {other[name]!r}, now {config[name]!r}'
         for name, setting in SETTINGS.items()
         if (not setting.free or name in fixed) and config[name] != other[name]
     ]
-
-
-def _looks_at_length(config: Config) -> bool:
-    return PROTOCOLS[config['train.protocol']].looks_at_length
 
 
 def describe() -> str:

@@ -191,10 +191,6 @@ class Architecture:
             for stage in layer.then:
                 maps = _maps_after(stage, maps, self.columns, where)
 
-    def row(self, name: str) -> Layer | Output:
-        """The row of that name."""
-        return next(row for row in (*self.layers, self.output) if row.name == name)
-
 
 def maps_after(stage: Stage, maps: int) -> int:
     """How many of `maps` maps a stage leaves."""
