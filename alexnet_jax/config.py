@@ -51,13 +51,40 @@ def one_of(names: Collection[str]) -> Rule:
     return Rule(f'one of {words}', lambda value: value in names, tuple(names))
 
 
+def channels(text: str) -> tuple[float, ...]:
+    """'123,117,104' -> its numbers; '' -> none.
+
+    Raises:
+      ValueError: they are no numbers.
+    """
+    return tuple(map(float, text.split(','))) if text else ()
+
+
+def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
+    """For a text of one number a channel, or of none."""
+
+    def allows_text(text: str) -> bool:
+        try:
+            numbers = channels(text)
+        except ValueError:
+            return False
+        return len(numbers) in (0, 3) and all(map(allows, numbers))
+
+    return Rule(f'three numbers {words}, as R,G,B, or nothing', allows_text)
+
+
+RESIZES = ('center_square', 'short_side', 'squash')
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
+# The normalizations that take numbers in place of the training set's own.
+CHANNEL_KINDS = {'data.mean': NORMALIZATIONS[1:], 'data.std': NORMALIZATIONS[2:]}
 SEED = Rule('a whole number from 0 to 2147483647', lambda value: 0 <= value < 2**31)
 FRACTION = Rule('a number from 0 to below 1', lambda value: 0 <= value < 1)
 WIDTH = Rule('a number above 0, at most 16', lambda value: 0 < value <= 16)
 POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
 ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
+MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
+DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
 ANY_TEXT = Rule('see its meaning', lambda value: '\0' not in value)
 
 
@@ -94,6 +121,9 @@ SETTINGS: dict[str, Setting] = {
         free=True),
     'data.record_size': Setting(256, at_least(1),
         'side of the stored square images, pixels (paper §2: 256)'),
+    'data.resize': Setting('center_square', one_of(RESIZES),
+        "how they became squares: their middle (§2), torchvision's way or Caffe's; the set"
+        ' is prepared so (data/prepare.py --resize)'),
     'data.batch_size': Setting(128, at_least(1),
         'images a step, all devices together (§5: 128)'),
     'data.mirror': Setting('on', one_of(('on', 'off')),
@@ -101,6 +131,10 @@ SETTINGS: dict[str, Setting] = {
     'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
         "less the mean image (§2), less each channel's mean (Caffe), or that over each"
         " channel's standard deviation (torchvision)"),
+    'data.mean': Setting('', MEANS,
+        "means of the channels on the scale of 0 to 255, as R,G,B; nothing: the training set's"),
+    'data.std': Setting('', DEVIATIONS,
+        'standard deviations of the channels, likewise'),
     'data.color_std': Setting(0.1, NOT_NEGATIVE,
         'standard deviation of the colour shift, in principal components (§4.1: 0.1)'),
     'data.color_scale': Setting('std', one_of(('std', 'variance')),
@@ -293,6 +327,13 @@ def _validate_together(config: Config) -> list[str]:
             f'data.record_size is {size}; allowed: at least {net.input_size},'
             f' the crop that network {net.name} takes'
         )
+    normalization = config['data.normalization']
+    for name, kinds in CHANNEL_KINDS.items():
+        if config[name] and normalization not in kinds:
+            faults.append(
+                f'{name} is {config[name]!r}; allowed: nothing, as data.normalization is'
+                f' {normalization}; it goes with {" or ".join(kinds)}'
+            )
     return faults
 
 

@@ -237,7 +237,7 @@ def _images(config: Config) -> ImageSet:
         return synthetic_set(examples, classes, size, config['seed'])
     if source == 'digits':
         return prepare.digits(size, config['data.dir'] or None)
-    return prepare.stored(source, size, config['data.dir'] or None)
+    return prepare.stored(source, size, config['data.dir'] or None, config['data.resize'])
 
 
 def _train_step(experiment: Experiment) -> Callable:
@@ -257,8 +257,10 @@ def _train_step(experiment: Experiment) -> Callable:
 
 
 def _normalization(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    kind = experiment.config['data.normalization']
-    return pipeline.normalization(experiment.images, experiment.crop_size, kind)
+    config = experiment.config
+    mean, std = (configuration.channels(config[name]) for name in ('data.mean', 'data.std'))
+    kind = config['data.normalization']
+    return pipeline.normalization(experiment.images, experiment.crop_size, kind, mean, std)
 
 
 def _train_batches(experiment: Experiment, first_step: int):

@@ -35,7 +35,7 @@ OWNERS = {
     'sklearn': 'data/',
     'PIL': 'data/',
     'simplejpeg': 'data/images.py',
-    'cv2': 'data/augment.py',
+    'cv2': ('data/augment.py', 'data/images.py'),
     'array_record': 'data/',
     'apache_beam': 'data/engines.py',
     'orbax': 'training/checkpoint.py',

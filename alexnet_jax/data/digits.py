@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from alexnet_jax.data.images import CENTER_SQUARE
 from alexnet_jax.data.originals import Source
 
 NAMES = tuple(str(digit) for digit in range(10))
@@ -30,7 +31,9 @@ class Digits:
     def id(self, row: int) -> str:
         return f'digit {self.places[row]}'
 
-    def square(self, row: int, size: int, max_pixels: int) -> tuple[np.ndarray, int]:
+    def square(
+        self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
+    ) -> tuple[np.ndarray, int]:
         return enlarge_digit(self.images[row], size), int(self.labels[row])
 
     def take(self, rows: Sequence[int]) -> 'Digits':

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.data.images import read_square
+from alexnet_jax.data.images import CENTER_SQUARE, read_square
 from alexnet_jax.data.originals import SPLIT_NAMES, Source
 from alexnet_jax.errors import InputError, nearest
 
@@ -31,8 +31,10 @@ class Files:
     def id(self, row: int) -> str:
         return self.paths[row]
 
-    def square(self, row: int, size: int, max_pixels: int) -> tuple[np.ndarray, int]:
-        image = read_square(self.root / self.paths[row], size, max_pixels)
+    def square(
+        self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
+    ) -> tuple[np.ndarray, int]:
+        image = read_square(self.root / self.paths[row], size, max_pixels, resize)
         return image, int(self.labels[row])
 
     def take(self, rows: Sequence[int]) -> 'Files':

@@ -1,9 +1,11 @@
-"""One image file as people have them -> one square of RGB pixels (paper §2)."""
+"""One image file as people have them -> one square of RGB pixels: the paper's way
+(§2), torchvision's or Caffe's."""
 
 import io
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
@@ -15,15 +17,18 @@ MAX_PIXELS = 50_000_000
 # Beyond this Pillow itself refuses to open a file.
 PILLOW_LIMIT = 178_956_970
 
+# How an image becomes a square.
+CENTER_SQUARE, SHORT_SIDE, SQUASH = RESIZES = ('center_square', 'short_side', 'squash')
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
-    2: [Image.Transpose.FLIP_LEFT_RIGHT],
-    3: [Image.Transpose.ROTATE_180],
-    4: [Image.Transpose.FLIP_TOP_BOTTOM],
-    5: [Image.Transpose.TRANSPOSE],
-    6: [Image.Transpose.ROTATE_270],
-    7: [Image.Transpose.TRANSVERSE],
-    8: [Image.Transpose.ROTATE_90],
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -31,17 +36,24 @@ class BadImageError(Exception):
     """A file that cannot be read as an image. The message says why."""
 
 
-def read_square(file: Path | bytes, size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The central square of a JPEG or PNG, resized to size×size: uint8 [size, size, 3].
+def read_square(
+    file: Path | bytes, size: int, max_pixels: int = MAX_PIXELS, resize: str = CENTER_SQUARE
+) -> np.ndarray:
+    """A JPEG or PNG as a square of RGB: uint8 [size, size, 3].
 
-    The shorter side becomes `size` with a bicubic filter that is widened when it
-    reduces, so that nothing aliases. Grey, palette, CMYK and 16-bit images become
-    8-bit RGB; what is transparent becomes white; a photograph is turned upright
-    as its EXIF orientation says. The first picture of an animation is taken.
+    Grey, palette, CMYK and 16-bit images become 8-bit RGB; what is transparent
+    becomes white; a photograph is turned upright as its EXIF orientation says. The
+    first picture of an animation is taken.
 
     Args:
       file: where it is, or its bytes.
-      max_pixels: larger images are refused by their header, before they are decoded.
+      max_pixels: images that have more, or would on the way, are refused by their
+        header, before they are decoded.
+      resize: 'center_square', the central square with Pillow's bicubic filter, widened
+        when it reduces, so that nothing aliases; 'short_side', torchvision's
+        `Resize(size)` and `CenterCrop(size)`, with Pillow's bilinear filter, widened
+        as well; 'squash', Caffe's `convert_imageset`: the whole image, whatever its
+        shape, between its pixels (OpenCV's INTER_LINEAR), so that what is fine aliases.
 
     Raises:
       BadImageError: it is no such file, or broken, too large or too small.
@@ -52,7 +64,9 @@ def read_square(file: Path | bytes, size: int, max_pixels: int = MAX_PIXELS) -> 
             source = io.BytesIO(file) if isinstance(file, bytes) else file
             with Image.open(source, formats=FORMATS) as image:
                 _check_size(image, max_pixels)
-                return _square(image, size)
+                if resize == SHORT_SIDE:
+                    _check_resized(image, size, max_pixels)
+                return _SQUARES[resize](image, size)
     except BadImageError:
         raise
     except UnidentifiedImageError:
@@ -75,17 +89,58 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise BadImageError(f'has {width}×{height} pixels; allowed: at least {LEAST_SIDE} a side')
 
 
-def _square(image: Image.Image, size: int) -> np.ndarray:
-    turns = _UPRIGHT.get(_orientation(image), [])
+def _check_resized(image: Image.Image, size: int, max_pixels: int) -> None:
+    width, height = _with_short_side(image, size)
+    if width * height > max_pixels:
+        raise BadImageError(
+            f'has {image.width}×{image.height} pixels, {width}×{height} with its short side'
+            f' at {size}; allowed: {max_pixels} in all (--max_pixels)'
+        )
+
+
+def _center_square(image: Image.Image, size: int) -> np.ndarray:
+    orientation = _orientation(image)
     image = _as_rgb(image)
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    for turn in turns:  # A central square is one however it is turned.
-        image = image.transpose(turn)
-    return np.asarray(image)
+    # A central square is one however it is turned, and the small one is turned sooner.
+    return np.asarray(_turned(image, orientation))
+
+
+def _short_side(image: Image.Image, size: int) -> np.ndarray:
+    image = _upright_rgb(image)
+    image = image.resize(_with_short_side(image, size), Image.Resampling.BILINEAR)
+    left, top = (round((extent - size) / 2) for extent in image.size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def _with_short_side(image: Image.Image, size: int) -> tuple[int, int]:
+    """Width and height after torchvision's `Resize(size)`, which rounds down."""
+    width, height = image.size
+    if width <= height:
+        return size, int(size * height / width)
+    return int(size * width / height), size
+
+
+def _squash(image: Image.Image, size: int) -> np.ndarray:
+    pixels = np.asarray(_upright_rgb(image))
+    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+_SQUARES = {CENTER_SQUARE: _center_square, SHORT_SIDE: _short_side, SQUASH: _squash}
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    orientation = _orientation(image)
+    return _turned(_as_rgb(image), orientation)
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _UPRIGHT.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -20,7 +20,7 @@ from tensorflow_datasets.core import dataset_info, splits
 
 from alexnet_jax.data import prepared, shards, sources
 from alexnet_jax.data.engines import Engine
-from alexnet_jax.data.images import MAX_PIXELS
+from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, SQUASH
 from alexnet_jax.data.originals import Source
 from alexnet_jax.data.shards import Encoding, Shard, Task
 from alexnet_jax.data.statistics import PixelSums
@@ -32,6 +32,7 @@ MOST_RECORDS, LEAST_RECORDS, SHARDS = 4096, 128, 32
 WORK = '.preparing'
 # Whatever decides what the bytes of a record are.
 LIBRARIES = ('pillow', 'simplejpeg', 'array_record')
+SQUASH_LIBRARY = 'opencv-python-headless'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Request:
             'size': (self.encoding.size, PAPER_SIZE),
             'encoding': (self.encoding.form, 'jpeg'),
             'quality': (self.encoding.quality, QUALITY),
+            'resize': (self.encoding.resize, CENTER_SQUARE),
             'val_fraction': (self.val_fraction, 0.0),
         }
         return {'source': self.source} | {
@@ -135,15 +137,18 @@ def _words(options: dict[str, Any]) -> str:
 
 def _plan(request: Request, source: Source) -> dict[str, Any]:
     """All that decides the set's bytes, for prepared.json."""
+    resize = request.encoding.resize
+    libraries = (*LIBRARIES, SQUASH_LIBRARY) if resize == SQUASH else LIBRARIES
     return {
         'source': source.spec,
         'version': source.version,
         'size': request.encoding.size,
+        'resize': resize,
         'encoding': request.encoding.form,
         'quality': request.encoding.quality,
         'mirror': source.mirror,
         'options': request.options(),
-        'libraries': {name: metadata.version(name) for name in LIBRARIES},
+        'libraries': {name: metadata.version(name) for name in libraries},
     }
 
 
@@ -169,7 +174,8 @@ def _take_up(out: Path, plan: dict[str, Any]) -> None:
     """
     kept = out / WORK / 'plan.json'
     if kept.exists():
-        before = json.loads(kept.read_text())
+        # Older plans do not say how: there was no other way.
+        before = {'resize': CENTER_SQUARE} | json.loads(kept.read_text())
         changed = [
             f'{name} was {before.get(name)}, now {plan[name]}'
             for name in plan

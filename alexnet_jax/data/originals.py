@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from alexnet_jax.data.images import CENTER_SQUARE
+
 # What our splits may be called elsewhere.
 SPLIT_NAMES = {
     'train': ('train',),
@@ -33,7 +35,9 @@ class Originals(Protocol):
         """What its record is known by; the same wherever the source lies."""
         ...
 
-    def square(self, row: int, size: int, max_pixels: int) -> tuple[np.ndarray, int]:
+    def square(
+        self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
+    ) -> tuple[np.ndarray, int]:
         """The image as `images.read_square` makes it, and its label.
 
         Raises:

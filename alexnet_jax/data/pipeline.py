@@ -199,24 +199,33 @@ def central_mean(images: ImageSet, size: int) -> np.ndarray:
     return augment.center_crop(images.statistics.mean_image, size).astype(np.float32)
 
 
-def normalization(images: ImageSet, size: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def normalization(
+    images: ImageSet,
+    size: int,
+    kind: str,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+) -> tuple[np.ndarray, np.ndarray]:
     """What to subtract from a crop and what to divide it by then, float32.
 
     Args:
       kind: 'mean_image', the mean image (paper §2) and 1; 'channel_mean', the mean of
         each channel and 1, as Caffe has it; 'standardized', that and each channel's
         standard deviation over the training set's pixels, as torchvision has it.
+      mean, std: of the channels, [3], in place of the training set's own; () for those.
 
     Returns:
-      the mean [size, size, 3], the scale [3].
+      the mean, [size, size, 3] of the mean image, else [3]; the scale, [3].
     """
     statistics = images.statistics
-    mean = central_mean(images, size)
-    if kind != 'mean_image':
-        mean = np.broadcast_to(statistics.mean_image.mean(axis=(0, 1)), mean.shape)
+    if kind == 'mean_image':
+        return central_mean(images, size), np.ones(3, np.float32)
+    means = np.asarray(mean or statistics.mean_image.mean(axis=(0, 1)), np.float32)
+    if kind == 'channel_mean':
+        return means, np.ones(3, np.float32)
     variances = (statistics.color_components**2) @ statistics.color_variances
-    scale = np.sqrt(variances) if kind == 'standardized' else np.ones(3)
-    return mean.astype(np.float32), np.maximum(scale, 1e-6).astype(np.float32)
+    scale = np.maximum(std or np.sqrt(variances), 1e-6)
+    return means, scale.astype(np.float32)
 
 
 def _empty(count: int, size: int) -> Batch:

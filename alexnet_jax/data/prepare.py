@@ -31,7 +31,7 @@ from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.data import engines, prepared, sources
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.data.engines import Engine
-from alexnet_jax.data.images import MAX_PIXELS, PILLOW_LIMIT
+from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, PILLOW_LIMIT, RESIZES
 from alexnet_jax.data.make import PAPER_SIZE, QUALITY, Request, make_set
 from alexnet_jax.data.shards import Encoding, Shard, StopRequestedError, Task
 from alexnet_jax.errors import InputError
@@ -53,21 +53,23 @@ def digits(size: int, data_dir: str | None = None) -> prepared.ImageSet:
     return prepared.open_set(folder)
 
 
-def stored(spec: str, size: int, data_dir: str | None) -> prepared.ImageSet:
-    """The set prepared of a source.
+def stored(
+    spec: str, size: int, data_dir: str | None, resize: str = CENTER_SQUARE
+) -> prepared.ImageSet:
+    """The set prepared of a source by a resize, as in `images.read_square`.
 
     Raises:
       InputError: there is none; it says which command makes it.
     """
-    folder = prepared.find(spec, size, data_dir)
+    folder = prepared.find(spec, size, data_dir, resize)
     if folder is None:
         sources.require(spec, data_dir)
-        size_option = {} if size == PAPER_SIZE else {'size': size}
-        place = prepared.usual_place(spec, size, data_dir)
+        request = Request(sources.canonical(spec), Encoding(size, 'jpeg', QUALITY, resize))
+        place = prepared.usual_place(spec, size, data_dir, resize)
         raise InputError(
             f'data.source {spec} is not prepared at {size} pixels'
-            f' in {prepared.root(data_dir)}; run:\n'
-            + prepared.command(place, sources.canonical(spec), **size_option)
+            f' in {prepared.root(data_dir)} (data.resize {resize}); run:\n'
+            + prepared.command(place, **request.options())
         )
     return prepared.open_set(folder)
 
@@ -115,6 +117,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         '--size', type=_whole(1, 4096), default=PAPER_SIZE, help='side of the records, pixels (256)'
+    )
+    parser.add_argument(
+        '--resize',
+        choices=RESIZES,
+        default=CENTER_SQUARE,
+        help="how images become squares: their middle, torchvision's way or Caffe's (data.resize)",
     )
     parser.add_argument(
         '--encoding',
@@ -190,8 +198,8 @@ def run(argv: list[str]) -> int:
         logging.getLogger(name).setLevel(logging.ERROR)  # TFDS and Beam tell every step.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow, where TFDS needs it
     source = sources.canonical(options.source)
-    out = options.out or prepared.usual_place(source, options.size, None)
-    encoding = Encoding(options.size, options.encoding, options.quality)
+    out = options.out or prepared.usual_place(source, options.size, None, options.resize)
+    encoding = Encoding(options.size, options.encoding, options.quality, options.resize)
     open_source = functools.partial(
         sources.open_source,
         source,

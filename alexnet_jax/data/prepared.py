@@ -204,11 +204,14 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise InputError(f'{folder / PREPARED} cannot be read: {error}') from error
 
 
-def usual_place(spec: str, size: int, data_dir: str | None) -> Path:
+def usual_place(
+    spec: str, size: int, data_dir: str | None, resize: str = images.CENTER_SQUARE
+) -> Path:
     """Where the main command looks for a source's prepared set at first."""
     kind, _, rest = sources.canonical(spec).partition(':')
     name = f'{kind}-{Path(rest).name}-{_short_hash(rest)}' if kind == 'folder' else spec
-    return root(data_dir) / f'{re.sub(r"[^A-Za-z0-9._-]+", "-", name)}-{size}px'
+    way = '' if resize == images.CENTER_SQUARE else f'-{resize}'
+    return root(data_dir) / f'{re.sub(r"[^A-Za-z0-9._-]+", "-", name)}-{size}px{way}'
 
 
 def root(data_dir: str | None) -> Path:
@@ -218,9 +221,11 @@ def root(data_dir: str | None) -> Path:
     return Path(constants.DATA_DIR).expanduser() / 'alexnet_jax'
 
 
-def find(spec: str, size: int, data_dir: str | None) -> Path | None:
-    """The folder of the set prepared of a source at a size: `data_dir` itself or a
-    folder in it.
+def find(
+    spec: str, size: int, data_dir: str | None, resize: str = images.CENTER_SQUARE
+) -> Path | None:
+    """The folder of the set prepared of a source at a size by a resize: `data_dir`
+    itself or a folder in it.
 
     Raises:
       InputError: `data_dir` is a set of something else; several sets fit.
@@ -228,17 +233,20 @@ def find(spec: str, size: int, data_dir: str | None) -> Path | None:
     top = root(data_dir)
     if is_whole(top):
         about = read_about(top)
-        if not _is_of(about, spec, size):
+        if not _is_of(about, spec, size, resize):
+            place = usual_place(spec, size, str(top.parent), resize)
             raise InputError(
-                f'data.dir {top} was prepared of {about["source"]} at {about["size"]} pixels;'
-                f' data.source is {spec}, data.record_size {size}'
+                f'data.dir {top} (resize {_resize_of(about)}) was prepared of {about["source"]} at'
+                f' {about["size"]} pixels; data.source is {spec}, data.record_size {size},'
+                f' data.resize {resize}. Such a set is prepared by:\n'
+                + command(place, sources.canonical(spec), size=size, resize=resize)
             )
         return top
-    place = usual_place(spec, size, data_dir)
-    if is_whole(place) and _is_of(read_about(place), spec, size):
+    place = usual_place(spec, size, data_dir, resize)
+    if is_whole(place) and _is_of(read_about(place), spec, size, resize):
         return place
     others = [path.parent for path in sorted(top.glob(f'*/{PREPARED}'))]
-    fitting = [folder for folder in others if _is_whole_and_of(folder, spec, size)]
+    fitting = [folder for folder in others if _is_whole_and_of(folder, spec, size, resize)]
     if len(fitting) > 1:
         raise InputError(
             f'data.dir {top} holds several sets of {spec}: {", ".join(map(str, fitting))};'
@@ -247,16 +255,21 @@ def find(spec: str, size: int, data_dir: str | None) -> Path | None:
     return fitting[0] if fitting else None
 
 
-def _is_whole_and_of(folder: Path, spec: str, size: int) -> bool:
+def _is_whole_and_of(folder: Path, spec: str, size: int, resize: str) -> bool:
     try:
-        return is_whole(folder) and _is_of(read_about(folder), spec, size)
+        return is_whole(folder) and _is_of(read_about(folder), spec, size, resize)
     except InputError:  # a broken set of something else does not stop us
         return False
 
 
-def _is_of(about: dict[str, Any], spec: str, size: int) -> bool:
+def _is_of(about: dict[str, Any], spec: str, size: int, resize: str) -> bool:
     known = {about['source'], f'tfds:{about["version"]}'}
-    return sources.canonical(spec) in known and about['size'] == size
+    made = (about['size'], _resize_of(about))
+    return sources.canonical(spec) in known and made == (size, resize)
+
+
+def _resize_of(about: dict[str, Any]) -> str:
+    return about.get('resize', images.CENTER_SQUARE)  # older sets do not say: there was no other
 
 
 def _short_hash(text: str) -> str:

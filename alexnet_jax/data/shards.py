@@ -38,11 +38,13 @@ class StopRequestedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How images are stored. form: 'jpeg' or 'raw'."""
+    """How images are made squares, as in `images.read_square`, and stored. form: 'jpeg'
+    or 'raw'."""
 
     size: int
     form: str
     quality: int
+    resize: str = images.CENTER_SQUARE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +174,8 @@ def too_many(bad: Bad, allowed: int) -> str:
 
 
 def _read(task: Task, row: int) -> tuple[np.ndarray, int]:
-    image, label = task.originals.square(row, task.encoding.size, task.max_pixels)
+    encoding = task.encoding
+    image, label = task.originals.square(row, encoding.size, task.max_pixels, encoding.resize)
     if not 0 <= label < task.classes:
         raise BadImageError(f'has the label {label}; allowed: 0 to {task.classes - 1}')
     return image, label

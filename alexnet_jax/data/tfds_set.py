@@ -15,7 +15,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from tensorflow_datasets.core import constants
 from tensorflow_datasets.proto import tf_example_pb2
 
-from alexnet_jax.data.images import BadImageError, read_square
+from alexnet_jax.data.images import CENTER_SQUARE, BadImageError, read_square
 from alexnet_jax.data.originals import SPLIT_NAMES, Originals, Source
 from alexnet_jax.data.tfrecord import TfRecords
 from alexnet_jax.errors import InputError, nearest
@@ -46,9 +46,11 @@ class TfdsRows:
     def id(self, row: int) -> str:
         return f'{self.split}[{self.rows[row]}]'
 
-    def square(self, row: int, size: int, max_pixels: int) -> tuple[np.ndarray, int]:
+    def square(
+        self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
+    ) -> tuple[np.ndarray, int]:
         image, label = self.example(row)
-        return read_square(image, size, max_pixels), label
+        return read_square(image, size, max_pixels, resize), label
 
     @property
     def labels(self) -> np.ndarray:

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import threading
 import time
@@ -232,7 +233,23 @@ def test_normalization_by_hand(kind, random):
     pixels = np.stack([records.read(row).image for row in range(len(records))]).astype(np.float64)
     expected = pixels.mean(axis=0)[2:14, 2:14]
     if kind != 'mean_image':
-        expected = np.broadcast_to(pixels.mean(axis=(0, 1, 2)), (12, 12, 3))
+        expected = pixels.mean(axis=(0, 1, 2))
     deviations = pixels.std(axis=(0, 1, 2)) if kind == 'standardized' else np.ones(3)
     np.testing.assert_allclose(mean, expected, rtol=1e-6)
     np.testing.assert_allclose(scale, deviations, rtol=1e-6)
+
+
+def test_normalization_by_numbers_of_others():
+    images, own = synthetic_set(40, 4, 16, 0), functools.partial(pipeline.normalization, size=12)
+    means, deviations = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    mean, scale = own(images, kind='standardized', mean=means, std=deviations)
+    assert mean.dtype == scale.dtype == np.float32
+    np.testing.assert_array_equal(mean, np.float32(means))
+    np.testing.assert_array_equal(scale, np.float32(deviations))
+    for kind in ('channel_mean', 'standardized'):
+        mean, scale = own(images, kind=kind, mean=means)
+        np.testing.assert_array_equal(mean, np.float32(means))
+        np.testing.assert_array_equal(scale, own(images, kind=kind)[1])
+    mean, scale = own(images, kind='standardized', std=deviations)
+    np.testing.assert_array_equal(mean, own(images, kind='standardized')[0])
+    np.testing.assert_array_equal(scale, np.float32(deviations))
