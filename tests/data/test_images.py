@@ -6,12 +6,22 @@ import subprocess
 import sys
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import simplejpeg
 from PIL import Image, ImageFilter, ImageOps
 
-from alexnet_jax.data.images import BadImageError, decode, encode, read_square
+from alexnet_jax.data.images import (
+    CENTER_SQUARE,
+    RESIZES,
+    SHORT_SIDE,
+    SQUASH,
+    BadImageError,
+    decode,
+    encode,
+    read_square,
+)
 from tests.data.photographs import image_file, photograph, save
 
 
@@ -43,6 +53,86 @@ def test_reducing_does_not_alias():
     assert np.abs(square.astype(int) - 127).max() < 12
 
 
+def resize_and_center_crop(image: Image.Image, size: int) -> np.ndarray:
+    """torchvision's `Resize(size)` and `CenterCrop(size)`, as its source has them."""
+    short, long = min(image.size), max(image.size)
+    new_short, new_long = size, int(size * long / short)
+    portrait = image.width <= image.height
+    new_size = (new_short, new_long) if portrait else (new_long, new_short)
+    resized = np.asarray(image.resize(new_size, Image.Resampling.BILINEAR))
+    crop_top = round((resized.shape[0] - size) / 2.0)
+    crop_left = round((resized.shape[1] - size) / 2.0)
+    return resized[crop_top : crop_top + size, crop_left : crop_left + size]
+
+
+def between_pixels(image: np.ndarray, size: int) -> np.ndarray:
+    """The whole image to size×size, bilinear, pixel by pixel in float64. Centres of
+    pixels lie at halves; what lies beyond those at the edge is as they are."""
+    height, width = image.shape[:2]
+    resized = np.empty((size, size, 3))
+    for row, column in itertools.product(range(size), repeat=2):
+        y = min(max((row + 0.5) * height / size - 0.5, 0), height - 1)
+        x = min(max((column + 0.5) * width / size - 0.5, 0), width - 1)
+        top, left = int(y), int(x)
+        bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+        down, along = y - top, x - left
+        upper = (1 - along) * image[top, left] + along * image[top, right]
+        lower = (1 - along) * image[bottom, left] + along * image[bottom, right]
+        resized[row, column] = (1 - down) * upper + down * lower
+    return resized
+
+
+def sides(count: int) -> list[tuple[int, int]]:
+    """Widths and heights: squares, portraits and landscapes, larger and smaller."""
+    random = np.random.default_rng(7)
+    drawn = random.integers(20, 400, (count, 2)).tolist()
+    return [(64, 64), (64, 65), (67, 64), (30, 30), (500, 375), (333, 500), *map(tuple, drawn)]
+
+
+def part(width: int, height: int) -> Image.Image:
+    photo = photograph(width).resize((width, height))
+    noise = np.random.default_rng(height).integers(-40, 40, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(photo) + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize('size', [64, 63, 227])
+def test_the_short_side_resized_as_torchvision_does(size):
+    margins = set()
+    for width, height in sides(40):
+        image = part(width, height)
+        square = read_square(save(image, 'PNG'), size, resize=SHORT_SIDE)
+        np.testing.assert_array_equal(square, resize_and_center_crop(image, size))
+        left_over = int(size * max(width, height) / min(width, height)) - size
+        margins.add((width <= height, left_over % 4))
+    assert margins == set(itertools.product((True, False), range(4)))
+
+
+def test_squashed_as_caffe_does():
+    for width, height in sides(10):
+        image = part(width, height)
+        square = read_square(save(image, 'PNG'), 32, resize=SQUASH)
+        assert square.shape == (32, 32, 3) and square.dtype == np.uint8
+        pixels = np.asarray(image)
+        np.testing.assert_array_equal(square, cv2.resize(pixels, (32, 32)))
+        np.testing.assert_allclose(square, between_pixels(pixels.astype(float), 32), atol=1)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('form', ['PNG', 'JPEG'])
+@pytest.mark.parametrize('size', [(97, 150), (150, 97)])
+def test_an_image_is_turned_before_its_shape_matters(size, form, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = save(part(*size), form, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(
+        read_square(content, 48, resize=SHORT_SIDE), resize_and_center_crop(upright, 48)
+    )
+    np.testing.assert_array_equal(
+        read_square(content, 48, resize=SQUASH), cv2.resize(np.asarray(upright), (48, 48))
+    )
+
+
 FLAT = Image.new('RGB', (40, 50), (200, 100, 50))
 
 
@@ -65,8 +155,9 @@ FLAT = Image.new('RGB', (40, 50), (200, 100, 50))
          '16 bit', 'transparent colour', 'animated png'],
 )  # fmt: skip
 def test_all_modes_become_rgb(content, expected):
-    square = read_square(content, 32)
-    assert np.abs(square.astype(int) - expected).max() <= 4
+    for resize in RESIZES:
+        square = read_square(content, 32, resize=resize)
+        assert np.abs(square.astype(int) - expected).max() <= 4
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
@@ -108,8 +199,22 @@ BAD = [
 
 @pytest.mark.parametrize(('content', 'reason'), BAD, ids=[reason for _, reason in BAD])
 def test_what_is_no_image_is_refused(content, reason):
+    for resize in RESIZES:
+        with pytest.raises(BadImageError, match=reason):
+            read_square(content, 32, resize=resize)
+
+
+@pytest.mark.parametrize('size', [(8, 100), (100, 8)])
+def test_what_would_grow_beyond_measure_is_refused(size):
+    """A short side of 8 pixels becomes 64: 64 times as many in all."""
+    content, resized = save(Image.new('RGB', size), 'PNG'), '64×800' if size[0] == 8 else '800×64'
+    reason = f'has {size[0]}×{size[1]} pixels, {resized} with its short side at 64; allowed: 51199'
     with pytest.raises(BadImageError, match=reason):
-        read_square(content, 32)
+        read_square(content, 64, 51199, SHORT_SIDE)
+    for allowed, resize in ((51200, SHORT_SIDE), (800, SQUASH), (800, CENTER_SQUARE)):
+        assert read_square(content, 64, allowed, resize).shape == (64, 64, 3)
+    with pytest.raises(BadImageError, match='256×192000000 with its short side'):
+        read_square(png_header(8, 6_000_000), 256, resize=SHORT_SIDE)  # 140 GB, if decoded
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -146,9 +251,9 @@ def read_mutants(count: int) -> None:
     read_square(image_file(0)[1], 64)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     taken = refused = 0
-    for content in mutants(count):
+    for content, resize in itertools.product(mutants(count), RESIZES):
         try:
-            assert read_square(content, 64).shape == (64, 64, 3)
+            assert read_square(content, 64, resize=resize).shape == (64, 64, 3)
             taken += 1
         except BadImageError as error:
             assert str(error)
@@ -162,7 +267,7 @@ def test_500_mutated_files_are_read_or_refused():
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     taken, refused, mebibytes = map(int, done.stdout.split())
-    assert taken + refused == 500 and taken > 50 and refused > 100
+    assert taken + refused == 1500 and taken > 150 and refused > 300
     assert mebibytes < 1024
 
 
