@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from alexnet_jax import config as configuration
 from alexnet_jax.config import SETTINGS
+from alexnet_jax.data import images
 from alexnet_jax.errors import InputError
 
 CONFIGS = sorted(Path('configs').glob('*.py'))
@@ -75,6 +76,24 @@ BAD = [
     ({'network__width': '0.1'}, r'network\.width is 0\.1: conv1 .* over 5 maps'),
     ({'optimizer__layer_rates': 'conv1=-1'}, r"optimizer\.layer_rates has 'conv1=-1'"),
     ({'data__normalization': 'none'}, r"data\.normalization is 'none'; allowed: one of mean_image"),
+    ({'data__resize': 'squish'}, r"data\.resize is 'squish'; .*; the nearest is squash"),
+    *(
+        (
+            {'data__normalization': 'standardized', f'data__{name}': text},
+            rf"data\.{name} is '{text}'; allowed: three numbers {numbers}, as R,G,B, or nothing",
+        )
+        for name, numbers in (('mean', 'from 0 to 255'), ('std', 'above 0, at most 255'))
+        for text in ('1', '1,2', '1,2,3,4', '1,,3', 'a,b,c', '-1,2,3', '1,2,256', '1,2,nan', ',')
+    ),
+    ({'data__normalization': 'standardized', 'data__std': '0,1,2'}, r"data\.std is '0,1,2'"),
+    (
+        {'data__mean': '123,117,104'},
+        r"data\.mean is '123,117,104'; .* is mean_image; it goes with channel_mean or standardized$",
+    ),
+    (
+        {'data__normalization': 'channel_mean', 'data__std': '58,57,57'},
+        r"data\.std is '58,57,57'; .* is channel_mean; it goes with standardized$",
+    ),
     ({'network__input_size': '300'}, r'data\.record_size is 256; allowed: at least 300'),
     ({'optimizer__learning_rate': 'nan'}, r'optimizer\.learning_rate is nan; allowed: .* above 0'),
     ({'optimizer__learning_rate': '0'}, r'optimizer\.learning_rate is 0\.0'),
@@ -114,6 +133,18 @@ BAD = [
 def test_a_bad_setting_is_named_with_its_value(overrides, message):
     with pytest.raises(InputError, match=message):
         load(**overrides)
+
+
+def test_the_numbers_of_the_channels():
+    assert configuration.channels('') == ()
+    assert configuration.channels('123.675, 0,255') == (123.675, 0.0, 255.0)
+    for kind, settings in (('channel_mean', ['mean']), ('standardized', ['mean', 'std'])):
+        numbers = {f'data__{name}': '58.395,57.12,57.375' for name in settings}
+        assert load(data__normalization=kind, **numbers)['data.mean'] == '58.395,57.12,57.375'
+
+
+def test_the_ways_to_make_a_square_are_those_that_there_are():
+    assert configuration.RESIZES == images.RESIZES
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_an_image_or_its_mirror_image_is_put_in_place(mirrored, random):
 
 def test_center_crop():
     np.testing.assert_array_equal(augment.center_crop(numbered(256), 224)[0, 0], [16, 16, 0])
+    np.testing.assert_array_equal(augment.center_crop(numbered(256), 227)[0, 0], [14, 14, 0])
     np.testing.assert_array_equal(augment.center_crop(numbered(224), 224), numbered(224))
 
 

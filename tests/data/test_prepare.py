@@ -260,6 +260,10 @@ def test_a_begun_preparation_of_another_kind_is_refused(folder, tmp_path):
         InputError, match=r'begun preparation of another kind: encoding was jpeg, now raw'
     ):
         make(f'folder:{folder}', tmp_path / 'set', 'raw')
+    plan = tmp_path / 'set' / '.preparing' / 'plan.json'
+    older = json.loads(plan.read_text())
+    assert older.pop('resize') == 'center_square'
+    plan.write_text(json.dumps(older))  # begun when there was no other
     said, done = [], []
 
     def counting(tasks):
@@ -378,6 +382,7 @@ def test_two_at_once(folder, whole, tmp_path):
         (('--source=digits', '--size=0'), "--size: '0'; allowed: a whole number from 1 to 4096"),
         (('--source=digits', '--val_fraction=1'), "--val_fraction: '1'; allowed: a number between"),
         (('--source=digits', '--encoding=webp'), 'webp'),
+        (('--source=digits', '--resize=crop'), 'squash'),
         (('--source=digits', '--sise=3'), '--sise=3'),
         (('--source=mnist',), '--source mnist: allowed: digits, folder:PATH or tfds:'),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.data import engines, prepare, prepared
+from alexnet_jax.data.images import CENTER_SQUARE, RESIZES, SQUASH, read_square
 from alexnet_jax.data.make import Request, make_set
 from alexnet_jax.data.shards import Encoding
 from alexnet_jax.data.sources import open_source
@@ -69,6 +70,69 @@ def test_what_is_not_prepared_is_named_with_the_command(folder, tmp_path):
     for spec in ('folder:/no/such', 'tfds:imagnet2012'):
         with pytest.raises(InputError, match=r'no such folder|nearest is .imagenet2012'):
             prepare.stored(spec, 64, str(tmp_path))
+
+
+@pytest.fixture(scope='module')
+def of_each_resize(folder, tmp_path_factory) -> dict[str, Path]:
+    """Sets of the same images where the main command looks for them, raw."""
+    spec, top = f'folder:{folder}', str(tmp_path_factory.mktemp('of each resize'))
+    places = {}
+    for resize in RESIZES:
+        request = Request(spec, Encoding(SIZE, 'raw', 95, resize))
+        places[resize] = prepared.usual_place(spec, SIZE, top, resize)
+        make_set(request, places[resize], lambda: open_source(spec), engines.one_by_one)
+    return places
+
+
+@pytest.mark.parametrize('resize', RESIZES)
+def test_a_set_holds_what_its_resize_makes_of_the_files(resize, folder, of_each_resize):
+    top = str(of_each_resize[resize].parent)
+    images = prepare.stored(f'folder:{folder}', SIZE, top, resize)
+    for split, records in images.splits.items():
+        for row in range(0, len(records), 7):
+            image, _, name = records.read(row)
+            expected = read_square(folder / name.decode(), SIZE, resize=resize)
+            np.testing.assert_array_equal(image, expected, err_msg=f'{split} {row}')
+
+
+def test_a_set_of_another_resize_does_not_fit(folder, of_each_resize):
+    spec = f'folder:{folder}'
+    assert len(set(of_each_resize.values())) == 3
+    for resize, place in of_each_resize.items():
+        about = json.loads((place / 'prepared.json').read_text())
+        assert about['resize'] == resize
+        assert ('opencv-python-headless' in about['libraries']) == (resize == SQUASH)
+        assert prepared.find(spec, SIZE, str(place.parent), resize) == place
+        for other in set(RESIZES) - {resize}:
+            told = rf'{place} \(resize {resize}\) was .* data\.resize {other}\. Such a set is'
+            with pytest.raises(InputError, match=told) as caught:
+                prepared.find(spec, SIZE, str(place), other)
+            command = str(caught.value).splitlines()[1]
+            assert f'--size={SIZE} --resize={other}' in command
+            assert str(of_each_resize[other]) in command
+
+
+def test_an_older_set_does_not_say_its_resize(folder, of_each_resize, tmp_path):
+    shutil.copytree(of_each_resize[CENTER_SQUARE], tmp_path / 'set')
+    about = json.loads((tmp_path / 'set' / 'prepared.json').read_text())
+    del about['resize']
+    (tmp_path / 'set' / 'prepared.json').write_text(json.dumps(about))
+    assert prepared.find(f'folder:{folder}', SIZE, str(tmp_path)) == tmp_path / 'set'
+    assert prepared.find(f'folder:{folder}', SIZE, str(tmp_path), SQUASH) is None
+
+
+def test_the_command_for_another_resize_prepares_it(folder, tmp_path):
+    spec = f'folder:{folder}'
+    with pytest.raises(InputError, match=r'\(data\.resize squash\); run:') as caught:
+        prepare.stored(spec, SIZE, str(tmp_path), SQUASH)
+    command = str(caught.value).splitlines()[1].split()
+    assert command[-2:] == [f'--size={SIZE}', '--resize=squash']
+    done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(prepare.stored(spec, SIZE, str(tmp_path), SQUASH).splits['train']) == 180
+    again = command[:-1]
+    done = subprocess.run([sys.executable, *again[1:]], capture_output=True, text=True)
+    assert done.returncode == 2 and '--resize=squash; now asked for' in done.stderr
 
 
 def spoil_shard(made):
