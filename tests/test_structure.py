@@ -17,7 +17,7 @@ MAY_IMPORT = {
     'stop': set(),
     'config': {'errors', 'network', 'training'},
     'training': {'errors', 'network', 'data', 'weights'},
-    'weights': {'errors'},
+    'weights': {'errors', 'network'},
     'evaluation': {'errors', 'network', 'data'},
     # Commands: like main, they may read configurations.
     'network/__main__': {'errors', 'command_line'},
@@ -40,7 +40,9 @@ OWNERS = {
     'apache_beam': 'data/engines.py',
     'orbax': 'training/checkpoint.py',
     'optax': 'training/',
-    'safetensors': 'weights/',
+    'safetensors': 'weights/files.py',
+    'google': 'weights/caffe.py',
+    'ml_dtypes': 'weights/arrays.py',
     'rich': ('training/progress.py', 'data/prepare.py'),
 }
 NEVER = {'tensorflow', 'torch'}

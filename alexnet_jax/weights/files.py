@@ -1,12 +1,26 @@
-"""Weight files: safetensors, one array a parameter, named LAYER/PART."""
+"""Our own weight files: safetensors, one array a parameter, named LAYER/PART.
 
+A file we write keeps in its metadata, beside what the caller says, a SHA-256 of its
+arrays: with it, a bit that flipped since is found on reading.
+"""
+
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from alexnet_jax.errors import InputError
+from alexnet_jax.weights.arrays import (
+    FLOATS,
+    as_float32,
+    floats_told,
+    require_finite,
+    told,
+    write_whole,
+)
 
 Layers = dict[str, dict[str, np.ndarray]]
 
@@ -16,16 +30,77 @@ def read(path: Path) -> Layers:
     (`network/alexnet.py`); `conv1_norm` holds batch normalisation's numbers too.
 
     Raises:
-      InputError: the file cannot be read, or an array is not named so.
+      InputError: as for `read_arrays`; an array is not named LAYER/PART.
     """
-    try:
-        arrays = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f'{path} cannot be read as safetensors: {error}') from error
+    arrays, _ = read_arrays(path)
+    return by_layer(arrays, path)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of any safetensors file by name, as float32, and its metadata without
+    our SHA-256.
+
+    Raises:
+      InputError: the file cannot be read, holds other numbers than finite floats, or
+        not those that its SHA-256 was made of.
+    """
+    stored, metadata = _stored(path)
+    for name, values in stored.items():
+        if values.dtype not in FLOATS:
+            raise InputError(
+                f'{told(name)} of {path} is of {values.dtype}; allowed: {floats_told()}'
+            )
+    if metadata.pop('sha256', None) not in (None, _sha256(stored)):
+        raise InputError(f'{path} is damaged: its arrays are not those its SHA-256 was made of')
+    arrays = {name: as_float32(values) for name, values in stored.items()}
+    require_finite(arrays, path)
+    return arrays, metadata
+
+
+def by_layer(arrays: Mapping[str, np.ndarray], path: Path) -> Layers:
+    """Arrays named LAYER/PART, by layer and part.
+
+    Raises:
+      InputError: an array is not named so. `path`: where they are from, for the message.
+    """
     layers: Layers = {}
     for name, values in arrays.items():
         layer, slash, part = name.partition('/')
         if not (layer and slash and part):
-            raise InputError(f'{path} holds {name!r}; allowed: LAYER/PART, as conv1/kernel')
+            raise InputError(f'{path} holds {told(name)!r}; allowed: LAYER/PART, as conv1/kernel')
         layers.setdefault(layer, {})[part] = values
     return layers
+
+
+def write(path: Path, layers: Layers, metadata: Mapping[str, str]) -> None:
+    """Writes what `read` reads, whole or not at all.
+
+    Raises:
+      InputError: a value is not finite; the file cannot be written.
+    """
+    arrays = {f'{layer}/{part}': x for layer, parts in layers.items() for part, x in parts.items()}
+    write_arrays(path, arrays, metadata)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """The same for arrays under any names, as other programs' are."""
+    require_finite(arrays, path)
+    whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    write_whole(path, save(whole, {**metadata, 'sha256': _sha256(whole)}))
+
+
+def _stored(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with safe_open(path, 'np') as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise InputError(f'{path} cannot be read as safetensors: {told(str(error))}') from error
+
+
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """Of names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        digest.update(f'{name} {values.dtype} {values.shape}\n'.encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()

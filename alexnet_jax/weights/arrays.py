@@ -1,0 +1,61 @@
+"""What the formats share: which floats are read, and how a file is written."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from alexnet_jax.errors import InputError
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOATS = (np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64))
+LONGEST = 80  # characters out of a file that an error repeats
+
+
+def floats_told() -> str:
+    return ', '.join(map(str, FLOATS))
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """The same numbers; infinite where float32 has none so large."""
+    with np.errstate(over='ignore', invalid='ignore'):
+        return values.astype(np.float32, copy=False)
+
+
+def require_finite(arrays: Mapping[str, np.ndarray], source: Path) -> None:
+    """
+    Raises:
+      InputError: an array holds a value that is not a number, or infinite.
+    """
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise InputError(
+                f'{told(name)} of {source} holds values that are not finite; allowed: finite ones'
+            )
+
+
+def told(name: object) -> str:
+    """A name out of a file, on one line and of a bearable length."""
+    text = ascii(name)[1:-1] if isinstance(name, str) else f'a {type(name).__name__}'
+    return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+      InputError: it cannot be written there.
+    """
+    beside = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        with open(beside, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise InputError(f'{path} cannot be written: {error.strerror}') from error
+    finally:
+        beside.unlink(missing_ok=True)
