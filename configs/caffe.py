@@ -1,11 +1,12 @@
 """BVLC Caffe's bvlc_alexnet, with its solver.
 
+    python -m alexnet_jax.data.prepare --source tfds:imagenet2012 --manual_dir TARS --resize=squash
     python -m alexnet_jax.main --config configs/caffe.py --workdir runs/caffe
 
 Caffe's solver: batches of 256, ε divided by 10 every 100,000 of 450,000 steps (90 epochs),
 biases at twice the rate and not decayed, no colour shift, channel means subtracted.
-Caffe squashes images to 256×256 where `alexnet_jax.data.prepare` cuts the middle square.
-Images and hardware as in configs/imagenet.py.
+Images are squashed to 256×256 whatever their shape, as Caffe does it.
+TARS and hardware as in configs/imagenet.py.
 Error to expect on the validation set: top-1 0.429, top-5 0.198, one view.
 """
 
@@ -13,4 +14,5 @@ config = {
     'network.name': 'caffe',
     'train.protocol': 'caffe',
     'data.source': 'tfds:imagenet2012',
+    'data.resize': 'squash',
 }

@@ -1,10 +1,12 @@
 """BVLC Caffe's bvlc_reference_caffenet: pooling before normalisation; with its solver.
 
+    python -m alexnet_jax.data.prepare --source tfds:imagenet2012 --manual_dir TARS --resize=squash
     python -m alexnet_jax.main --config configs/caffenet.py --workdir runs/caffenet
 
 Caffe's solver: batches of 256, ε divided by 10 every 100,000 of 450,000 steps (90 epochs),
 biases at twice the rate and not decayed, no colour shift, channel means subtracted.
-Images and hardware as in configs/imagenet.py.
+Images are squashed to 256×256 whatever their shape, as Caffe does it.
+TARS and hardware as in configs/imagenet.py.
 Error to expect on the validation set: top-1 0.426, top-5 0.196, one view.
 """
 
@@ -12,4 +14,5 @@ config = {
     'network.name': 'caffenet',
     'train.protocol': 'caffe',
     'data.source': 'tfds:imagenet2012',
+    'data.resize': 'squash',
 }
