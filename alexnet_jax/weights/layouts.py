@@ -8,7 +8,7 @@ Ours: `network/alexnet.py`.
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,14 +79,16 @@ def to_torchvision(layers: Layers, net: Architecture, source: Path) -> dict[str,
     return _to_theirs(layers, net, _TORCHVISION, source)
 
 
-def from_caffe(model: caffe.Model, net: Architecture, source: Path) -> Layers:
-    """A model of Caffe, as the net's layers; else as `from_torchvision`. Which of Caffe's
-    two nets it is of, the arrays do not say: ask `caffe.net_of`."""
+def from_caffe(
+    blobs: Mapping[str, Sequence[np.ndarray]], net: Architecture, source: Path
+) -> Layers:
+    """A Caffe model's arrays by layer, as the net's layers; else as `from_torchvision`.
+    Which of Caffe's two nets they are of they do not say: ask `caffe.net_of`."""
     _require_caffe_form(net)
     arrays = {
         f'{layer} blob {place}': _without_leading_ones(values, _axes(layer, place))
-        for layer, blobs in model.blobs.items()
-        for place, values in enumerate(blobs)
+        for layer, both in blobs.items()
+        for place, values in enumerate(both)
     }
     layers = _from_theirs(arrays, net, _CAFFE, source)
     layers['conv1']['kernel'] = _colors_turned(layers['conv1']['kernel'])

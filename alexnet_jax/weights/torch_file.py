@@ -125,13 +125,28 @@ def _read_legacy(content: bytes) -> dict[str, np.ndarray]:
     keys = reader.unpickled(pickles)
     if not _same_keys(keys, reader.storages):
         raise PickleError(f'{_DAMAGED}: it lists other storages than it has arrays of')
-    data, place = {}, pickles.tell()
-    for key in keys:  # how many numbers, and the numbers, little-endian
-        data[key] = memoryview(content)[place + 8 : place + 8 + reader.storages[key].bytes]
-        place += 8 + reader.storages[key].bytes
-    if place != len(content):
-        raise PickleError(f'{_DAMAGED}: {len(content)} bytes, of which its arrays say {place}')
+    data = _legacy_data(
+        memoryview(content)[pickles.tell() :], [reader.storages[key] for key in keys]
+    )
     return _arrays(tensors, data, '<', len(content))
+
+
+def _legacy_data(content: memoryview, storages: list[_Storage]) -> dict[str, memoryview]:
+    """The bytes of storages that lie one behind the other: each how many numbers, and
+    the numbers, little-endian whatever the machine."""
+    data = {}
+    for storage in storages:
+        size = int.from_bytes(content[:8], 'little')
+        if size != storage.size:
+            raise PickleError(
+                f'{_DAMAGED}: storage {told(storage.key)} has {size} numbers,'
+                f' should have {storage.size}'
+            )
+        data[storage.key] = content[8 : 8 + storage.bytes]
+        content = content[8 + storage.bytes :]
+    if content:
+        raise PickleError(f'{_DAMAGED}: it goes on for {len(content)} bytes behind its arrays')
+    return data
 
 
 def _same_keys(keys: Any, storages: dict[str, _Storage]) -> bool:
