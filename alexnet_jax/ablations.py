@@ -22,6 +22,7 @@ from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.config import SETTINGS, Config
 from alexnet_jax.errors import InputError, nearest
 from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.results import write_json
 from alexnet_jax.stop import stop_requests
 
 ERRORS = ('top1_error', 'top5_error')
@@ -208,7 +209,7 @@ def run(argv: list[str]) -> int:
     ablations = parse_ablations(options.ablations, base)
     configs = plan(base, ablations, options.seeds)
     command_line.before_jax(base['mesh.data'] * base['mesh.column'])
-    from alexnet_jax import experiment, runs  # JAX starts here: not before a bad setting is found
+    from alexnet_jax import runs  # JAX starts here: not before a bad setting is found
 
     with stop_requests() as stop_requested:
         results = runs.train_all(configs, options.workdir, stop_requested)
@@ -218,7 +219,7 @@ def run(argv: list[str]) -> int:
     split = next((result['split'] for result in results.values() if 'split' in result), 'held-out')
     page = report(rows, base, options.seeds, split)
     (options.workdir / 'ablations.md').write_text(page)
-    experiment.write_json(options.workdir / 'ablations.json', {'split': split, 'rows': rows})
+    write_json(options.workdir / 'ablations.json', {'split': split, 'rows': rows})
     print(page)
     return DONE
 

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import runpy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ FRACTION = Rule('a number from 0 to below 1', lambda value: 0 <= value < 1)
 WIDTH = Rule('a number above 0, at most 16', lambda value: 0 < value <= 16)
 POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
+ONE_OR_TEN = Rule('1 or 10', lambda value: value in (1, 10))
 ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
 MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
 DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
@@ -177,11 +178,22 @@ SETTINGS: dict[str, Setting] = {
         'images to evaluate on; nothing: test, or val where there is no test', free=True),
     'eval.step': Setting(0, at_least(0),
         'which checkpoint to evaluate; 0: the last', free=True),
+    'eval.views': Setting(1, ONE_OR_TEN,
+        'views of each test image: the middle, or the ten of §4.1', free=True),
+    'eval.batch_size': Setting(64, at_least(1),
+        'views a device is given at a time', free=True),
+    'eval.save': Setting('', one_of(('', 'predictions', 'views')),
+        "what --mode=eval keeps of each image: its probabilities, or each view's too",
+        free=True),
     'mesh.data': Setting(1, at_least(1),
         'devices a batch is split over', free=True),
     'mesh.column': Setting(1, at_least(1),
         "devices the net's columns are split over (§3.2: 2)", free=True),
 }  # fmt: skip
+
+
+# Which images: these may be others when a trained net is put to use.
+IMAGES = ('data.source', 'data.synthetic_examples', 'data.synthetic_classes')
 
 
 def load(path: Path | None, overrides: dict[str, str]) -> Config:
@@ -196,19 +208,24 @@ def load(path: Path | None, overrides: dict[str, str]) -> Config:
       InputError: the file cannot be read or run; an unknown setting; a value
         that is not allowed. All bad settings are named, one a line.
     """
-    changes = read_file(path) if path else {}
+    return complete(read_file(path) if path else {}, overrides)
+
+
+def complete(changes: Config, overrides: Mapping[str, str]) -> Config:
+    """The defaults, changed by those of the protocol, by `changes` and then by
+    `overrides`; raises as `load` does."""
     _refuse_unknown(changes)
     defaults = {name: setting.default for name, setting in SETTINGS.items()}
-    name = (defaults | changes | overrides)['train.protocol']
+    name = (defaults | changes | dict(overrides))['train.protocol']
     if name in PROTOCOLS:  # or else `override` refuses it
         own = dict(PROTOCOLS[name].settings)
-        if 'train.epochs' in changes | overrides:
+        if 'train.epochs' in changes or 'train.epochs' in overrides:
             own.pop('train.steps', None)  # a length asked for goes before the protocol's
         defaults |= own
     return override(defaults | changes, overrides)
 
 
-def override(config: Config, overrides: dict[str, str]) -> Config:
+def override(config: Config, overrides: Mapping[str, str]) -> Config:
     """A complete configuration, changed by `overrides`; raises as `load` does."""
     _refuse_unknown(overrides)
     config = config | {name: _parse(name, text) for name, text in overrides.items()}
@@ -375,15 +392,16 @@ def read_workdir(path: Path) -> Config:
     return config
 
 
-def differences(config: Config, other: Config) -> list[str]:
-    """Where two configurations compute different things, a line each."""
+def differences(config: Config, other: Config, but: Collection[str] = ()) -> list[str]:
+    """Where two configurations compute different things, a line each; settings in
+    `but` do not count."""
     # A rate that falls towards the end of the run depends on where that is.
     looks_at_length = PROTOCOLS[config['train.protocol']].looks_at_length
     fixed = ('train.epochs', 'train.steps') if looks_at_length else ()
     return [
         f'{name} was {other[name]!r}, now {config[name]!r}'
         for name, setting in SETTINGS.items()
-        if (not setting.free or name in fixed) and config[name] != other[name]
+        if (not setting.free or name in fixed) and name not in but and config[name] != other[name]
     ]
 
 

@@ -6,10 +6,8 @@ takes plain arguments.
 
 import dataclasses
 import functools
-import json
 import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alexnet_jax import config as configuration
+from alexnet_jax import model, results
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.errors import InputError
-from alexnet_jax.evaluation.errors import evaluate
-from alexnet_jax.network import columns
+from alexnet_jax.evaluation import evaluate
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.network import columns, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.training import loop, start, step
 from alexnet_jax.training.checkpoint import Checkpoints
@@ -34,7 +34,6 @@ from alexnet_jax.training.progress import Reporter
 from alexnet_jax.training.protocols import Protocol
 from alexnet_jax.training.schedule import Clock
 
-VIEWS = 1  # the centre crop
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
 
 
@@ -53,6 +52,14 @@ class Experiment:
     def crop_size(self) -> int:
         return self.net.architecture.input_size
 
+    @property
+    def normalization(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and scale, as in `pipeline.normalization`."""
+        config = self.config
+        mean, std = (configuration.channels(config[name]) for name in ('data.mean', 'data.std'))
+        kind = config['data.normalization']
+        return pipeline.normalization(self.images, self.crop_size, kind, mean, std)
+
 
 def build(config: Config) -> Experiment:
     """Images, net, mesh and plan of a configuration.
@@ -61,7 +68,7 @@ def build(config: Config) -> Experiment:
       InputError: more devices asked for than there are; the images cannot be had.
     """
     mesh = columns.make_mesh(config['mesh.data'], config['mesh.column'])
-    images = _images(config)
+    images = open_images(config)
     architecture = configuration.network_of(config)
     protocol = configuration.protocol_of(config, architecture)
     plan = loop.Plan(
@@ -88,7 +95,7 @@ def training_examples(config: Config) -> int:
     Raises:
       InputError: the images cannot be had.
     """
-    return len(_images(config).splits['train'])
+    return len(open_images(config).splits['train'])
 
 
 def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
@@ -106,6 +113,8 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
     if not has_checkpoint(workdir):
         state, told = _initial_state(experiment)
     claim_workdir(workdir, config)
+    images = experiment.images
+    model.describe(workdir, images.classes, images.mirror, *experiment.normalization)
     checkpoints = Checkpoints(workdir / 'checkpoints', config['checkpoint.keep'])
     if state is None:
         state = checkpoints.restore(step.abstract_state(experiment.net, experiment.mesh))
@@ -128,7 +137,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
             experiment.plan,
             train_step=_train_step(experiment),
             batches=batches,
-            validate=functools.partial(evaluate_split, 'val'),
+            validate=lambda variables: evaluate_split('val', 1, variables).scores(),
             save=lambda state, error: checkpoints.save(state, configuration.nest(config), error),
             log=record,
             stop_requested=stop_requested,
@@ -136,35 +145,18 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         if stopped:
             reporter.say(f'stopped after step {int(state.step)}; run the same command to go on')
             return False
-        scores = evaluate_split(held_out, state.variables)
+        tally = evaluate_split(held_out, config['eval.views'], state.variables)
+        at_step = int(state.step)
         if held_out == 'test':
-            log.write(loop.evaluation_row('test', int(state.step), experiment.plan, scores))
-        reporter.say(_keep_result(workdir, held_out, int(state.step), scores))
+            log.write(loop.evaluation_row('test', at_step, experiment.plan, tally.scores()))
+        about = results.about(config, held_out, at_step)
+        reporter.say(results.keep(workdir, about, tally, images.classes))
     finally:
         batches.close()
         reporter.close()
         log.close()
         checkpoints.close()
     return True
-
-
-def evaluate_checkpoint(config: Config, workdir: Path) -> None:
-    """Evaluates a checkpoint of the workdir, prints the result and keeps it.
-
-    Raises:
-      InputError: no such checkpoint, or it was trained by another configuration.
-    """
-    if not (workdir / 'checkpoints').is_dir():
-        raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
-    refuse_other(workdir, config)
-    experiment = build(config)
-    split = held_out_split(config, experiment.images)
-    checkpoints = Checkpoints(workdir / 'checkpoints', read_only=True)
-    like = step.abstract_state(experiment.net, experiment.mesh)
-    state = checkpoints.restore(like, config['eval.step'] or None)
-    checkpoints.close()
-    scores = _evaluator(experiment)(split, state.variables)
-    print(_keep_result(workdir, split, int(state.step), scores))
 
 
 def claim_workdir(workdir: Path, config: Config) -> None:
@@ -177,7 +169,9 @@ def claim_workdir(workdir: Path, config: Config) -> None:
     versions = {name: metadata.version(name) for name in LIBRARIES}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / 'config.json', configuration.nest(config) | {'versions': versions})
+        results.write_json(
+            workdir / 'config.json', configuration.nest(config) | {'versions': versions}
+        )
     except OSError as error:
         raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
 
@@ -188,15 +182,16 @@ def has_checkpoint(workdir: Path) -> bool:
     return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
 
 
-def refuse_other(workdir: Path, config: Config) -> None:
-    """Lets pass a workdir that is new, or holds a run of this configuration.
+def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> None:
+    """Lets pass a workdir that is new, or holds a run of this configuration; settings in
+    `but` do not count.
 
     Raises:
       InputError: the workdir's config.json computes something else.
     """
     kept = workdir / 'config.json'
     if kept.exists():
-        differences = configuration.differences(config, configuration.read_workdir(kept))
+        differences = configuration.differences(config, configuration.read_workdir(kept), but)
         if differences:
             raise InputError(
                 f'--workdir {workdir} holds a run of another configuration: '
@@ -230,7 +225,11 @@ def _initial_state(experiment: Experiment) -> tuple[step.TrainState, str]:
     return start.take(state, start.read(source), named, source)
 
 
-def _images(config: Config) -> ImageSet:
+def open_images(config: Config) -> ImageSet:
+    """
+    Raises:
+      InputError: the images cannot be had.
+    """
     source, size = config['data.source'], config['data.record_size']
     if source == 'synthetic':
         examples, classes = config['data.synthetic_examples'], config['data.synthetic_classes']
@@ -245,7 +244,7 @@ def _train_step(experiment: Experiment) -> Callable:
     return step.make_train_step(
         experiment.net,
         experiment.mesh,
-        *_normalization(experiment),
+        *experiment.normalization,
         seed=config['seed'],
         learning_rate=config['optimizer.learning_rate'],
         clock=experiment.plan,
@@ -254,13 +253,6 @@ def _train_step(experiment: Experiment) -> Callable:
         weight_decay=config['optimizer.weight_decay'],
         protocol=experiment.protocol,
     )
-
-
-def _normalization(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    config = experiment.config
-    mean, std = (configuration.channels(config[name]) for name in ('data.mean', 'data.std'))
-    kind = config['data.normalization']
-    return pipeline.normalization(experiment.images, experiment.crop_size, kind, mean, std)
 
 
 def _train_batches(experiment: Experiment, first_step: int):
@@ -281,37 +273,22 @@ def _train_batches(experiment: Experiment, first_step: int):
     return pipeline.ahead(batches, functools.partial(columns.place_batch, mesh))
 
 
-def _evaluator(experiment: Experiment) -> Callable[[str, Any], dict[str, Any]]:
-    """(split, variables of the net) -> loss and errors over the split."""
-    config, images, mesh = experiment.config, experiment.images, experiment.mesh
-    size = experiment.crop_size
-    eval_step = step.make_eval_step(experiment.net, mesh, *_normalization(experiment))
+def _evaluator(experiment: Experiment) -> Callable[[str, int, Any], Tally]:
+    """(split, views, variables of the net) -> its errors over the split."""
+    config, mesh = experiment.config, experiment.mesh
+    forward = inference.make_forward(experiment.net, mesh, *experiment.normalization)
 
-    def evaluate_split(split: str, variables: Any) -> dict[str, Any]:
-        batches = pipeline.eval_batches(
-            images,
-            split,
-            size=size,
-            batch_size=config['data.batch_size'],
-            rows=columns.rows_here(mesh, config['data.batch_size']),
-            threads=config['data.threads'],
-        )
-        placed = pipeline.ahead(batches, functools.partial(columns.place_batch, mesh))
-        return evaluate(eval_step, variables, placed, len(images.splits[split]))
+    def evaluate_split(split: str, views: int, variables: Any) -> Tally:
+        reading = reading_of(config, experiment.crop_size, mesh, views)
+        outputs = evaluate.run(forward, variables, experiment.images, split, reading)
+        return evaluate.evaluate(outputs, len(experiment.images.classes))
 
     return evaluate_split
 
 
-def _keep_result(workdir: Path, split: str, at_step: int, scores: dict[str, Any]) -> str:
-    """Writes eval/SPLIT-VIEWS.json; returns the result as a line of text."""
-    result = {'split': split, 'views': VIEWS, **scores, 'step': at_step}
-    path = _result_path(workdir, split)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, result)
-    return (
-        f'{split}: top1_error {scores["top1_error"]:.6f}  top5_error {scores["top5_error"]:.6f}'
-        f'  loss {scores["loss"]:.6f}  ({scores["examples"]} images, step {at_step}) -> {path}'
-    )
+def reading_of(config: Config, size: int, mesh: Mesh, views: int) -> evaluate.Reading:
+    """How a configuration has a split read, in crops of `size` pixels."""
+    return evaluate.Reading(size, mesh, views, config['eval.batch_size'], config['data.threads'])
 
 
 def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
@@ -327,16 +304,5 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
 
 def result(config: Config, workdir: Path) -> dict[str, Any]:
     """What `train` kept of its held-out images when it came to its end."""
-    split = held_out_split(config, _images(config))
-    return json.loads(_result_path(workdir, split).read_text())
-
-
-def _result_path(workdir: Path, split: str) -> Path:
-    return workdir / 'eval' / f'{split}-{VIEWS}.json'
-
-
-def write_json(path: Path, tree: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    beside = path.with_suffix('.tmp')
-    beside.write_text(json.dumps(tree, indent=2) + '\n')
-    os.replace(beside, path)
+    split = held_out_split(config, open_images(config))
+    return results.read(workdir, split, config['eval.views'])

@@ -29,6 +29,7 @@ from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError, nearest
 from alexnet_jax.network.layers import ACTIVATIONS
+from alexnet_jax.results import write_json
 from alexnet_jax.stop import stop_requests
 
 Curve = list[tuple[float, float]]  # (epochs, training error)
@@ -175,7 +176,7 @@ def run(argv: list[str]) -> int:
     for activation in options.activations:  # to refuse what cannot be before JAX starts
         plan(base, activation, options.rates, seeds)
     command_line.before_jax(base['mesh.data'] * base['mesh.column'])
-    from alexnet_jax import experiment, runs
+    from alexnet_jax import runs
 
     folder, chosen, names = options.workdir, {}, []
     with stop_requests() as stop_requested:
@@ -197,7 +198,7 @@ def run(argv: list[str]) -> int:
             chosen[activation] = rate
             names += [*grid, *repeated]
     rows = summarize(folder, chosen, seeds, options.error)
-    experiment.write_json(folder / 'figure1.json', {'error': options.error, 'rows': rows})
+    write_json(folder / 'figure1.json', {'error': options.error, 'rows': rows})
     write_curves(folder / 'curves.csv', folder, names)
     print('\n'.join([*table(rows, options.error), f'curves: {folder / "curves.csv"}']))
     return DONE

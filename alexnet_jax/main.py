@@ -51,10 +51,10 @@ def run(argv: list[str]) -> int:
     config = settings(options, overrides)
     workdir = options.workdir or Path('runs') / options.config.stem
     command_line.before_jax(config['mesh.data'] * config['mesh.column'])
-    from alexnet_jax import experiment  # JAX starts here: not before a bad setting is found
+    from alexnet_jax import experiment, trained  # JAX starts here: not before a bad setting
 
     if options.mode == 'eval':
-        experiment.evaluate_checkpoint(config, workdir)
+        trained.evaluate_workdir(config, workdir)
         return DONE
     with stop_requests() as stop_requested:
         return DONE if experiment.train(config, workdir, stop_requested) else STOPPED

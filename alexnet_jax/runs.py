@@ -8,8 +8,11 @@ from typing import Any
 from alexnet_jax import config as configuration
 from alexnet_jax import experiment
 from alexnet_jax.config import Config
+from alexnet_jax.results import write_json
 
 RESULTS = 'results.json'
+# Settings that change no step of a run, but what comes out at its end.
+COUNT = ('train.epochs', 'train.steps', 'eval.split', 'eval.views')
 
 
 def train_all(
@@ -36,7 +39,7 @@ def train_all(
                 return None
             kept = {'config': _what_counts(config), 'result': result}
             finished = _read(folder / RESULTS) | {name: kept}
-            experiment.write_json(folder / RESULTS, finished)
+            write_json(folder / RESULTS, finished)
         results[name] = kept['result']
     return results
 
@@ -53,11 +56,11 @@ def _train(
 
 
 def _what_counts(config: Config) -> Config:
-    """The settings that decide a run's result, its length among them."""
+    """The settings that decide a run's result."""
     return {
         name: value
         for name, value in config.items()
-        if not configuration.SETTINGS[name].free or name in ('train.epochs', 'train.steps')
+        if not configuration.SETTINGS[name].free or name in COUNT
     }
 
 

@@ -72,13 +72,22 @@ def put(view: np.ndarray, image: np.ndarray, mirrored: bool) -> None:
         view[...] = image
 
 
-def ten_views(image: np.ndarray, size: int) -> np.ndarray:
+def views(image: np.ndarray, size: int, count: int, mirror: bool = True) -> np.ndarray:
+    """What an evaluation shows of an image, uint8 [count, size, size, 3]: the middle for
+    one view, `ten_views` for ten."""
+    if count == 10:
+        return ten_views(image, size, mirror)
+    return center_crop(image, size)[None]
+
+
+def ten_views(image: np.ndarray, size: int, mirror: bool = True) -> np.ndarray:
     """The four corners, the middle, and the mirror images of all five: uint8
-    [10, size, size, 3] (§4.1)."""
+    [10, size, size, 3] (§4.1). Without `mirror`, for images whose mirror images are none
+    of their class, the five as they are a second time."""
     bottom, right = (extent - size for extent in image.shape[:2])
     corners = [crop(image, top, left, size) for top in (0, bottom) for left in (0, right)]
     views = np.stack([*corners, center_crop(image, size)])
-    return np.concatenate([views, views[:, :, ::-1]])
+    return np.concatenate([views, views[:, :, ::-1] if mirror else views])
 
 
 def color_shifts(

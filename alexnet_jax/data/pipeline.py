@@ -1,6 +1,6 @@
 """From records to batches.
 
-A batch is {'image': uint8 [batch, size, size, 3], 'color_shift': float32
+A training batch is {'image': uint8 [batch, size, size, 3], 'color_shift': float32
 [batch, 3], 'label': int32 [batch], 'mask': float32 [batch]}. Training batch t is
 a function of the seed and t alone, whatever ran before and however many threads
 read: a run that starts at step t needs nothing but t.
@@ -134,25 +134,23 @@ class _EvalBatch(grain.transforms.Map):
     batch_size: int
     rows: slice
     views: int
+    mirror: bool
 
     def map(self, element: int) -> Batch:
         places = range(element * self.batch_size, (element + 1) * self.batch_size)[self.rows]
-        batch = _empty(len(places), self.size)
-        if self.views == 10:
-            batch['image'] = np.empty((len(places), 10, self.size, self.size, 3), np.uint8)
+        batch = {
+            'image': np.zeros((len(places), self.views, self.size, self.size, 3), np.uint8),
+            'label': np.zeros(len(places), np.int32),
+            'mask': np.zeros(len(places), bool),
+            'id': np.full(len(places), b'', object),
+        }
         for i, row in enumerate(places):
             if row < len(self.records):
-                image, batch['label'][i], _ = self.records.read(row)
-                batch['image'][i] = self._view(image)
-                batch['mask'][i] = 1
-            else:
-                batch['image'][i] = 0
+                image, batch['label'][i], batch['id'][i] = self.records.read(row)
+                batch['image'][i] = augment.views(image, self.size, self.views, self.mirror)
+                batch['mask'][i] = True
+        batch['image'] = batch['image'].reshape(-1, *batch['image'].shape[2:])
         return batch
-
-    def _view(self, image: np.ndarray) -> np.ndarray:
-        if self.views == 10:
-            return augment.ten_views(image, self.size)
-        return augment.center_crop(image, self.size)
 
 
 def eval_batches(
@@ -166,16 +164,19 @@ def eval_batches(
     threads: int = 2,
 ) -> grain.DatasetIterator[Batch]:
     """Every image of the split once, in order; the last batch is filled up with
-    zeros, which have mask 0.
+    zeros, which have mask False.
 
     Args:
-      views: 1, the middle; or 10, as in `augment.ten_views`, and 'image' is
-        [batch, 10, size, size, 3].
+      batch_size: images a batch, however many views each has.
+      views: as for `augment.views`.
       rows, threads: as for `train_batches`.
+
+    A batch is {'image': uint8 [batch · views, size, size, 3], an image's views one
+    after the other, 'label': int32 [batch], 'mask': bool [batch], 'id': bytes [batch]}.
     """
     records = images.splits[split]
     count = -(-len(records) // batch_size)
-    make = _EvalBatch(records, size, batch_size, rows, views)
+    make = _EvalBatch(records, size, batch_size, rows, views, images.mirror)
     batches = grain.MapDataset.range(count).map(make)
     return iter(batches.to_iter_dataset(_read_options(threads)))
 

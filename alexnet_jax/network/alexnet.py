@@ -86,16 +86,17 @@ class AlexNet(nn.Module):
         """
         if examples is None:
             examples = jnp.arange(images.shape[0])
+        training = dropout_key is not None
         layers, output = self.architecture.layers, self.architecture.output
         activations = {}
         parts: Parts = []
         seen: jax.Array | Parts = columns.share(jnp.asarray(images), self.column_axis)
         for number, layer in enumerate(layers):
-            parts = self._linear(layer, seen)
+            parts = self._linear(layer, seen, training)
             activations[layer.name] = jnp.concatenate(parts, axis=-1)
             for stage in layer.then:
                 if isinstance(stage, BatchNorm):
-                    parts = self._batch_norm(layer, stage, parts, dropout_key is not None)
+                    parts = self._batch_norm(layer, stage, parts, training)
                 elif not isinstance(stage, Dropout):
                     parts = self._stage(stage, parts)
                 elif dropout_key is not None:
@@ -109,11 +110,11 @@ class AlexNet(nn.Module):
         activations[output.name] = logits
         return logits, activations
 
-    def _linear(self, layer: Layer, seen: jax.Array | Parts) -> Parts:
+    def _linear(self, layer: Layer, seen: jax.Array | Parts, training: bool) -> Parts:
         """The layer's weighted sums. `seen`: all columns in one array, or only
         the column's own."""
         if isinstance(layer, Dense):
-            seen = jax.tree.map(lambda x: x.reshape(len(x), -1), seen)
+            seen = jax.tree.map(lambda x: x.reshape(x.shape[0], -1), seen)
         maps = (seen[0] if isinstance(seen, list) else seen).shape[-1]
         window = ()
         if isinstance(layer, Conv):
@@ -129,9 +130,11 @@ class AlexNet(nn.Module):
         how = (layer.stride, layer.padding, layer.groups)
         if isinstance(seen, list):
             return [grouped_conv(x, kernel[i], *how) + bias[i] for i, x in enumerate(seen)]
-        if layer.groups > 1:
+        if layer.groups > 1 or not training:
+            # In an evaluation even where one would do, so that a column's sums have the
+            # same bits whichever other columns the device holds.
             return [grouped_conv(seen, kernel[i], *how) + bias[i] for i in range(self._held)]
-        # One convolution with the held columns' kernels side by side.
+        # One convolution with the held columns' kernels side by side: faster.
         merged = jnp.concatenate(list(kernel), axis=-1)
         sums = grouped_conv(seen, merged, *how) + bias.reshape(-1)
         return jnp.split(sums, self._held, axis=-1)

@@ -77,8 +77,11 @@ class Checkpoints:
         self._manager.close()
 
 
-def read_layers(folder: Path, step: int | None = None) -> dict[str, dict[str, np.ndarray]]:
-    """Parameters and moving statistics by layer, of whatever net was saved there.
+def read_layers(
+    folder: Path, step: int | None = None
+) -> tuple[dict[str, dict[str, np.ndarray]], int]:
+    """Parameters and moving statistics by layer, of whatever net was saved there, and the
+    step they are of: the last if None.
 
     Raises:
       InputError: there is no such step, or something else is in its folder.
@@ -105,7 +108,7 @@ def read_layers(folder: Path, step: int | None = None) -> dict[str, dict[str, np
     for tree in trees.values():
         for layer, parts in tree.items():
             layers.setdefault(layer, {}).update(parts)
-    return layers
+    return layers, step
 
 
 def _choose(folder: Path, steps: list[int], step: int | None) -> int:

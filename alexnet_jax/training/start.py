@@ -24,9 +24,9 @@ def read(source: Path) -> files.Layers:
     if source.suffix == '.safetensors':
         return files.read(source)
     if (source / 'checkpoints').is_dir():
-        return checkpoint.read_layers(source / 'checkpoints')
+        return checkpoint.read_layers(source / 'checkpoints')[0]
     if source.parent.name == 'checkpoints' and source.name.isdecimal() and source.is_dir():
-        return checkpoint.read_layers(source.parent, int(source.name))
+        return checkpoint.read_layers(source.parent, int(source.name))[0]
     raise InputError(
         f'start.from is {str(source)!r}; allowed: a workdir with checkpoints, one of them'
         ' (WORKDIR/checkpoints/STEP), or a .safetensors file'

@@ -1,6 +1,6 @@
-"""The train state, one training step and one evaluation step.
+"""The train state and one training step.
 
-Both steps run the net under `jax.shard_map`: batches split over the mesh axis
+The step runs the net under `jax.shard_map`: batches split over the mesh axis
 'data', columns over 'column'. The gradient is taken outside the map.
 """
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -18,16 +17,15 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import columns, inference
 from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.inference import Array, Variables
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.training import optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
-Array = jax.Array | np.ndarray
 Batch = Mapping[str, Array]
 Scores = dict[str, jax.Array]
-Variables = dict[str, Any]
 
 
 class TrainState(struct.PyTreeNode):
@@ -71,8 +69,7 @@ def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
 def _specs(net: AlexNet) -> TrainState:
     """What each array of the state is split over."""
     specs = nn.get_partition_spec(_shapes(net.architecture, net.classes))
-    # Flax's batch normalisation does not say so of its statistics: as its maps are.
-    return specs.replace(batch_stats=jax.tree.map(lambda _: P(columns.COLUMN), specs.batch_stats))
+    return specs.replace(**inference.variable_specs(net))
 
 
 @functools.cache
@@ -86,20 +83,18 @@ def _create(architecture: Architecture, classes: int, seed: int) -> TrainState:
     variables = AlexNet(architecture, classes).init(
         jax.random.key(seed), jnp.zeros((1, size, size, 3))
     )
+    return start_from(variables['params'], variables.get('batch_stats', {}))
+
+
+def start_from(params: Any, batch_stats: Any) -> TrainState:
+    """The state at step 0 with these values."""
     return TrainState(
         step=jnp.int32(0),
-        params=variables['params'],
-        batch_stats=variables.get('batch_stats', {}),
-        momentum=optimizer.start(variables['params']),
+        params=params,
+        batch_stats=batch_stats,
+        momentum=optimizer.start(params),
         plateau=schedule.start(),
     )
-
-
-def normalize(images: Array, mean: Array, scale: Array | float, color_shift: Array) -> jax.Array:
-    """uint8 [batch, size, size, 3] -> float32, less the training set's mean image
-    [size, size, 3] (§2), each image's colour shift [batch, 3] added (§4.1), over
-    `scale`, a number or one for each of [3]."""
-    return (jnp.asarray(images, jnp.float32) - mean + color_shift[:, None, None, :]) / scale
 
 
 def score(logits: Array, labels: Array, mask: Array) -> Scores:
@@ -126,9 +121,9 @@ def score(logits: Array, labels: Array, mask: Array) -> Scores:
 def _scores_over_mesh(
     net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float
 ) -> Callable[..., tuple[Scores, Any]]:
-    """(variables, batch, dropout_key | None) -> `score` of the whole batch, and the
-    batch statistics, moved if there is a key."""
-    specs = _specs(net).variables
+    """(variables, batch, dropout_key) -> `score` of the whole batch, and the batch
+    statistics, moved."""
+    specs = inference.variable_specs(net)
     net = net.clone(column_axis=columns.COLUMN)
 
     def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key):
@@ -137,7 +132,7 @@ def _scores_over_mesh(
         params = jax.tree.map(
             lambda x: lax.pcast(x, columns.DATA, to='varying'), variables['params']
         )
-        images = normalize(batch['image'], mean, scale, batch['color_shift'])
+        images = inference.normalize(batch['image'], mean, scale, batch['color_shift'])
         examples = lax.axis_index(columns.DATA) * len(images) + jnp.arange(len(images))
         (logits, _), moved = net.apply(
             variables | {'params': params}, images,
@@ -174,7 +169,7 @@ def make_train_step(
     Args:
       net: with `column_axis` None; the step sets it.
       mesh: axes 'data' and 'column'.
-      mean, scale: as in `normalize`.
+      mean, scale: as in `inference.normalize`.
       seed: of the dropout.
       learning_rate, drops, clock: as in `schedule.rates`.
       momentum, weight_decay: as in `optimizer.sgd`.
@@ -214,16 +209,4 @@ def make_train_step(
         donate_argnums=0,
         in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(columns.DATA))),
         out_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P())),
-    )
-
-
-def make_eval_step(
-    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float = 1.0
-) -> Callable[[Variables, Batch], Scores]:
-    """A compiled step: (variables, batch) -> `score` of the batch, as sums; no dropout."""
-    scores_of = _scores_over_mesh(net, mesh, mean, scale)
-    return jax.jit(
-        lambda variables, batch: scores_of(variables, batch, None)[0],
-        in_shardings=(state_shardings(net, mesh).variables, NamedSharding(mesh, P(columns.DATA))),
-        out_shardings=NamedSharding(mesh, P()),
     )

@@ -1,0 +1,120 @@
+"""A net over every image of a split: what it makes of each, and how often it errs."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Generator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from alexnet_jax.data import pipeline
+from alexnet_jax.data.prepared import ImageSet
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.network import columns
+
+Forward = Callable[[Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What the net makes of some images.
+
+    ids, labels: [images]. logits: float32 [images, views, classes]. activations: by
+    name, float32 [images, views, ...].
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    activations: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a split is read: side of the crops, views an image, the mesh, and how many
+    crops each device is given at a time. An image's views go together."""
+
+    size: int
+    mesh: Mesh
+    views: int = 1
+    crops_a_device: int = 64
+    threads: int = 2
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step. A device gets as many on any mesh, and so computes the same."""
+        return max(1, self.crops_a_device // self.views) * len(self.mesh.devices)
+
+
+def run(
+    forward: Forward, variables: Any, images: ImageSet, split: str, reading: Reading
+) -> Generator[Outputs]:
+    """What `inference.make_forward` makes of every image of the split, in order.
+
+    Raises:
+      RecordError: a stored image is broken.
+      RuntimeError: the batches held more or fewer images than the split.
+    """
+    mesh, count = reading.mesh, len(images.splits[split])
+    batches = pipeline.eval_batches(
+        images,
+        split,
+        size=reading.size,
+        batch_size=reading.batch_size,
+        views=reading.views,
+        rows=columns.rows_here(mesh, reading.batch_size),
+        threads=reading.threads,
+    )
+    seen, late = 0, None  # read one batch late, so that the device need not wait for us
+    for batch in pipeline.ahead(batches, functools.partial(_place, mesh)):
+        if late is not None:
+            yield _outputs(*late)
+        late = batch, forward(variables, batch['image'])
+        seen += int(batch['mask'].sum())
+    if late is not None:
+        yield _outputs(*late)
+    if seen != count:
+        raise RuntimeError(f'evaluated {seen} images where there are {count}')
+
+
+def _place(mesh: Mesh, batch: pipeline.Batch) -> dict[str, Any]:
+    """Puts the images on the devices; the rest stays with us."""
+    return batch | columns.place_batch(mesh, {'image': batch['image']})
+
+
+def _outputs(batch: dict[str, Any], made: tuple[jax.Array, dict[str, jax.Array]]) -> Outputs:
+    mask = batch['mask']
+    logits, activations = jax.tree.map(
+        lambda x: np.asarray(x).reshape(len(mask), -1, *x.shape[1:])[mask], made
+    )
+    return Outputs(batch['id'][mask], batch['label'][mask], logits, activations)
+
+
+def evaluate(
+    outputs: Generator[Outputs],
+    classes: int,
+    keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, probabilities: None,
+) -> Tally:
+    """Counts the errors of all outputs; of an image with several views, those of its mean
+    probabilities (§4.1).
+
+    Args:
+      keep: called with each batch's outputs and its probabilities [images, views, classes].
+    """
+    tally = Tally.zero(classes)
+    for batch in outputs:
+        log_probabilities = log_softmax(batch.logits.astype(np.float64))
+        probabilities = np.exp(log_probabilities)
+        of_label = log_probabilities[np.arange(len(batch.labels)), :, batch.labels]
+        losses = np.log(of_label.shape[1]) - np.logaddexp.reduce(of_label, axis=1)
+        tally.add(probabilities.mean(axis=1), batch.labels, losses)
+        keep(batch, probabilities)
+    return tally
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,0 +1,102 @@
+"""Errors and loss from probabilities, in all and by class, in float64 on the host.
+
+An image is a top-k error if k classes or more are more probable than its label, ties in
+the order of the classes. A label whose probability is no number is an error.
+"""
+
+import collections
+import dataclasses
+import math
+
+import numpy as np
+
+Z95 = 1.959963984540054  # of the normal distribution: 95 % lie within ± this
+
+
+@dataclasses.dataclass
+class Tally:
+    """Counts over the images added so far.
+
+    examples, top1, top5: [classes], images with that label and errors among them.
+    confusions: how often each (label, most probable class) was met, where they differ.
+    """
+
+    examples: np.ndarray
+    top1: np.ndarray
+    top5: np.ndarray
+    loss: float = 0.0
+    confusions: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+    @classmethod
+    def zero(cls, classes: int) -> 'Tally':
+        return cls(*(np.zeros(classes, np.int64) for _ in range(3)))
+
+    def add(self, probabilities: np.ndarray, labels: np.ndarray, losses: np.ndarray) -> None:
+        """Adds images: probabilities [images, classes], labels and losses [images]."""
+        places = places_of(probabilities, labels)
+        np.add.at(self.examples, labels, 1)
+        np.add.at(self.top1, labels, places >= 1)
+        np.add.at(self.top5, labels, places >= 5)
+        self.loss += float(losses.sum())
+        wrong = places >= 1
+        predicted = probabilities[wrong].argmax(axis=1)
+        pairs = zip(labels[wrong].tolist(), predicted.tolist(), strict=True)
+        self.confusions.update(pairs)
+
+    @property
+    def images(self) -> int:
+        return int(self.examples.sum())
+
+    def scores(self) -> dict[str, object]:
+        """{'examples', 'loss', 'top1_error', 'top5_error', 'top1_interval',
+        'top5_interval'}: fractions, and the 95 % interval of each error."""
+        count = self.images
+        top1, top5 = int(self.top1.sum()), int(self.top5.sum())
+        return {
+            'examples': count,
+            'loss': self.loss / count,
+            'top1_error': top1 / count,
+            'top5_error': top5 / count,
+            'top1_interval': interval(top1, count),
+            'top5_interval': interval(top5, count),
+        }
+
+    def by_class(self, names: tuple[str, ...]) -> dict[str, list[dict[str, object]]]:
+        """{'classes': errors of each class, None for one without images, 'confusions':
+        which labels were taken for which classes, and how often, the costliest first}."""
+        classes = [
+            {
+                'class': name,
+                'examples': int(count),
+                'top1_error': int(top1) / int(count) if count else None,
+                'top5_error': int(top5) / int(count) if count else None,
+            }
+            for name, count, top1, top5 in zip(
+                names, self.examples, self.top1, self.top5, strict=True
+            )
+        ]
+        ordered = sorted(self.confusions.items(), key=lambda item: (-item[1], item[0]))
+        confusions = [
+            {'label': names[label], 'taken_for': names[predicted], 'images': times}
+            for (label, predicted), times in ordered
+        ]
+        return {'classes': classes, 'confusions': confusions}
+
+
+def places_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before each label: scores [images, classes] -> [images]."""
+    of_label = np.take_along_axis(scores, labels[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < labels[:, None]
+    behind = (scores < of_label) | ((scores == of_label) & ~earlier)
+    return np.sum(~behind, axis=1)  # the label itself is "behind", unless it is NaN
+
+
+def interval(errors: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an error rate, as fractions: which rates make so many
+    errors among so many images drawn alike no surprise."""
+    rate, z2 = errors / count, Z95**2
+    middle = (rate + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
+    low = 0.0 if errors == 0 else middle - half
+    high = 1.0 if errors == count else middle + half
+    return low, high

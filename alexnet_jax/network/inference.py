@@ -1,0 +1,107 @@
+"""A net as it is run once it is trained: images in, logits and activations out."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax.network import columns
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.layers import Architecture
+from alexnet_jax.network.shapes import layer_shapes
+
+Array = jax.Array | np.ndarray
+Variables = dict[str, Any]
+Activations = dict[str, jax.Array]
+
+
+def normalize(
+    images: Array, mean: Array, scale: Array | float, color_shift: Array | None = None
+) -> jax.Array:
+    """uint8 [batch, size, size, 3] -> float32, less a mean image [size, size, 3] (§2) or
+    each channel's mean [3], each image's colour shift [batch, 3] added (§4.1), over
+    `scale`, a number or one for each of [3]."""
+    centered = jnp.asarray(images, jnp.float32) - mean
+    if color_shift is not None:
+        centered += color_shift[:, None, None, :]
+    return centered / scale
+
+
+def variable_shapes(net: AlexNet) -> Variables:
+    """{'params': ..., 'batch_stats': ...}: shape and type of each array."""
+    return nn.unbox(_boxed_shapes(net.architecture, net.classes))
+
+
+def variable_specs(net: AlexNet) -> Variables:
+    """What each of those arrays is split over: a tree of `PartitionSpec`."""
+    specs = nn.get_partition_spec(_boxed_shapes(net.architecture, net.classes))
+    # Flax's batch normalisation does not say so of its statistics: as its maps are.
+    stats = jax.tree.map(lambda _: P(columns.COLUMN), specs['batch_stats'])
+    return {'params': specs['params'], 'batch_stats': stats}
+
+
+def place_variables(net: AlexNet, mesh: Mesh, variables: Variables) -> Variables:
+    """The variables where `make_forward` wants them: each array split over the mesh."""
+    shardings = jax.tree.map(functools.partial(NamedSharding, mesh), variable_specs(net))
+    return jax.device_put(variables, shardings)
+
+
+@functools.cache
+def _boxed_shapes(architecture: Architecture, classes: int) -> Variables:
+    size = architecture.input_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(AlexNet(architecture, classes).init, jax.random.key(0), images)
+    return {'batch_stats': {}} | shapes
+
+
+def make_forward(
+    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float, names: Sequence[str] = ()
+) -> Callable[[Variables, Array], tuple[jax.Array, Activations]]:
+    """A compiled function: (variables, images) -> (logits, activations); no dropout.
+
+    Args:
+      net: with `column_axis` None; the function sets it.
+      mesh: axes 'data' and 'column'.
+      mean, scale: as in `normalize`.
+      names: the activations to give out, as `AlexNet` calls them.
+
+    The function takes uint8 images [batch, size, size, 3], split over 'data', and gives
+    logits [batch, classes] and activations [batch, ...], whole on every device. What it
+    gives for an image does not depend on the mesh, to the last bit, as long as a device
+    gets as many images at a time: the same programs run on each device.
+    """
+    specs = variable_specs(net)
+    on_columns = net.clone(column_axis=columns.COLUMN)
+
+    def on_device(variables: Variables, images: Array, mean: Array, scale: Array | float):
+        logits, activations = on_columns.apply(variables, normalize(images, mean, scale))
+        return logits, {name: activations[name] for name in names}
+
+    over_mesh = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(specs, P(columns.DATA), P(), P()),
+        out_specs=(P(columns.DATA), _activation_specs(net, names)),
+    )
+    return jax.jit(
+        lambda variables, images: over_mesh(variables, images, mean, scale),
+        out_shardings=NamedSharding(mesh, P()),
+    )
+
+
+def _activation_specs(net: AlexNet, names: Sequence[str]) -> dict[str, P]:
+    """Logits are the same for all columns; the rest has the columns side by side."""
+    rows = layer_shapes(net.architecture, net.classes)
+    ranks = {name: len(shape) for row in rows for name, shape in row.activations.items()}
+    return {
+        name: P(columns.DATA)
+        if name == net.architecture.output.name
+        else P(columns.DATA, *[None] * (ranks[name] - 1), columns.COLUMN)
+        for name in names
+    }

@@ -1,0 +1,131 @@
+"""A weight file of any kind that is known here, and how its net was shown images."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.network.layers import Architecture
+from alexnet_jax.weights import caffe, files, layouts, torch_file
+from alexnet_jax.weights.files import Layers
+
+SUFFIXES = ('.safetensors', '.pth', '.pt', '.caffemodel')
+NORMALIZATION = 'normalization'  # in our own files, beside the layers
+
+# Each with its authors' preprocessing. torchvision: references/classification/presets.py
+# and AlexNet_Weights, means and deviations times 255. Caffe: convert_imageset's resize,
+# and the means of data.mean's channels, RGB where Caffe has BGR.
+_CAFFE = {'data.resize': 'squash', 'data.normalization': 'channel_mean', 'data.mean': '123,117,104'}
+SETTINGS: dict[str, dict[str, Any]] = {
+    'torchvision': {
+        'network.name': 'torchvision',
+        'train.protocol': 'torchvision',
+        'data.source': 'tfds:imagenet2012',
+        'data.resize': 'short_side',
+        'data.normalization': 'standardized',
+        'data.mean': '123.675,116.28,103.53',
+        'data.std': '58.395,57.12,57.375',
+    },
+    **{
+        name: _CAFFE
+        | {'network.name': name, 'train.protocol': 'caffe', 'data.source': 'tfds:imagenet2012'}
+        for name in ('caffe', 'caffenet')
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """What a weight file holds.
+
+    settings: of `config.SETTINGS`, what differs from the defaults.
+    layers: its numbers as layers of the net that the settings describe. Raises
+      `InputError` if they are another net's.
+    classes: names, if the file has them.
+    mirror: whether an image's mirror image is one of its class too.
+    normalization: 'mean' and 'scale', if it has them.
+    """
+
+    settings: dict[str, Any]
+    layers: Callable[[Architecture], Layers]
+    classes: tuple[str, ...] | None = None
+    mirror: bool = True
+    normalization: dict[str, np.ndarray] | None = None
+
+
+def open_file(path: Path, net: str = '') -> Pretrained:
+    """
+    Args:
+      net: a name of `SETTINGS`, where the file does not tell whose it is; else ''.
+
+    Raises:
+      InputError: no such file, or not one of a kind known here, or of another net.
+    """
+    if net and net not in SETTINGS:
+        raise InputError(
+            f'--net is {net!r}; the nearest is {nearest(net, SETTINGS)};'
+            f' allowed: {", ".join(SETTINGS)}'
+        )
+    if not path.is_file():
+        raise InputError(f'{path}: no such file')
+    if path.suffix == '.caffemodel':
+        return _of_caffe(path, net)
+    if path.suffix in ('.pth', '.pt'):
+        return _of_torchvision(torch_file.read(path), path, net)
+    if path.suffix == '.safetensors':
+        arrays, metadata = files.read_arrays(path)
+        if 'config' in metadata:
+            return _of_ours(arrays, metadata, path, net)
+        return _of_torchvision(arrays, path, net)
+    raise InputError(f'{path} is of no known kind; allowed: {", ".join(SUFFIXES)}')
+
+
+def _of_torchvision(arrays: dict[str, np.ndarray], path: Path, net: str) -> Pretrained:
+    _require_net(path, net, 'torchvision')
+    return Pretrained(
+        SETTINGS['torchvision'],
+        lambda architecture: layouts.from_torchvision(arrays, architecture, path),
+    )
+
+
+def _of_caffe(path: Path, net: str) -> Pretrained:
+    model = caffe.read(path)
+    found = caffe.net_of(model.order)
+    if not found and not net:
+        raise InputError(f'{path} does not tell which net it is of; --net=caffe or --net=caffenet')
+    if found:
+        _require_net(path, net, found)
+    return Pretrained(
+        SETTINGS[found or net],
+        lambda architecture: layouts.from_caffe(model, architecture, path),
+    )
+
+
+def _of_ours(
+    arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Path, net: str
+) -> Pretrained:
+    layers = files.by_layer(arrays, path)
+    normalization = layers.pop(NORMALIZATION, {})
+    try:
+        settings, about = json.loads(metadata['config']), json.loads(metadata['model'])
+        values = settings.values()
+        if not all(isinstance(value, str | int | float) for value in values):
+            raise ValueError('a setting is neither a number nor a text')
+        if {'mean', 'scale'} != normalization.keys():
+            raise ValueError(f'no {NORMALIZATION}/mean and scale beside it')
+        name = settings['network.name']
+        classes = tuple(map(str, about['classes']))
+        mirror = bool(about['mirror'])
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f'the metadata of {path} cannot be read: {error}') from error
+    _require_net(path, net, name)
+    return Pretrained(settings, lambda architecture: layers, classes, mirror, normalization)
+
+
+def _require_net(path: Path, asked: str, found: str) -> None:
+    if asked and asked != found:
+        raise InputError(f'--net is {asked}, but {path} is of {found}')

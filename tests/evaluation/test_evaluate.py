@@ -1,0 +1,130 @@
+"""A net over every image: on any mesh the same, to the last bit."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax.data.synthetic import Synthetic, synthetic_set
+from alexnet_jax.evaluation import evaluate
+from alexnet_jax.evaluation.evaluate import Outputs, Reading
+from alexnet_jax.network import columns, inference
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import architecture
+
+MEAN, SCALE = np.float32([120, 110, 100]), np.ones(3, np.float32)
+
+
+@pytest.fixture(scope='module')
+def net():
+    return AlexNet(architecture('krizhevsky2012', 99, 0.125), 7)
+
+
+@pytest.fixture(scope='module')
+def variables(net):
+    """Every array with something in it, so that logits lie apart."""
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda shape: random.normal(0, 0.06, shape.shape).astype(np.float32),
+        inference.variable_shapes(net),
+    )
+
+
+@pytest.fixture(scope='module')
+def images():
+    return synthetic_set(51, 7, 104, seed=0)
+
+
+def run(net, variables, images, shape, names=(), split='train', **reading):
+    mesh = columns.make_mesh(*shape)
+    forward = inference.make_forward(net, mesh, MEAN, SCALE, names)
+    placed = inference.place_variables(net, mesh, variables)
+    return evaluate.run(forward, placed, images, split, Reading(99, mesh, **reading))
+
+
+def joined(outputs) -> Outputs:
+    parts = [dataclasses.astuple(part)[:3] for part in outputs]
+    return Outputs(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
+
+
+@pytest.mark.parametrize('views', [1, 10])
+@pytest.mark.parametrize('shape', [(4, 1), (1, 2), (2, 2)])
+def test_every_mesh_gives_the_same_bits_of_every_image_once(net, variables, images, shape, views):
+    reading = {'views': views, 'crops_a_device': 4 * views}
+    alone = joined(run(net, variables, images, (1, 1), **reading))
+    other = joined(run(net, variables, images, shape, **reading))
+    assert alone.ids.tolist() == [b'%d' % row for row in range(51)]
+    assert other.ids.tolist() == alone.ids.tolist()
+    np.testing.assert_array_equal(other.labels, alone.labels)
+    np.testing.assert_array_equal(other.logits, alone.logits)
+    assert alone.logits.shape == (51, views, 7)
+    assert len(np.unique(alone.logits)) > 0.9 * alone.logits.size
+
+
+def test_ten_views_of_a_constant_image_are_equal(net, variables, images):
+    class Constant(Synthetic):
+        def read(self, row, scratch=None):
+            record = super().read(row)
+            return record._replace(image=np.full_like(record.image, 40 * row))
+
+    constant = Constant(3, 7, 104, 0, part=0)
+    images = dataclasses.replace(images, splits={'val': constant})
+    outputs = joined(run(net, variables, images, (1, 1), split='val', views=10))
+    np.testing.assert_array_equal(outputs.logits, outputs.logits[:, :1].repeat(10, axis=1))
+    assert len(np.unique(outputs.logits[:, 0], axis=0)) == 3
+
+
+def test_activations_have_the_columns_side_by_side(net, variables, images):
+    """As the module gives them without any mesh."""
+    names = ('conv1', 'conv2/pool', 'fc7/relu', 'fc8')
+    (first, *_) = run(net, variables, images, (2, 2), names, crops_a_device=8)
+    views = np.stack([
+        images.splits['train'].read(row).image[2:101, 2:101] for row in range(16)
+    ])  # fmt: skip
+    _, expected = net.apply(variables, (views.astype(np.float32) - MEAN) / SCALE)
+    assert set(first.activations) == set(names)
+    for name in names:
+        found = first.activations[name]
+        assert found.shape == (16, 1, *expected[name].shape[1:])
+        np.testing.assert_allclose(found[:, 0], expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_miscount_is_a_fault(net, variables, images, monkeypatch):
+    batches = evaluate.pipeline.eval_batches
+    monkeypatch.setattr(
+        evaluate.pipeline, 'eval_batches', lambda *args, **kwargs: iter(list(batches(*args, **kwargs))[1:])
+    )  # fmt: skip
+    monkeypatch.setattr(evaluate.pipeline, 'ahead', lambda batches, place: map(place, batches))
+    with pytest.raises(RuntimeError, match='evaluated 35 images where there are 51'):
+        list(run(net, variables, images, (1, 1), crops_a_device=16))
+
+
+def test_errors_are_those_of_the_mean_probabilities(random):
+    """Against a loop in NumPy over single views."""
+    logits = (random.normal(size=(40, 10, 8)) * 3).astype(np.float32)
+    labels = random.integers(0, 8, 40).astype(np.int32)
+    batches = [Outputs(np.full(len(rows), b''), labels[rows], logits[rows], {})
+               for rows in np.split(np.arange(40), [13])]  # fmt: skip
+    kept = []
+    tally = evaluate.evaluate(
+        (batch for batch in batches), 8, lambda batch, probabilities: kept.append(probabilities)
+    )
+    losses, wrong = [], []
+    for image, label in zip(logits.astype(np.float64), labels, strict=True):
+        mean = np.zeros(8)
+        for view in image:
+            mean += np.exp(view) / np.exp(view).sum() / 10
+        losses.append(-np.log(mean[label]))
+        wrong.append(mean.argmax() != label)
+    scores = tally.scores()
+    assert scores['loss'] == pytest.approx(np.mean(losses), rel=1e-12)
+    assert scores['top1_error'] == np.mean(wrong)
+    np.testing.assert_allclose(np.concatenate(kept).sum(axis=-1), 1)
+
+
+def test_the_loss_of_what_is_certain_and_wrong_is_finite():
+    logits = np.float32([[[0, 3000]]])
+    (batch,) = [Outputs(np.array([b'a']), np.array([0]), logits, {})]
+    tally = evaluate.evaluate((batch for _ in range(1)), 2)
+    assert tally.scores()['loss'] == 3000
