@@ -127,6 +127,7 @@ def test_the_command_for_another_resize_prepares_it(folder, tmp_path):
         prepare.stored(spec, SIZE, str(tmp_path), SQUASH)
     command = str(caught.value).splitlines()[1].split()
     assert command[-2:] == [f'--size={SIZE}', '--resize=squash']
+    assert command[-3].endswith(f'-{SIZE}px-squash')
     done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(prepare.stored(spec, SIZE, str(tmp_path), SQUASH).splits['train']) == 180

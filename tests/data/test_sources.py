@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from alexnet_jax.data import tfrecord
 from alexnet_jax.data.digits import enlarge_digit, split_digits
-from alexnet_jax.data.images import BadImageError, read_square
+from alexnet_jax.data.images import RESIZES, BadImageError, read_square
 from alexnet_jax.data.sources import open_source, with_val_split
 from alexnet_jax.data.tfds_set import TfdsRows
 from alexnet_jax.errors import InputError
@@ -244,10 +244,11 @@ def test_a_tfds_set_of_one_s_own(tiny_set):
     assert {split: len(rows) for split, rows in source.splits.items()} == {'train': 12, 'val': 5}
     train = pickle.loads(pickle.dumps(source.splits['train'].take(range(4, 9))))
     assert train.id(1) == 'train[5]'
-    image, label = train.square(1, 32, 10**6)
-    assert label == 2
-    expected = read_square(save(photograph(5), 'JPEG'), 32)
-    np.testing.assert_array_equal(image, expected)
+    for resize in RESIZES:
+        image, label = train.square(1, 32, 10**6, resize)
+        assert label == 2
+        expected = read_square(save(photograph(5), 'JPEG'), 32, resize=resize)
+        np.testing.assert_array_equal(image, expected)
     del source.splits['val']
     split = with_val_split(source, 0.25).splits
     held_out = [split['val'].id(row) for row in range(len(split['val']))]
