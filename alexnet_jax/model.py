@@ -48,6 +48,15 @@ class Model:
     scale: np.ndarray
     step: int
 
+    @property
+    def layers(self) -> Layers:
+        """The variables by layer, as weight files have them."""
+        layers: Layers = {}
+        for tree in self.variables.values():
+            for layer, parts in tree.items():
+                layers.setdefault(layer, {}).update(parts)
+        return layers
+
     def __call__(self, images: Array) -> tuple[jax.Array, Activations]:
         """Logits [batch, classes] and every activation by name, as `AlexNet` gives them, of
         RGB images [batch, size, size, 3] on the scale of 0 to 255, whole or real numbers.
@@ -129,7 +138,7 @@ def _of_file(path: Path, net: str, overrides: Mapping[str, str]) -> Model:
     layers = file.layers(configuration.network_of(config))
     classes = file.classes or _classes_of(layers, config)
     normalization = file.normalization or _normalization_of(config)
-    return _model(config, classes, file.mirror, layers, normalization, 0, path)
+    return _model(config, classes, file.mirror, layers, normalization, file.step, path)
 
 
 def _classes_of(layers: Layers, config: Config) -> tuple[str, ...]:

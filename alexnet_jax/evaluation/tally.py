@@ -29,7 +29,8 @@ class Tally:
 
     @classmethod
     def zero(cls, classes: int) -> 'Tally':
-        return cls(*(np.zeros(classes, np.int64) for _ in range(3)))
+        none = np.zeros(classes, np.int64)
+        return cls(none, none.copy(), none.copy())
 
     def add(self, probabilities: np.ndarray, labels: np.ndarray, losses: np.ndarray) -> None:
         """Adds images: probabilities [images, classes], labels and losses [images]."""

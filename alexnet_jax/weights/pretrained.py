@@ -47,6 +47,7 @@ class Pretrained:
       `InputError` if they are another net's.
     classes: names, if the file has them.
     mirror: whether an image's mirror image is one of its class too.
+    step: of training, after which it is like this.
     normalization: 'mean' and 'scale', if it has them.
     """
 
@@ -54,6 +55,7 @@ class Pretrained:
     layers: Callable[[Architecture], Layers]
     classes: tuple[str, ...] | None = None
     mirror: bool = True
+    step: int = 0
     normalization: dict[str, np.ndarray] | None = None
 
 
@@ -101,7 +103,7 @@ def _of_caffe(path: Path, net: str) -> Pretrained:
         _require_net(path, net, found)
     return Pretrained(
         SETTINGS[found or net],
-        lambda architecture: layouts.from_caffe(model, architecture, path),
+        lambda architecture: layouts.from_caffe(model.blobs, architecture, path),
     )
 
 
@@ -119,11 +121,11 @@ def _of_ours(
             raise ValueError(f'no {NORMALIZATION}/mean and scale beside it')
         name = settings['network.name']
         classes = tuple(map(str, about['classes']))
-        mirror = bool(about['mirror'])
+        mirror, step = bool(about['mirror']), int(about['step'])
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f'the metadata of {path} cannot be read: {error}') from error
     _require_net(path, net, name)
-    return Pretrained(settings, lambda architecture: layers, classes, mirror, normalization)
+    return Pretrained(settings, lambda net: layers, classes, mirror, step, normalization)
 
 
 def _require_net(path: Path, asked: str, found: str) -> None:

@@ -1,0 +1,149 @@
+"""Models to and from files, folders and repositories that others use."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from alexnet_jax import config as configuration
+from alexnet_jax import experiment, model
+from alexnet_jax.config import Config
+from alexnet_jax.errors import InputError
+from alexnet_jax.model import Model
+from alexnet_jax.training import step
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.weights import caffe, files, hub, layouts, stablehlo
+from alexnet_jax.weights.pretrained import NORMALIZATION
+
+REMOTE = 'hf:'  # Hugging Face
+MODEL_FILE, CARD = 'model.safetensors', 'README.md'
+
+
+def import_file(
+    file: Path,
+    workdir: Path,
+    net: str = '',
+    classes: tuple[str, ...] = (),
+    overrides: Mapping[str, str] | None = None,
+) -> str:
+    """Makes a workdir of a weight file; returns a line on it.
+
+    Args:
+      net, overrides: as for `model.load`.
+      classes: names of the classes; (): those the file has, or that are known.
+
+    Raises:
+      InputError: as `model.load`; there are more or fewer classes than names; the
+        workdir holds a run.
+    """
+    if experiment.has_checkpoint(workdir):
+        raise InputError(f'--workdir {workdir} holds a run already; take another')
+    loaded = model.load(file, net=net, overrides=overrides)
+    if classes and len(classes) != len(loaded.classes):
+        raise InputError(f'--classes has {len(classes)} names; {file} has {len(loaded.classes)}')
+    experiment.claim_workdir(workdir, loaded.config)
+    model.describe(
+        workdir, classes or loaded.classes, loaded.mirror, loaded.mean, loaded.scale
+    )  # fmt: skip
+    state = step.start_from(**jax.device_put(loaded.variables))
+    checkpoints = Checkpoints(workdir / 'checkpoints')
+    checkpoints.save(
+        state.replace(step=state.step + loaded.step), configuration.nest(loaded.config)
+    )
+    checkpoints.close()
+    return f'{told(loaded)} -> {workdir}'
+
+
+def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexnet_jax') -> str:
+    """Writes a model, of a workdir or a weight file, in one of the forms of
+    `weights/__main__.py`; returns a line on it.
+
+    Raises:
+      InputError: as `model.load`; the net has no such form; `out` cannot be written.
+    """
+    loaded = model.load(source, at_step)
+    architecture = loaded.net.architecture
+    if form == 'alexnet_jax':
+        normalization = {'mean': loaded.mean, 'scale': loaded.scale}
+        files.write(out, {**loaded.layers, NORMALIZATION: normalization}, metadata(loaded))
+    elif form == 'torchvision':
+        arrays = layouts.to_torchvision(loaded.layers, architecture, source)
+        files.write_arrays(out, arrays, {'format': 'pt'})
+    elif form == 'caffe':
+        caffe.write(out, architecture.name, layouts.to_caffe(loaded.layers, architecture, source))
+    else:
+        stablehlo.write(out, loaded, architecture.input_size)
+    return f'{told(loaded)} -> {out}, {out.stat().st_size} bytes'
+
+
+def push(source: Path, to: str) -> str:
+    """Puts a model into a folder or a repository (hf:OWNER/NAME): its weight file and a
+    card; returns a line on it.
+
+    Raises:
+      InputError: as `export_file`; the repository cannot be had.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) if to.startswith(REMOTE) else Path(to)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            said = export_file(source, None, folder / MODEL_FILE)
+            (folder / CARD).write_text(card(model.load(source), to))
+        except OSError as error:
+            raise InputError(f'{to} cannot be written: {error.strerror}') from error
+        if to.startswith(REMOTE):
+            return f'{said.partition(" -> ")[0]} -> {hub.push(folder, to.removeprefix(REMOTE))}'
+        return said
+
+
+def pull(source: str, workdir: Path) -> str:
+    """Makes a workdir of what `push` has put somewhere; returns a line on it. Of a
+    repository nothing but the weight file is taken.
+
+    Raises:
+      InputError: it cannot be had, or as `import_file`.
+    """
+    if source.startswith(REMOTE):
+        return import_file(hub.pull(source.removeprefix(REMOTE), MODEL_FILE), workdir)
+    return import_file(Path(source) / MODEL_FILE, workdir)
+
+
+def metadata(loaded: Model) -> dict[str, str]:
+    """What a weight file of ours says beside its arrays."""
+    return {
+        'format': 'alexnet_jax',
+        'config': json.dumps(portable(loaded.config)),
+        'model': json.dumps(
+            {'classes': loaded.classes, 'mirror': loaded.mirror, 'step': loaded.step}
+        ),
+    }
+
+
+def portable(config: Config) -> Config:
+    """The settings that make the model what it is, without paths of this machine."""
+    return {
+        name: value
+        for name, value in config.items()
+        if not configuration.SETTINGS[name].free and not name.startswith('start.')
+    }
+
+
+def card(loaded: Model, place: str) -> str:
+    """A page on the model, for people."""
+    return '\n'.join([
+        '---', 'library_name: alexnet_jax', 'pipeline_tag: image-classification', '---',
+        f'# {loaded.config["network.name"]}', '',
+        f'{told(loaded)}; trained on {loaded.config["data.source"]}.', '',
+        f'    python -m alexnet_jax.weights pull {place} --workdir DIR',
+        '    python -m alexnet_jax.main --workdir DIR --mode=predict IMAGE', '',
+    ])  # fmt: skip
+
+
+def told(loaded: Model) -> str:
+    numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
+    return (
+        f'{loaded.config["network.name"]}: {numbers:,} numbers, {len(loaded.classes)} classes,'
+        f' step {loaded.step}'
+    )

@@ -1,0 +1,97 @@
+"""Trained nets in and out.
+
+    python -m alexnet_jax.weights import FILE --workdir DIR [--net NAME] [--classes FILE]
+        [--config.NAME=VALUE ...]
+    python -m alexnet_jax.weights export SOURCE --out FILE [--form FORM] [--step N]
+    python -m alexnet_jax.weights push SOURCE TO
+    python -m alexnet_jax.weights pull FROM --workdir DIR
+
+`import` makes an ordinary workdir of a weight file: one of ours or torchvision's
+(.safetensors, .pth) or Caffe's (.caffemodel), with its authors' preprocessing in the
+configuration. SOURCE is a workdir or such a file. TO and FROM are folders, or
+repositories on Hugging Face, as hf:OWNER/NAME (with the extra `hub`).
+Exit status: as for alexnet_jax.main.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from alexnet_jax import command_line
+from alexnet_jax.command_line import DONE, Parser
+from alexnet_jax.errors import InputError
+
+FORMS = {
+    'alexnet_jax': 'safetensors, with the configuration in its metadata',
+    'torchvision': "safetensors, named as torchvision's state dict",
+    'caffe': 'a .caffemodel',
+    'stablehlo': 'the inference itself, for jax.export.deserialize',
+}
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    parser = Parser(prog='python -m alexnet_jax.weights', description=__doc__)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    add = commands.add_parser('import', help='a workdir of a weight file')
+    add.add_argument('file', type=Path, metavar='FILE')
+    add.add_argument('--workdir', type=Path, required=True)
+    add.add_argument('--net', default='', help='caffe or caffenet, if the file does not tell')
+    add.add_argument('--classes', type=Path, help='names of the classes, one a line')
+    add = commands.add_parser('export', help='a weight file of a workdir')
+    add.add_argument('source', type=Path, metavar='SOURCE')
+    add.add_argument('--out', type=Path, required=True, metavar='FILE')
+    add.add_argument(
+        '--form', choices=FORMS, default='alexnet_jax',
+        help='; '.join(f'{name}: {words}' for name, words in FORMS.items()),
+    )  # fmt: skip
+    add.add_argument('--step', type=int, help='which checkpoint; the last')
+    add = commands.add_parser('push', help='a model where others can get it')
+    add.add_argument('source', type=Path, metavar='SOURCE')
+    add.add_argument('to', metavar='TO')
+    add = commands.add_parser('pull', help='a workdir of a model others have pushed')
+    add.add_argument('source', metavar='FROM')
+    add.add_argument('--workdir', type=Path, required=True)
+    options, overrides = parser.parse_with_settings(argv)
+    if overrides and options.command != 'import':
+        parser.error(f'settings (--config.NAME=VALUE) do not go with {options.command}')
+    return options, overrides
+
+
+def run(argv: list[str]) -> int:
+    options, overrides = parse(argv)
+    command_line.before_jax(1)
+    from alexnet_jax import exchange
+
+    if options.command == 'import':
+        classes = read_names(options.classes) if options.classes else ()
+        said = exchange.import_file(
+            options.file, options.workdir, options.net, classes, overrides
+        )  # fmt: skip
+    elif options.command == 'export':
+        said = exchange.export_file(options.source, options.step, options.out, options.form)
+    elif options.command == 'push':
+        said = exchange.push(options.source, options.to)
+    else:
+        said = exchange.pull(options.source, options.workdir)
+    print(said)
+    return DONE
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The lines of a text file.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    try:
+        return tuple(path.read_text().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'--classes {path} cannot be read: {error}') from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    return command_line.run(run, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
