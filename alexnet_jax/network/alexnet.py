@@ -240,13 +240,19 @@ class Weights(nn.Module):
 
         if self.std is None:
             bound = self.inputs**-0.5
-            kernel = bias = lambda key, shape: jax.random.uniform(
-                key, shape, minval=-bound, maxval=bound
+            kernel = bias = _drawn_flat(
+                lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
             )
         else:
-            kernel = nn.initializers.normal(self.std)
+            kernel = _drawn_flat(nn.initializers.normal(self.std))
             bias = nn.initializers.constant(self.bias)
         return (
             self.param('kernel', split(kernel), self.kernel_shape),
             self.param('bias', split(bias) if len(self.bias_shape) > 1 else bias, self.bias_shape),
         )
+
+
+def _drawn_flat(initializer):
+    """The same values, drawn as a vector, which XLA compiles several times faster than an
+    array of five dimensions."""
+    return lambda key, shape: initializer(key, (math.prod(shape),)).reshape(shape)
