@@ -66,8 +66,7 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
     loaded = model.load(source, at_step)
     architecture = loaded.net.architecture
     if form == 'alexnet_jax':
-        normalization = {'mean': loaded.mean, 'scale': loaded.scale}
-        files.write(out, {**loaded.layers, NORMALIZATION: normalization}, metadata(loaded))
+        write(out, loaded)
     elif form == 'torchvision':
         arrays = layouts.to_torchvision(loaded.layers, architecture, source)
         files.write_arrays(out, arrays, {'format': 'pt'})
@@ -79,23 +78,20 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
 
 
 def push(source: Path, to: str) -> str:
-    """Puts a model into a folder or a repository (hf:OWNER/NAME): its weight file and a
-    card; returns a line on it.
+    """Puts a model into a folder or a repository (hf:OWNER/NAME): its weight file, and a
+    card unless there is one; returns a line on it.
 
     Raises:
-      InputError: as `export_file`; the repository cannot be had.
+      InputError: as `model.load`; the folder or the repository cannot be had.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) if to.startswith(REMOTE) else Path(to)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            said = export_file(source, None, folder / MODEL_FILE)
-            (folder / CARD).write_text(card(model.load(source), to))
-        except OSError as error:
-            raise InputError(f'{to} cannot be written: {error.strerror}') from error
-        if to.startswith(REMOTE):
-            return f'{said.partition(" -> ")[0]} -> {hub.push(folder, to.removeprefix(REMOTE))}'
-        return said
+    loaded = model.load(source)
+    if not to.startswith(REMOTE):
+        _fill(Path(to), loaded, 'FOLDER')
+        return f'{told(loaded)} -> {to}'
+    with tempfile.TemporaryDirectory() as folder:
+        _fill(Path(folder), loaded, to)
+        address = hub.push(Path(folder), to.removeprefix(REMOTE), keep=CARD)
+    return f'{told(loaded)} -> {address}'
 
 
 def pull(source: str, workdir: Path) -> str:
@@ -108,6 +104,16 @@ def pull(source: str, workdir: Path) -> str:
     if source.startswith(REMOTE):
         return import_file(hub.pull(source.removeprefix(REMOTE), MODEL_FILE), workdir)
     return import_file(Path(source) / MODEL_FILE, workdir)
+
+
+def write(path: Path, loaded: Model) -> None:
+    """Writes a weight file of ours, with all `model.load` needs.
+
+    Raises:
+      InputError: as `files.write`.
+    """
+    normalization = {'mean': loaded.mean, 'scale': loaded.scale}
+    files.write(path, {**loaded.layers, NORMALIZATION: normalization}, metadata(loaded))
 
 
 def metadata(loaded: Model) -> dict[str, str]:
@@ -123,6 +129,9 @@ def metadata(loaded: Model) -> dict[str, str]:
 
 def portable(config: Config) -> Config:
     """The settings that make the model what it is, without paths of this machine."""
+    kind, _, place = config['data.source'].partition(':')
+    if kind == 'folder':
+        config = config | {'data.source': f'folder:{Path(place).resolve().name or place}'}
     return {
         name: value
         for name, value in config.items()
@@ -135,7 +144,7 @@ def card(loaded: Model, place: str) -> str:
     return '\n'.join([
         '---', 'library_name: alexnet_jax', 'pipeline_tag: image-classification', '---',
         f'# {loaded.config["network.name"]}', '',
-        f'{told(loaded)}; trained on {loaded.config["data.source"]}.', '',
+        f'{told(loaded)}; trained on {portable(loaded.config)["data.source"]}.', '',
         f'    python -m alexnet_jax.weights pull {place} --workdir DIR',
         '    python -m alexnet_jax.main --workdir DIR --mode=predict IMAGE', '',
     ])  # fmt: skip
@@ -147,3 +156,13 @@ def told(loaded: Model) -> str:
         f'{loaded.config["network.name"]}: {numbers:,} numbers, {len(loaded.classes)} classes,'
         f' step {loaded.step}'
     )
+
+
+def _fill(folder: Path, loaded: Model, place: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / MODEL_FILE, loaded)
+        if not (folder / CARD).exists():
+            (folder / CARD).write_text(card(loaded, place))
+    except OSError as error:
+        raise InputError(f'{folder} cannot be written: {error.strerror}') from error

@@ -1,50 +1,69 @@
 """Repositories on Hugging Face, with the extra `hub`."""
 
-import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax.errors import InputError
 
 
-def push(folder: Path, repository: str) -> str:
+def push(folder: Path, repository: str, keep: str) -> str:
     """Puts the folder's files into the repository, made if need be; returns its address.
+    The file named `keep` stays as it is, if the repository has one.
 
     Raises:
       InputError: it cannot be had.
     """
-    hub = _library()
+    hub = _library(repository)
     try:
         address = hub.create_repo(repository, exist_ok=True)
-        hub.upload_folder(repo_id=repository, folder_path=folder)
+        kept = [keep] if hub.file_exists(repository, keep) else []
+        hub.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=kept)
     except Exception as error:  # Whatever the network or the service makes it raise.
         raise _told(repository, error) from error
     return str(address)
 
 
 def pull(repository: str, name: str) -> Path:
-    """A file of the repository, fetched if it is not there yet.
+    """A file of the repository, fetched if it has changed since the last time. Without a
+    network it is the last one that was fetched.
 
     Raises:
       InputError: it cannot be had.
     """
-    hub = _library()
+    hub = _library(repository)
     try:
         return Path(hub.hf_hub_download(repository, name))
     except Exception as error:  # Whatever the network or the service makes it raise.
-        raise _told(repository, error) from error
+        raise _told(f'{repository}/{name}', error) from error
 
 
-def _library() -> Any:
+def _library(repository: str) -> Any:
+    if repository.count('/') != 1:
+        raise InputError(f'hf:{repository} is no repository; allowed: hf:OWNER/NAME')
     try:
         import huggingface_hub
+        from huggingface_hub import utils
     except ImportError as error:
         raise InputError(
             "hf: needs the library huggingface_hub: pip install -c constraints.txt -e '.[hub]'"
         ) from error
+    if not sys.stderr.isatty():  # Bars, and what is tried again, are for those who watch.
+        utils.disable_progress_bars()
+        utils.logging.set_verbosity_error()
     return huggingface_hub
 
 
-def _told(repository: str, error: Exception) -> InputError:
-    reason = re.sub(r'\s+', ' ', str(error))[:200]
-    return InputError(f'hf:{repository} cannot be had: {type(error).__name__}: {reason}')
+def _told(what: str, error: Exception) -> InputError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError):  # The cause says why.
+        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    status = getattr(getattr(error, 'response', None), 'status_code', None)
+    if isinstance(error, errors.EntryNotFoundError):
+        reason = 'no such file'
+    elif isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+        reason = 'no such repository, or none that your token (HF_TOKEN) opens'
+    else:
+        reason = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+    return InputError(f'hf:{what} cannot be had: {reason}')
