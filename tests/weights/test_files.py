@@ -63,7 +63,7 @@ def test_every_flipped_bit_of_the_arrays_is_found(layers, path):
 
 def test_arrays_that_changed_names_are_found(layers, path):
     files.write(path, layers, {})
-    path.write_bytes(path.read_bytes().replace(b'conv1/bias', b'conv2/bias'))
+    path.write_bytes(path.read_bytes().replace(b'"fc8/', b'"fc9/'))
     assert 'is damaged' in refusal(path)
 
 
@@ -140,14 +140,15 @@ def test_a_file_that_cannot_be_read_or_written(path, layers):
         files.write(path / 'b', layers, {})
 
 
-def test_a_write_that_fails_leaves_the_old_file(path, layers, monkeypatch):
+@pytest.mark.parametrize('fails', ['fsync', 'replace'])
+def test_a_write_that_fails_leaves_the_old_file(fails, path, layers, monkeypatch):
     files.write(path, layers, {})
     before = path.read_bytes()
 
-    def full(descriptor):
+    def full(*_):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(os, 'fsync', full)
+    monkeypatch.setattr(os, fails, full)
     with pytest.raises(InputError, match='cannot be written: No space left'):
         files.write(path, {'fc8': layers['fc8']}, {})
     assert path.read_bytes() == before

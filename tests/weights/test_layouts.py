@@ -11,7 +11,7 @@ from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.weights import caffe, files, layouts, torch_file
 from tests.network.parity import QUICK, apart
-from tests.weights import forms
+from tests.weights import forms, handmade
 
 SOURCE = Path('theirs')
 TORCHVISION, CAFFE = ('torchvision', 'one_tower'), ('caffe', 'caffenet')
@@ -32,6 +32,22 @@ def test_caffe_there_and_back(name, random):
     for layer, both in model.blobs.items():
         assert all(np.array_equal(a, b) for a, b in zip(both, blobs[layer], strict=True))
     assert caffe.net_of(model.order) == name
+
+
+def test_caffes_old_files(random, tmp_path):
+    """Four axes each: 1×1×512×512 for fc7, 1×1×1×512 for its bias."""
+    blobs, net = forms.caffe_blobs(random), forms.reduced('caffe')
+    content = b''.join(
+        handmade.caffe_layer(
+            name, [handmade.caffe_blob(x, x.shape, old=True) for x in both], old=True
+        )
+        for name, both in blobs.items()
+    )
+    (tmp_path / 'old.caffemodel').write_bytes(content)
+    old = caffe.read(tmp_path / 'old.caffemodel').blobs
+    assert [x.shape for x in old['fc7']] == [(1, 1, 512, 512), (1, 1, 1, 512)]
+    layers, expected = (layouts.from_caffe(x, net, SOURCE) for x in (old, blobs))
+    assert all(forms.same(layers[name], expected[name]) for name in expected)
 
 
 def test_where_torchvision_numbers_lie(random):

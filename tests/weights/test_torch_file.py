@@ -42,7 +42,7 @@ def test_arrays_that_are_parts_of_a_storage(form, tmp_path):
         'turned': Tensor('0', 24, (4, 6), (1, 4)),
         'part': Tensor('0', 24, (2, 3), (6, 1), offset=5),
         'one': Tensor('0', 24, (), (), offset=23),
-        'thin': Tensor('1', 3, (3, 1, 1), (1, 3, 999)),
+        'thin': Tensor('1', 3, (3, 1, 1), (1, 3, 1 << 70)),
     }
     storages = {'0': BYTES, '1': BYTES[:12]}
     read = torch_file.read(write(tmp_path / 'a.pth', form, tensors, storages))
@@ -208,6 +208,15 @@ def test_archives_that_torch_does_not_write(tmp_path):
     assert '0 entries data.pkl' in refusal(path)
 
 
+def test_entries_that_say_they_are_larger_than_the_file(tmp_path):
+    path = handmade.write_zip(tmp_path / 'a.pth', b'\x80\x02}.', {'0': BYTES})
+    content = bytearray(path.read_bytes())
+    said = content.index(b'PK\x01\x02') + 24  # in the directory at the end, of the first entry
+    content[said : said + 4] = struct.pack('<I', 1 << 30)
+    path.write_bytes(content)
+    assert 'entries are larger' in refusal(path)
+
+
 def test_a_flipped_bit_is_found_in_an_archive(tmp_path):
     pickled = handmade.state_dict([('x', handmade.whole('0', VALUES))])
     path = handmade.write_zip(tmp_path / 'a.pth', pickled, {'0': BYTES})
@@ -296,6 +305,7 @@ def test_nothing_runs_in_the_first_pickles_of_a_legacy_file(place, tmp_path):
 
 
 def test_a_name_out_of_a_file_is_told_on_one_line_and_shortly(tmp_path):
-    name = handmade.plain('m' * 5000) + handmade.plain('new\nline') + b'\x93'
-    told = refusal(handmade.write_zip(tmp_path / 'a.pth', b'\x80\x04' + name + b'.', {}))
-    assert 'mmm...' in told
+    for module, expected in (('m' * 5000, 'mmm...'), ('new\n\nline', 'new\\n\\nline.name')):
+        name = handmade.plain(module) + handmade.plain('name') + b'\x93'
+        path = handmade.write_zip(tmp_path / 'a.pth', b'\x80\x04' + name + b'.', {})
+        assert expected in refusal(path)
