@@ -32,14 +32,30 @@ class Parser(argparse.ArgumentParser):
         Raises:
           InputError: anything else on the command line.
         """
+        options, overrides, words = self.parse_with_words(argv)
+        for word in words:
+            self.error(f'unknown argument {word!r}; settings are --config.NAME=VALUE')
+        return options, overrides
+
+    def parse_with_words(
+        self, argv: list[str]
+    ) -> tuple[argparse.Namespace, dict[str, str], list[str]]:
+        """The same, and words that are neither, wherever they stand.
+
+        Raises:
+          InputError: an unknown option.
+        """
         options, rest = self.parse_known_args(argv)
-        overrides = {}
+        overrides, words = {}, []
         for argument in rest:
             setting = re.fullmatch(r'--config\.([^=]+)=(.*)', argument, re.DOTALL)
-            if not setting:
+            if setting:
+                overrides[setting[1]] = setting[2]
+            elif argument.startswith('-'):
                 self.error(f'unknown argument {argument!r}; settings are --config.NAME=VALUE')
-            overrides[setting[1]] = setting[2]
-        return options, overrides
+            else:
+                words.append(argument)
+        return options, overrides, words
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f'{message}; see --help')

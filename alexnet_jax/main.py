@@ -2,6 +2,7 @@
 
     python -m alexnet_jax.main --config configs/digits.py --workdir runs/digits
         [--mode train|eval] [--config.NAME=VALUE ...] [--debug]
+    python -m alexnet_jax.main --workdir runs/digits --mode=predict IMAGE ...
 
 Exit status: 0 done; 1 a fault while running; 2 a bad command, setting or input,
 found before training; 75 stopped on request after saving: the same command goes on.
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from alexnet_jax import command_line
 from alexnet_jax import config as configuration
-from alexnet_jax.command_line import DONE, STOPPED, Parser
+from alexnet_jax.command_line import BAD_INPUT, DONE, STOPPED, Parser
 from alexnet_jax.stop import stop_requests
 
 
@@ -25,14 +26,20 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """
     parser = Parser(
         prog='python -m alexnet_jax.main',
-        usage='%(prog)s --config FILE --workdir DIR [--mode MODE] [--config.NAME=VALUE ...]',
+        usage='%(prog)s --config FILE --workdir DIR [--mode MODE] [--config.NAME=VALUE ...]'
+        ' [IMAGE ...]',
         description=__doc__,
         epilog=configuration.describe(),
     )
     parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
     parser.add_argument('--workdir', type=Path, help='default: runs/NAME for configs/NAME.py')
-    parser.add_argument('--mode', choices=('train', 'eval'), default='train')
-    options, overrides = parser.parse_with_settings(argv)
+    parser.add_argument('--mode', choices=('train', 'eval', 'predict'), default='train')
+    options, overrides, words = parser.parse_with_words(argv)
+    if words and options.mode != 'predict':
+        parser.error(f'unknown argument {words[0]!r}; images go with --mode=predict')
+    if not words and options.mode == 'predict':
+        parser.error('--mode=predict needs images: JPEG or PNG files')
+    options.images = [Path(word) for word in words]
     if options.config is None and options.workdir is None:
         parser.error('neither --config nor --workdir is given')
     return options, overrides
@@ -54,8 +61,12 @@ def run(argv: list[str]) -> int:
     from alexnet_jax import experiment, trained  # JAX starts here: not before a bad setting
 
     if options.mode == 'eval':
-        trained.evaluate_workdir(config, workdir)
+        print(trained.evaluate_workdir(config, workdir))
         return DONE
+    if options.mode == 'predict':
+        from alexnet_jax import predict
+
+        return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
     with stop_requests() as stop_requested:
         return DONE if experiment.train(config, workdir, stop_requested) else STOPPED
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax.config import Config
+from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation.tally import Tally
 
 SHOWN = 3  # of the confusions, on the terminal
@@ -66,6 +68,37 @@ def read(workdir: Path, split: str, views: int) -> dict[str, Any]:
 
 def place(workdir: Path, split: str, views: int) -> Path:
     return workdir / 'eval' / f'{split}-{views}.json'
+
+
+def every(workdir: Path) -> list[dict[str, Any]]:
+    """All that `keep` kept there.
+
+    Raises:
+      InputError: nothing, or what is no such file.
+    """
+    paths = [
+        path
+        for path in sorted((workdir / 'eval').glob('*.json'))
+        if re.fullmatch(r'(train|val|test)-(1|10)\.json', path.name)
+    ]
+    if not paths:
+        raise InputError(f'{workdir} holds no eval/SPLIT-VIEWS.json; run --mode=eval there first')
+    try:
+        return [json.loads(path.read_text()) for path in paths]
+    except (OSError, ValueError) as error:
+        raise InputError(f'an evaluation in {workdir}/eval cannot be read: {error}') from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Raises:
+      InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise InputError(f'{path} cannot be written: {error.strerror}') from error
 
 
 def write_json(path: Path, tree: Any) -> None:

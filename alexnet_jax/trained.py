@@ -1,34 +1,63 @@
-"""A trained net put to use as a configuration says: evaluated, its predictions kept."""
+"""A trained net on a set of images, as a configuration says: evaluated, averaged with
+others, its predictions and features kept."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from alexnet_jax import experiment, results
 from alexnet_jax.config import IMAGES, Config
 from alexnet_jax.data import class_names
+from alexnet_jax.data.feature_records import RecordWriter
 from alexnet_jax.data.prepared import ImageSet
-from alexnet_jax.errors import InputError
-from alexnet_jax.evaluation import arrays, evaluate
+from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.evaluation import arrays, ensemble, evaluate
+from alexnet_jax.evaluation.ensemble import PROBABILITIES, Member
 from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.model import Model, load
 from alexnet_jax.network import columns, inference
+from alexnet_jax.network.shapes import layer_shapes
 
 
-def evaluate_workdir(config: Config, workdir: Path) -> None:
-    """Evaluates a checkpoint of the workdir, prints the result and keeps it, and the
-    predictions if the configuration says so.
+@dataclasses.dataclass(frozen=True)
+class Showing:
+    """A model, and the split of a set that it is shown."""
 
-    Raises:
-      InputError: no such checkpoint, or it was trained by another configuration; the
-        images cannot be had, or are of other classes.
-    """
-    model = open_model(config, workdir)
-    tally, split = measure(model, config, workdir / 'eval' if config['eval.save'] else None)
-    about = results.about(config, split, model.step)
-    print(results.keep(workdir, about, tally, model.classes))
+    config: Config
+    model: Model
+    images: ImageSet
+    split: str
+
+    @property
+    def count(self) -> int:
+        return len(self.images.splits[self.split])
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """As `results.about`, and the classes."""
+        about = results.about(self.config, self.split, self.model.step)
+        return about | {'classes': list(self.model.classes)}
+
+    def outputs(self, names: Sequence[str] = ()) -> Generator[Outputs]:
+        """What the model makes of every image; `names`: the activations wanted."""
+        config, model = self.config, self.model
+        mesh = columns.make_mesh(config['mesh.data'], config['mesh.column'])
+        forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
+        variables = inference.place_variables(model.net, mesh, model.variables)
+        size = model.net.architecture.input_size
+        reading = experiment.reading_of(config, size, mesh, config['eval.views'])
+        return evaluate.run(forward, variables, self.images, self.split, reading)
+
+    def tally(
+        self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, probabilities: None
+    ) -> Tally:
+        """The errors over all; `keep`: as in `evaluate.evaluate`."""
+        return evaluate.evaluate(self.outputs(), len(self.model.classes), keep)
 
 
 def open_model(config: Config, workdir: Path) -> Model:
@@ -42,72 +71,138 @@ def open_model(config: Config, workdir: Path) -> Model:
     return load(workdir, config['eval.step'] or None)
 
 
-def measure(model: Model, config: Config, save_in: Path | None = None) -> tuple[Tally, str]:
-    """The model's errors on the configured images, and which split those are of. With
-    `save_in`, its predictions go there, as SPLIT-VIEWS-predictions.
+def show(config: Config, workdir: Path) -> Showing:
+    """The model of a workdir and the configured images.
 
     Raises:
-      InputError: the images cannot be had, or are of other classes.
+      InputError: as `open_model`; the images cannot be had, or are of other classes.
     """
-    images = experiment.open_images(config)
+    model, images = open_model(config, workdir), experiment.open_images(config)
     split = experiment.held_out_split(config, images)
-    require_same_classes(model, images, config['data.source'])
-    outputs = run(model, config, images, split)
-    if save_in is None:
-        return evaluate.evaluate(outputs, len(model.classes)), split
-    folder = predictions_folder(save_in, split, config['eval.views'])
-    about = results.about(config, split, model.step) | {'classes': list(model.classes)}
-    with arrays.writing(folder, len(images.splits[split]), about) as writer:
-        keep = _keeper(writer, every_view=config['eval.save'] == 'views')
-        return evaluate.evaluate(outputs, len(model.classes), keep), split
+    require_same_classes(model.classes, images.classes, config['data.source'])
+    return Showing(config, model, images, split)
 
 
-def predictions_folder(folder: Path, split: str, views: int) -> Path:
-    return folder / f'{split}-{views}-predictions'
-
-
-def _keeper(writer: arrays.Writer, every_view: bool) -> Callable[[Outputs, np.ndarray], None]:
-    """Keeps probabilities in float16; those of the single views, from which an average is
-    made again, in float32."""
-
-    def keep(batch: Outputs, probabilities: np.ndarray) -> None:
-        rows = {'probabilities': probabilities.mean(axis=1).astype(np.float16)}
-        if every_view:
-            rows['views'] = probabilities.astype(np.float32)
-        writer.add(batch.ids, batch.labels, rows)
-
-    return keep
-
-
-def run(
-    model: Model, config: Config, images: ImageSet, split: str, names: Sequence[str] = ()
-) -> Generator[Outputs]:
-    """What the model makes of every image of the split; `names`: the activations wanted."""
-    mesh = columns.make_mesh(config['mesh.data'], config['mesh.column'])
-    forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
-    variables = inference.place_variables(model.net, mesh, model.variables)
-    size = model.net.architecture.input_size
-    reading = experiment.reading_of(config, size, mesh, config['eval.views'])
-    return evaluate.run(forward, variables, images, split, reading)
-
-
-def require_same_classes(model: Model, images: ImageSet, source: str) -> None:
+def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str) -> None:
     """
     Raises:
       InputError: the set has other classes than the net.
     """
-    if class_names.same(model.classes, images.classes):
+    if class_names.same(tuple(ours), tuple(theirs)):
         return
-    if len(model.classes) != len(images.classes):
-        raise InputError(
-            f'data.source {source} has {len(images.classes)} classes; the net has'
-            f' {len(model.classes)}'
-        )
-    pairs = zip(model.classes, images.classes, strict=True)
-    label, (ours, theirs) = next(
-        (label, pair) for label, pair in enumerate(pairs) if pair[0] != pair[1]
-    )
+    if len(ours) != len(theirs):
+        raise InputError(f'data.source {source} has {len(theirs)} classes; the net has {len(ours)}')
+    label = next(label for label, name in enumerate(ours) if name != theirs[label])
     raise InputError(
-        f'data.source {source} has other classes than the net: class {label} is {theirs!r} there'
-        f' and {ours!r} in the net'
+        f'data.source {source} has other classes than the net: class {label} is'
+        f' {theirs[label]!r} there and {ours[label]!r} in the net'
     )
+
+
+def evaluate_workdir(config: Config, workdir: Path) -> str:
+    """Evaluates a checkpoint of the workdir and keeps the result, and the predictions if
+    the configuration says so; returns the result as text.
+
+    Raises:
+      InputError: as `show`.
+    """
+    showing = show(config, workdir)
+    tally = _keeping(showing, workdir) if config['eval.save'] else showing.tally()
+    about = results.about(config, showing.split, showing.model.step)
+    return results.keep(workdir, about, tally, showing.model.classes)
+
+
+def _keeping(showing: Showing, workdir: Path) -> Tally:
+    """Keeps probabilities in float16; those of the single views, from which anyone may
+    average anew, in float32."""
+    about, every_view = showing.about, showing.config['eval.save'] == 'views'
+    folder = workdir / 'eval' / f'{about["split"]}-{about["views"]}-predictions'
+    make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)
+    with arrays.writing(folder, about, make_writer) as writer:
+
+        def keep(batch: Outputs, probabilities: np.ndarray) -> None:
+            rows = {PROBABILITIES: probabilities.mean(axis=1).astype(np.float16)}
+            if every_view:
+                rows['views'] = probabilities.astype(np.float32)
+            writer.add(batch.ids, batch.labels, rows)
+
+        return showing.tally(keep)
+
+
+def average(
+    members: Sequence[tuple[Path, Config | None]], weights: Sequence[float], out: Path
+) -> str:
+    """The errors of the mean of several nets' probabilities, beside the nets' own, kept
+    in `out` as evaluations are, and as ensemble.md and ensemble.json; returns them as text.
+
+    Args:
+      members: workdirs with their configurations, or saved predictions with None.
+
+    Raises:
+      InputError: as `show`; the members are not of the same images, views and classes;
+        `out` cannot be written.
+    """
+    result = ensemble.average((_member(*member) for member in members), weights)
+    page = ensemble.markdown(result)
+    results.write_text(out / 'ensemble.md', page)
+    results.write_json(out / 'ensemble.json', result.about | ensemble.tree(result))
+    about = dict(result.about)
+    classes = tuple(about.pop('classes'))
+    return f'{page}\n{results.keep(out, about, result.together, classes)}'
+
+
+def _member(path: Path, config: Config | None) -> Member:
+    if config is None:
+        return ensemble.saved_member(arrays.read(path))
+    showing = show(config, path)
+    ids, labels, kept = [], [], []
+
+    def keep(batch: Outputs, probabilities: np.ndarray) -> None:
+        ids.extend(arrays.as_text(batch.ids))
+        labels.append(batch.labels)
+        kept.append(probabilities.mean(axis=1).astype(np.float32))
+
+    tally = showing.tally(keep)
+    return Member(
+        str(path), showing.about, ids, np.concatenate(labels), np.concatenate(kept), tally
+    )  # fmt: skip
+
+
+def keep_features(config: Config, workdir: Path, names: Sequence[str], out: Path, form: str) -> str:
+    """Keeps activations of every configured image, as 'npy' (`arrays.read`) or
+    'array_record' (`feature_records`); returns a line on it.
+
+    Raises:
+      InputError: as `show`; the net has no such activation; `out` cannot be written.
+    """
+    showing = show(config, workdir)
+    shapes = _shapes(showing.model, names, config['eval.views'])
+    make_writer = RecordWriter
+    if form == 'npy':
+        make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)
+    about = showing.about | {'images': showing.count, 'activations': shapes}
+    with arrays.writing(out, about, make_writer) as writer:
+        for batch in showing.outputs(names):
+            rows = {name: x.reshape(-1, *shapes[name]) for name, x in batch.activations.items()}
+            writer.add(batch.ids, batch.labels, rows)
+    return f'{showing.split}: {", ".join(names)} of {showing.count} images -> {out}'
+
+
+def _shapes(model: Model, names: Sequence[str], views: int) -> dict[str, list[int]]:
+    """Of what an image has of each activation: [...], or [views, ...] of several views.
+
+    Raises:
+      InputError: the net has no such activation.
+    """
+    known = {
+        name: shape
+        for row in layer_shapes(model.net.architecture, len(model.classes))
+        for name, shape in row.activations.items()
+    }
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f'--activations has {name!r}; the nearest is {nearest(name, known)};'
+                f' the net has: {", ".join(known)}'
+            )
+    return {name: [views] * (views > 1) + list(known[name]) for name in names}

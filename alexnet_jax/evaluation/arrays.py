@@ -9,9 +9,9 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,8 +45,22 @@ class ImageArrays:
         return values
 
 
-class Writer:
-    """Takes the rows of a folder's arrays in order; see `writing`."""
+class Writer(Protocol):
+    """Takes what is known of images, in order."""
+
+    def add(self, ids: np.ndarray, labels: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        """The next images: their ids (bytes) and labels [images], and rows [images, ...]
+        of each array."""
+        ...
+
+    def finish(self) -> None:
+        """After the last."""
+        ...
+
+
+class ArrayWriter:
+    """Writes a folder of `count` images as `read` reads it. Each array keeps the type of
+    its rows."""
 
     def __init__(self, folder: Path, count: int):
         self._folder, self._count = folder, count
@@ -54,10 +68,9 @@ class Writer:
         self._arrays: dict[str, np.memmap] = {}
 
     def add(self, ids: np.ndarray, labels: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
-        """The next images: their ids and labels [images], and rows [images, ...] of each
-        array, in the type they are to be kept in."""
+        """As `Writer.add`."""
         first = len(self._ids)
-        self._ids += [identifier.decode('utf-8', 'surrogateescape') for identifier in ids]
+        self._ids += as_text(ids)
         for name, rows in {'labels': labels, **arrays}.items():
             self._array(name, rows)[first : len(self._ids)] = rows
 
@@ -68,18 +81,20 @@ class Writer:
             )
         return self._arrays[name]
 
-    def finish(self, about: Mapping[str, Any]) -> None:
+    def finish(self) -> None:
         assert len(self._ids) == self._count, (len(self._ids), self._count)
         for array in self._arrays.values():
             array.flush()
         (self._folder / IDS).write_text(json.dumps(self._ids))
-        (self._folder / ABOUT).write_text(json.dumps(about, indent=2) + '\n')
 
 
 @contextlib.contextmanager
-def writing(folder: Path, count: int, about: Mapping[str, Any]) -> Iterator[Writer]:
-    """A `Writer` of `count` images; the folder takes the place of one of that name, and is
-    there only if all went well.
+def writing(
+    folder: Path, about: Mapping[str, Any], make_writer: Callable[[Path], Writer]
+) -> Iterator[Writer]:
+    """A writer that `make_writer` makes for a folder, and about.json beside what it
+    writes. The folder takes the place of one of that name, and is there only if all went
+    well.
 
     Raises:
       InputError: it cannot be written, or something else is in its place.
@@ -90,9 +105,10 @@ def writing(folder: Path, count: int, about: Mapping[str, Any]) -> Iterator[Writ
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        writer = Writer(beside, count)
+        writer = make_writer(beside)
         yield writer
-        writer.finish(about)
+        writer.finish()
+        (beside / ABOUT).write_text(json.dumps(about, indent=2) + '\n')
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(beside, folder)
     except OSError as error:
@@ -115,6 +131,11 @@ def read(folder: Path) -> ImageArrays:
     if not isinstance(ids, list) or not isinstance(about, dict) or labels.shape != (len(ids),):
         raise InputError(f'{folder} holds no arrays of images: ids and labels do not agree')
     return ImageArrays(folder, ids, labels, about)
+
+
+def as_text(ids: np.ndarray) -> list[str]:
+    """Ids as JSON can hold them."""
+    return [identifier.decode('utf-8', 'surrogateescape') for identifier in ids]
 
 
 def file_name(name: str) -> str:

@@ -114,6 +114,11 @@ def evaluate(
     return tally
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    return np.exp(log_softmax(logits))
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)

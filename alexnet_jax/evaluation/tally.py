@@ -7,6 +7,7 @@ the order of the classes. A label whose probability is no number is an error.
 import collections
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Tally:
     def images(self) -> int:
         return int(self.examples.sum())
 
-    def scores(self) -> dict[str, object]:
+    def scores(self) -> dict[str, Any]:
         """{'examples', 'loss', 'top1_error', 'top5_error', 'top1_interval',
         'top5_interval'}: fractions, and the 95 % interval of each error."""
         count = self.images
@@ -62,7 +63,7 @@ class Tally:
             'top5_interval': interval(top5, count),
         }
 
-    def by_class(self, names: tuple[str, ...]) -> dict[str, list[dict[str, object]]]:
+    def by_class(self, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
         """{'classes': errors of each class, None for one without images, 'confusions':
         which labels were taken for which classes, and how often, the costliest first}."""
         classes = [

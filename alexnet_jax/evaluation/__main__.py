@@ -1,0 +1,151 @@
+"""What trained nets make of sets of images.
+
+    python -m alexnet_jax.evaluation features WORKDIR --activations conv5/pool,fc7/relu --out DIR
+        [--form npy|array_record] [--config.NAME=VALUE ...]
+    python -m alexnet_jax.evaluation ensemble RUN RUN ... --out DIR [--weights 1,1,2]
+        [--config.NAME=VALUE ...]
+    python -m alexnet_jax.evaluation ensemble --config FILE --seeds N --out DIR [...]
+    python -m alexnet_jax.evaluation tables RUN ... --out DIR
+
+`features` keeps activations of every image. `ensemble` averages the probabilities of
+several nets: of workdirs, of saved predictions (--mode=eval --config.eval.save=predictions),
+or of a configuration's runs with N seeds, which it trains first. `tables` fills the
+paper's Tables 1 and 2 from evaluations of workdirs and ensembles. Settings say which
+images: eval.split, eval.views, data.source, data.dir.
+Exit status: as for alexnet_jax.main.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from alexnet_jax import command_line
+from alexnet_jax import config as configuration
+from alexnet_jax.command_line import DONE, STOPPED, Parser
+from alexnet_jax.config import Config
+from alexnet_jax.errors import InputError
+from alexnet_jax.stop import stop_requests
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    parser = Parser(prog='python -m alexnet_jax.evaluation', description=__doc__)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    add = commands.add_parser('features', help='keep activations of every image')
+    add.add_argument('workdir', type=Path, metavar='WORKDIR')
+    add.add_argument('--activations', required=True, help='names, commas between')
+    add.add_argument('--out', type=Path, required=True, help='a folder')
+    add.add_argument('--form', choices=('npy', 'array_record'), default='npy')
+    add = commands.add_parser('ensemble', help='average the probabilities of several nets')
+    add.add_argument('runs', type=Path, nargs='*', metavar='RUN')
+    add.add_argument('--config', type=Path, help='train these first, with --seeds')
+    add.add_argument('--seeds', type=int, default=3, help='how many runs of --config (3)')
+    add.add_argument('--weights', default='', help='a number each, commas between; all alike')
+    add.add_argument('--out', type=Path, required=True, help='a folder')
+    add = commands.add_parser('tables', help="the paper's Tables 1 and 2")
+    add.add_argument('runs', type=Path, nargs='+', metavar='RUN')
+    add.add_argument('--out', type=Path, required=True, help='a folder')
+    options, overrides = parser.parse_with_settings(argv)
+    if options.command == 'ensemble' and bool(options.runs) == bool(options.config):
+        parser.error('ensemble needs either RUNs or --config')
+    if overrides and options.command == 'tables':
+        parser.error('settings (--config.NAME=VALUE) do not go with tables')
+    return options, overrides
+
+
+def parse_weights(text: str, members: int) -> list[float]:
+    """'1,1,2' -> its numbers; '' -> as many ones.
+
+    Raises:
+      InputError: not a number above 0 for each member.
+    """
+    try:
+        weights = [float(number) for number in text.split(',')] if text else [1.0] * members
+    except ValueError:
+        weights = []
+    if len(weights) != members or not all(0 < weight < float('inf') for weight in weights):
+        raise InputError(
+            f'--weights is {text!r}; allowed: a number above 0 for each of {members} members'
+        )
+    return weights
+
+
+def settings(workdir: Path, overrides: dict[str, str]) -> Config:
+    """A workdir's configuration, changed by the command line."""
+    kept = configuration.read_workdir(workdir / 'config.json')
+    return configuration.override(kept, overrides)
+
+
+def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    config = settings(options.workdir, overrides)
+    command_line.before_jax(config['mesh.data'] * config['mesh.column'])
+    from alexnet_jax import trained
+
+    names = [name.strip() for name in options.activations.split(',') if name.strip()]
+    print(trained.keep_features(config, options.workdir, names, options.out, options.form))
+    return DONE
+
+
+def members_of(
+    options: argparse.Namespace, overrides: dict[str, str]
+) -> list[tuple[Path, Config | None]]:
+    """Each member's folder, and its configuration; None for saved predictions."""
+    if options.config:
+        if not 1 <= options.seeds <= 1000:
+            raise InputError(f'--seeds is {options.seeds}; allowed: from 1 to 1000')
+        base = configuration.load(options.config, overrides)
+        seeds = range(base['seed'], base['seed'] + options.seeds)
+        return [(options.out / f'seed-{seed}', base | {'seed': seed}) for seed in seeds]
+    return [
+        (path, settings(path, overrides) if (path / 'config.json').exists() else None)
+        for path in options.runs
+    ]
+
+
+def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    members = members_of(options, overrides)
+    weights = parse_weights(options.weights, len(members))
+    configs = {path.name: config for path, config in members if config}
+    devices = [config['mesh.data'] * config['mesh.column'] for config in configs.values()]
+    command_line.before_jax(max(devices, default=1))
+    from alexnet_jax import runs, trained
+
+    if options.config:
+        with stop_requests() as stop_requested:
+            if runs.train_all(configs, options.out, stop_requested) is None:
+                return STOPPED
+    print(trained.average(members, weights, options.out))
+    return DONE
+
+
+def run_tables(options: argparse.Namespace) -> int:
+    from alexnet_jax import results
+    from alexnet_jax.evaluation import tables
+
+    rows = [row for path in options.runs for row in tables.rows_of(str(path), results.every(path))]
+    filled = tables.filled(rows)
+    page = '\n'.join([
+        '# The paper’s Tables 1 and 2', '',
+        'Errors are fractions; in brackets, 95 % intervals. A star: pre-trained on another set.',
+        '', tables.markdown(filled),
+    ])  # fmt: skip
+    results.write_text(options.out / 'tables.md', page)
+    results.write_json(options.out / 'tables.json', tables.tree(filled))
+    print(page)
+    return DONE
+
+
+def run(argv: list[str]) -> int:
+    options, overrides = parse(argv)
+    if options.command == 'features':
+        return run_features(options, overrides)
+    if options.command == 'ensemble':
+        return run_ensemble(options, overrides)
+    return run_tables(options)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return command_line.run(run, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""What a trained net takes images for: as text, as JSON and as a picture."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from alexnet_jax import trained
+from alexnet_jax.config import Config
+from alexnet_jax.data import class_names
+from alexnet_jax.data.images import BadImageError
+from alexnet_jax.evaluation.evaluate import softmax
+from alexnet_jax.figures import predictions
+from alexnet_jax.figures.predictions import Prediction
+from alexnet_jax.model import Model
+from alexnet_jax.results import write_json
+
+TOP = 5
+MOST_DRAWN = 40  # images in the picture
+MIDDLE = {1: 0, 10: 4}  # which view shows the middle
+
+
+def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
+    """Prints the five most probable classes of each image, and keeps them in
+    WORKDIR/predict/predictions.json, with a picture beside it. Returns whether all
+    images could be read; what could not is told, and kept, too.
+
+    Raises:
+      InputError: as `trained.open_model`.
+    """
+    model = trained.open_model(config, workdir)
+    views = config['eval.views']
+    run = jax.jit(lambda images: model(images)[0])
+    rows, drawn = [], []
+    for file in files:
+        try:
+            images = model.read(file, views)
+        except BadImageError as error:
+            print(f'error: {file} {error}', file=sys.stderr)
+            rows.append({'image': str(file), 'error': str(error)})
+            continue
+        probabilities = softmax(np.asarray(run(images), np.float64)).mean(axis=0)
+        row = {'image': str(file), 'predictions': top(model, probabilities)}
+        rows.append(row)
+        print('\n'.join(told(row)), flush=True)
+        if len(drawn) < MOST_DRAWN:
+            drawn.append(_drawn(file, images[MIDDLE[views]], row))
+    folder = workdir / 'predict'
+    folder.mkdir(exist_ok=True)
+    about = {'network': config['network.name'], 'step': model.step, 'views': views}
+    write_json(folder / 'predictions.json', about | {'images': rows})
+    if drawn:
+        predictions.draw(drawn, folder / 'predictions.png')
+    print(f'-> {folder}/predictions.json{", predictions.png" if drawn else ""}')
+    return all('error' not in row for row in rows)
+
+
+def top(model: Model, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """The most probable classes, ties in the order of the classes."""
+    labels = np.argsort(-probabilities, kind='stable')[:TOP]
+    return [
+        {
+            'class': model.classes[label],
+            'name': class_names.told(model.classes[label]),
+            'probability': float(probabilities[label]),
+        }
+        for label in labels
+    ]
+
+
+def told(row: dict[str, Any]) -> list[str]:
+    lines = [row['image']]
+    for entry in row['predictions']:
+        known_as = f' ({entry["class"]})' if entry['name'] != entry['class'] else ''
+        lines.append(f'  {entry["probability"]:.4f}  {entry["name"]}{known_as}')
+    return lines
+
+
+def _drawn(file: Path, image: np.ndarray, row: dict[str, Any]) -> Prediction:
+    classes = [(entry['name'], entry['probability']) for entry in row['predictions']]
+    return Prediction(image, file.name, classes)
