@@ -16,7 +16,8 @@ MAY_IMPORT = {
     'command_line': {'errors'},
     'stop': set(),
     'config': {'errors', 'network', 'training'},
-    'results': {'config', 'evaluation'},
+    'results': {'config', 'errors', 'evaluation'},
+    'figures': set(),
     'training': {'errors', 'network', 'data', 'weights'},
     'weights': {'errors', 'network'},
     'evaluation': {'errors', 'network', 'data'},
@@ -24,16 +25,18 @@ MAY_IMPORT = {
     'network/__main__': {'errors', 'command_line'},
     'training/__main__': {'command_line', 'config', 'experiment'},
     'weights/__main__': {'command_line', 'exchange'},
+    'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
     'model': {'config', 'data', 'errors', 'network', 'results', 'training', 'weights'},
     'experiment': {
         'config', 'data', 'errors', 'evaluation', 'model', 'network', 'results', 'training',
     },
     'trained': {'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'results'},
+    'predict': {'config', 'data', 'evaluation', 'figures', 'model', 'results', 'trained'},
     'exchange': {'config', 'errors', 'experiment', 'model', 'training', 'weights'},
     'runs': {'config', 'experiment', 'results'},
     'ablations': {'command_line', 'config', 'errors', 'network', 'results', 'runs', 'stop'},
     'figure1': {'command_line', 'config', 'errors', 'experiment', 'network', 'results', 'runs', 'stop'},
-    'main': {'command_line', 'config', 'experiment', 'stop', 'trained'},
+    'main': {'command_line', 'config', 'experiment', 'predict', 'stop', 'trained'},
     '__init__': {'model'},
 }  # fmt: skip
 OWNERS = {
@@ -51,6 +54,7 @@ OWNERS = {
     'safetensors': 'weights/files.py',
     'google': 'weights/caffe.py',
     'ml_dtypes': 'weights/arrays.py',
+    'matplotlib': 'figures/',
     'rich': ('training/progress.py', 'data/prepare.py'),
 }
 NEVER = {'tensorflow', 'torch'}
