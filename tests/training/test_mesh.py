@@ -1,6 +1,7 @@
 """The mesh does not change the run: 20 steps, dropout on."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -21,38 +22,50 @@ from alexnet_jax.network.layers import (
     Output,
     Relu,
 )
-from alexnet_jax.network.variants import with_lrn_across_columns, with_stages
+from alexnet_jax.network.variants import with_layers, with_lrn_across_columns, with_stages
 from alexnet_jax.training import step
 from alexnet_jax.training.schedule import Clock
+from tests.network import parity
 
-NETS = {'small': SMALL, 'small_lrn_across': with_lrn_across_columns(SMALL, 'small_lrn_across')}
+conv1, conv2, conv3, *_, fc6, fc7 = SMALL.layers
+TINY = with_layers(
+    dataclasses.replace(SMALL, layers=(conv1, conv2, conv3, fc6, fc7)), 'tiny',
+    **{name: {'features': 16} for name in ('conv1', 'conv2', 'conv3')},
+    **{name: {'features': 64} for name in ('fc6', 'fc7')},
+)  # fmt: skip
+NETS = {
+    'tiny': TINY, 'tiny_lrn_across': with_lrn_across_columns(TINY, 'tiny_lrn_across'),
+    'small': SMALL, 'small_lrn_across': with_lrn_across_columns(SMALL, 'small_lrn_across'),
+}  # fmt: skip
 MESHES = [(1, 2), (2, 1), (2, 2)]
-
-
-def build(name: str, mesh, digits):
-    net = AlexNet(NETS[name], 10)
-    train_step = step.make_train_step(
-        net, mesh, pipeline.central_mean(digits, 28),
-        seed=0, learning_rate=0.01, clock=Clock(steps=20, batch_size=64, epoch_size=1197),
-    )  # fmt: skip
-    return step.create_state(net, 0, mesh), train_step
 
 
 @pytest.fixture(scope='module')
 def run(digits):
-    """(net, mesh) -> losses of 20 steps and the last parameters; each once."""
-    kept = {}
+    """(net, mesh) -> losses of 20 steps, the last parameters and the compiled step; each once."""
 
+    @functools.cache
+    def initial(name):
+        return jax.device_get(step.create_state(AlexNet(NETS[name], 10), 0, columns.make_mesh()))
+
+    @functools.cache
     def run(name, shape):
-        if (name, shape) not in kept:
-            state, train_step = build(name, columns.make_mesh(*shape), digits)
-            batches = pipeline.train_batches(digits, size=28, batch_size=64, seed=0)
-            losses = []
-            for _ in range(20):
-                state, scores = train_step(state, next(batches))
-                losses.append(float(scores['loss']))
-            kept[name, shape] = np.array(losses), jax.device_get(state.params)
-        return kept[name, shape]
+        net, mesh = AlexNet(NETS[name], 10), columns.make_mesh(*shape)
+        # `small` as it is trained on the digits.
+        batch_size, options = (64, None) if name.startswith('small') else (16, parity.QUICK)
+        train_step = step.make_train_step(
+            net, mesh, pipeline.central_mean(digits, 28),
+            seed=0, learning_rate=0.01, clock=Clock(20, batch_size, epoch_size=1197),
+        )  # fmt: skip
+        state = jax.device_put(initial(name), step.state_shardings(net, mesh))
+        batches = pipeline.train_batches(digits, size=28, batch_size=batch_size, seed=0)
+        batches = [next(batches) for _ in range(20)]
+        train_step = train_step.lower(state, batches[0]).compile(compiler_options=options)
+        losses = []
+        for batch in batches:
+            state, scores = train_step(state, batch)
+            losses.append(float(scores['loss']))
+        return np.array(losses), jax.device_get(state.params), train_step
 
     return run
 
@@ -60,38 +73,34 @@ def run(digits):
 @pytest.mark.parametrize(
     ('name', 'shape'),
     [
-        *(('small', shape) for shape in MESHES),
-        ('small_lrn_across', (1, 2)),  # the mesh on which neighbours are on another device
-        pytest.param('small_lrn_across', (2, 1), marks=pytest.mark.slow),
-        pytest.param('small_lrn_across', (2, 2), marks=pytest.mark.slow),
+        *(('tiny', shape) for shape in MESHES),
+        ('tiny_lrn_across', (1, 2)),  # the mesh on which neighbours are on another device
+        *(
+            pytest.param(name, shape, marks=pytest.mark.slow)
+            for name in ('small', 'small_lrn_across')
+            for shape in MESHES
+        ),
     ],
 )
 def test_losses_and_parameters_equal_those_of_one_device(name, shape, run):
-    losses, params = run(name, shape)
-    expected, expected_params = run(name, (1, 1))
+    losses, params, _ = run(name, shape)
+    expected, expected_params, _ = run(name, (1, 1))
     assert np.abs(losses / expected - 1).max() < 1e-5
     for layer, weights in params.items():
         for part, values in weights.items():
             assert np.abs(values - expected_params[layer][part]).max() < 1e-4, (layer, part)
 
 
-@pytest.mark.parametrize(('name', 'permutes'), [('small', 0), ('small_lrn_across', 8)])
-def test_columns_exchange_no_more_than_the_paper_s_layers_need(name, permutes, digits, random):
+@pytest.mark.parametrize(('name', 'permutes'), [('tiny', 0), ('tiny_lrn_across', 8)])
+def test_columns_exchange_no_more_than_the_paper_s_layers_need(name, permutes, run):
     """On 1×2: an all-gather at conv3, fc6 and fc7 and back a reduce-scatter each,
     one sum of logits at fc8; neighbours across columns add two each way at each
     of two layers."""
-    mesh = columns.make_mesh(1, 2)
-    state, train_step = build(name, mesh, digits)
-    batch = {
-        'image': random.integers(0, 256, (8, 28, 28, 3), dtype=np.uint8),
-        'color_shift': np.zeros((8, 3), np.float32),
-        'label': np.zeros(8, np.int32),
-        'mask': np.ones(8, np.float32),
-    }
-    compiled = train_step.lower(state, batch).compile().as_text()
+    _, _, train_step = run(name, (1, 2))
+    text = train_step.as_text()
 
     def count(collective):
-        return len(re.findall(rf'= \S+ {collective}(?:-start)?\(', compiled))
+        return len(re.findall(rf'= \S+ {collective}(?:-start)?\(', text))
 
     assert count('all-gather') == 3
     assert count('reduce-scatter') == 3
@@ -100,14 +109,9 @@ def test_columns_exchange_no_more_than_the_paper_s_layers_need(name, permutes, d
     assert count('all-reduce') <= 3  # the logits; sums over 'data', of size 1 here
 
 
-def test_initial_values_are_the_same_on_every_mesh():
-    net = AlexNet(SMALL, 10)
-    expected = jax.device_get(step.create_state(net, 5, columns.make_mesh()))
-    for shape in MESHES:
-        state = step.create_state(net, 5, columns.make_mesh(*shape))
-        kernel = state.params['conv2']['kernel']
-        assert kernel.addressable_shards[0].data.shape[0] == 2 // shape[1]
-        jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
+def quickly(function, *arguments):
+    """Compiled for these."""
+    return function.lower(*arguments).compile(compiler_options=parity.QUICK)
 
 
 BATCH_NORM = (Relu(), BatchNorm(), MaxPool())
@@ -119,6 +123,16 @@ BATCHNORM67 = with_stages(
     architecture('batchnorm227', 67, width=0.125), 'batchnorm67',
     lambda stage: None if isinstance(stage, Dropout) else stage,
 )  # fmt: skip
+
+
+def test_initial_values_are_the_same_on_every_mesh():
+    net = AlexNet(TWO_COLUMNS, 10)
+    expected = jax.device_get(step.create_state(net, 5, columns.make_mesh()))
+    for shape in MESHES:
+        state = step.create_state(net, 5, columns.make_mesh(*shape))
+        kernel = state.params['conv1']['kernel']
+        assert kernel.addressable_shards[0].data.shape[0] == 2 // shape[1]
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
 
 
 @pytest.mark.parametrize(
@@ -145,11 +159,14 @@ def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, rand
         for _ in range(5)
     ]
 
+    initial = jax.device_get(step.create_state(net, 0, columns.make_mesh()))
+
     def run(mesh):
         train_step = step.make_train_step(
             net, mesh, mean, seed=0, learning_rate=0.001, clock=Clock(5, 16, 160)
         )
-        states, losses = [step.create_state(net, 0, mesh)], []
+        states = [jax.device_put(initial, step.state_shardings(net, mesh))]
+        train_step, losses = quickly(train_step, states[0], batches[0]), []
         kept = [jax.device_get(states[0])]
         for batch in batches:
             state, scores = train_step(states.pop(), batch)
@@ -159,7 +176,8 @@ def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, rand
         statistics = states[0].batch_stats['conv1_norm']['mean'].addressable_shards[0].data
         assert len(statistics) == architecture.layers[0].features // mesh.shape['column']
         forward = inference.make_forward(net, mesh, mean, 1.0)
-        logits, _ = forward(states[0].variables, batches[0]['image'])
+        given = states[0].variables, batches[0]['image']
+        logits, _ = quickly(forward, *given)(*given)
         return np.array(losses), kept, np.asarray(logits)
 
     losses, states, evaluated = run(columns.make_mesh())
@@ -171,8 +189,10 @@ def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, rand
         states[-1].variables, other_states[-1].variables,
     )  # fmt: skip
 
+    apply = jax.jit(net.apply, compiler_options=parity.QUICK)
+
     def activations(state):
-        found = jax.jit(net.apply)(state.variables, batches[0]['image'] - mean)[1]
+        found = apply(state.variables, batches[0]['image'] - mean)[1]
         return {name: np.asarray(found[f'conv1/{name}'], np.float64)
                 for name in ('relu', 'batch_norm')}  # fmt: skip
 
