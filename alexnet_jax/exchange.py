@@ -1,5 +1,6 @@
 """Models to and from files, folders and repositories that others use."""
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from alexnet_jax.weights import caffe, files, hub, layouts, stablehlo
 from alexnet_jax.weights.pretrained import NORMALIZATION
 
 REMOTE = 'hf:'  # Hugging Face
+# Of the forms that are read here too; others may be called anything.
+SUFFIXES = {'alexnet_jax': '.safetensors', 'torchvision': '.safetensors', 'caffe': '.caffemodel'}
 MODEL_FILE, CARD = 'model.safetensors', 'README.md'
 
 
@@ -43,17 +46,24 @@ def import_file(
     loaded = model.load(file, net=net, overrides=overrides)
     if classes and len(classes) != len(loaded.classes):
         raise InputError(f'--classes has {len(classes)} names; {file} has {len(loaded.classes)}')
+    write_workdir(workdir, dataclasses.replace(loaded, classes=classes or loaded.classes))
+    return f'{told(loaded)} -> {workdir}'
+
+
+def write_workdir(workdir: Path, loaded: Model) -> None:
+    """Makes a workdir that holds the model as its only checkpoint.
+
+    Raises:
+      InputError: it cannot be written.
+    """
     experiment.claim_workdir(workdir, loaded.config)
-    model.describe(
-        workdir, classes or loaded.classes, loaded.mirror, loaded.mean, loaded.scale
-    )  # fmt: skip
+    model.describe(workdir, loaded.classes, loaded.mirror, loaded.mean, loaded.scale)
     state = step.start_from(**jax.device_put(loaded.variables))
     checkpoints = Checkpoints(workdir / 'checkpoints')
     checkpoints.save(
         state.replace(step=state.step + loaded.step), configuration.nest(loaded.config)
     )
     checkpoints.close()
-    return f'{told(loaded)} -> {workdir}'
 
 
 def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexnet_jax') -> str:
@@ -63,7 +73,9 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
     Raises:
       InputError: as `model.load`; the net has no such form; `out` cannot be written.
     """
-    loaded = model.load(source, at_step)
+    if out.suffix != SUFFIXES.get(form, out.suffix):
+        raise InputError(f'--out is {out}; allowed: a name that ends in {SUFFIXES[form]}')
+    loaded = model.load(source, at_step, asked_as='--step')
     architecture = loaded.net.architecture
     if form == 'alexnet_jax':
         write(out, loaded)

@@ -19,11 +19,15 @@ from alexnet_jax.network.inference import Activations, Array, Variables
 from alexnet_jax.results import write_json
 from alexnet_jax.training import checkpoint
 from alexnet_jax.weights import pretrained
+from alexnet_jax.weights.arrays import told
 from alexnet_jax.weights.files import Layers
 
 # What a workdir holds for this, beside config.json and checkpoints/.
 ABOUT, NORMALIZATION = 'model.json', 'normalization.npz'
+LONGEST = 300  # characters of a fault in a file's settings
 MOST_TOLD = 3  # of a net's arrays, in a message
+# Settings of the preprocessing; changed for a file, they go before what the file says.
+PREPROCESSING = ('data.normalization', 'data.mean', 'data.std')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,6 +87,7 @@ def load(
     step: int | None = None,
     net: str = '',
     overrides: Mapping[str, str] | None = None,
+    asked_as: str = 'step',
 ) -> Model:
     """A model from a workdir, or from a weight file: one of ours, torchvision's `alexnet`
     (.pth, .safetensors), Caffe's bvlc_alexnet or caffenet (.caffemodel).
@@ -91,13 +96,18 @@ def load(
       step: which checkpoint of a workdir; None: the last.
       net: torchvision, caffe or caffenet, where a file does not tell.
       overrides: settings that differ from those of the file's authors, as text.
+      asked_as: what a message calls `step`.
 
     Raises:
       InputError: it cannot be read, has no such step, or is of another net.
     """
     source = Path(source)
     if source.is_dir():
-        return _of_workdir(source, step)
+        if net or overrides:
+            raise InputError(f'{source} is a workdir: its net and settings are as they are')
+        return _of_workdir(source, step, asked_as)
+    if step is not None:
+        raise InputError(f'{asked_as} is {step}; allowed: none, as {source} is no workdir')
     return _of_file(source, net, overrides or {})
 
 
@@ -111,7 +121,7 @@ def describe(
     (workdir / NORMALIZATION).write_bytes(content.getvalue())
 
 
-def _of_workdir(workdir: Path, step: int | None) -> Model:
+def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
     if not (workdir / 'checkpoints').is_dir():
         raise InputError(f'{workdir} holds no checkpoints; train there first')
     config = configuration.read_workdir(workdir / 'config.json')
@@ -125,7 +135,7 @@ def _of_workdir(workdir: Path, step: int | None) -> Model:
             f'{workdir} does not tell what its net was shown: {error}; its training command'
             ' writes that anew'
         ) from error
-    layers, step = checkpoint.read_layers(workdir / 'checkpoints', step)
+    layers, step = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
     return _model(config, classes, mirror, layers, normalization, step, workdir)
 
 
@@ -134,10 +144,12 @@ def _of_file(path: Path, net: str, overrides: Mapping[str, str]) -> Model:
     try:
         config = configuration.complete(file.settings, overrides)
     except InputError as error:
-        raise InputError(f'{path}: {error}') from error
+        fault, *more = str(error).splitlines()
+        raise InputError(f'{path}: {fault[:LONGEST]}{_and_more(len(more))}') from error
     layers = file.layers(configuration.network_of(config))
     classes = file.classes or _classes_of(layers, config)
-    normalization = file.normalization or _normalization_of(config)
+    own = None if overrides.keys() & set(PREPROCESSING) else file.normalization
+    normalization = own or _normalization_of(config)
     return _model(config, classes, file.mirror, layers, normalization, file.step, path)
 
 
@@ -150,12 +162,11 @@ def _classes_of(layers: Layers, config: Config) -> tuple[str, ...]:
 
 def _normalization_of(config: Config) -> dict[str, np.ndarray]:
     mean, std = (configuration.channels(config[name]) for name in ('data.mean', 'data.std'))
-    needs = [name for name in ('data.mean', 'data.std')
-             if config['data.normalization'] in configuration.CHANNEL_KINDS[name]]  # fmt: skip
-    for name in needs:
+    divides = config['data.normalization'] in configuration.CHANNEL_KINDS['data.std']
+    for name in ('data.mean', 'data.std') if divides else ('data.mean',):
         if not config[name]:
             raise InputError(f'{name} is nothing; imported weights have no training set to ask')
-    scale = std if 'data.std' in needs else (1.0, 1.0, 1.0)
+    scale = std if divides else (1.0, 1.0, 1.0)
     return {'mean': np.asarray(mean, np.float32), 'scale': np.asarray(scale, np.float32)}
 
 
@@ -174,6 +185,8 @@ def _model(
         found = normalization[name].shape if name in normalization else None
         if found not in shapes:
             raise InputError(f'the {name} of {source} has the shape {found}; allowed: {shapes}')
+    if not (normalization['scale'] > 0).all():
+        raise InputError(f'the scale of {source} is not above 0')
     return Model(
         config,
         net,
@@ -203,7 +216,7 @@ def _variables(net: AlexNet, layers: Layers, source: Path) -> Variables:
              for part, array in parts.items()}  # fmt: skip
     faults = [
         *(f'{"/".join(name)} is missing' for name in shapes.keys() - found.keys()),
-        *(f'{"/".join(name)} is not of this net' for name in found.keys() - shapes.keys()),
+        *(f'{told("/".join(name))} is not of this net' for name in found.keys() - shapes.keys()),
         *(
             f'{"/".join(name)} is {found[name]}, not {shape}'
             for name, shape in shapes.items()
@@ -211,12 +224,15 @@ def _variables(net: AlexNet, layers: Layers, source: Path) -> Variables:
         ),
     ]
     if faults:
-        more = f' and {len(faults) - MOST_TOLD} more' if len(faults) > MOST_TOLD else ''
-        told = '; '.join(sorted(faults)[:MOST_TOLD])
-        raise InputError(f'{source} is not of network {net.architecture.name}: {told}{more}')
+        first = '; '.join(sorted(faults)[:MOST_TOLD]) + _and_more(len(faults) - MOST_TOLD)
+        raise InputError(f'{source} is not of network {net.architecture.name}: {first}')
     return {
         collection: {
             layer: {part: layers[layer][part] for part in parts} for layer, parts in tree.items()
         }
         for collection, tree in wanted.items()
     }
+
+
+def _and_more(count: int) -> str:
+    return f' and {count} more' if count > 0 else ''

@@ -68,7 +68,7 @@ def open_model(config: Config, workdir: Path) -> Model:
     """
     if workdir.is_dir():
         experiment.refuse_other(workdir, config, but=IMAGES)
-    return load(workdir, config['eval.step'] or None)
+    return load(workdir, config['eval.step'] or None, asked_as='eval.step')
 
 
 def show(config: Config, workdir: Path) -> Showing:

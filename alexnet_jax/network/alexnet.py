@@ -209,7 +209,7 @@ class AlexNet(nn.Module):
     def _output(self, layer: Output, parts: Parts) -> jax.Array:
         """Each column's share of the logits, added up over the columns: any
         number of classes, and fewer numbers exchanged than by gathering units."""
-        parts = [x.reshape(len(x), -1) for x in parts]
+        parts = [x.reshape(x.shape[0], -1) for x in parts]
         kernel, bias = Weights(
             (self._held, parts[0].shape[-1], self.classes), (self.classes,), layer.std,
             layer.bias, parts[0].shape[-1] * self.architecture.columns, name=layer.name,

@@ -1,11 +1,14 @@
 """Checkpoints: the train state and the configuration, one folder a step, by Orbax."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
     BestN,
@@ -18,11 +21,23 @@ from alexnet_jax.training.step import TrainState
 ERROR = 'top1_error'
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Orbax warns of options that are as they should be."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 class Checkpoints:
     """The checkpoints of one run: the one with the lowest validation error and
     the last `keep`. With `read_only` nothing in the folder is touched: another
     process may be saving there."""
 
+    @_without_warnings()
     def __init__(self, folder: Path, keep: int = 1, read_only: bool = False):
         best = BestN(
             get_metric_fn=lambda metrics: metrics[ERROR],
@@ -41,6 +56,7 @@ class Checkpoints:
             ),
         )
 
+    @_without_warnings()
     def save(self, state: TrainState, config: dict[str, Any], error: float | None = None) -> None:
         """Saves the state under its step and returns when it is on disk. `error`:
         the validation error at this step, if it was measured."""
@@ -56,6 +72,7 @@ class Checkpoints:
         """The steps that are kept, ascending."""
         return sorted(self._manager.all_steps())
 
+    @_without_warnings()
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """The state of a kept step, the last if None.
 
@@ -77,11 +94,15 @@ class Checkpoints:
         self._manager.close()
 
 
+@_without_warnings()
 def read_layers(
-    folder: Path, step: int | None = None
+    folder: Path, step: int | None = None, asked_as: str = 'step'
 ) -> tuple[dict[str, dict[str, np.ndarray]], int]:
     """Parameters and moving statistics by layer, of whatever net was saved there, and the
     step they are of: the last if None.
+
+    Args:
+      asked_as: what a message calls `step`.
 
     Raises:
       InputError: there is no such step, or something else is in its folder.
@@ -91,7 +112,7 @@ def read_layers(
         options=ocp.CheckpointManagerOptions(read_only=True, enable_async_checkpointing=False),
         item_handlers={'state': ocp.PyTreeCheckpointHandler()},
     )
-    step = _choose(folder, sorted(manager.all_steps()), step)
+    step = _choose(folder, sorted(manager.all_steps()), step, asked_as)
     items = manager.item_metadata(step)
     if 'state' not in items or 'params' not in items['state'].tree:
         raise InputError(f'{folder / str(step)} is no checkpoint of this program')
@@ -111,12 +132,12 @@ def read_layers(
     return layers, step
 
 
-def _choose(folder: Path, steps: list[int], step: int | None) -> int:
+def _choose(folder: Path, steps: list[int], step: int | None, asked_as: str = 'step') -> int:
     if not steps:
         raise InputError(f'{folder} holds no checkpoint; train first')
     if step is None:
         return steps[-1]
     if step not in steps:
         held = ', '.join(map(str, steps))
-        raise InputError(f'eval.step is {step}; {folder} holds: {held}')
+        raise InputError(f'{asked_as} is {step}; {folder} holds: {held}')
     return step

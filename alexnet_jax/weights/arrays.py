@@ -48,7 +48,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
       InputError: it cannot be written there.
     """
-    beside = path.with_name(f'.{path.name}.{os.getpid()}')
+    beside = path.parent / f'.{path.name}.{os.getpid()}'
     try:
         with open(beside, 'wb') as file:
             file.write(content)
@@ -58,4 +58,5 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error.strerror}') from error
     finally:
-        beside.unlink(missing_ok=True)
+        if beside.exists():
+            beside.unlink()

@@ -11,10 +11,13 @@ import numpy as np
 from alexnet_jax.errors import InputError, nearest
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.weights import caffe, files, layouts, torch_file
+from alexnet_jax.weights.arrays import told
 from alexnet_jax.weights.files import Layers
 
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.caffemodel')
 NORMALIZATION = 'normalization'  # in our own files, beside the layers
+# In their settings, which take some 2,000 characters.
+_LARGEST, _LONGEST = 2**31 - 1, 20_000
 
 # Each with its authors' preprocessing. torchvision: references/classification/presets.py
 # and AlexNet_Weights, means and deviations times 255. Caffe: convert_imageset's resize,
@@ -98,7 +101,9 @@ def _of_caffe(path: Path, net: str) -> Pretrained:
     model = caffe.read(path)
     found = caffe.net_of(model.order)
     if not found and not net:
-        raise InputError(f'{path} does not tell which net it is of; --net=caffe or --net=caffenet')
+        raise InputError(
+            f'{path} does not tell which net it is of; import it with --net=caffe or --net=caffenet'
+        )
     if found:
         _require_net(path, net, found)
     return Pretrained(
@@ -113,21 +118,34 @@ def _of_ours(
     layers = files.by_layer(arrays, path)
     normalization = layers.pop(NORMALIZATION, {})
     try:
-        settings, about = json.loads(metadata['config']), json.loads(metadata['model'])
-        values = settings.values()
-        if not all(isinstance(value, str | int | float) for value in values):
-            raise ValueError('a setting is neither a number nor a text')
-        if {'mean', 'scale'} != normalization.keys():
-            raise ValueError(f'no {NORMALIZATION}/mean and scale beside it')
-        name = settings['network.name']
-        classes = tuple(map(str, about['classes']))
-        mirror, step = bool(about['mirror']), int(about['step'])
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f'the metadata of {path} cannot be read: {error}') from error
-    _require_net(path, net, name)
-    return Pretrained(settings, lambda net: layers, classes, mirror, step, normalization)
+        settings = json.loads(metadata['config'][:_LONGEST])
+        about = json.loads(metadata.get('model', ''))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f'the metadata of {path} is not JSON: {error}') from error
+    match settings, about:
+        case (
+            {'network.name': str(name)},
+            {'classes': [str(), *_] as classes, 'mirror': bool(mirror), 'step': int(step)},
+        ) if (
+            all(map(_may_be_setting, settings.values()))
+            and all(isinstance(label, str) for label in classes)
+            and 0 <= step <= _LARGEST
+            and normalization.keys() == {'mean', 'scale'}
+        ):
+            _require_net(path, net, name)
+            return Pretrained(
+                settings, lambda net: layers, tuple(classes), mirror, step, normalization
+            )
+    raise InputError(f'the metadata of {path} is not what `export` writes')
+
+
+def _may_be_setting(value: Any) -> bool:
+    """Text, or a number that is none of an absurd size."""
+    return isinstance(value, str) or (
+        isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST
+    )
 
 
 def _require_net(path: Path, asked: str, found: str) -> None:
     if asked and asked != found:
-        raise InputError(f'--net is {asked}, but {path} is of {found}')
+        raise InputError(f'--net is {asked}, but {path} is of {told(found)}')

@@ -66,5 +66,5 @@ def test_a_missing_step_is_named_with_those_there_are(state, tmp_path):
     with pytest.raises(InputError, match='holds no checkpoint'):
         checkpoints.restore(state)
     checkpoints.save(state.replace(step=np.int32(3)), {})
-    with pytest.raises(InputError, match=r'eval\.step is 5; .* holds: 3'):
+    with pytest.raises(InputError, match=r'step is 5; .* holds: 3'):
         checkpoints.restore(state, 5)
