@@ -5,10 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 from safetensors.numpy import save_file
 
 from alexnet_jax.errors import InputError
-from alexnet_jax.network import columns
+from alexnet_jax.network import columns, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import (
     Architecture,
@@ -32,8 +33,15 @@ DEEPER = Architecture(
 
 
 @functools.cache
-def state_of(net: Architecture, classes: int = 10, seed: int = 0):
-    return step.create_state(AlexNet(net, classes), seed, columns.make_mesh())
+def state_of(net: Architecture, classes: int = 10, seed: int = 0, mesh: Mesh | None = None):
+    """A state at step 0 with values from NumPy, which need no compiling."""
+    module, random = AlexNet(net, classes), np.random.default_rng(seed)
+    variables = jax.tree.map(
+        lambda like: random.standard_normal(like.shape).astype(np.float32),
+        inference.variable_shapes(module),
+    )
+    state = step.start_from(variables['params'], variables['batch_stats'])
+    return jax.device_put(state, step.state_shardings(module, mesh or columns.make_mesh()))
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +100,7 @@ def test_safetensors(tmp_path, random):
     assert same(state.params['conv2'], {'kernel': kernel, 'bias': bias})
     assert 'took conv2;' in told
     # On two devices each has its own column.
-    split = step.create_state(AlexNet(TINY, 10), 0, columns.make_mesh(1, 2))
+    split = state_of(TINY, mesh=columns.make_mesh(1, 2))
     state, _ = start.take(split, start.read(path), ['conv2'], path)
     shards = state.params['conv2']['kernel'].addressable_shards
     assert [shard.data.shape[0] for shard in shards] == [1, 1]
