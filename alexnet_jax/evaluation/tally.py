@@ -19,13 +19,14 @@ class Tally:
     """Counts over the images added so far.
 
     examples, top1, top5: [classes], images with that label and errors among them.
+    losses: of each image.
     confusions: how often each (label, most probable class) was met, where they differ.
     """
 
     examples: np.ndarray
     top1: np.ndarray
     top5: np.ndarray
-    loss: float = 0.0
+    losses: list[float] = dataclasses.field(default_factory=list)
     confusions: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
     @classmethod
@@ -39,7 +40,7 @@ class Tally:
         np.add.at(self.examples, labels, 1)
         np.add.at(self.top1, labels, places >= 1)
         np.add.at(self.top5, labels, places >= 5)
-        self.loss += float(losses.sum())
+        self.losses += losses.tolist()
         wrong = places >= 1
         predicted = probabilities[wrong].argmax(axis=1)
         pairs = zip(labels[wrong].tolist(), predicted.tolist(), strict=True)
@@ -56,7 +57,7 @@ class Tally:
         top1, top5 = int(self.top1.sum()), int(self.top5.sum())
         return {
             'examples': count,
-            'loss': self.loss / count,
+            'loss': math.fsum(self.losses) / count,  # exact, in whatever batches they came
             'top1_error': top1 / count,
             'top5_error': top5 / count,
             'top1_interval': interval(top1, count),
