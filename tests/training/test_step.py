@@ -5,19 +5,25 @@ import pytest
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.network.inference import normalize
+from alexnet_jax.network.layers import Architecture, Conv, Dense, Dropout, Output, Relu
 from alexnet_jax.training import step
 from alexnet_jax.training.protocols import DIARY
 from alexnet_jax.training.schedule import Clock
 
 CLOCK = Clock(steps=100, batch_size=16, epoch_size=160)
-MEAN = np.full((28, 28, 3), 100, np.float32)
+MEAN = np.full((16, 16, 3), 100, np.float32)
+ROWS = (
+    Conv('conv1', 8, 4, stride=4),
+    Conv('conv2', 8, 3),
+    Dense('fc6', 32, then=(Relu(), Dropout())),
+)
+NET = AlexNet(Architecture('tiny', 16, 1, ROWS, Output('fc8')), 10)
 
 
 def make_batch(random: np.random.Generator, size: int = 16) -> dict[str, np.ndarray]:
     return {
-        'image': random.integers(0, 256, (size, 28, 28, 3), dtype=np.uint8),
+        'image': random.integers(0, 256, (size, 16, 16, 3), dtype=np.uint8),
         'color_shift': random.normal(0, 5, (size, 3)).astype(np.float32),
         'label': random.integers(0, 10, size, dtype=np.int32),
         'mask': np.ones(size, np.float32),
@@ -26,7 +32,7 @@ def make_batch(random: np.random.Generator, size: int = 16) -> dict[str, np.ndar
 
 def make_step(mesh, seed=0):
     return step.make_train_step(
-        AlexNet(SMALL, 10), mesh, MEAN,
+        NET, mesh, MEAN,
         seed=seed, learning_rate=0.01, clock=CLOCK,
     )  # fmt: skip
 
@@ -71,7 +77,7 @@ def test_one_trace_serves_all_steps(random, monkeypatch):
     chex.clear_trace_counter()
     monkeypatch.setattr(step, 'score', chex.assert_max_traces(step.score, n=1))
     mesh = columns.make_mesh()
-    state = step.create_state(AlexNet(SMALL, 10), 0, mesh)
+    state = step.create_state(NET, 0, mesh)
     train_step = make_step(mesh)
     for _ in range(3):
         state, _ = train_step(state, make_batch(random))
@@ -83,7 +89,7 @@ def test_seed_decides_initial_values_and_dropout(random):
     batch = make_batch(random)
 
     def loss(state_seed, step_seed):
-        state = step.create_state(AlexNet(SMALL, 10), state_seed, mesh)
+        state = step.create_state(NET, state_seed, mesh)
         return float(make_step(mesh, step_seed)(state, batch)[1]['loss'])
 
     first = loss(0, 0)
@@ -94,11 +100,11 @@ def test_seed_decides_initial_values_and_dropout(random):
 
 def test_what_the_diary_freezes_stays_bit_for_bit(random):
     """One step an epoch: conv1 moves in epoch 71 and no more from 72 on; the rest does."""
-    mesh, net = columns.make_mesh(), AlexNet(SMALL, 10)
+    mesh = columns.make_mesh()
     train_step = step.make_train_step(
-        net, mesh, MEAN, seed=0, learning_rate=0.01, clock=Clock(91, 16, 16), protocol=DIARY
+        NET, mesh, MEAN, seed=0, learning_rate=0.01, clock=Clock(91, 16, 16), protocol=DIARY
     )
-    state = step.create_state(net, 0, mesh)
+    state = step.create_state(NET, 0, mesh)
     state = state.replace(momentum=jax.tree.map(lambda x: x + 1e-3, state.momentum))
     for epoch, moves in ((71, True), (72, False), (90, False)):
         before = jax.device_get(state)
