@@ -19,20 +19,20 @@ from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT, STOPPED
 from alexnet_jax.data import prepare
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import SMALL
+from alexnet_jax.network.architectures import architecture
 from alexnet_jax.training import step
 from alexnet_jax.training.checkpoint import Checkpoints
 from tests.data.photographs import write_classes
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def command(data_dir):
-    """(workdir, more arguments) -> the arguments of a short run on the digits."""
+    """(workdir, more arguments) -> the arguments of a short run of half the net on the digits."""
 
     def command(workdir, *more: str) -> list[str]:
         return [
             '--config', 'configs/digits.py', '--workdir', str(workdir),
-            f'--config.data.dir={data_dir}', *more,
+            f'--config.data.dir={data_dir}', '--config.network.width=0.5', *more,
         ]  # fmt: skip
 
     return command
@@ -44,7 +44,8 @@ def rows(workdir, without: str = 'images_per_second') -> list[dict]:
 
 
 def last_state(workdir):
-    like = step.abstract_state(AlexNet(SMALL, 10), columns.make_mesh())
+    net = AlexNet(architecture('small', width=0.5), 10)
+    like = step.abstract_state(net, columns.make_mesh())
     checkpoints = Checkpoints(workdir / 'checkpoints')
     return jax.device_get(checkpoints.restore(like))
 
@@ -116,12 +117,11 @@ def test_a_mesh_of_four_from_the_command_line(command, tmp_path):
     assert main.main(command(workdir, '--mode=eval', *mesh)) == DONE
 
 
-@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(how, command, tmp_path, capsys):
-    """Real processes, stopped at random steps; then bit for bit."""
-    plan = ['--config.train.steps=50', '--config.checkpoint.every_steps=6']
-    straight, broken = tmp_path / 'straight', tmp_path / 'broken'
+@pytest.fixture(scope='module')
+def start(command):
+    """workdir -> a process that trains there."""
     environment = os.environ | {'XLA_FLAGS': ''}
+    plan = ['--config.train.steps=50', '--config.checkpoint.every_steps=6']
 
     def start(workdir):
         return subprocess.Popen(
@@ -129,9 +129,22 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(how, command, tmp_pat
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    process = start(straight)
-    assert process.wait(timeout=300) == DONE
+    return start
 
+
+@pytest.fixture(scope='module')
+def straight(start, tmp_path_factory):
+    """The workdir of a run that nothing stopped."""
+    workdir = tmp_path_factory.mktemp('straight')
+    printed, _ = (process := start(workdir)).communicate(timeout=300)
+    assert process.returncode == DONE, printed
+    return workdir
+
+
+@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(how, start, straight, tmp_path):
+    """Real processes, stopped at random steps; then bit for bit."""
+    broken = tmp_path / 'broken'
     random = python_random.Random(how)
     for first_row in (random.randrange(8, 20), random.randrange(24, 45)):
         process = start(broken)
@@ -274,7 +287,7 @@ def test_help_names_every_setting(capsys):
 
 def test_the_readme_s_snippet_runs_as_printed():
     text = Path('README.md').read_text()
-    (snippet,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    *_, snippet = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     printed = subprocess.run(
         [sys.executable, '-c', snippet], capture_output=True, text=True, check=True, timeout=300
     )

@@ -1,0 +1,80 @@
+"""A trained net as a library gives it: a pure function of images."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax import load
+from tests import random_run
+
+
+@pytest.fixture(scope='module')
+def folder(data_dir, tmp_path_factory):
+    """As a user has it: runs/digits, and an image."""
+    folder = tmp_path_factory.mktemp('home')
+    settings = {'data.dir': data_dir, 'network.width': '0.5'}
+    random_run.make(folder / 'runs' / 'digits', settings, seed=0)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / 'image.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def model(folder):
+    return load(folder / 'runs' / 'digits')
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/weights.md'])
+def test_three_lines_give_logits_and_activations(page, folder, monkeypatch):
+    text = Path(page).read_text()
+    (snippet,) = re.findall(r'```python\n(from alexnet_jax import load.*?)```', text, re.DOTALL)
+    assert len([line for line in snippet.splitlines() if line]) == 3
+    monkeypatch.chdir(folder)
+    found: dict = {}
+    exec(snippet, found)
+    assert found['logits'].shape == (1, 10)
+    assert found['activations']['conv5/pool'].shape == (1, 3, 3, 32)
+
+
+def test_it_is_a_pure_function_that_jax_transforms(model, random):
+    images = random.integers(0, 256, (3, 28, 28, 3)).astype(np.uint8)
+    logits, activations = model(images)
+    np.testing.assert_allclose(jax.jit(model)(images)[0], logits, rtol=1e-4, atol=1e-4)
+    one_by_one = jax.jit(jax.vmap(lambda image: model(image[None])[0][0]))(images)
+    np.testing.assert_allclose(one_by_one, logits, rtol=1e-4, atol=1e-4)
+    assert activations['fc7/relu'].shape == (3, 256)
+
+    # The gradient of a logit at the pixels, against a difference along a direction.
+    third = jax.jit(jax.value_and_grad(lambda images: model(images)[0][0, 3]))
+    pixels = jnp.asarray(images[:1], jnp.float32)
+    _, slope = third(pixels)
+    direction = slope / jnp.linalg.norm(slope)
+    step = 0.05
+    rise = third(pixels + step * direction)[0] - third(pixels - step * direction)[0]
+    assert float(rise) / (2 * step) == pytest.approx(float(jnp.linalg.norm(slope)), rel=0.05)
+
+
+def test_it_subtracts_the_training_set_s_mean(model, digits):
+    """The variables on images that are normalised already give the same."""
+    middle = digits.statistics.mean_image[2:30, 2:30].astype(np.float32)
+    image = digits.splits['test'].read(5).image[2:30, 2:30]
+    logits, _ = model.net.apply(model.variables, (image - middle)[None])
+    np.testing.assert_allclose(model(image[None])[0], logits, rtol=1e-5, atol=1e-5)
+    assert model.classes == digits.classes and not model.mirror
+    assert model.step == random_run.STEP
+
+
+def test_a_file_becomes_what_the_net_was_shown(model, tmp_path, random):
+    """Without mirror images: those of digits are no digits."""
+    pixels = random.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'image.png')
+    (middle,) = model.read(tmp_path / 'image.png')
+    np.testing.assert_array_equal(middle, pixels[2:30, 2:30])
+    ten = model.read((tmp_path / 'image.png').read_bytes(), views=10)
+    corners = [pixels[a : a + 28, b : b + 28] for a, b in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))]
+    np.testing.assert_array_equal(ten, corners * 2)
