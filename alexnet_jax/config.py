@@ -48,7 +48,7 @@ SOURCE = Rule(
 
 def one_of(names: Collection[str]) -> Rule:
     words = ', '.join(name or 'nothing' for name in names)
-    return Rule(f'one of {words}', lambda value: value in names, tuple(names))
+    return Rule(f'one of {words}', lambda value: value in names, tuple(filter(None, names)))
 
 
 def channels(text: str) -> tuple[float, ...]:

@@ -28,14 +28,14 @@ def import_file(
     file: Path,
     workdir: Path,
     net: str = '',
-    classes: tuple[str, ...] = (),
+    classes: tuple[str, ...] | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> str:
     """Makes a workdir of a weight file; returns a line on it.
 
     Args:
       net, overrides: as for `model.load`.
-      classes: names of the classes; (): those the file has, or that are known.
+      classes: names of the classes; None: those the file has, or that are known.
 
     Raises:
       InputError: as `model.load`; there are more or fewer classes than names; the
@@ -44,9 +44,10 @@ def import_file(
     if experiment.has_checkpoint(workdir):
         raise InputError(f'--workdir {workdir} holds a run already; take another')
     loaded = model.load(file, net=net, overrides=overrides)
-    if classes and len(classes) != len(loaded.classes):
+    classes = loaded.classes if classes is None else classes
+    if len(classes) != len(loaded.classes):
         raise InputError(f'--classes has {len(classes)} names; {file} has {len(loaded.classes)}')
-    write_workdir(workdir, dataclasses.replace(loaded, classes=classes or loaded.classes))
+    write_workdir(workdir, dataclasses.replace(loaded, classes=classes))
     return f'{told(loaded)} -> {workdir}'
 
 

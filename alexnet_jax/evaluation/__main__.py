@@ -80,7 +80,7 @@ def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     command_line.before_jax(config['mesh.data'] * config['mesh.column'])
     from alexnet_jax import trained
 
-    names = [name.strip() for name in options.activations.split(',') if name.strip()]
+    names = [name.strip() for name in options.activations.split(',')]
     print(trained.keep_features(config, options.workdir, names, options.out, options.form))
     return DONE
 

@@ -63,7 +63,7 @@ def run(argv: list[str]) -> int:
     from alexnet_jax import exchange
 
     if options.command == 'import':
-        classes = read_names(options.classes) if options.classes else ()
+        classes = read_names(options.classes) if options.classes else None
         said = exchange.import_file(
             options.file, options.workdir, options.net, classes, overrides
         )  # fmt: skip
