@@ -16,6 +16,7 @@ from alexnet_jax.errors import InputError
 from alexnet_jax.network import inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
+from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.results import write_json
 from alexnet_jax.training import checkpoint
 from alexnet_jax.weights import pretrained
@@ -25,6 +26,7 @@ from alexnet_jax.weights.files import Layers
 # What a workdir holds for this, beside config.json and checkpoints/.
 ABOUT, NORMALIZATION = 'model.json', 'normalization.npz'
 LONGEST = 300  # characters of a fault in a file's settings
+MOST_NUMBERS = 10**11  # of a net's; JAX stumbles over sizes far beyond
 MOST_TOLD = 3  # of a net's arrays, in a message
 # Settings of the preprocessing; changed for a file, they go before what the file says.
 PREPROCESSING = ('data.normalization', 'data.mean', 'data.std')
@@ -205,6 +207,12 @@ def _variables(net: AlexNet, layers: Layers, source: Path) -> Variables:
     Raises:
       InputError: they are not those of the net.
     """
+    rows = layer_shapes(net.architecture, net.classes)
+    numbers = sum(row.parameters + row.statistics for row in rows)
+    if numbers > MOST_NUMBERS:
+        raise InputError(
+            f'{source} is of a net of {numbers:,} numbers; allowed: at most {MOST_NUMBERS:,}'
+        )
     wanted = inference.variable_shapes(net)
     shapes: dict[tuple[str, str], tuple[int, ...]] = {
         (layer, part): array.shape
