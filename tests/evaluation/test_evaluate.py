@@ -82,7 +82,7 @@ def test_activations_have_the_columns_side_by_side(net, variables, images):
     views = np.stack([
         images.splits['train'].read(row).image[2:101, 2:101] for row in range(16)
     ])  # fmt: skip
-    _, expected = net.apply(variables, (views.astype(np.float32) - MEAN) / SCALE)
+    _, expected = jax.jit(net.apply)(variables, (views.astype(np.float32) - MEAN) / SCALE)
     assert set(first.activations) == set(names)
     for name in names:
         found = first.activations[name]

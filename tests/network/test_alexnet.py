@@ -38,10 +38,13 @@ PAPER_SHAPES = {
 }  # fmt: skip
 
 
+quick_jit = functools.partial(jax.jit, compiler_options=parity.QUICK)
+
+
 def init(architecture: Architecture, classes: int = 10, seed: int = 0):
     net = AlexNet(architecture, classes)
     size = architecture.input_size
-    return net, nn.unbox(jax.jit(net.init)(jax.random.key(seed), jnp.zeros((1, size, size, 3))))
+    return net, nn.unbox(quick_jit(net.init)(jax.random.key(seed), jnp.zeros((1, size, size, 3))))
 
 
 def made_up(architecture: Architecture, classes: int = 10):
@@ -106,7 +109,7 @@ def test_the_nets_of_two_columns_are_these():
     assert {net.columns for net in ARCHITECTURES.values()} == {1, 2}
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=parity.QUICK)
+@functools.partial(quick_jit, static_argnums=0)
 def activations_of(module, params):
     return module.apply({'params': params}, images(module.architecture.input_size))[1]
 
@@ -180,7 +183,7 @@ ACTIVATIONS_BY_HAND = {
 @pytest.mark.parametrize('name', ACTIVATIONS)
 def test_activations_by_hand(name):
     module, variables = made_up(architecture('four_layer', activation=name))
-    _, activations = jax.jit(module.apply)(variables, images(32))
+    _, activations = quick_jit(module.apply)(variables, images(32))
     for layer in ('conv1', 'conv2', 'conv3'):
         expected = ACTIVATIONS_BY_HAND[name](np.asarray(activations[layer], np.float64))
         np.testing.assert_allclose(activations[f'{layer}/{name}'], expected, rtol=2e-5, atol=1e-6)
@@ -188,7 +191,7 @@ def test_activations_by_hand(name):
 
 def test_a_constant_image_gives_constant_maps_away_from_the_border(small):
     net, variables = small
-    _, activations = jax.jit(net.apply)(variables, np.full((1, 28, 28, 3), 40, np.float32))
+    _, activations = quick_jit(net.apply)(variables, np.full((1, 28, 28, 3), 40, np.float32))
     middle = np.asarray(activations['conv1/pool'])[0, 3:10, 3:10]
     np.testing.assert_allclose(middle, np.broadcast_to(middle[:1, :1], middle.shape), rtol=1e-5)
 
@@ -196,13 +199,13 @@ def test_a_constant_image_gives_constant_maps_away_from_the_border(small):
 def test_dropout_halves_the_units_and_doubles_the_rest(small):
     net, variables = small
     x = images(28, batch=64)
-    _, activations = jax.jit(net.apply)(variables, x, dropout_key=jax.random.key(3))
+    _, activations = quick_jit(net.apply)(variables, x, dropout_key=jax.random.key(3))
     before, after = activations['fc6/relu'], activations['fc6/dropout']
     alive = np.asarray(before) > 0
     kept = np.asarray(after)[alive] != 0
     assert kept.mean() == pytest.approx(0.5, abs=0.02)
     np.testing.assert_allclose(np.asarray(after)[alive][kept], 2 * np.asarray(before)[alive][kept])
-    _, evaluated = jax.jit(net.apply)(variables, x)
+    _, evaluated = quick_jit(net.apply)(variables, x)
     np.testing.assert_array_equal(evaluated['fc6/dropout'], evaluated['fc6/relu'])
 
 
@@ -213,7 +216,7 @@ def test_dropout_depends_on_example_and_unit_alone(small):
     x = images(28, batch=4)
 
     def kept(rows):
-        _, activations = jax.jit(net.apply)(
+        _, activations = quick_jit(net.apply)(
             variables, x[rows], dropout_key=jax.random.key(3), examples=jnp.asarray(rows)
         )
         return {name: np.asarray(activations[f'{name}/dropout']) != 0 for name in ('fc6', 'fc7')}
