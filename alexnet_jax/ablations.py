@@ -19,10 +19,11 @@ from typing import Any
 from alexnet_jax import command_line
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, STOPPED, Parser
-from alexnet_jax.config import SETTINGS, Config
+from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError, nearest
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.results import write_json
+from alexnet_jax.settings import SETTINGS
 from alexnet_jax.stop import stop_requests
 
 ERRORS = ('top1_error', 'top5_error')

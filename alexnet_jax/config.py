@@ -1,199 +1,26 @@
-"""Every setting, once: default, what is allowed, meaning with unit and source.
+"""Configurations: read, changed, checked, compared.
 
-A configuration is a flat dictionary from a setting's name to its value. A file
-in `configs/` holds, under `config`, what differs from the defaults here; the
-command line overrides with `--config.NAME=VALUE`. Only `main.py` and
-`experiment.py` read configurations: everything below takes plain arguments.
+A configuration is a flat dictionary from a setting's name to its value. A file in
+`configs/` holds, under `config`, what differs from the defaults (`settings.py`); the
+command line overrides with `--config.NAME=VALUE`. Only modules beside this one read
+configurations: the packages below take plain arguments.
 """
 
-import dataclasses
 import json
-import math
-import re
 import runpy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax.errors import InputError, nearest
 from alexnet_jax.network import shapes
-from alexnet_jax.network.architectures import ARCHITECTURES, architecture
-from alexnet_jax.network.layers import ACTIVATIONS, Architecture
+from alexnet_jax.network.architectures import architecture
+from alexnet_jax.network.layers import Architecture
+from alexnet_jax.settings import CHANNEL_KINDS, SETTINGS
 from alexnet_jax.training import protocols
 from alexnet_jax.training.protocols import PROTOCOLS, Protocol
 
 Config = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """Which values are allowed: in words, and as a test; `names` if they are words."""
-
-    words: str
-    allows: Callable[[Any], bool]
-    names: tuple[str, ...] = ()
-
-
-def at_least(least: int) -> Rule:
-    return Rule(f'a whole number of at least {least}', lambda value: value >= least)
-
-
-SOURCE = Rule(
-    'digits, synthetic, folder:PATH or tfds:NAME[/config][:version]',
-    lambda value: (
-        value in ('digits', 'synthetic') or bool(re.fullmatch('(folder|tfds):[^\0]+', value))
-    ),
-)
-
-
-def one_of(names: Collection[str]) -> Rule:
-    words = ', '.join(name or 'nothing' for name in names)
-    return Rule(f'one of {words}', lambda value: value in names, tuple(filter(None, names)))
-
-
-def channels(text: str) -> tuple[float, ...]:
-    """'123,117,104' -> its numbers; '' -> none.
-
-    Raises:
-      ValueError: they are no numbers.
-    """
-    return tuple(map(float, text.split(','))) if text else ()
-
-
-def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
-    """For a text of one number a channel, or of none."""
-
-    def allows_text(text: str) -> bool:
-        try:
-            numbers = channels(text)
-        except ValueError:
-            return False
-        return len(numbers) in (0, 3) and all(map(allows, numbers))
-
-    return Rule(f'three numbers {words}, as R,G,B, or nothing', allows_text)
-
-
-RESIZES = ('center_square', 'short_side', 'squash')
-NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
-# The normalizations that take numbers in place of the training set's own.
-CHANNEL_KINDS = {'data.mean': NORMALIZATIONS[1:], 'data.std': NORMALIZATIONS[2:]}
-SEED = Rule('a whole number from 0 to 2147483647', lambda value: 0 <= value < 2**31)
-FRACTION = Rule('a number from 0 to below 1', lambda value: 0 <= value < 1)
-WIDTH = Rule('a number above 0, at most 16', lambda value: 0 < value <= 16)
-POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
-NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
-ONE_OR_TEN = Rule('1 or 10', lambda value: value in (1, 10))
-ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
-MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
-DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
-ANY_TEXT = Rule('see its meaning', lambda value: '\0' not in value)
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One row of the table. All runs on one workdir must agree on a setting
-    unless it is `free`: one that changes nothing of what is computed."""
-
-    default: int | float | str
-    rule: Rule
-    meaning: str
-    free: bool = False
-
-
-SETTINGS: dict[str, Setting] = {
-    'seed': Setting(0, SEED,
-        'decides initial values, order, crops, mirrors, colours and dropout'),
-    'network.name': Setting('paper', one_of(ARCHITECTURES),
-        'a table of network/architectures.py'),
-    'network.input_size': Setting(0, at_least(0),
-        "side of the crop the net takes, pixels; 0: the table's own"),
-    'network.width': Setting(1.0, WIDTH,
-        'times as many features in every layer, for small runs'),
-    'network.activation': Setting('', one_of(('', *ACTIVATIONS)),
-        "in place of all the table's own activations (Figure 1)"),
-    'start.from': Setting('', ANY_PATH,
-        'a workdir or .safetensors file to take initial values from; nothing: from none'),
-    'start.layers': Setting('', ANY_TEXT,
-        'which layers to take, as conv1,conv2; nothing: all that are in both'),
-    'data.source': Setting('synthetic', SOURCE,
-        'where images come from; a folder or a TFDS set is prepared first (data/prepare.py)'),
-    'data.dir': Setting('', ANY_PATH,
-        'a prepared set, or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax',
-        free=True),
-    'data.record_size': Setting(256, at_least(1),
-        'side of the stored square images, pixels (paper §2: 256)'),
-    'data.resize': Setting('center_square', one_of(RESIZES),
-        "how they became squares: their middle (§2), torchvision's way or Caffe's; the set"
-        ' is prepared so (data/prepare.py --resize)'),
-    'data.batch_size': Setting(128, at_least(1),
-        'images a step, all devices together (§5: 128)'),
-    'data.mirror': Setting('on', one_of(('on', 'off')),
-        'whether training images are mirrored (§4.1); digits never are'),
-    'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
-        "less the mean image (§2), less each channel's mean (Caffe), or that over each"
-        " channel's standard deviation (torchvision)"),
-    'data.mean': Setting('', MEANS,
-        "means of the channels on the scale of 0 to 255, as R,G,B; nothing: the training set's"),
-    'data.std': Setting('', DEVIATIONS,
-        'standard deviations of the channels, likewise'),
-    'data.color_std': Setting(0.1, NOT_NEGATIVE,
-        'standard deviation of the colour shift, in principal components (§4.1: 0.1)'),
-    'data.color_scale': Setting('std', one_of(('std', 'variance')),
-        "of a component: std √λ (the authors' code) or variance λ (as §4.1 prints)"),
-    'data.color_epochs': Setting(0, at_least(0),
-        "epochs with a colour shift; 0: all (the authors' code: 67)"),
-    'data.threads': Setting(2, at_least(0),
-        'threads that read, decode and crop; 0: none beside the training', free=True),
-    'data.synthetic_examples': Setting(1280, at_least(1),
-        'training images of the synthetic source; a tenth as many for validation'),
-    'data.synthetic_classes': Setting(1000, at_least(2),
-        'classes of the synthetic source'),
-    'optimizer.learning_rate': Setting(0.01, POSITIVE,
-        'initial ε (§5: 0.01)'),
-    'optimizer.layer_rates': Setting('', ANY_TEXT,
-        'factors on the rates of layers, as conv1=0,fc8=10; 0 keeps a layer as it is'),
-    'optimizer.momentum': Setting(0.9, FRACTION,
-        'what remains of the last update (§5: 0.9)'),
-    'optimizer.weight_decay': Setting(5e-4, NOT_NEGATIVE,
-        'the share of each weight an update takes off, times ε (§5: 0.0005)'),
-    'schedule.patience': Setting(5, at_least(1),
-        'validations (one an epoch) without a new lowest top-1 error before ε drops, in'
-        ' protocols that watch for plateaus'),
-    'schedule.drops': Setting(3, at_least(0),
-        'how often ε is divided by 10; at the next plateau training ends (§5: 3)'),
-    'train.protocol': Setting('paper', one_of(PROTOCOLS),
-        'a table of training/protocols.py: rates by group and epoch; it brings defaults of'
-        ' its own for other settings'),
-    'train.epochs': Setting(90, at_least(1),
-        'passes over the training set at most (§5: roughly 90)', free=True),
-    'train.steps': Setting(0, at_least(0),
-        'steps at most; 0: as many as train.epochs gives', free=True),
-    'train.log_every_steps': Setting(1, at_least(1),
-        'steps between train rows of metrics.jsonl', free=True),
-    'checkpoint.every_steps': Setting(0, at_least(0),
-        'steps between checkpoints; 0: one an epoch', free=True),
-    'checkpoint.keep': Setting(2, at_least(1),
-        'how many of the last checkpoints are kept, beside the best', free=True),
-    'eval.split': Setting('', one_of(('', 'train', 'val', 'test')),
-        'images to evaluate on; nothing: test, or val where there is no test', free=True),
-    'eval.step': Setting(0, at_least(0),
-        'which checkpoint to evaluate; 0: the last', free=True),
-    'eval.views': Setting(1, ONE_OR_TEN,
-        'views of each test image: the middle, or the ten of §4.1', free=True),
-    'eval.batch_size': Setting(64, at_least(1),
-        'views a device is given at a time', free=True),
-    'eval.save': Setting('', one_of(('', 'predictions', 'views')),
-        "what --mode=eval keeps of each image: its probabilities, or each view's too",
-        free=True),
-    'mesh.data': Setting(1, at_least(1),
-        'devices a batch is split over', free=True),
-    'mesh.column': Setting(1, at_least(1),
-        "devices the net's columns are split over (§3.2: 2)", free=True),
-}  # fmt: skip
-
-
-# Which images: these may be others when a trained net is put to use.
-IMAGES = ('data.source', 'data.synthetic_examples', 'data.synthetic_classes')
 
 
 def load(path: Path | None, overrides: dict[str, str]) -> Config:

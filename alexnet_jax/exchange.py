@@ -13,6 +13,7 @@ from alexnet_jax import experiment, model
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError
 from alexnet_jax.model import Model
+from alexnet_jax.settings import SETTINGS
 from alexnet_jax.training import step
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.weights import caffe, files, hub, layouts, stablehlo
@@ -148,7 +149,7 @@ def portable(config: Config) -> Config:
     return {
         name: value
         for name, value in config.items()
-        if not configuration.SETTINGS[name].free and not name.startswith('start.')
+        if not SETTINGS[name].free and not name.startswith('start.')
     }
 
 

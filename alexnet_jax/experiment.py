@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alexnet_jax import config as configuration
-from alexnet_jax import model, results
+from alexnet_jax import model, results, settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared import ImageSet
@@ -56,7 +56,7 @@ class Experiment:
     def normalization(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and scale, as in `pipeline.normalization`."""
         config = self.config
-        mean, std = (configuration.channels(config[name]) for name in ('data.mean', 'data.std'))
+        mean, std = (settings.channels(config[name]) for name in ('data.mean', 'data.std'))
         kind = config['data.normalization']
         return pipeline.normalization(self.images, self.crop_size, kind, mean, std)
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from alexnet_jax import config as configuration
+from alexnet_jax import settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import augment, class_names, images
 from alexnet_jax.errors import InputError
@@ -163,8 +164,8 @@ def _classes_of(layers: Layers, config: Config) -> tuple[str, ...]:
 
 
 def _normalization_of(config: Config) -> dict[str, np.ndarray]:
-    mean, std = (configuration.channels(config[name]) for name in ('data.mean', 'data.std'))
-    divides = config['data.normalization'] in configuration.CHANNEL_KINDS['data.std']
+    mean, std = (settings.channels(config[name]) for name in ('data.mean', 'data.std'))
+    divides = config['data.normalization'] in settings.CHANNEL_KINDS['data.std']
     for name in ('data.mean', 'data.std') if divides else ('data.mean',):
         if not config[name]:
             raise InputError(f'{name} is nothing; imported weights have no training set to ask')

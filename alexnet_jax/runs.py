@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import config as configuration
 from alexnet_jax import experiment
 from alexnet_jax.config import Config
 from alexnet_jax.results import write_json
+from alexnet_jax.settings import SETTINGS
 
 RESULTS = 'results.json'
 # Settings that change no step of a run, but what comes out at its end.
@@ -58,9 +58,7 @@ def _train(
 def _what_counts(config: Config) -> Config:
     """The settings that decide a run's result."""
     return {
-        name: value
-        for name, value in config.items()
-        if not configuration.SETTINGS[name].free or name in COUNT
+        name: value for name, value in config.items() if not SETTINGS[name].free or name in COUNT
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import experiment, results
-from alexnet_jax.config import IMAGES, Config
+from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
 from alexnet_jax.data.feature_records import RecordWriter
 from alexnet_jax.data.prepared import ImageSet
@@ -22,6 +22,7 @@ from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.model import Model, load
 from alexnet_jax.network import columns, inference
 from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.settings import IMAGES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alexnet_jax import config as configuration
-from alexnet_jax.config import SETTINGS
+from alexnet_jax import settings
 from alexnet_jax.data import images
 from alexnet_jax.errors import InputError
+from alexnet_jax.settings import SETTINGS
 
 CONFIGS = sorted(Path('configs').glob('*.py'))
 
@@ -136,15 +137,15 @@ def test_a_bad_setting_is_named_with_its_value(overrides, message):
 
 
 def test_the_numbers_of_the_channels():
-    assert configuration.channels('') == ()
-    assert configuration.channels('123.675, 0,255') == (123.675, 0.0, 255.0)
-    for kind, settings in (('channel_mean', ['mean']), ('standardized', ['mean', 'std'])):
-        numbers = {f'data__{name}': '58.395,57.12,57.375' for name in settings}
+    assert settings.channels('') == ()
+    assert settings.channels('123.675, 0,255') == (123.675, 0.0, 255.0)
+    for kind, names in (('channel_mean', ['mean']), ('standardized', ['mean', 'std'])):
+        numbers = {f'data__{name}': '58.395,57.12,57.375' for name in names}
         assert load(data__normalization=kind, **numbers)['data.mean'] == '58.395,57.12,57.375'
 
 
 def test_the_ways_to_make_a_square_are_those_that_there_are():
-    assert configuration.RESIZES == images.RESIZES
+    assert settings.RESIZES == images.RESIZES
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def test_a_fault_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch
 
 
 def test_help_names_every_setting(capsys):
-    from alexnet_jax.config import SETTINGS
+    from alexnet_jax.settings import SETTINGS
 
     with pytest.raises(SystemExit) as ended:
         main.main(['--help'])

@@ -15,7 +15,8 @@ MAY_IMPORT = {
     'data': {'errors', 'command_line', 'stop'},
     'command_line': {'errors'},
     'stop': set(),
-    'config': {'errors', 'network', 'training'},
+    'settings': {'network', 'training'},
+    'config': {'errors', 'network', 'settings', 'training'},
     'results': {'config', 'errors', 'evaluation'},
     'figures': set(),
     'training': {'errors', 'network', 'data', 'weights'},
@@ -26,15 +27,20 @@ MAY_IMPORT = {
     'training/__main__': {'command_line', 'config', 'experiment'},
     'weights/__main__': {'command_line', 'exchange'},
     'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
-    'model': {'config', 'data', 'errors', 'network', 'results', 'training', 'weights'},
+    'model': {'config', 'data', 'errors', 'network', 'results', 'settings', 'training', 'weights'},
     'experiment': {
-        'config', 'data', 'errors', 'evaluation', 'model', 'network', 'results', 'training',
+        'config', 'data', 'errors', 'evaluation', 'model', 'network', 'results', 'settings',
+        'training',
     },
-    'trained': {'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'results'},
+    'trained': {
+        'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'results', 'settings',
+    },
     'predict': {'config', 'data', 'evaluation', 'figures', 'model', 'results', 'trained'},
-    'exchange': {'config', 'errors', 'experiment', 'model', 'training', 'weights'},
-    'runs': {'config', 'experiment', 'results'},
-    'ablations': {'command_line', 'config', 'errors', 'network', 'results', 'runs', 'stop'},
+    'exchange': {'config', 'errors', 'experiment', 'model', 'settings', 'training', 'weights'},
+    'runs': {'config', 'experiment', 'results', 'settings'},
+    'ablations': {
+        'command_line', 'config', 'errors', 'network', 'results', 'runs', 'settings', 'stop',
+    },
     'figure1': {'command_line', 'config', 'errors', 'experiment', 'network', 'results', 'runs', 'stop'},
     'main': {'command_line', 'config', 'experiment', 'predict', 'stop', 'trained'},
     '__init__': {'model'},
@@ -88,7 +94,7 @@ def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
     for name in ('ablations.py', 'command_line.py', 'config.py', 'figure1.py', 'errors.py', 'main.py', 'stop.py',
                  'network/architectures.py', 'network/deviations.py', 'network/layers.py',
-                 'network/shapes.py', 'network/variants.py', 'network/__main__.py',
+                 'network/shapes.py', 'network/variants.py', 'network/__main__.py', 'settings.py',
                  'training/protocols.py', 'training/__init__.py'):  # fmt: skip
         top = ast.parse((PACKAGE / name).read_text()).body
         found = {n for node in top if isinstance(node, ast.Import | ast.ImportFrom)

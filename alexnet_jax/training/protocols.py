@@ -1,6 +1,6 @@
 """Training protocols, as data: how fast which parameters learn, and when.
 
-A protocol gives defaults for settings (`config.py`), and groups of parameters,
+A protocol gives defaults for settings (`settings.py`), and groups of parameters,
 each with a share of the rate ε and of the weight decay and a schedule of its
 own. `training/schedule.py` computes rates from it, `python -m
 alexnet_jax.training --config FILE` prints them.
@@ -75,7 +75,7 @@ class Protocol:
 
     source: where it is written.
     groups: their parameters; together all there are.
-    settings: defaults of settings, in place of those of `config.SETTINGS`.
+    settings: defaults of settings, in place of those of `settings.SETTINGS`.
     rate_in_velocity: ε inside the velocity, as the paper has it, or outside as in
       PyTorch (`optimizer.py`).
     trust: of layer-wise adaptive rates (LARS, arXiv:1708.03888), for weights;

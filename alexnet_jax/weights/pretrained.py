@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 class Pretrained:
     """What a weight file holds.
 
-    settings: of `config.SETTINGS`, what differs from the defaults.
+    settings: of `settings.SETTINGS`, what differs from the defaults.
     layers: its numbers as layers of the net that the settings describe. Raises
       `InputError` if they are another net's.
     classes: names, if the file has them.
