@@ -95,6 +95,12 @@ BAD = [
         {'data__normalization': 'channel_mean', 'data__std': '58,57,57'},
         r"data\.std is '58,57,57'; .* is channel_mean; it goes with standardized$",
     ),
+    ({'eval__views': '5'}, r'eval\.views is 5; allowed: 1 or 10$'),
+    (
+        {'eval__save': 'view'},
+        r"eval\.save is 'view'; .* nothing, predictions, views; the nearest is views$",
+    ),
+    ({'eval__split': 'x'}, r"eval\.split is 'x'; .*; the nearest is (train|val|test)$"),
     ({'network__input_size': '300'}, r'data\.record_size is 256; allowed: at least 300'),
     ({'optimizer__learning_rate': 'nan'}, r'optimizer\.learning_rate is nan; allowed: .* above 0'),
     ({'optimizer__learning_rate': '0'}, r'optimizer\.learning_rate is 0\.0'),
