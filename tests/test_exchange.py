@@ -517,7 +517,7 @@ BAD_EXPORTS = {
     'another suffix': ('{run} --out {tmp}/a.pth', 'allowed: a name that ends in .safetensors'),
     'no folder': ('{run} --out {tmp}/none/a.safetensors', 'a.safetensors cannot be written: No such'),
     'a file for a folder': ('{run} --out /dev/null/a.safetensors', 'cannot be written: Not a dir'),
-    'a folder': ('{run} --out {tmp} --form stablehlo', '{tmp} cannot be written: Is a directory'),
+    'a folder': ('{run} --out {tmp}/folder --form stablehlo', 'folder cannot be written: Is a dir'),
     'nothing': ('{run} --out . --form stablehlo', '. cannot be written'),
     'no workdir': ('{tmp} --out {tmp}/a.safetensors', '{tmp} holds no checkpoints'),
     'neither': ('{tmp}/none --out {tmp}/a.safetensors', '{tmp}/none: no such file'),
@@ -530,6 +530,7 @@ BAD_EXPORTS = {
 
 @pytest.mark.parametrize('name', BAD_EXPORTS)
 def test_a_bad_export_ends_in_plain_words(name, ours, tmp_path, capsys):
+    (tmp_path / 'folder').mkdir()
     command, message = (
         text.format(run=ours.parent / 'run', ours=ours, tmp=tmp_path) for text in BAD_EXPORTS[name]
     )

@@ -115,7 +115,7 @@ def photographs(folder: Path) -> list[Path]:
     """Two JPEG files as they are, and a part of each: one of an odd size, one grey."""
     images = resources.files('sklearn.datasets') / 'images'
     china, flower = (Path(str(images / name)) for name in ('china.jpg', 'flower.jpg'))
-    odd = Image.open(china).crop((101, 3, 334, 402))
+    odd = Image.open(china).crop((101, 3, 334, 404))
     grey = Image.open(flower).crop((0, 20, 601, 321)).convert('L')
     for name, image in {'odd': odd, 'grey': grey}.items():
         image.save(folder / f'{name}.png', icc_profile=None)
