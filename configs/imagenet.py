@@ -15,8 +15,8 @@ Hardware and time: the paper took five to six days on two GTX 580 GPUs. On 2 CPU
 cores a step takes about three seconds (the dry run half a minute), 90 epochs a
 month. Not yet run on ImageNet here.
 Error to expect, the paper's on the validation set: top-1 0.407, top-5 0.182 over
-ten views (§6, Table 2). One view, as evaluated here, is about 0.015 higher (§4.1:
-0.390 against 0.375 top-1 on ILSVRC-2010).
+ten views (§6, Table 2), as --mode=eval --config.eval.views=10 has them. One view is
+about 0.015 higher (§4.1: 0.390 against 0.375 top-1 on ILSVRC-2010).
 """
 
 config = {
