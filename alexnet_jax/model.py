@@ -105,13 +105,13 @@ def load(
       InputError: it cannot be read, has no such step, or is of another net.
     """
     source = Path(source)
-    if source.is_dir():
-        if net or overrides:
-            raise InputError(f'{source} is a workdir: its net and settings are as they are')
-        return _of_workdir(source, step, asked_as)
-    if step is not None:
-        raise InputError(f'{asked_as} is {step}; allowed: none, as {source} is no workdir')
-    return _of_file(source, net, overrides or {})
+    if source.is_file() or source.suffix in pretrained.SUFFIXES:
+        if step is not None:
+            raise InputError(f'{asked_as} is {step}; allowed: none, as {source} is no workdir')
+        return _of_file(source, net, overrides or {})
+    if net or overrides:
+        raise InputError(f'{source} is a workdir: its net and settings are as they are')
+    return _of_workdir(source, step, asked_as)
 
 
 def describe(

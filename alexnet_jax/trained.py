@@ -67,8 +67,9 @@ def open_model(config: Config, workdir: Path) -> Model:
     Raises:
       InputError: as `model.load`; the workdir was trained by another configuration.
     """
-    if workdir.is_dir():
-        experiment.refuse_other(workdir, config, but=IMAGES)
+    if not experiment.has_checkpoint(workdir):
+        raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
+    experiment.refuse_other(workdir, config, but=IMAGES)
     return load(workdir, config['eval.step'] or None, asked_as='eval.step')
 
 
