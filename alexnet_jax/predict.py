@@ -74,7 +74,8 @@ def top(model: Model, probabilities: np.ndarray) -> list[dict[str, Any]]:
 def told(row: dict[str, Any]) -> list[str]:
     lines = [row['image']]
     for entry in row['predictions']:
-        known_as = f' ({entry["class"]})' if entry['name'] != entry['class'] else ''
+        english = entry['class'] in class_names.imagenet_classes()
+        known_as = f' ({entry["class"]})' if english else ''
         lines.append(f'  {entry["probability"]:.4f}  {entry["name"]}{known_as}')
     return lines
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.config import Config
+from alexnet_jax.data import class_names
 from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation.tally import Tally
 
@@ -28,7 +29,8 @@ def keep(workdir: Path, about: dict[str, Any], tally: Tally, classes: tuple[str,
     return '\n'.join(
         [
             *(
-                f'{row["images"]} of {row["label"]} taken for {row["taken_for"]}'
+                f'{row["images"]} of {class_names.told(row["label"])} taken for'
+                f' {class_names.told(row["taken_for"])}'
                 for row in by_class['confusions'][:SHOWN]
             ),
             f'{about["split"]}: {told(scores)}  ({scores["examples"]} images,'

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     'stop': set(),
     'settings': {'network', 'training'},
     'config': {'errors', 'network', 'settings', 'training'},
-    'results': {'config', 'errors', 'evaluation'},
+    'results': {'config', 'data', 'errors', 'evaluation'},
     'figures': set(),
     'training': {'errors', 'network', 'data', 'weights'},
     'weights': {'errors', 'network'},

@@ -31,5 +31,7 @@ def _english() -> dict[str, str]:
 
 
 def told(name: str) -> str:
-    """A class for people: n02123045 as 'tabby, tabby cat'; any other name as it is."""
-    return _english().get(name, name)
+    """A class for people: n02123045 as 'tabby, tabby cat'; any other name as it is, on
+    one line: it may come from a stranger's file."""
+    plain = ''.join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in name)
+    return _english().get(name, plain)
