@@ -104,12 +104,12 @@ def members_of(
 def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     members = members_of(options, overrides)
     weights = parse_weights(options.weights, len(members))
-    configs = {path.name: config for path, config in members if config}
-    devices = [config['mesh.data'] * config['mesh.column'] for config in configs.values()]
+    devices = [config['mesh.data'] * config['mesh.column'] for _, config in members if config]
     command_line.before_jax(max(devices, default=1))
     from alexnet_jax import runs, trained
 
     if options.config:
+        configs = {path.name: config for path, config in members if config}
         with stop_requests() as stop_requested:
             if runs.train_all(configs, options.out, stop_requested) is None:
                 return STOPPED
