@@ -16,7 +16,7 @@ def test_numbers_of_the_channels_take_the_place_of_the_training_set_s(data_dir):
         overrides = {'data.dir': data_dir, 'data.normalization': 'standardized'}
         overrides |= {f'data.{setting}': text for setting, text in settings.items()}
         config = configuration.load(Path('configs/digits.py'), overrides)
-        return experiment._normalization(experiment.build(config))
+        return experiment.build(config).normalization
 
     own_mean, own_scale = normalization()
     mean, scale = normalization(mean='123.675,116.28,103.53')
