@@ -3,9 +3,11 @@
 import os
 import tempfile
 
-# What one test has compiled, the others and their processes need not.
-_compiled = tempfile.TemporaryDirectory(prefix='alexnet_jax_tests_')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _compiled.name
+# What one test has compiled, the others and their processes need not. Workers of
+# pytest-xdist have the folder from the process that started them.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix='alexnet_jax_tests_')
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = _compiled.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4'
 os.environ['PJRT_NPROC'] = '8'
