@@ -136,6 +136,20 @@ def test_an_ensemble_of_saved_predictions(runs, tmp_path, capsys):
     result = json.loads((out / 'eval' / 'test-1.json').read_text())
     assert result['top1_error'] == np.mean(mean.argmax(axis=1) != saved[0].labels)
 
+    about = json.loads((folders[1] / 'about.json').read_text())
+    for changes, message in (
+        ({'classes': about['classes'][:9]}, 'holds probabilities of the shape (300, 10)'),
+        ({'views': 10}, 'is of another views than'),
+    ):
+        (folders[1] / 'about.json').write_text(json.dumps(about | changes))
+        assert message in refused(capsys, evaluation.main, arguments)
+    (folders[1] / 'about.json').write_text('{}')
+    assert 'does not tell its split in about.json' in refused(capsys, evaluation.main, arguments)
+    (folders[1] / 'about.json').write_text(json.dumps(about))
+    np.save(folders[1] / 'labels.npy', saved[1].labels + 1)
+    assert 'holds labels beyond its 10 classes' in refused(capsys, evaluation.main, arguments)
+    np.save(folders[1] / 'labels.npy', saved[1].labels)
+
     ids = saved[1].ids[::-1]
     (folders[1] / 'ids.json').write_text(json.dumps(ids))
     assert f'{folders[1]} is of other images than' in refused(capsys, evaluation.main, arguments)

@@ -53,19 +53,24 @@ def saved_member(saved: ImageArrays) -> Member:
       InputError: they are no predictions.
     """
     probabilities = saved.array(PROBABILITIES)
-    classes = saved.about.get('classes')
-    if probabilities.shape != (len(saved.ids), len(classes or '')):
+    missing = [name for name in (*SAME, 'network', 'step') if name not in saved.about]
+    if missing:
+        raise InputError(f'{saved.folder} does not tell its {missing[0]} in about.json')
+    classes = len(saved.about['classes'])
+    if probabilities.shape != (len(saved.ids), classes):
         raise InputError(
             f'{saved.folder} holds probabilities of the shape {probabilities.shape};'
-            ' allowed: [images, classes]'
+            f' allowed: {(len(saved.ids), classes)}, images and classes'
         )
+    if not np.isin(saved.labels, range(classes)).all():
+        raise InputError(f'{saved.folder} holds labels beyond its {classes} classes')
     tally = _tally(probabilities, saved.labels)
     return Member(str(saved.folder), saved.about, saved.ids, saved.labels, probabilities, tally)
 
 
 def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
-    """The mean of the members' probabilities with these weights. Of the members one at a
-    time is held.
+    """The mean of the members' probabilities with these weights. Members are taken one
+    after the other, and let go.
 
     Raises:
       InputError: they are not of the same images, views and classes.

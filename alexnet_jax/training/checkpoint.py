@@ -34,11 +34,10 @@ def _without_warnings() -> Iterator[None]:
 
 class Checkpoints:
     """The checkpoints of one run: the one with the lowest validation error and
-    the last `keep`. With `read_only` nothing in the folder is touched: another
-    process may be saving there."""
+    the last `keep`. What a killed process has left half saved is cleared up."""
 
     @_without_warnings()
-    def __init__(self, folder: Path, keep: int = 1, read_only: bool = False):
+    def __init__(self, folder: Path, keep: int = 1):
         best = BestN(
             get_metric_fn=lambda metrics: metrics[ERROR],
             reverse=True,
@@ -50,8 +49,7 @@ class Checkpoints:
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-                cleanup_tmp_directories=not read_only,
-                read_only=read_only,
+                cleanup_tmp_directories=True,
                 enable_async_checkpointing=False,
             ),
         )
@@ -73,8 +71,8 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     @_without_warnings()
-    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
-        """The state of a kept step, the last if None.
+    def restore(self, like: TrainState) -> TrainState:
+        """The state of the last step that is kept.
 
         Args:
           like: `step.abstract_state`: the tree, shapes and types to expect, and
@@ -82,9 +80,9 @@ class Checkpoints:
             saved from.
 
         Raises:
-          InputError: there is no such step.
+          InputError: there is none.
         """
-        step = _choose(self._folder, self.steps(), step)
+        step = _choose(self._folder, self.steps())
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
         )
@@ -99,7 +97,8 @@ def read_layers(
     folder: Path, step: int | None = None, asked_as: str = 'step'
 ) -> tuple[dict[str, dict[str, np.ndarray]], int]:
     """Parameters and moving statistics by layer, of whatever net was saved there, and the
-    step they are of: the last if None.
+    step they are of: the last if None. Nothing in the folder is touched: another process
+    may be saving there.
 
     Args:
       asked_as: what a message calls `step`.
@@ -132,7 +131,7 @@ def read_layers(
     return layers, step
 
 
-def _choose(folder: Path, steps: list[int], step: int | None, asked_as: str = 'step') -> int:
+def _choose(folder: Path, steps: list[int], step: int | None = None, asked_as: str = 'step') -> int:
     if not steps:
         raise InputError(f'{folder} holds no checkpoint; train first')
     if step is None:
