@@ -209,7 +209,7 @@ def run(argv: list[str]) -> int:
     base = configuration.load(options.config, overrides)
     ablations = parse_ablations(options.ablations, base)
     configs = plan(base, ablations, options.seeds)
-    command_line.before_jax(base['mesh.data'] * base['mesh.column'])
+    command_line.before_jax()
     from alexnet_jax import runs  # JAX starts here: not before a bad setting is found
 
     with stop_requests() as stop_requested:

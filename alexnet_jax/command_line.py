@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from absl import logging
 
-from alexnet_jax.errors import InputError, RecordError
+from alexnet_jax.errors import InputError, LostProcessError, RecordError
 
 # Done; a fault while running; a bad command, setting or input; stopped on request
 # with everything saved, so that the same command goes on.
@@ -61,8 +61,10 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f'{message}; see --help')
 
 
-def before_jax(devices: int) -> None:
-    """What has to be set before JAX starts, for a mesh of so many devices."""
+def before_jax() -> None:
+    """What has to be set before JAX starts."""
+    played = re.findall(r'xla_force_host_platform_device_count=(\d+)', os.getenv('XLA_FLAGS', ''))
+    devices = int(played[-1] if played else os.getenv('JAX_NUM_CPU_DEVICES', '1'))
     if devices > 1:
         # Several CPU devices in one process share a pool of threads, one a core.
         # When all of them wait in a collective for a device that has none, the
@@ -88,7 +90,7 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
     """The exit status and the lines to print for an error."""
     if isinstance(error, InputError):
         return BAD_INPUT, str(error).splitlines()
-    if isinstance(error, RecordError):
+    if isinstance(error, RecordError | LostProcessError):
         return FAULT, str(error).splitlines()
     if isinstance(error, KeyboardInterrupt):
         return FAULT, ['interrupted; what was saved is whole']

@@ -157,11 +157,11 @@ def _validate_together(config: Config) -> list[str]:
     batch, data = config['data.batch_size'], config['mesh.data']
     column, size = config['mesh.column'], config['data.record_size']
     faults = []
-    if batch % data:
+    if data and batch % data:
         faults.append(
             f'data.batch_size is {batch}; allowed: a multiple of mesh.data, which is {data}'
         )
-    if net.columns % column:
+    if column and net.columns % column:
         faults.append(
             f'mesh.column is {column}; allowed: a divisor of the {net.columns} columns'
             f' of network {net.name}'

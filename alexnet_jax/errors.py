@@ -17,6 +17,10 @@ class RecordError(ValueError):
     run. The message names file and record; exit status 1."""
 
 
+class LostProcessError(RuntimeError):
+    """Another of several processes was lost. The message tells; exit status 1."""
+
+
 def nearest(name: str, names: Collection[str]) -> str:
     """The name most like `name`."""
     return max(names, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())

@@ -7,6 +7,7 @@ takes plain arguments.
 import dataclasses
 import functools
 import math
+import platform
 from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
@@ -16,8 +17,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from alexnet_jax import alive, model, processes, results, settings
 from alexnet_jax import config as configuration
-from alexnet_jax import model, results, settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared import ImageSet
@@ -25,15 +26,19 @@ from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.network import columns, inference
+from alexnet_jax.network import columns, inference, traffic
 from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.layers import Architecture
 from alexnet_jax.training import loop, start, step
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.metrics_log import MetricsLog
 from alexnet_jax.training.progress import Reporter
 from alexnet_jax.training.protocols import Protocol
 from alexnet_jax.training.schedule import Clock
+from alexnet_jax.weights.files import Layers
 
+# Settings that may differ between the processes of a run.
+OWN = ('data.dir', 'data.threads')
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
 
 
@@ -62,14 +67,16 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """Images, net, mesh and plan of a configuration.
+    """Images, net, mesh and plan of a configuration; its own says which mesh.
 
     Raises:
       InputError: more devices asked for than there are; the images cannot be had.
     """
-    mesh = columns.make_mesh(config['mesh.data'], config['mesh.column'])
     images = open_images(config)
     architecture = configuration.network_of(config)
+    data, column = mesh_shape(config, architecture, len(images.classes))
+    config = config | {'mesh.data': data, 'mesh.column': column}
+    mesh = columns.make_mesh(data, column)
     protocol = configuration.protocol_of(config, architecture)
     plan = loop.Plan(
         **dataclasses.asdict(clock(config, len(images.splits['train']))),
@@ -80,6 +87,14 @@ def build(config: Config) -> Experiment:
     )
     net = AlexNet(architecture, len(images.classes))
     return Experiment(config, images, net, mesh, protocol, plan)
+
+
+def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, int]:
+    """(data, column): as configured; what is not, so that as many of the devices as can be
+    have work, and these exchange the fewest bytes."""
+    asked = (config['mesh.data'], config['mesh.column'])
+    devices = len(jax.devices()) if any(asked) else columns.devices_to_use()
+    return traffic.best_mesh(net, classes, devices, config['data.batch_size'], asked=asked)
 
 
 def clock(config: Config, epoch_size: int) -> Clock:
@@ -106,22 +121,29 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
       InputError: as `build`, `held_out_split`, `claim_workdir` and `start.take`; before
         training, and before anything is written.
     """
-    experiment = build(config)
-    held_out = held_out_split(config, experiment.images)
-    refuse_other(workdir, config)
+    with processes.together():
+        experiment = build(config)
+        held_out = held_out_split(config, experiment.images)
+        refuse_other(workdir, config)
+        resuming = has_checkpoint(workdir)
+        taken = None if resuming else _start_values(config)
     state, told = None, ''
-    if not has_checkpoint(workdir):
-        state, told = _initial_state(experiment)
-    claim_workdir(workdir, config)
+    if not resuming:
+        state, told = _initial_state(experiment, taken)
+    with processes.together():
+        if processes.is_first():
+            claim_workdir(workdir, experiment.config)
+    processes.require_shared(workdir)
     images = experiment.images
-    model.describe(workdir, images.classes, images.mirror, *experiment.normalization)
+    if processes.is_first():
+        model.describe(workdir, images.classes, images.mirror, *experiment.normalization)
     checkpoints = Checkpoints(workdir / 'checkpoints', config['checkpoint.keep'])
     if state is None:
         state = checkpoints.restore(step.abstract_state(experiment.net, experiment.mesh))
     first_step = int(state.step)
     evaluate_split = _evaluator(experiment)
-    log = MetricsLog(workdir / 'metrics.jsonl', first_step)
-    reporter = Reporter(experiment.plan.steps, first_step)
+    log = MetricsLog(workdir / 'metrics.jsonl' if processes.is_first() else None, first_step)
+    reporter = Reporter(experiment.plan.steps, first_step, silent=not processes.is_first())
 
     def record(row: loop.Row) -> None:
         log.write(row)
@@ -140,23 +162,35 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
             validate=lambda variables: evaluate_split('val', 1, variables).scores(),
             save=lambda state, error: checkpoints.save(state, configuration.nest(config), error),
             log=record,
-            stop_requested=stop_requested,
+            stop_requested=functools.partial(processes.stop_agreed, stop_requested),
         )
         if stopped:
             reporter.say(f'stopped after step {int(state.step)}; run the same command to go on')
             return False
+        alive.slow(f'evaluating {held_out}')
         tally = evaluate_split(held_out, config['eval.views'], state.variables)
         at_step = int(state.step)
         if held_out == 'test':
             log.write(loop.evaluation_row('test', at_step, experiment.plan, tally.scores()))
-        about = results.about(config, held_out, at_step)
-        reporter.say(results.keep(workdir, about, tally, images.classes))
+        if processes.is_first():
+            about = results.about(config, held_out, at_step)
+            reporter.say(results.keep(workdir, about, tally, images.classes))
     finally:
         batches.close()
         reporter.close()
         log.close()
         checkpoints.close()
     return True
+
+
+def facts(config: Config, workdir: Path) -> dict[str, Any]:
+    """What has to be the same in all processes of a run."""
+    return {
+        **{name: config[name] for name in config if name not in OWN},
+        'the last checkpoint of --workdir': _last_checkpoint(workdir),
+        'python': platform.python_version(),
+        **{name: metadata.version(name) for name in (*LIBRARIES, 'alexnet_jax')},
+    }
 
 
 def claim_workdir(workdir: Path, config: Config) -> None:
@@ -167,19 +201,23 @@ def claim_workdir(workdir: Path, config: Config) -> None:
     """
     refuse_other(workdir, config)
     versions = {name: metadata.version(name) for name in LIBRARIES}
+    about = {'versions': versions, 'processes': processes.count()}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        results.write_json(
-            workdir / 'config.json', configuration.nest(config) | {'versions': versions}
-        )
+        results.write_json(workdir / 'config.json', configuration.nest(config) | about)
     except OSError as error:
         raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
 
 
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a run was saved there, without touching the folder."""
+    return _last_checkpoint(workdir) is not None
+
+
+def _last_checkpoint(workdir: Path) -> int | None:
     folder = workdir / 'checkpoints'
-    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> None:
@@ -214,15 +252,19 @@ def held_out_split(config: Config, images: ImageSet) -> str:
     return split
 
 
-def _initial_state(experiment: Experiment) -> tuple[step.TrainState, str]:
-    """The state at step 0; if it starts from another run, a line on what it took."""
+def _start_values(config: Config) -> Layers | None:
+    """What another run has for this one to start from; None: nothing is to be taken."""
+    return start.read(Path(config['start.from'])) if config['start.from'] else None
+
+
+def _initial_state(experiment: Experiment, taken: Layers | None) -> tuple[step.TrainState, str]:
+    """The state at step 0; if it starts from other values, a line on what it took."""
     config, net = experiment.config, experiment.net
     state = step.create_state(net, config['seed'], experiment.mesh)
-    if not config['start.from']:
+    if taken is None:
         return state, ''
-    source = Path(config['start.from'])
     named = configuration.start_layers(config, net.architecture)
-    return start.take(state, start.read(source), named, source)
+    return start.take(state, taken, named, Path(config['start.from']))
 
 
 def open_images(config: Config) -> ImageSet:
@@ -294,6 +336,8 @@ def reading_of(config: Config, size: int, mesh: Mesh, views: int) -> evaluate.Re
 def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
     config, mesh = experiment.config, experiment.mesh
     devices = f'{mesh.shape["data"]}×{mesh.shape["column"]} {jax.devices()[0].platform} devices'
+    if processes.count() > 1:
+        devices += f' of {processes.count()} processes'
     doing = f'resuming after step {first_step}' if first_step else 'training'
     return (
         f'{doing}: {config["network.name"]} on {config["data.source"]}'

@@ -175,7 +175,7 @@ def run(argv: list[str]) -> int:
     seeds = [base['seed'] + number for number in range(options.seeds)]
     for activation in options.activations:  # to refuse what cannot be before JAX starts
         plan(base, activation, options.rates, seeds)
-    command_line.before_jax(base['mesh.data'] * base['mesh.column'])
+    command_line.before_jax()
     from alexnet_jax import runs
 
     folder, chosen, names = options.workdir, {}, []

@@ -9,10 +9,11 @@ found before training; 75 stopped on request after saving: the same command goes
 """
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
-from alexnet_jax import command_line
+from alexnet_jax import alive, command_line, joining, supervisor
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import BAD_INPUT, DONE, STOPPED, Parser
 from alexnet_jax.stop import stop_requests
@@ -34,6 +35,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
     parser.add_argument('--workdir', type=Path, help='default: runs/NAME for configs/NAME.py')
     parser.add_argument('--mode', choices=('train', 'eval', 'predict'), default='train')
+    joining.add_options(parser)
     options, overrides, words = parser.parse_with_words(argv)
     if words and options.mode != 'predict':
         parser.error(f'unknown argument {words[0]!r}; images go with --mode=predict')
@@ -42,6 +44,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     options.images = [Path(word) for word in words]
     if options.config is None and options.workdir is None:
         parser.error('neither --config nor --workdir is given')
+    options.joining = joining.read(options)
+    if options.joining and options.mode == 'predict':
+        parser.error('--processes goes with --mode=train and --mode=eval')
     return options, overrides
 
 
@@ -50,29 +55,53 @@ def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configur
     if options.config is not None:
         return configuration.load(options.config, overrides)
     kept = configuration.read_workdir(options.workdir / 'config.json')
+    kept |= {'mesh.data': 0, 'mesh.column': 0}  # what fits the devices here
     return configuration.override(kept, overrides)
 
 
 def run(argv: list[str]) -> int:
+    alive.start()
     options, overrides = parse(argv)
     config = settings(options, overrides)
     workdir = options.workdir or Path('runs') / options.config.stem
-    command_line.before_jax(config['mesh.data'] * config['mesh.column'])
-    from alexnet_jax import experiment, trained  # JAX starts here: not before a bad setting
+    if options.joining and not alive.is_watched():
+        return supervisor.supervise('alexnet_jax.main', argv, options.joining, options.debug)
+    command_line.before_jax()
+    from alexnet_jax import processes  # JAX starts here: not before a bad setting
 
+    if options.joining is None:
+        return do(options, config, workdir)
+    processes.join(options.joining)
+    with processes.telling_of_loss():
+        return do(options, config, workdir)
+
+
+def do(options: argparse.Namespace, config: configuration.Config, workdir: Path) -> int:
+    from alexnet_jax import experiment, processes, trained
+
+    processes.require_alike({'--mode': options.mode} | experiment.facts(config, workdir))
     if options.mode == 'eval':
-        print(trained.evaluate_workdir(config, workdir))
+        told = trained.evaluate_workdir(config, workdir)
+        if told:
+            print(told)
         return DONE
     if options.mode == 'predict':
         from alexnet_jax import predict
 
         return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
-    with stop_requests() as stop_requested:
+    # Of several processes JAX itself hears the request, and agrees with the others on it.
+    alone = processes.count() == 1
+    with stop_requests() if alone else contextlib.nullcontext(bool) as stop_requested:
         return DONE if experiment.train(config, workdir, stop_requested) else STOPPED
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command_line.run(run, argv)
+    status = command_line.run(run, argv)
+    if alive.is_watched():
+        from alexnet_jax import processes
+
+        processes.leave(status)
+    return status
 
 
 if __name__ == '__main__':

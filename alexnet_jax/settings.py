@@ -173,10 +173,10 @@ SETTINGS: dict[str, Setting] = {
     'eval.save': Setting('', one_of(('', 'predictions', 'views')),
         "what --mode=eval keeps of each image: its probabilities, or each view's too",
         free=True),
-    'mesh.data': Setting(1, at_least(1),
-        'devices a batch is split over', free=True),
-    'mesh.column': Setting(1, at_least(1),
-        "devices the net's columns are split over (§3.2: 2)", free=True),
+    'mesh.data': Setting(0, at_least(0),
+        'devices a batch is split over; 0: as makes the devices exchange least', free=True),
+    'mesh.column': Setting(0, at_least(0),
+        "devices the net's columns are split over (§3.2: 2); 0: likewise", free=True),
 }  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
-from alexnet_jax import experiment, results
+from alexnet_jax import experiment, processes, results
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
 from alexnet_jax.data.feature_records import RecordWriter
@@ -47,7 +48,7 @@ class Showing:
     def outputs(self, names: Sequence[str] = ()) -> Generator[Outputs]:
         """What the model makes of every image; `names`: the activations wanted."""
         config, model = self.config, self.model
-        mesh = columns.make_mesh(config['mesh.data'], config['mesh.column'])
+        mesh = _mesh(config)
         forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
         variables = inference.place_variables(model.net, mesh, model.variables)
         size = model.net.architecture.input_size
@@ -59,6 +60,12 @@ class Showing:
     ) -> Tally:
         """The errors over all; `keep`: as in `evaluate.evaluate`."""
         return evaluate.evaluate(self.outputs(), len(self.model.classes), keep)
+
+
+def _mesh(config: Config) -> Mesh:
+    """As configured; else over whole images alone, as nothing is exchanged then."""
+    data, column = config['mesh.data'], config['mesh.column'] or 1
+    return columns.make_mesh(data or max(1, columns.devices_to_use() // column), column)
 
 
 def open_model(config: Config, workdir: Path) -> Model:
@@ -108,7 +115,11 @@ def evaluate_workdir(config: Config, workdir: Path) -> str:
     Raises:
       InputError: as `show`.
     """
-    showing = show(config, workdir)
+    with processes.together():
+        showing = show(config, workdir)
+    if not processes.is_first():  # it takes part, and leaves it to the first to keep anything
+        showing.tally()
+        return ''
     tally = _keeping(showing, workdir) if config['eval.save'] else showing.tally()
     about = results.about(config, showing.split, showing.model.step)
     return results.keep(workdir, about, tally, showing.model.classes)

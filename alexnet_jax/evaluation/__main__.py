@@ -77,7 +77,7 @@ def settings(workdir: Path, overrides: dict[str, str]) -> Config:
 
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     config = settings(options.workdir, overrides)
-    command_line.before_jax(config['mesh.data'] * config['mesh.column'])
+    command_line.before_jax()
     from alexnet_jax import trained
 
     names = [name.strip() for name in options.activations.split(',')]
@@ -104,8 +104,7 @@ def members_of(
 def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     members = members_of(options, overrides)
     weights = parse_weights(options.weights, len(members))
-    devices = [config['mesh.data'] * config['mesh.column'] for _, config in members if config]
-    command_line.before_jax(max(devices, default=1))
+    command_line.before_jax()
     from alexnet_jax import runs, trained
 
     if options.config:

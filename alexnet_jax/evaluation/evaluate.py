@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from alexnet_jax import alive
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.evaluation.tally import Tally
@@ -71,6 +72,7 @@ def run(
     for batch in pipeline.ahead(batches, functools.partial(_place, mesh)):
         if late is not None:
             yield _outputs(*late)
+            alive.beat(f'{split} image {seen}')
         late = batch, forward(variables, batch['image'])
         seen += int(batch['mask'].sum())
     if late is not None:
@@ -80,8 +82,9 @@ def run(
 
 
 def _place(mesh: Mesh, batch: pipeline.Batch) -> dict[str, Any]:
-    """Puts the images on the devices; the rest stays with us."""
-    return batch | columns.place_batch(mesh, {'image': batch['image']})
+    """Puts the images on the devices; the rest stays with us, of all processes."""
+    images = {'image': batch.pop('image')}
+    return columns.place_batch(mesh, images) | columns.everyones_rows(mesh, batch)
 
 
 def _outputs(batch: dict[str, Any], made: tuple[jax.Array, dict[str, jax.Array]]) -> Outputs:

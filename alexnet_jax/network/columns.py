@@ -6,7 +6,8 @@ column or several; between devices columns meet in the functions below and
 nowhere else. With `axis=None` they work outside any mesh, all columns at hand.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +21,34 @@ DATA, COLUMN = 'data', 'column'
 
 
 def make_mesh(data: int = 1, column: int = 1) -> Mesh:
-    """A mesh of data×column devices.
+    """A mesh of data×column devices. Those of one process follow each other: the columns
+    of a net lie in one process if it has the devices, and the rows of a batch that a
+    process makes in one piece.
 
     Raises:
-      InputError: fewer devices than that.
+      InputError: there are fewer devices; of several processes, some would have none.
     """
-    devices = jax.devices()
-    count = data * column
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    count, processes = data * column, jax.process_count()
     if count > len(devices):
         raise InputError(
             f'mesh.data × mesh.column is {data} × {column}; allowed: as many as there are'
             f' devices, {len(devices)} ({devices[0].platform})'
         )
-    return jax.make_mesh(
-        (data, column), (DATA, COLUMN), axis_types=(AxisType.Auto,) * 2, devices=devices[:count]
-    )
+    if processes > 1 and count < len(devices):
+        raise InputError(
+            f'mesh.data × mesh.column is {data} × {column}; allowed: all devices of the'
+            f' {processes} processes, {len(devices)} ({devices[0].platform})'
+        )
+    grid = np.array(devices[:count]).reshape(data, column)
+    return Mesh(grid, (DATA, COLUMN), axis_types=(AxisType.Auto,) * 2)
+
+
+def devices_to_use() -> int:
+    """How many devices a mesh is to have if nobody says so: all there are. Of those that a
+    CPU plays in one process, one: they share its cores."""
+    alone = jax.process_count() == 1 and jax.devices()[0].platform == 'cpu'
+    return 1 if alone else len(jax.devices())
 
 
 def rows_here(mesh: Mesh, batch_size: int) -> slice:
@@ -59,6 +73,35 @@ def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
         name: jax.make_array_from_process_local_data(sharding, values)
         for name, values in batch.items()
     }
+
+
+def everyones_rows(mesh: Mesh, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The rows of `rows_here` -> those of the whole batch, in every process: NumPy arrays of
+    numbers, or of bytes."""
+    if jax.process_count() == 1:
+        return dict(rows)
+    return {name: _everyones(mesh, values) for name, values in rows.items()}
+
+
+def _everyones(mesh: Mesh, values: np.ndarray) -> np.ndarray:
+    if values.dtype == object:
+        return _everyones_bytes(mesh, values)
+    placed = place_batch(mesh, {'rows': values})['rows']
+    return np.asarray(_on_every_device(mesh)(placed))
+
+
+def _everyones_bytes(mesh: Mesh, values: np.ndarray) -> np.ndarray:
+    lengths = _everyones(mesh, np.array([len(value) for value in values], np.int32))
+    width = -(-max(lengths) // 64) * 64  # few widths: each is compiled anew
+    padded = np.array([np.frombuffer(value.ljust(width, b'\0'), np.uint8) for value in values])
+    rows = _everyones(mesh, padded.reshape(len(values), width))
+    found = [bytes(row[:length]) for row, length in zip(rows, lengths, strict=True)]
+    return np.array([*found, None], object)[:-1]  # never an array of fixed-width bytes
+
+
+@functools.cache
+def _on_every_device(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def columns_held(columns: int, axis: str | None) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from alexnet_jax import alive
 from alexnet_jax.training import schedule
 from alexnet_jax.training.step import TrainState
 
@@ -39,7 +40,7 @@ def train(
     validate: Callable[[Any], Row],
     save: Callable[[TrainState, float | None], None],
     log: Callable[[Row], None],
-    stop_requested: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[int], bool] = lambda step: False,
 ) -> tuple[TrainState, bool]:
     """Trains from the state's step on until the plan or the learning rate ends
     it, or a stop is requested. The last state is always saved.
@@ -53,6 +54,7 @@ def train(
       validate: the net's variables -> {'loss', 'top1_error', 'top5_error', ...}.
       save: keeps a state, with the validation error if it was just measured.
       log: takes rows for metrics.jsonl.
+      stop_requested: whether to stop after so many steps.
 
     Raises:
       FloatingPointError: a loss is no finite number. Its step is not saved.
@@ -67,6 +69,7 @@ def train(
         error, is_best = None, False
         if int(plan.epoch(step)) > plateau.validations:
             rows.flush()
+            alive.slow(f'validation after step {step}')
             scores = validate(state.variables)
             _require_finite(scores['loss'], 'validation loss', step)
             log(evaluation_row('val', step, plan, scores))
@@ -78,11 +81,12 @@ def train(
 
         at_last_plateau = plan.drops is not None and schedule.finished(plateau, plan.drops)
         ended = step >= plan.steps or at_last_plateau
-        stopped = not ended and stop_requested()
+        stopped = not ended and stop_requested(step)
         every = plan.save_every
         due = (is_best or step % every == 0) if every else error is not None
         if (due or ended or stopped) and step > saved_step:
             rows.flush()
+            alive.slow(f'saving step {step}')
             save(state, error)
             saved_step = step
         if ended or stopped:
@@ -108,6 +112,10 @@ class _TrainRows:
         self._last_time, self._images = time.perf_counter(), 0
 
     def add(self, step: int, scores: dict[str, jax.Array]) -> None:
+        if self._waiting is not None:
+            last, found = self._waiting
+            jax.block_until_ready(found)  # no more than one step ahead of the device
+            alive.beat(f'step {last}')
         self._write()
         self._waiting = (step, scores)
 

@@ -10,9 +10,12 @@ class MetricsLog:
     """Appends rows to a file. A row is on its way to disk when `write` returns:
     the end of this process does not lose it."""
 
-    def __init__(self, path: Path, last_step: int):
-        """Opens the file, or starts it. What was written after the checkpoint of
+    def __init__(self, path: Path | None, last_step: int):
+        """Opens the file, or starts it; None: rows go nowhere. What was written after the checkpoint of
         `last_step` was saved is dropped, and a line cut short: it comes again."""
+        self._file = None
+        if path is None:
+            return
         kept = [line for line in _lines(path) if _written_before(line, last_step)]
         beside = path.with_suffix('.tmp')
         beside.write_text(''.join(kept))
@@ -20,11 +23,13 @@ class MetricsLog:
         self._file = path.open('a')
 
     def write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row) + '\n')
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(json.dumps(row) + '\n')
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _lines(path: Path) -> list[str]:

@@ -14,8 +14,8 @@ PLAIN_LINE_SECONDS = 10
 class Reporter:
     """Shows train rows as they come and validation rows as they are."""
 
-    def __init__(self, steps: int, first_step: int):
-        self._console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, steps: int, first_step: int, silent: bool = False):
+        self._console = Console(highlight=False, soft_wrap=True, quiet=silent)
         self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
         self._steps = steps
         self._bar = None

@@ -59,7 +59,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
-    command_line.before_jax(1)
+    command_line.before_jax()
     from alexnet_jax import exchange
 
     if options.command == 'import':

@@ -1,0 +1,56 @@
+"""Signs of life of a process that is watched over (`supervisor.py`); in any other, nothing.
+
+A line a sign: '.' and what was just done, or '?' and what is begun and may take long.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+
+CHANNEL = 'ALEXNET_JAX_SUPERVISOR'  # in the environment: number of the socket to the supervisor
+
+# Begun first of all; a child that is aborted in it has not met the others.
+JOINING = 'joining the other processes'
+
+_channel: socket.socket | None = None
+
+
+def start() -> None:
+    """Begins to give signs, if a supervisor asked for them. This process ends when the
+    supervisor does."""
+    global _channel
+    number = os.environ.pop(CHANNEL, None)  # not for processes that this one starts
+    if number is None:
+        return
+    _channel = socket.socket(fileno=int(number))
+    threading.Thread(target=_end_with_supervisor, args=(_channel,), daemon=True).start()
+    # Ctrl-C reaches every process of a terminal: the supervisor passes it on as SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def is_watched() -> bool:
+    return _channel is not None
+
+
+def beat(done: str) -> None:
+    """A step, a batch: something that does not take long, and comes again, was done."""
+    _tell(f'.{done}\n')
+
+
+def slow(begun: str) -> None:
+    """Until the next `beat`, silence means nothing: compiling, saving."""
+    _tell(f'?{begun}\n')
+
+
+def _tell(line: str) -> None:
+    if _channel is not None:
+        # A supervisor that is stopped must not stop us: what does not fit is left out.
+        with contextlib.suppress(OSError):
+            _channel.send(line.encode(), socket.MSG_DONTWAIT)
+
+
+def _end_with_supervisor(channel: socket.socket) -> None:
+    channel.recv(1)  # nothing is ever sent: this returns when the other end is closed
+    os._exit(1)

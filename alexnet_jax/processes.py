@@ -1,0 +1,204 @@
+"""Several processes, on one machine or many, that train one net together.
+
+Each runs the same command; JAX joins their devices to one mesh. Process 0, the first,
+alone writes and talks. With one process everything here is a matter of course.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from alexnet_jax import alive
+from alexnet_jax.command_line import DONE, STOPPED
+from alexnet_jax.errors import InputError, LostProcessError
+from alexnet_jax.joining import Joining
+
+# What JAX says when a collective or a barrier waits for a process in vain.
+LOST = re.compile('gloo|nccl|coordination|barrier|unavailable|deadline', re.IGNORECASE)
+
+
+def join(joining: Joining) -> None:
+    """Joins this process to the others; before anything else JAX does.
+
+    Raises:
+      InputError: there is nothing to join, or the coordinator cannot be reached.
+    """
+    if joining.coordinator:
+        _require_coordinator(joining)
+    alive.slow(alive.JOINING)
+    try:
+        jax.distributed.initialize(
+            joining.coordinator,
+            joining.count,
+            joining.index,
+            initialization_timeout=joining.timeout,
+            heartbeat_timeout_seconds=joining.heartbeat,
+        )
+    except ValueError as error:
+        raise InputError(
+            '--processes is auto, and no Slurm step, Kubernetes job or TPU was found here;'
+            ' allowed there: --processes=N --process=I --coordinator=HOST:PORT'
+        ) from error
+    jax.devices()  # waits until all processes have told of their devices
+    alive.slow('reading the configuration and the images')
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process; if all is well, when the others have come to their end too. If
+    not, they may be lost, and JAX would wait for them."""
+    if status in (DONE, STOPPED):
+        alive.slow('waiting for the other processes to end')
+        jax.distributed.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def count() -> int:
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    return jax.process_index() == 0
+
+
+def require_alike(facts: Mapping[str, Any]) -> None:
+    """
+    Raises:
+      InputError: these differ between the processes; in all of them.
+    """
+    told = [json.loads(text) for text in everyones(json.dumps(facts))]
+    faults = [
+        f'process {index} of {len(told)} has {name} {theirs.get(name)!r}, process 0'
+        f' {told[0].get(name)!r}; allowed: the same'
+        for index, theirs in enumerate(told)
+        for name in told[0] | theirs
+        if theirs.get(name) != told[0].get(name)
+    ]
+    if faults:
+        raise InputError('\n'.join(faults))
+
+
+def require_shared(folder: Path) -> None:
+    """
+    Raises:
+      InputError: not all processes see the folder of the first; in all of them.
+    """
+    path = folder / '.shared'
+    token = everyones(secrets.token_hex() if is_first() else '')[0]
+    with together():
+        if is_first():
+            path.write_text(token)
+    with together():
+        try:
+            seen = path.read_text()
+        except OSError:
+            seen = ''
+        if seen != token:
+            raise InputError(
+                f'--workdir {folder} is not the folder that process 0 has; allowed: one on a'
+                ' file system that all processes share'
+            )
+    if is_first():
+        path.unlink()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """An `InputError` that one process meets within is one in all of them."""
+    fault = ''
+    try:
+        yield
+    except InputError as error:
+        if count() == 1:
+            raise
+        fault = str(error)
+    faults = [
+        f'process {index} of {count()}: {line}'
+        for index, text in enumerate(everyones(fault))
+        for line in text.splitlines()
+    ]
+    if faults:
+        raise InputError('\n'.join(dict.fromkeys(faults)))
+
+
+def everyones(text: str) -> list[str]:
+    """What each process gives, in their order."""
+    if count() == 1:
+        return [text]
+    own = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.ravel(multihost_utils.process_allgather(np.int32(len(own))))
+    padded = np.zeros(max(1, lengths.max()), np.uint8)
+    padded[: len(own)] = own
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
+
+
+@contextlib.contextmanager
+def telling_of_loss() -> Iterator[None]:
+    """
+    Raises:
+      LostProcessError: another process was lost within.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if count() == 1 or not LOST.search(str(error)):
+            raise
+        raise LostProcessError(
+            f'process {jax.process_index()} of {count()} lost another one, whose own last lines'
+            f' may say why: {str(error).splitlines()[0]}\nThe same command goes on from the last'
+            ' checkpoint'
+        ) from error
+
+
+def stop_agreed(stop_requested: Callable[[], bool], step: int) -> bool:
+    """Whether to stop before this step; the same in all processes. Of several, JAX listens
+    for SIGTERM, and agrees on the step."""
+    if count() == 1:
+        return stop_requested()
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+def _require_coordinator(joining: Joining) -> None:
+    """
+    Raises:
+      InputError: nobody answers there, in the time there is; if this is the first process,
+        its port is taken.
+    """
+    host, _, port = str(joining.coordinator).rpartition(':')
+    if joining.index == 0:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(('', int(port)))
+            except OSError as error:
+                raise InputError(
+                    f'--coordinator is {joining.coordinator}, but port {port} cannot be had here:'
+                    f' {error.strerror}'
+                ) from error
+        return
+    end = time.monotonic() + joining.timeout
+    while True:
+        try:
+            with socket.create_connection((host, int(port)), timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise InputError(
+                    f'--coordinator {joining.coordinator} did not answer within'
+                    f' {joining.timeout} s: {error.strerror or error}; is process 0 started there?'
+                ) from error
+        time.sleep(0.2)

@@ -1,0 +1,148 @@
+"""Watches over one of several processes that train together.
+
+JAX ends a process whose peer was lost by abort(), with a stack of its own, and one that
+hangs not at all. So the command runs in a child; this process, which has no JAX, tells in
+plain lines how the child ended, and ends it when it stands still.
+"""
+
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from alexnet_jax import alive
+from alexnet_jax.command_line import BAD_INPUT, FAULT
+from alexnet_jax.joining import Joining
+
+LONGEST_SILENCE = 3600  # seconds, of a child that said it does something slow
+CPP_LOG = re.compile(r'[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] ')
+
+
+def supervise(module: str, argv: list[str], joining: Joining, debug: bool = False) -> int:
+    """Runs `python -m module` in a child and returns the exit status it stands for.
+
+    Signals to stop are passed on as SIGTERM; the second ends the child at once. A child
+    whose next step takes `joining.heartbeat` longer than the longest so far is ended.
+
+    Args:
+      debug: show what JAX's libraries log.
+    """
+    ours, theirs = socket.socketpair()
+    child = subprocess.Popen(
+        [sys.executable, '-m', module, *argv],
+        env=os.environ | {alive.CHANNEL: str(theirs.fileno())},
+        pass_fds=[theirs.fileno()],
+        stderr=None if debug else subprocess.PIPE,
+        text=True,
+        errors='replace',
+    )
+    theirs.close()
+    passing = threading.Thread(target=_pass_on, args=(child,), daemon=True)
+    passing.start()
+    _forward_signals(child)
+    signs = Signs(joining.heartbeat)
+    fault = _watch(child, ours, signs)
+    if fault:
+        child.kill()
+    status = child.wait()
+    passing.join(timeout=10)
+    if not fault and status >= 0:
+        return status
+    apart = status == -signal.SIGABRT and signs.last == alive.JOINING
+    told = fault or (_apart(joining) if apart else _end_told(-status, signs.last))
+    print(f'error: {joining.name}: {told}', file=sys.stderr, flush=True)
+    return BAD_INPUT if apart else FAULT
+
+
+class Signs:
+    """When the next sign of life has to come."""
+
+    def __init__(self, heartbeat: float):
+        self.last = 'starting'
+        self._heartbeat, self._longest = heartbeat, 0.0
+        self._at, self._may_be_slow = time.monotonic(), True
+
+    def take(self, line: str) -> None:
+        now, slow = time.monotonic(), line.startswith('?')
+        if not slow and not self._may_be_slow:
+            self._longest = max(self._longest, now - self._at)
+        self._at, self._may_be_slow, self.last = now, slow, line[1:]
+
+    @property
+    def seconds_left(self) -> float:
+        patience = self._heartbeat + self._longest
+        if self._may_be_slow:
+            patience = LONGEST_SILENCE
+        return self._at + patience - time.monotonic()
+
+    def fault(self) -> str:
+        silence = time.monotonic() - self._at
+        return (
+            f'no sign of life for {silence:.0f} s, the last: {self.last}; it or another process'
+            ' hangs, so it was ended. The same command goes on from the last checkpoint'
+        )
+
+
+def _watch(child: subprocess.Popen, channel: socket.socket, signs: Signs) -> str:
+    """Returns when the child has ended, '', or stands still: the fault."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        rest = ''
+        while child.poll() is None:
+            if signs.seconds_left <= 0:
+                return signs.fault()
+            if not selector.select(min(1.0, max(0.0, signs.seconds_left))):
+                continue
+            received = channel.recv(65536).decode()
+            if not received:
+                return ''  # the child is about to end
+            *lines, rest = (rest + received).split('\n')
+            for line in lines:
+                signs.take(line)
+    return ''
+
+
+def _forward_signals(child: subprocess.Popen) -> None:
+    asked = False
+
+    def forward(number, frame):
+        nonlocal asked
+        child.send_signal(signal.SIGKILL if asked else signal.SIGTERM)
+        asked = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+
+
+def _pass_on(child: subprocess.Popen) -> None:
+    """The child's own errors, without what C++ libraries log and what follows such a line
+    to the end of the message."""
+    if child.stderr is None:
+        return
+    in_log = False
+    for line in child.stderr:
+        in_log = bool(CPP_LOG.match(line)) or (in_log and not line.startswith(('error: ', 'warn')))
+        if not in_log:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+
+def _apart(joining: Joining) -> str:
+    where = f'at {joining.coordinator} ' if joining.coordinator else ''
+    return (
+        f'the processes did not all meet {where}within {joining.timeout} s; allowed: each of'
+        ' them started, with the same --processes and --coordinator'
+    )
+
+
+def _end_told(number: int, last: str) -> str:
+    if number == signal.SIGABRT:
+        return f'another process was lost; this one was at: {last}. The same command goes on'
+    name = signal.Signals(number).name
+    why = ', for want of memory perhaps' if number == signal.SIGKILL else ''
+    return f'it was ended by {name}{why}; it was at: {last}. The same command goes on'
