@@ -1,6 +1,7 @@
 """Signs of life of a process that is watched over (`supervisor.py`); in any other, nothing.
 
-A line a sign: '.' and what was just done, or '?' and what is begun and may take long.
+A line a sign: '.' and what was just done, '?' and what is begun and may take long, or '~':
+all that is known is that this process is not frozen.
 """
 
 import contextlib
@@ -8,11 +9,14 @@ import os
 import signal
 import socket
 import threading
+import time
 
 CHANNEL = 'ALEXNET_JAX_SUPERVISOR'  # in the environment: number of the socket to the supervisor
 
 # Begun first of all; a child that is aborted in it has not met the others.
 JOINING = 'joining the other processes'
+
+PULSE = 1  # seconds
 
 _channel: socket.socket | None = None
 
@@ -26,6 +30,7 @@ def start() -> None:
         return
     _channel = socket.socket(fileno=int(number))
     threading.Thread(target=_end_with_supervisor, args=(_channel,), daemon=True).start()
+    threading.Thread(target=_pulse, daemon=True).start()
     # Ctrl-C reaches every process of a terminal: the supervisor passes it on as SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -49,6 +54,12 @@ def _tell(line: str) -> None:
         # A supervisor that is stopped must not stop us: what does not fit is left out.
         with contextlib.suppress(OSError):
             _channel.send(line.encode(), socket.MSG_DONTWAIT)
+
+
+def _pulse() -> None:
+    while True:
+        _tell('~\n')
+        time.sleep(PULSE)
 
 
 def _end_with_supervisor(channel: socket.socket) -> None:

@@ -19,6 +19,7 @@ from alexnet_jax import alive
 from alexnet_jax.command_line import BAD_INPUT, FAULT
 from alexnet_jax.joining import Joining
 
+GO_ON = 'The same command goes on from the last checkpoint'
 LONGEST_SILENCE = 3600  # seconds, of a child that said it does something slow
 CPP_LOG = re.compile(r'[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] ')
 
@@ -65,27 +66,35 @@ class Signs:
     def __init__(self, heartbeat: float):
         self.last = 'starting'
         self._heartbeat, self._longest = heartbeat, 0.0
-        self._at, self._may_be_slow = time.monotonic(), True
+        self._at = self._any_at = time.monotonic()
+        self._may_be_slow = True
 
     def take(self, line: str) -> None:
         now, slow = time.monotonic(), line.startswith('?')
+        self._any_at = now
+        if line == '~':
+            return
         if not slow and not self._may_be_slow:
             self._longest = max(self._longest, now - self._at)
         self._at, self._may_be_slow, self.last = now, slow, line[1:]
 
     @property
     def seconds_left(self) -> float:
-        patience = self._heartbeat + self._longest
-        if self._may_be_slow:
-            patience = LONGEST_SILENCE
-        return self._at + patience - time.monotonic()
+        # Until a first step was timed, nobody knows how long one takes.
+        timed = self._longest and not self._may_be_slow
+        patience = self._heartbeat + self._longest if timed else LONGEST_SILENCE
+        end = min(self._at + patience, self._any_at + self._heartbeat)
+        return end - time.monotonic()
 
     def fault(self) -> str:
-        silence = time.monotonic() - self._at
-        return (
-            f'no sign of life for {silence:.0f} s, the last: {self.last}; it or another process'
-            ' hangs, so it was ended. The same command goes on from the last checkpoint'
+        now = time.monotonic()
+        frozen = now - self._any_at >= self._heartbeat
+        what = (
+            f'it was frozen for {now - self._any_at:.0f} s'
+            if frozen
+            else (f'it or another one stood still for {now - self._at:.0f} s')
         )
+        return f'{what}, at: {self.last}; so it was ended. {GO_ON}'
 
 
 def _watch(child: subprocess.Popen, channel: socket.socket, signs: Signs) -> str:
@@ -142,7 +151,7 @@ def _apart(joining: Joining) -> str:
 
 def _end_told(number: int, last: str) -> str:
     if number == signal.SIGABRT:
-        return f'another process was lost; this one was at: {last}. The same command goes on'
+        return f'another process was lost; this one was at: {last}. {GO_ON}'
     name = signal.Signals(number).name
     why = ', for want of memory perhaps' if number == signal.SIGKILL else ''
-    return f'it was ended by {name}{why}; it was at: {last}. The same command goes on'
+    return f'it was ended by {name}{why}, at: {last}. {GO_ON}'

@@ -65,6 +65,7 @@ def train(
     step = saved_step = int(state.step)
     plateau = jax.device_get(state.plateau)
     rows = _TrainRows(plan, log)
+    alive.slow('compiling the first step')
     while True:
         error, is_best = None, False
         if int(plan.epoch(step)) > plateau.validations:
