@@ -16,6 +16,7 @@ SCRIPTS = sorted(LAUNCH.glob('*.sh'))
 # Plays the bash in $PLAY, which knows which process it is ($process) of which start ($start).
 STAND_IN = """#!/usr/bin/env bash
 [ "$1" = -c ] && exit 0  # local.sh asks whether the package is there.
+process=0
 for argument; do case $argument in --process=*) process=${argument#*=} ;; esac; done
 echo "$*" >> "$LOG/arguments-$process"
 env > "$LOG/environment-$process"
@@ -34,6 +35,15 @@ def stand_in(folder: Path, play: str) -> dict[str, str]:
     return kept | {'PYTHON': str(python), 'LOG': str(folder), 'PLAY': play, 'GRACE': '2'}
 
 
+def wait_for(path: Path) -> str:
+    """The text of a file that a process of the play writes."""
+    deadline = time.monotonic() + 10
+    while not (path.exists() and path.read_text().endswith('\n')):
+        assert time.monotonic() < deadline, f'no {path}'
+        time.sleep(0.02)
+    return path.read_text()
+
+
 class Local:
     """local.sh started with a play; what became of it."""
 
@@ -47,15 +57,6 @@ class Local:
             stderr=subprocess.PIPE,
             text=True,
         )
-
-    def wait_for(self, name: str) -> str:
-        """The text of a file that a process of the play writes."""
-        path = self.folder / name
-        deadline = time.monotonic() + 10
-        while not (path.exists() and path.read_text().endswith('\n')):
-            assert time.monotonic() < deadline, f'no {name}'
-            time.sleep(0.02)
-        return path.read_text()
 
     def end(self) -> tuple[int, str, str]:
         """Its status and what it said."""
@@ -72,7 +73,7 @@ READY = 'echo $$ > "$LOG/ready-$process"'
 
 def wait_until_ready(run: Local) -> None:
     for process in range(2):
-        run.wait_for(f'ready-{process}')
+        wait_for(run.folder / f'ready-{process}')
 
 
 def gone(process: int) -> bool:
@@ -137,7 +138,7 @@ def test_local_kills_a_process_that_hangs_and_its_children(tmp_path):
     assert status == 0, error
     assert 'process 0 ended with status 1' in error
     assert len(run.starts(1)) == 2
-    assert gone(int(run.wait_for('child')))
+    assert gone(int(wait_for(tmp_path / 'child')))
 
 
 def test_local_waits_as_long_as_the_heartbeat_asks(tmp_path):
@@ -193,11 +194,11 @@ def test_local_kills_all_at_the_second_request(tmp_path):
     wait_until_ready(run)
     run.process.terminate()
     for process in range(2):
-        run.wait_for(f'asked-{process}')
+        wait_for(tmp_path / f'asked-{process}')
     run.process.terminate()
     assert run.end()[0] == 1
     for process in range(2):
-        assert gone(int(run.wait_for(f'ready-{process}')))
+        assert gone(int(wait_for(tmp_path / f'ready-{process}')))
 
 
 @pytest.mark.parametrize('arguments', [(), ('0',), ('two',), ('--config=a.py',)])
@@ -215,3 +216,135 @@ def test_shellcheck(script):
     done = subprocess.run([shellcheck, script], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert os.access(script, os.X_OK)
+
+
+def slurm(folder: Path, tasks_status: int, **environment: str) -> tuple[int, list[str]]:
+    """The status of slurm.sh, and the commands of Slurm's that it ran."""
+    for name, status in (('srun', tasks_status), ('scontrol', 0)):
+        command = folder / name
+        command.write_text(f'#!/bin/sh\necho "{name} $*" >> "$LOG/commands"\nexit {status}\n')
+        command.chmod(0o755)
+    done = subprocess.run(
+        ['bash', LAUNCH / 'slurm.sh', '--workdir=a b'],
+        env={'PATH': f'{folder}:{os.environ["PATH"]}', 'LOG': str(folder), 'SLURM_JOB_ID': '7'}
+        | environment,
+        stderr=subprocess.DEVNULL,
+    )
+    return done.returncode, (folder / 'commands').read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ('tasks_status', 'restarts', 'status', 'requeued'),
+    [
+        (0, 0, 0, False),
+        (1, 99, 0, True),
+        (1, 100, 1, False),
+        (2, 0, 2, False),
+        (75, 200, 0, True),
+        (137, 0, 0, True),
+    ],
+)
+def test_slurm_queues_again_what_can_go_on(tmp_path, tasks_status, restarts, status, requeued):
+    found, commands = slurm(tmp_path, tasks_status, SLURM_RESTART_COUNT=str(restarts))
+    assert found == status
+    assert commands[0].endswith(' python -m alexnet_jax.main --workdir=a b --processes=auto')
+    assert commands[1:] == ['scontrol requeue 7'] * requeued
+
+
+def tpu(folder: Path, play: str) -> subprocess.Popen:
+    """tpu_vm.sh with a gcloud whose only worker is this machine."""
+    gcloud = folder / 'gcloud'
+    gcloud.write_text(
+        '#!/usr/bin/env bash\n'
+        'for argument; do case $argument in\n'
+        '  --command=*) exec bash -c "${argument#*=}" ;;\n'
+        '  describe) echo "${STATE-READY}" ;;\n'
+        'esac; done\n'
+    )
+    gcloud.chmod(0o755)
+    where = {'NAME': 'a', 'ZONE': 'b', 'PROJECT': 'c', 'FOLDER': str(folder), 'PAUSE': '0'}
+    return subprocess.Popen(
+        [LAUNCH / 'tpu_vm.sh', '--workdir=a b'],
+        env=stand_in(folder, play) | where | {'PATH': f'{folder}:{os.environ["PATH"]}'},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ('play', 'status', 'starts'),
+    [('exit 0', 0, 1), ('exit 2', 2, 1), ('((start < 3)) && exit 75; exit 0', 0, 3)],
+)
+def test_tpu_starts_again_what_can_go_on(tmp_path, play, status, starts):
+    process = tpu(tmp_path, play)
+    process.communicate(timeout=20)
+    assert process.returncode == status
+    lines = (tmp_path / 'arguments-0').read_text().splitlines()
+    assert lines == ['-m alexnet_jax.main --workdir=a b --processes=auto'] * starts
+
+
+def test_tpu_passes_a_request_to_stop_on(tmp_path):
+    process = tpu(tmp_path, f'trap "exit 75" TERM; {READY}; while :; do sleep 0.05; done')
+    wait_for(tmp_path / 'ready-0')
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 75, error
+    assert 'not started again' in error
+
+
+def kubernetes_objects() -> dict[str, dict]:
+    """By kind."""
+    yaml = pytest.importorskip('yaml', reason='no PyYAML')
+    return {
+        found['kind']: found
+        for found in yaml.safe_load_all((LAUNCH / 'kubernetes.yaml').read_text())
+    }
+
+
+def test_kubernetes_objects_fit_each_other_and_jax():
+    objects = kubernetes_objects()
+    jobset = objects['JobSet']['spec']
+    # jax.distributed wants the default subdomain, an index, and all pods in one job.
+    assert jobset['network'] == {'enableDNSHostnames': True}
+    [train] = jobset['replicatedJobs']
+    job = train['template']['spec']
+    assert train['replicas'] == 1
+    assert job['completionMode'] == 'Indexed'
+    assert job['completions'] == job['parallelism'] > 1
+    allowed = {
+        (*rule['apiGroups'], *rule['resources'], *rule['verbs'])
+        for rule in objects['Role']['rules']
+    }
+    assert allowed == {('', 'pods', 'list'), ('batch', 'jobs', 'get')}
+    pod = job['template']['spec']
+    account = objects['ServiceAccount']['metadata']['name']
+    assert pod['serviceAccountName'] == account
+    binding = objects['RoleBinding']
+    assert binding['subjects'] == [{'kind': 'ServiceAccount', 'name': account}]
+    assert binding['roleRef']['name'] == objects['Role']['metadata']['name']
+
+    [container] = pod['containers']
+    assert container['args'][-1] == '--processes=auto'
+    [bad_input] = job['podFailurePolicy']['rules']
+    assert bad_input['onExitCodes'] == {
+        'containerName': container['name'],
+        'operator': 'In',
+        'values': [2],
+    }
+    assert {mount['name'] for mount in container['volumeMounts']} == {
+        volume['name'] for volume in pod['volumes']
+    }
+    claim = objects['PersistentVolumeClaim']
+    assert pod['volumes'][0]['persistentVolumeClaim']['claimName'] == claim['metadata']['name']
+
+
+def test_kubernetes_objects_are_of_their_schema():
+    """A field that the schema has not would be lost on the way; so would a wrong type."""
+    reason = 'no Kubernetes schemas: pip install kubeflow_trainer_api'
+    models = pytest.importorskip('kubeflow_trainer_api.models', reason=reason)
+    objects = kubernetes_objects()
+    for kind, model in (
+        ('JobSet', models.JobsetV1alpha2JobSet),
+        ('PersistentVolumeClaim', models.IoK8sApiCoreV1PersistentVolumeClaim),
+    ):
+        assert model.from_dict(objects[kind]).to_dict() == objects[kind]
