@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ STAND_IN = """#!/usr/bin/env bash
 [ "$1" = -c ] && exit 0  # local.sh asks whether the package is there.
 process=0
 for argument; do case $argument in --process=*) process=${argument#*=} ;; esac; done
-echo "$*" >> "$LOG/arguments-$process"
+echo "$(printf '%q ' "$@")" >> "$LOG/arguments-$process"
 env > "$LOG/environment-$process"
 start=$(wc -l < "$LOG/arguments-$process")
 eval "$PLAY"
@@ -44,6 +45,12 @@ def wait_for(path: Path) -> str:
     return path.read_text()
 
 
+def starts(folder: Path, process: int) -> list[list[str]]:
+    return [
+        shlex.split(line) for line in (folder / f'arguments-{process}').read_text().splitlines()
+    ]
+
+
 class Local:
     """local.sh started with a play; what became of it."""
 
@@ -63,9 +70,9 @@ class Local:
         out, error = self.process.communicate(timeout=30)
         return self.process.returncode, out, error
 
-    def starts(self, process: int) -> list[str]:
+    def starts(self, process: int) -> list[list[str]]:
         """The arguments of each start of a process."""
-        return (self.folder / f'arguments-{process}').read_text().splitlines()
+        return starts(self.folder, process)
 
 
 READY = 'echo $$ > "$LOG/ready-$process"'
@@ -91,13 +98,13 @@ def test_local_gives_each_process_its_arguments_and_environment(tmp_path):
     assert sorted(out.split('\n')) == ['', 'out 0', 'out 1', 'out 2']
     ports = set()
     for process in range(3):
-        [line] = run.starts(process)
-        found = re.fullmatch(
-            rf'-m alexnet_jax.main --config a b.py --processes=3 --process={process}'
-            r' --coordinator=127\.0\.0\.1:(\d+)',
-            line,
-        )
-        assert found, line
+        [arguments] = run.starts(process)
+        assert arguments[:-1] == [
+            *('-m', 'alexnet_jax.main', '--config', 'a b.py'),
+            *('--processes=3', f'--process={process}'),
+        ]
+        found = re.fullmatch(r'--coordinator=127\.0\.0\.1:(\d+)', arguments[-1])
+        assert found, arguments
         ports.add(int(found[1]))
         environment = (tmp_path / f'environment-{process}').read_text().splitlines()
         assert 'JAX_PLATFORMS=cpu' in environment
@@ -118,7 +125,7 @@ def test_local_starts_again_after_a_stop(tmp_path):
     )
     first, second = run.starts(0)
     assert first != second, 'the same port again'
-    assert run.starts(1) == [line.replace('--process=0', '--process=1') for line in (first, second)]
+    assert [line[-1] for line in run.starts(1)] == [first[-1], second[-1]]
 
 
 def test_local_starts_again_after_a_kill(tmp_path):
@@ -165,7 +172,7 @@ def test_local_starts_again_no_more_often_than_it_may(tmp_path):
     run = Local(tmp_path, 'exit 1', RESTARTS='1')
     status, _, error = run.end()
     assert status == 1
-    assert '(1 of 1)' in error and 'not started again' in error
+    assert '(1 of 1)' in error and '(2 of 1)' not in error and 'not started again' in error
     assert len(run.starts(0)) == 2
 
 
@@ -218,11 +225,13 @@ def test_shellcheck(script):
     assert os.access(script, os.X_OK)
 
 
-def slurm(folder: Path, tasks_status: int, **environment: str) -> tuple[int, list[str]]:
+def slurm(folder: Path, tasks_status: int, **environment: str) -> tuple[int, list[list[str]]]:
     """The status of slurm.sh, and the commands of Slurm's that it ran."""
     for name, status in (('srun', tasks_status), ('scontrol', 0)):
         command = folder / name
-        command.write_text(f'#!/bin/sh\necho "{name} $*" >> "$LOG/commands"\nexit {status}\n')
+        command.write_text(
+            f'#!/usr/bin/env bash\necho "{name} $(printf "%q " "$@")" >> "$LOG/commands"\nexit {status}\n'
+        )
         command.chmod(0o755)
     done = subprocess.run(
         ['bash', LAUNCH / 'slurm.sh', '--workdir=a b'],
@@ -230,7 +239,8 @@ def slurm(folder: Path, tasks_status: int, **environment: str) -> tuple[int, lis
         | environment,
         stderr=subprocess.DEVNULL,
     )
-    return done.returncode, (folder / 'commands').read_text().splitlines()
+    lines = (folder / 'commands').read_text().splitlines()
+    return done.returncode, [shlex.split(line) for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -247,8 +257,14 @@ def slurm(folder: Path, tasks_status: int, **environment: str) -> tuple[int, lis
 def test_slurm_queues_again_what_can_go_on(tmp_path, tasks_status, restarts, status, requeued):
     found, commands = slurm(tmp_path, tasks_status, SLURM_RESTART_COUNT=str(restarts))
     assert found == status
-    assert commands[0].endswith(' python -m alexnet_jax.main --workdir=a b --processes=auto')
-    assert commands[1:] == ['scontrol requeue 7'] * requeued
+    assert commands[0][-5:] == [
+        'python',
+        '-m',
+        'alexnet_jax.main',
+        '--workdir=a b',
+        '--processes=auto',
+    ]
+    assert commands[1:] == [['scontrol', 'requeue', '7']] * requeued
 
 
 def tpu(folder: Path, play: str) -> subprocess.Popen:
@@ -272,15 +288,15 @@ def tpu(folder: Path, play: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(
-    ('play', 'status', 'starts'),
+    ('play', 'status', 'times'),
     [('exit 0', 0, 1), ('exit 2', 2, 1), ('((start < 3)) && exit 75; exit 0', 0, 3)],
 )
-def test_tpu_starts_again_what_can_go_on(tmp_path, play, status, starts):
+def test_tpu_starts_again_what_can_go_on(tmp_path, play, status, times):
     process = tpu(tmp_path, play)
     process.communicate(timeout=20)
     assert process.returncode == status
-    lines = (tmp_path / 'arguments-0').read_text().splitlines()
-    assert lines == ['-m alexnet_jax.main --workdir=a b --processes=auto'] * starts
+    expected = ['-m', 'alexnet_jax.main', '--workdir=a b', '--processes=auto']
+    assert starts(tmp_path, 0) == [expected] * times
 
 
 def test_tpu_passes_a_request_to_stop_on(tmp_path):
