@@ -104,11 +104,13 @@ all_ended_with() {
 for ((restart = 1; ; restart++)); do
   start "$@"
   if ((requests)); then signal TERM; fi # Asked while they were being started.
-  while look; ((left)) && [[ -z $first ]]; do sleep 0.2 || true; done
-  deadline=$((SECONDS + grace))
-  while look; ((left && SECONDS < deadline)); do sleep 0.2 || true; done
-  signal KILL -
-  while look; ((left)); do sleep 0.1 || true; done
+  {
+    while look; ((left)) && [[ -z $first ]]; do sleep 0.2 || true; done
+    deadline=$((SECONDS + grace))
+    while look; ((left && SECONDS < deadline)); do sleep 0.2 || true; done
+    signal KILL -
+    while look; ((left)); do sleep 0.1 || true; done
+  } 2>/dev/null # Not what the processes say, but bash's notices of those that were killed.
 
   if all_ended_with 0; then exit 0; fi
   if [[ " ${statuses[*]} " == *' 2 '* ]]; then exit 2; fi

