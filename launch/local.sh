@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# N processes of the main command on this machine, on its CPU: launch/README.md.
+#
+#     launch/local.sh N [arguments of alexnet_jax.main ...]
+set -euo pipefail
+
+say() { echo "local.sh: $*" >&2; }
+
+processes=${1-}
+if ! [[ $processes =~ ^[1-9][0-9]*$ ]]; then
+  say "error: the number of processes comes first, not '$processes': local.sh N [ARGUMENT ...]"
+  exit 2
+fi
+shift
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ -z ${PYTHON-} && -x $root/.venv/bin/python ]]; then PYTHON=$root/.venv/bin/python; fi
+python=${PYTHON:-python}
+if ! "$python" -c 'import importlib.util as u; exit(u.find_spec("alexnet_jax") is None)'; then
+  say "error: $python has no alexnet_jax: install it, or set PYTHON to one that has it"
+  exit 2
+fi
+
+heartbeat=30 # The main command's default.
+previous=
+for argument; do
+  case $argument in --heartbeat=*) heartbeat=${argument#*=} ;; esac
+  if [[ $previous == --heartbeat ]]; then heartbeat=$argument; fi
+  previous=$argument
+done
+heartbeat=${heartbeat%%.*}
+if ! [[ $heartbeat =~ ^[0-9]{1,6}$ ]]; then heartbeat=30; fi # The main command refuses it.
+grace=${GRACE:-$((10#$heartbeat + 15))}
+restarts=${RESTARTS:-100}
+devices=${DEVICES:-1}
+
+export JAX_PLATFORMS=cpu JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo
+# Devices of one process share threads, and stand still when all of them wait for each other.
+export PJRT_NPROC=${PJRT_NPROC:-$((4 * devices > 8 ? 4 * devices : 8))}
+if [[ -n ${DEVICES-} ]]; then
+  export XLA_FLAGS="${XLA_FLAGS-} --xla_force_host_platform_device_count=$devices"
+fi
+
+pids=()     # by process
+statuses=() # of those that have ended
+first=      # which ended first with a status other than 0
+left=0      # how many have not ended
+requests=0  # to stop
+
+start() {
+  local port i
+  # Below the ports that systems give to outgoing connections; another at each start.
+  while port=$((10000 + RANDOM % 20000)); (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+  pids=() statuses=() first=
+  set -m # Each gets a process group of its own, so that it can be killed with its children.
+  for ((i = 0; i < processes; i++)); do
+    "$python" -m alexnet_jax.main "$@" \
+      --processes="$processes" --process="$i" --coordinator="127.0.0.1:$port" </dev/null &
+    pids[i]=$!
+  done
+  set +m
+}
+
+look() { # Who has ended, and how.
+  local i
+  left=0
+  for i in "${!pids[@]}"; do
+    if [[ -n ${statuses[i]-} ]]; then continue; fi
+    if kill -0 "${pids[i]}" 2>/dev/null; then
+      left=$((left + 1))
+      continue
+    fi
+    statuses[i]=0
+    wait "${pids[i]}" || statuses[i]=$?
+    if ((statuses[i])) && [[ -z $first ]]; then first=$i; fi
+  done
+}
+
+signal() { # All that have not ended; $2 is a minus sign for their whole groups.
+  local i
+  for i in "${!pids[@]}"; do
+    if [[ -z ${statuses[i]-} ]]; then kill -s "$1" -- "${2-}${pids[i]}" 2>/dev/null || true; fi
+  done
+}
+
+asked_to_stop() {
+  requests=$((requests + 1))
+  if ((requests == 1)); then
+    signal TERM
+  else
+    signal KILL -
+    exit 1
+  fi
+}
+trap asked_to_stop TERM INT
+
+all_ended_with() {
+  local status
+  for status in "${statuses[@]}"; do
+    if ((status != $1)); then return 1; fi
+  done
+}
+
+for ((restart = 1; ; restart++)); do
+  start "$@"
+  if ((requests)); then signal TERM; fi # Asked while they were being started.
+  {
+    while look; ((left)) && [[ -z $first ]]; do sleep 0.2 || true; done
+    deadline=$((SECONDS + grace))
+    while look; ((left && SECONDS < deadline)); do sleep 0.2 || true; done
+    signal KILL -
+    while look; ((left)); do sleep 0.1 || true; done
+  } 2>/dev/null # Not what the processes say, but bash's notices of those that were killed.
+
+  if all_ended_with 0; then exit 0; fi
+  if [[ " ${statuses[*]} " == *' 2 '* ]]; then exit 2; fi
+  how="ended with status ${statuses[first]}"
+  if ((statuses[first] > 128)); then how="was ended by signal $((statuses[first] - 128))"; fi
+  if ((requests == 0 && restart <= restarts)); then
+    say "process $first $how; all are started again ($restart of $restarts)"
+    sleep 1 || true
+  fi
+  if ((requests || restart > restarts)); then
+    say "process $first $how; not started again"
+    if all_ended_with 75; then exit 75; fi
+    exit 1
+  fi
+done

