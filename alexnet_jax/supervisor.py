@@ -16,7 +16,7 @@ import threading
 import time
 
 from alexnet_jax import alive
-from alexnet_jax.command_line import BAD_INPUT, FAULT
+from alexnet_jax.command_line import BAD_INPUT, FAULT, STOPPED
 from alexnet_jax.joining import Joining
 
 GO_ON = 'The same command goes on from the last checkpoint'
@@ -45,7 +45,7 @@ def supervise(module: str, argv: list[str], joining: Joining, debug: bool = Fals
     theirs.close()
     passing = threading.Thread(target=_pass_on, args=(child,), daemon=True)
     passing.start()
-    _forward_signals(child)
+    asked = _forward_signals(child)
     signs = Signs(joining.heartbeat)
     fault = _watch(child, ours, signs)
     if fault:
@@ -54,6 +54,9 @@ def supervise(module: str, argv: list[str], joining: Joining, debug: bool = Fals
     passing.join(timeout=10)
     if not fault and status >= 0:
         return status
+    if asked and status in (-signal.SIGTERM, -signal.SIGKILL):
+        # At once: it was asked twice, or did not listen yet.
+        return STOPPED if status == -signal.SIGTERM else FAULT
     apart = status == -signal.SIGABRT and signs.last == alive.JOINING
     told = fault or (_apart(joining) if apart else _end_told(-status, signs.last))
     print(f'error: {joining.name}: {told}', file=sys.stderr, flush=True)
@@ -116,16 +119,17 @@ def _watch(child: subprocess.Popen, channel: socket.socket, signs: Signs) -> str
     return ''
 
 
-def _forward_signals(child: subprocess.Popen) -> None:
-    asked = False
+def _forward_signals(child: subprocess.Popen) -> list[int]:
+    """The signals forwarded from now on."""
+    asked = []
 
     def forward(number, frame):
-        nonlocal asked
         child.send_signal(signal.SIGKILL if asked else signal.SIGTERM)
-        asked = True
+        asked.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
+    return asked
 
 
 def _pass_on(child: subprocess.Popen) -> None:

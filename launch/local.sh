@@ -32,13 +32,10 @@ heartbeat=${heartbeat%%.*}
 if ! [[ $heartbeat =~ ^[0-9]{1,6}$ ]]; then heartbeat=30; fi # The main command refuses it.
 grace=${GRACE:-$((10#$heartbeat + 15))}
 restarts=${RESTARTS:-100}
-devices=${DEVICES:-1}
 
 export JAX_PLATFORMS=cpu JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo
-# Devices of one process share threads, and stand still when all of them wait for each other.
-export PJRT_NPROC=${PJRT_NPROC:-$((4 * devices > 8 ? 4 * devices : 8))}
 if [[ -n ${DEVICES-} ]]; then
-  export XLA_FLAGS="${XLA_FLAGS-} --xla_force_host_platform_device_count=$devices"
+  export XLA_FLAGS="${XLA_FLAGS-} --xla_force_host_platform_device_count=$DEVICES"
 fi
 
 pids=()     # by process

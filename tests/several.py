@@ -1,0 +1,71 @@
+"""The main command in several processes of this machine, as a launcher starts it."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+HEARTBEAT = 10  # seconds
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def started(
+    count: int, arguments: Sequence[str], own: Sequence[Sequence[str]] = (), devices: int = 1
+) -> Iterator[list[subprocess.Popen]]:
+    """`count` processes; what is left of them at the end is killed.
+
+    Args:
+      own: further arguments of each process.
+      devices: of each process.
+    """
+    environment = os.environ | {
+        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    }
+    environment.pop('PJRT_NPROC', None)  # the command's own business
+    place = f'--coordinator=127.0.0.1:{free_port()}'
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, '-m', 'alexnet_jax.main', *arguments, place),
+                *(f'--processes={count}', f'--process={index}', f'--heartbeat={HEARTBEAT}'),
+                *(own[index] if own else ()),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(count)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()  # the child ends with its supervisor
+            process.communicate()
+
+
+def run(
+    count: int, arguments: Sequence[str], own: Sequence[Sequence[str]] = (), devices: int = 1
+) -> list[tuple[int, str, str]]:
+    """Exit status, output and errors of each."""
+    with started(count, arguments, own, devices) as processes:
+        told = [process.communicate(timeout=300) for process in processes]
+        return [
+            (process.returncode, *texts) for process, texts in zip(processes, told, strict=True)
+        ]
+
+
+def child_of(process: subprocess.Popen) -> int:
+    """The process that a supervisor watches over."""
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    return int(children[0])

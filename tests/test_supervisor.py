@@ -1,0 +1,152 @@
+"""How a child ended is told in plain lines, whatever it was; without JAX."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alexnet_jax import supervisor
+from alexnet_jax.supervisor import Signs
+
+SUPERVISE = """
+import sys
+from alexnet_jax import supervisor
+from alexnet_jax.joining import Joining
+sys.exit(supervisor.supervise('play', [], Joining(2, 1, 'host:1', 5, 7)))
+"""
+
+
+@pytest.fixture
+def play(tmp_path):
+    """(the child's program) -> its supervisor, started; heartbeat 5 s."""
+    started = []
+
+    def play(program: str) -> subprocess.Popen:
+        (tmp_path / 'play.py').write_text(
+            'import os, signal, sys, time\nfrom alexnet_jax import alive\nalive.start()\n'
+            f'print("ready", flush=True)\n{program}\n'
+        )
+        started.append(
+            subprocess.Popen(
+                [sys.executable, '-c', SUPERVISE],
+                env=os.environ | {'PYTHONPATH': f'{tmp_path}:{os.getcwd()}'},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        assert started[-1].stdout.readline() == 'ready\n'
+        return started[-1]
+
+    yield play
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+    error = process.communicate(timeout=30)[1]
+    return process.returncode, error
+
+
+GO_ON = 'The same command goes on from the last checkpoint\n'
+
+
+@pytest.mark.parametrize(
+    ('program', 'status', 'error'),
+    [
+        ('sys.exit(0)', 0, ''),
+        ('sys.exit(75)', 75, ''),
+        ('print("error: no", file=sys.stderr); sys.exit(2)', 2, 'error: no\n'),
+        ('alive.slow(alive.JOINING); os.abort()', 2,
+         'error: process 1: the processes did not all meet at host:1 within 7 s; allowed: each of'
+         ' them started, with the same --processes and --coordinator\n'),
+        ('alive.beat("step 3"); os.abort()', 1,
+         f'error: process 1: another process was lost; this one was at: step 3. {GO_ON}'),
+        ('alive.slow("saving"); os.kill(os.getpid(), signal.SIGSEGV)', 1,
+         f'error: process 1: it was ended by SIGSEGV, at: saving. {GO_ON}'),
+        # What C++ libraries log is not for the user; what the program says is.
+        ('print("one\\nF1123 23:30:08.740066    4657 client.h:80] Terminating\\n\\nRPC: x\\n'
+         '    @ 0x7f\\nerror: two", file=sys.stderr)', 0, 'one\nerror: two\n'),
+    ],
+)  # fmt: skip
+def test_how_a_child_ended(program, status, error, play):
+    assert ended(play(program)) == (status, error)
+
+
+def test_a_child_that_stands_still_is_ended(play):
+    begun = time.monotonic()
+    status, error = ended(play('[alive.beat(f"step {i}") or time.sleep(0.2) for i in range(5)]\n'
+                               'time.sleep(100)'))  # fmt: skip
+    assert status == 1
+    assert error == (
+        f'error: process 1: it or another one stood still for 5 s, at: step 4; so it was ended. {GO_ON}'
+    )
+    assert time.monotonic() - begun < 15
+
+
+def test_a_child_that_is_frozen_is_ended_even_in_what_may_be_slow(play):
+    status, error = ended(play('alive.slow("saving"); os.kill(os.getpid(), signal.SIGSTOP)'))
+    assert status == 1
+    assert error == (
+        f'error: process 1: it was frozen for 5 s, at: saving; so it was ended. {GO_ON}'
+    )
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_is_passed_on(number, play):
+    process = play('signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n'
+                   'print("listening", flush=True); time.sleep(100)')  # fmt: skip
+    process.stdout.readline()
+    process.send_signal(number)
+    assert ended(process) == (75, '')
+
+
+def test_a_second_request_ends_the_child_at_once(play):
+    process = play('signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))\n'
+                   'print("listening", flush=True)\nwhile True: time.sleep(1)')  # fmt: skip
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == 'asked\n'
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (1, '')
+
+
+def test_a_child_does_not_outlive_its_supervisor(play):
+    process = play('print(os.getpid(), flush=True); time.sleep(100)')
+    child = int(process.stdout.readline())
+    process.kill()
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if ') Z ' in open(f'/proc/{child}/stat').read():
+            return
+        time.sleep(0.05)
+    raise AssertionError('the child lives')
+
+
+def test_until_a_step_was_timed_and_while_it_saves_silence_means_nothing(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(supervisor.time, 'monotonic', lambda: now)
+    signs = Signs(heartbeat=10)
+    for line, waits in [
+        ('?compiling', 0), ('~', 50), ('.step 1', 50), ('~', 8), ('.step 2', 30), ('~', 0),
+    ]:  # fmt: skip
+        now += waits
+        signs.take(line)
+    assert signs.seconds_left == 10  # the pulse: 30 + 8 s more of a step would be fine
+    now += 9
+    signs.take('~')
+    assert signs.seconds_left == 10
+    now += 30
+    signs.take('~')
+    assert signs.seconds_left == pytest.approx(38 + 10 - 39)
+    signs.take('?saving')
+    now += 9
+    assert signs.seconds_left == 1
