@@ -1,0 +1,163 @@
+"""What devices must tell each other in a training step, worked out from a table.
+
+Numbers are bytes that a device sends in a step, in float32; it receives as many.
+Of s bytes that each of n devices puts in, the best algorithms send, as a ring does:
+
+    all-gather          (n − 1)·s       s is the device's own part
+    reduce-scatter      (n − 1)/n·s     s is the whole sum
+    all-reduce          2(n − 1)/n·s    a reduce-scatter, then an all-gather
+    all-to-all          (n − 1)/n·s
+    collective-permute  s               by those that have a receiver
+
+Where devices send different amounts (the first and the last column have one
+neighbour, not two) the mean over the devices counts.
+"""
+
+import dataclasses
+import math
+
+from alexnet_jax.network.layers import Architecture, BatchNorm, Dense, LocalResponseNorm
+from alexnet_jax.network.shapes import layer_shapes
+
+FLOAT = 4  # bytes
+SCORES = 4  # sums over the batch: the loss, two errors, the count
+# How the columns' fully connected layers meet: each gathers what lies below, or
+# takes its own column's and scatters the sums ("row-parallel").
+EXCHANGES = ('gather', 'scatter')
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """One collective. `what`: a layer's name, 'gradients' or 'scores'."""
+
+    axis: str  # 'column' or 'data'
+    what: str
+    collective: str
+    backward: bool
+    sent: float  # bytes
+
+
+def bytes_sent(collective: str, put_in: float, devices: int) -> float:
+    """By one of `devices` that each put in `put_in` bytes; see above."""
+    n = devices
+    factor = {
+        'all-gather': n - 1,
+        'reduce-scatter': (n - 1) / n,
+        'all-reduce': 2 * (n - 1) / n,
+        'all-to-all': (n - 1) / n,
+        'collective-permute': 1,
+    }[collective]
+    return factor * put_in
+
+
+def step_traffic(
+    architecture: Architecture,
+    classes: int,
+    mesh: tuple[int, int],
+    batch_size: int,
+    exchange: str = 'gather',
+) -> list[Transfer]:
+    """The least a step can send on a mesh of (data, column) devices."""
+    data, column = mesh
+    transfers = []
+    if column > 1:
+        transfers += _between_columns(architecture, classes, column, batch_size // data, exchange)
+    if data > 1:
+        transfers += _between_batches(architecture, classes, data, column)
+    return transfers
+
+
+def _between_columns(
+    architecture: Architecture, classes: int, column: int, images: int, exchange: str
+) -> list[Transfer]:
+    """`images`: how many a device sees."""
+    transfers = []
+
+    def add(what: str, collective: str, numbers: float, backward: bool) -> None:
+        """`numbers` of one image, put in by one device."""
+        sent = bytes_sent(collective, FLOAT * images * numbers, column)
+        transfers.append(Transfer('column', what, collective, backward, sent))
+
+    rows = layer_shapes(architecture, classes)
+    for number, (layer, row) in enumerate(zip(architecture.layers, rows[:-1], strict=True)):
+        if number and layer.reads_all:
+            below = math.prod(rows[number - 1].output)
+            if exchange == 'scatter' and isinstance(layer, Dense):
+                add(layer.name, 'reduce-scatter', layer.features, False)
+                add(layer.name, 'all-gather', layer.features / column, True)
+            else:
+                add(layer.name, 'all-gather', below / column, False)
+                add(layer.name, 'reduce-scatter', below, True)
+        shapes = list(row.activations.values())  # before each stage, and after the last
+        for stage, shape in zip(layer.then, shapes[:-1], strict=True):
+            if isinstance(stage, LocalResponseNorm) and stage.across_columns:
+                halo = math.prod(shape[:-1]) * (stage.size // 2)
+                for backward in (False, True):
+                    for _ in ('left', 'right'):  # the outermost device has nobody there
+                        add(
+                            layer.name, 'collective-permute', halo * (column - 1) / column, backward
+                        )
+    # The gradient of a sum needs no exchange: every device has it whole.
+    add(architecture.output.name, 'all-reduce', classes, False)
+    return transfers
+
+
+def _between_batches(
+    architecture: Architecture, classes: int, data: int, column: int
+) -> list[Transfer]:
+    transfers = []
+
+    def add(what: str, numbers: float, backward: bool) -> None:
+        sent = bytes_sent('all-reduce', FLOAT * numbers, data)
+        transfers.append(Transfer('data', what, 'all-reduce', backward, sent))
+
+    for layer, row in zip(architecture.layers, layer_shapes(architecture, classes), strict=False):
+        if any(isinstance(stage, BatchNorm) for stage in layer.then):
+            # Mean and variance; back, the sums that their gradients are.
+            add(layer.name, row.statistics / column, False)
+            add(layer.name, row.statistics / column, True)
+    add('scores', SCORES, False)
+    add('gradients', parameters_held(architecture, classes, column), True)
+    return transfers
+
+
+def parameters_held(architecture: Architecture, classes: int, column: int) -> int:
+    """By one of `column` devices. Each holds the output layer's biases whole."""
+    trained = sum(row.parameters for row in layer_shapes(architecture, classes))
+    return (trained - classes) // column + classes
+
+
+def activations_held(architecture: Architecture, classes: int, column: int, images: int) -> int:
+    """Numbers that the net computes on one device for `images`: each sum and what
+    each stage makes of it, once. Without what it gathers from other columns."""
+    *rows, output = layer_shapes(architecture, classes)
+    ours = sum(math.prod(shape) for row in rows for shape in row.activations.values())
+    return images * (ours // column + math.prod(output.output))
+
+
+def best_mesh(
+    architecture: Architecture,
+    classes: int,
+    devices: int,
+    batch_size: int,
+    exchange: str = 'gather',
+) -> tuple[int, int]:
+    """(data, column) of the mesh on which a device sends least, the fewer columns of
+    two that are equal. If no mesh takes all the devices, of as many as one can take."""
+
+    def sent(mesh: tuple[int, int]) -> float:
+        return sum(
+            transfer.sent
+            for transfer in step_traffic(architecture, classes, mesh, batch_size, exchange)
+        )
+
+    shared = [n for n in range(1, architecture.columns + 1) if architecture.columns % n == 0]
+    for used in range(devices, 0, -1):
+        meshes = [
+            (used // column, column)
+            for column in shared
+            if used % column == 0 and batch_size % (used // column) == 0
+        ]
+        if meshes:
+            return min(meshes, key=lambda mesh: (sent(mesh), mesh[1]))
+    raise ValueError(f'{devices} devices')
