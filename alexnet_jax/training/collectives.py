@@ -17,7 +17,15 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.traffic import bytes_sent
+from alexnet_jax.network.layers import Architecture
+from alexnet_jax.network.traffic import (
+    FLOAT,
+    Transfer,
+    activations_held,
+    bytes_sent,
+    parameters_held,
+    step_traffic,
+)
 from alexnet_jax.training import step
 from alexnet_jax.training.schedule import Clock
 
@@ -74,6 +82,55 @@ def compile_step(
     return lowered.compile(compiler_options=compiler_options)
 
 
+def report(
+    architecture: Architecture, classes: int, mesh_shape: tuple[int, int], batch_size: int
+) -> list[str]:
+    """Counted in the compiled step, and the least by the table; memory."""
+    data, column = mesh_shape
+    net, mesh = AlexNet(architecture, classes), columns.make_mesh(data, column)
+    compiled = compile_step(net, mesh, batch_size)
+    least = step_traffic(
+        architecture, classes, mesh_shape, batch_size, getattr(net, 'exchange', 'gather')
+    )
+    held = parameters_held(architecture, classes, column)
+    activations = activations_held(architecture, classes, column, batch_size // data)
+    program, memory = compiled.as_text(), compiled.memory_analysis()
+    assert program is not None and memory is not None  # as some backends have it; not CPU's
+    return [
+        f'network {architecture.name}, {classes} classes, on {data}×{column} devices (data ×'
+        f' column), {batch_size:,} images a step; bytes that a device sends in a step',
+        '',
+        f'{"axis":8}{"collective":20}{"forward":>8}{"back":>6}{"counted":>15}{"least":>15}'
+        f'{"ratio":>8}',
+        *_rows(count(program, mesh_shape), least),
+        '',
+        'a device holds',
+        f'{held:15,} parameters, {2 * FLOAT * held:,} bytes with their momentum',
+        f'{activations:15,} activations by the table, {FLOAT * activations:,} bytes',
+        f'{memory.argument_size_in_bytes:15,} bytes of arguments by the compiler: state and batch',
+        f'{memory.temp_size_in_bytes:15,} bytes of temporary memory by the compiler',
+    ]
+
+
+def _rows(counted: list[Counted], least: list[Transfer]) -> list[str]:
+    """A line an axis and collective, and one for all of an axis."""
+    lines = []
+    for axis in ('column', 'data', 'both', 'other'):
+        runs = [one for one in counted if one.axis == axis]
+        table = [one for one in least if one.axis == axis]
+        for kind in (*sorted({one.collective for one in (*runs, *table)}), 'in all'):
+            chosen = [one for one in runs if kind in (one.collective, 'in all')]
+            sent = sum(one.times * one.sent for one in chosen)
+            due = sum(one.sent for one in table if kind in (one.collective, 'in all'))
+            times = sum(one.times for one in chosen)
+            back = sum(one.times for one in chosen if one.backward)
+            ratio = f'{sent / due:.4f}' if due else '-'
+            if chosen or due:
+                lines.append(f'{axis:8}{kind:20}{times - back:8}{back:6}{sent:15,.0f}{due:15,.0f}'
+                             f'{ratio:>8}')  # fmt: skip
+    return lines or ['no device sends anything']
+
+
 KINDS = 'all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute'
 # name = type kind(operands), attributes; the type of several results is a tuple.
 COLLECTIVE = re.compile(rf'= (.*?) ({KINDS})(-start)?\((.*)')
@@ -106,9 +163,7 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
             if found:
                 yield found
             trips = TRIPS.search(line)
-            called = [name.strip(' %') for listed, one in CALLED.findall(line)
-                      for name in (listed or one).split(',')]  # fmt: skip
-            for callee in called:
+            for callee in _called(line):
                 inner = list(run(callee, times * int(trips[1]) if trips else times))
                 if inner and ' while(' in line and not trips:
                     raise ValueError(f'a collective in a loop of unknown length: {line.strip()}')
@@ -128,6 +183,12 @@ def _computations(program: str) -> tuple[dict[str, list[str]], str]:
         else:
             lines.append(line)
     return computations, entry
+
+
+def _called(line: str) -> list[str]:
+    """The computations that a line runs."""
+    found = [name for listed, one in CALLED.findall(line) for name in (listed or one).split(',')]
+    return [name.strip(' %') for name in found]
 
 
 def _counted(match: re.Match, line: str, mesh: tuple[int, int], times: int) -> Counted | None:
@@ -189,6 +250,6 @@ def _axis(groups: list[list[int]], mesh: tuple[int, int]) -> str:
 
 
 def _axis_of_pairs(pairs: list[list[int]], mesh: tuple[int, int]) -> str:
-    moved = [np.not_equal(*(np.unravel_index(device, mesh) for device in pair)) for pair in pairs]
-    data, column = np.any(moved, axis=0)
-    return {(False, True): 'column', (True, False): 'data'}.get((data, column), 'both')
+    places = np.array([np.unravel_index(pair, mesh) for pair in pairs])  # [pairs, axes, 2]
+    data, column = np.any(places[..., 0] != places[..., 1], axis=0)
+    return 'both' if data and column else 'column' if column else 'data'
