@@ -29,7 +29,7 @@ from alexnet_jax.network.shapes import LayerShape, layer_shapes, smallest_input
 
 MOST_DEVICES = 64  # to compile for
 RATES = {  # option: field of `Machine`, how many of its unit, meaning
-    'image_rate': ('image_rate', 1, 'images/s of one device, the update left out'),
+    'image_rate': ('image_rate', 1, "images/s of one device without the update; the paper's net's"),
     'memory': ('memory', 1e9, "GB/s of a device's memory, for the update"),
     'link': ('link', 1e9, 'GB/s a device sends within its host'),
     'network': ('network', 1e9, 'GB/s a device sends to other hosts'),

@@ -14,6 +14,7 @@ from alexnet_jax.network.traffic import FLOAT, bytes_sent, parameters_held, step
 
 DEVICES = [2**power for power in range(3, 11)]
 UPDATE = 26  # bytes read and written a parameter: float32, momentum, gradient, a bfloat16 copy
+HYBRID = 'hybrid'
 PAYS = 0.5  # of what as many single devices would do
 
 
@@ -113,7 +114,7 @@ def _hybrid(net: Architecture, classes: int, devices: int, images: int, machine:
     everything = sum(row.parameters for row in rows)
     halves = [FLOAT * images * units for units in read]
     return Step(
-        'hybrid',
+        HYBRID,
         bytes_sent('all-reduce', FLOAT * shared, devices),
         sum(bytes_sent('all-reduce', whole, devices) for whole in halves),
         *_computing(net, classes, (devices, 1), images, shared + (everything - shared) / devices,
@@ -172,88 +173,139 @@ def report(
     """
     if batch_size % DEVICES[0]:
         raise InputError(f'--batch is {batch_size}; allowed: a multiple of {DEVICES[0]}')
-    strong = [n for n in DEVICES if batch_size % n == 0]
-    return [
-        f'network {net.name}, {classes} classes, by paper calculation: {machine.image_rate:,.0f}'
-        f' images/s a device and {machine.memory / 1e9:,.0f} GB/s of memory for the update;',
-        f'{machine.link / 1e9:g} GB/s to the {machine.host} devices of a host,'
+    c = net.columns
+    lines = [
+        f'network {net.name}, {classes} classes, by paper calculation:'
+        f' {machine.image_rate:,.0f} images/s a device, update at {machine.memory / 1e9:,.0f} GB/s;',
+        f'{machine.link / 1e9:g} GB/s among the {machine.host} devices of a host,'
         f' {machine.network / 1e9:g} GB/s a device between hosts,'
         f' {machine.round * 1e6:g} µs a round of messages',
-        *_ways_text(net),
-        *_tables(net, classes, machine, f'{device_batch:,} images a device', device_batch,
-                 [(n, n * device_batch) for n in DEVICES]),
-        *_tables(net, classes, machine, f'{batch_size:,} images a step', batch_size,
-                 [(n, batch_size) for n in strong]),
-        '', *_crossings(net, classes),
-    ]  # fmt: skip
+        'data: mesh N×1',
+        *([f'gather, scatter: mesh N/{c}×{c}, by how fully connected layers meet'] * (c > 1)),
+        'hybrid (not built): convolutions split the batch, fully connected layers their units,'
+        ' over all N',
+    ]
+    weak = [(n, n * device_batch) for n in DEVICES]
+    strong = [(n, batch_size) for n in DEVICES if batch_size % n == 0]
+    for title, alone, sizes in (
+        (f'{device_batch:,} images a device', device_batch, weak),
+        (f'{batch_size:,} images a step', batch_size, strong),
+    ):
+        runs = [Run(n, images, ways(net, classes, n, images, machine)) for n, images in sizes]
+        one = ways(net, classes, 1, alone, machine)[0].computing / alone
+        lines += ['', *_bytes_table(title, runs), '', *_times_table(title, runs, one)]
+    return [*lines, '', *_crossings(net, classes)]
 
 
-def _ways_text(net: Architecture) -> list[str]:
-    c = net.columns
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """`images` a step, in each way."""
+
+    devices: int
+    images: int
+    steps: list[Step]
+
+    def best(self, overlapped: bool) -> Step:
+        """The fastest, the hybrid left out."""
+        steps = [step for step in self.steps if step.way != HYBRID]
+        return min(steps, key=lambda step: step.seconds(overlapped))
+
+    def efficiency(self, overlapped: bool, alone: float) -> float:
+        """`alone`: seconds an image takes one device."""
+        return alone * self.images / self.best(overlapped).seconds(overlapped) / self.devices
+
+
+def _bytes_table(title: str, runs: list[Run]) -> list[str]:
+    head = f'devices{"images":>11}' + ''.join(f'{step.way:>14}{"":6}' for step in runs[0].steps)
     return [
-        'data: mesh N×1'
-        + (f'; gather, scatter: mesh N/{c}×{c} by how fully connected layers meet' if c > 1 else '')
-        + '; hybrid, not built: fully connected layers split over all N'
+        f'{title}: MB that a device sends in a step, gradients + activations',
+        head.rstrip(),
+        *(
+            f'{run.devices:7}{run.images:11,}'
+            + ''.join(
+                f'{step.gradient_bytes / 1e6:9.1f} + {step.activation_bytes / 1e6:<8.1f}'
+                for step in run.steps
+            ).rstrip()
+            for run in runs
+        ),
     ]
 
 
-def _tables(
-    net: Architecture, classes: int, machine: Machine, title: str, images_of_one: int,
-    runs: list[tuple[int, int]],
-) -> list[str]:  # fmt: skip
-    """`runs`: devices and images a step; efficiency is against one device with
-    `images_of_one`."""
-    alone = ways(net, classes, 1, images_of_one, machine)[0].computing / images_of_one
-    names, sizes, times, pays = [], [], [], {False: 0, True: 0}
-    for devices, images in runs:
-        steps = ways(net, classes, devices, images, machine)
-        names = [step.way for step in steps]
-        sizes.append(f'{devices:7}{images:9,}' + ''.join(
-            f'{step.gradient_bytes / 1e6:9.1f} + {step.activation_bytes / 1e6:<8.1f}'
-            for step in steps))  # fmt: skip
-        line = f'{devices:7}' + ''.join(f'{1e3 * step.seconds(False):9.3f}' for step in steps)
-        for overlapped in pays:
-            best = min((step for step in steps if step.way != 'hybrid'),
-                       key=lambda step: step.seconds(overlapped))  # fmt: skip
+def _times_table(title: str, runs: list[Run], alone: float) -> list[str]:
+    lines = []
+    for run in runs:
+        line = f'{run.devices:7}' + ''.join(f'{1e3 * s.seconds(False):8.2f}' for s in run.steps)
+        for overlapped in (False, True):
+            best = run.best(overlapped)
             seconds = best.seconds(overlapped)
-            efficiency = alone * images / seconds / devices
-            sending = 1e3 * (seconds - best.computing)
-            line += (f'  {best.way:8}{1e3 * best.computing:7.3f} +{sending:6.3f}'
-                     f'{images / seconds:13,.0f}{efficiency:6.0%}')  # fmt: skip
-            if efficiency >= PAYS:
-                pays[overlapped] = devices
-        times.append(line)
-    best_head = f'  {"best":8}{"ms":>7}{"":8}{"images/s":>13}{"eff.":>6}'
+            took = f'{1e3 * best.computing:.2f} + {1e3 * (seconds - best.computing):.2f}'
+            line += (f'  {best.way:7}{took:>12}{run.images / seconds:12,.0f}'
+                     f'{run.efficiency(overlapped, alone):5.0%}')  # fmt: skip
+        lines.append(line)
+    head = f'  {"best":7}{"ms":>12}{"images/s":>12}{"eff.":>5}'
+    ways_head = ''.join(f'{step.way:>8}' for step in runs[0].steps)
     return [
-        '', f'{title}: MB a device sends in a step, gradients + activations',
-        f'devices{"images":>9}' + ''.join(f'{name:>12}{"":8}' for name in names).rstrip(),
-        *(line.rstrip() for line in sizes),
-        '', f'{title}: ms a step; the best but the hybrid, computing + sending; the best with'
-        ' gradients sent during the backward pass',
-        'devices' + ''.join(f'{name:>9}' for name in names) + best_head * 2,
-        *times,
-        f'pays (efficiency of a half or more) up to {pays[False] or "fewer than 8"} devices,'
-        f' {pays[True] or "fewer than 8"} with gradients sent during the backward pass',
-    ]  # fmt: skip
+        f'{title}: ms a step; the best (the hybrid left out), computing + sending;'
+        ' again, if gradients',
+        'are sent during the backward pass',
+        'devices' + ways_head + 2 * head,
+        *lines,
+        *(_verdict(runs, alone, overlapped) for overlapped in (False, True)),
+    ]
+
+
+def _verdict(runs: list[Run], alone: float, overlapped: bool) -> str:
+    """How far it pays, and what the hybrid would add."""
+    pays = [run.devices for run in runs if run.efficiency(overlapped, alone) >= PAYS]
+    fastest = max(runs, key=lambda run: run.images / run.best(overlapped).seconds(overlapped))
+    text = (
+        f'{"gradients sent during the backward pass" if overlapped else "computing, then sending"}:'
+        f' efficiency of a half up to {pays[-1] if pays else 1} devices, most images/s on'
+        f' {fastest.devices}'
+    )
+    gains = {
+        run.devices: run.best(overlapped).seconds(overlapped) / step.seconds(overlapped)
+        for run in runs
+        for step in run.steps
+        if step.way == HYBRID
+    }
+    faster = [devices for devices, gain in gains.items() if gain > 1]
+    if faster:
+        text += (
+            f'; hybrid faster on {faster[0]} to {faster[-1]}, at most'
+            f' {max(gains.values()):.2f} times'
+        )
+    elif gains:
+        text += '; hybrid slower everywhere'
+    return text
 
 
 def _crossings(net: Architecture, classes: int) -> list[str]:
     """Where one way sends as many bytes as another."""
-    lines = []
+    lines, c = [], net.columns
     total = parameters_held(net, classes, 1)
-    c = net.columns
     for exchange in ('gather', 'scatter') if c > 1 else ():
-        saved = FLOAT * (bytes_sent('all-reduce', total, c))
-        an_image = sum(t.sent for t in step_traffic(net, classes, (1, c), 1, exchange))
+        gradients = FLOAT * bytes_sent('all-reduce', total, c)
+        an_image = sum(one.sent for one in step_traffic(net, classes, (1, c), 1, exchange))
+        border = gradients / an_image
         lines.append(
-            f'columns ({exchange}) send {an_image:,.0f} bytes an image and less than data'
-            f' parallelism below {saved / an_image:,.0f} images a step on {c} devices,'
-            f' {saved / an_image / c:,.0f} a device'
+            f'{c} columns ({exchange}) send {an_image:,.0f} bytes an image: less than data'
+            f' parallelism below {border:,.0f} images on {c} devices, {border / c:,.0f} a device'
         )
     if any(isinstance(layer, Dense) for layer in net.layers):
         shared, read = _shared_and_read(net, classes)
         lines.append(
-            f'hybrid: less than data parallelism below {(total - shared) / sum(read):,.0f}'
-            ' images a step on any number of devices'
+            'hybrid: less than data parallelism below'
+            f' {(total - shared) / sum(read):,.0f} images a step, on any number of devices'
+        )
+    if c > 1:
+        put_in = FLOAT * classes
+        whole = bytes_sent('all-reduce', put_in, c)
+        there, back = (
+            bytes_sent('reduce-scatter', put_in, c), bytes_sent('all-gather', put_in / c, c)
+        )  # fmt: skip
+        lines.append(
+            f'logits: {whole:,.0f} bytes an image summed on every device; split over the columns'
+            f' (distributed softmax) {there:,.0f} forward + {back:,.0f} back'
         )
     return lines
