@@ -175,9 +175,8 @@ def test_the_paper_s_net_sends_the_least():
         assert sum(one.times for one in each_way) <= 5
 
 
-@pytest.mark.parametrize(
-    ('mesh', 'batch'), [('4x2', 1024), pytest.param('32x2', 64, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(('mesh', 'batch'), [('4x2', 1024), ('32x2', 64)])
 def test_the_command_on_more_devices_than_the_tests_have(mesh, batch, monkeypatch):
     monkeypatch.delenv('XLA_FLAGS')
     command = [sys.executable, '-m', 'alexnet_jax.network', 'paper', '--mesh', mesh]
