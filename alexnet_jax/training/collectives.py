@@ -83,11 +83,13 @@ def compile_step(
 
 
 def report(
-    architecture: Architecture, classes: int, mesh_shape: tuple[int, int], batch_size: int
-) -> list[str]:
-    """Counted in the compiled step, and the least by the table; memory."""
+    architecture: Architecture, classes: int, mesh_shape: tuple[int, int], batch_size: int,
+    **fields: Any,
+) -> list[str]:  # fmt: skip
+    """Counted in the compiled step, and the least by the table; memory. `fields`: further
+    ones of `AlexNet`."""
     data, column = mesh_shape
-    net, mesh = AlexNet(architecture, classes), columns.make_mesh(data, column)
+    net, mesh = AlexNet(architecture, classes, **fields), columns.make_mesh(data, column)
     compiled = compile_step(net, mesh, batch_size)
     least = step_traffic(
         architecture, classes, mesh_shape, batch_size, getattr(net, 'exchange', 'gather')

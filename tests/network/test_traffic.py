@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from alexnet_jax.network.architectures import ARCHITECTURES, PAPER, SMALL
+from alexnet_jax.network.layers import Architecture, Dense, Output
 from alexnet_jax.network.traffic import (
     activations_held,
     best_mesh,
@@ -44,6 +45,11 @@ def test_columns_of_the_paper_s_net():
     assert sent('paper', (4, 2), 1024, axis='column') == 256 * 230_304
     assert sent('no_communication', (1, 2), 1) == 4000
     assert sent('paper', (1, 1), 1) == sent('half', (1, 1), 1) == 0
+
+
+def test_the_image_is_everybody_s():
+    net = Architecture('two', 8, 2, (Dense('fc1', 16), Dense('fc2', 16)), Output('fc3'))
+    assert {one.what for one in step_traffic(net, 10, (1, 2), 1)} == {'fc2', 'fc3'}
 
 
 def test_neighbors_across_columns():
