@@ -72,11 +72,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def _require_whole(options: argparse.Namespace) -> None:
     """What belongs together is there, and each number can be."""
-    if options.name is None and (options.mesh or options.plan):
+    if options.name is None and (options.mesh is not None or options.plan):
         raise InputError('--mesh and --plan are of one net; give its name first')
-    if options.mesh and (options.plan or options.batch is None):
+    if options.mesh is not None and (options.plan or options.batch is None):
         raise InputError(f'--mesh is {options.mesh}; give --batch with it, and not --plan')
-    if options.batch is not None and not options.mesh and not options.plan:
+    if options.batch is not None and options.mesh is None and not options.plan:
         raise InputError(f'--batch is {options.batch}; give --mesh or --plan with it')
     for option in ('batch', 'device_batch', *RATES):
         value = getattr(options, option)
@@ -224,7 +224,7 @@ def run(argv: list[str]) -> int:
 
     if options.name is None:
         lines = list_nets([net(name) for name in ARCHITECTURES], options.classes)
-    elif options.mesh:
+    elif options.mesh is not None:
         one = net(options.name)
         mesh = _mesh_shape(options.mesh, one, options.batch)
         lines = count_traffic(one, options.classes, mesh, options.batch)
