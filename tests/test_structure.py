@@ -23,7 +23,7 @@ MAY_IMPORT = {
     'weights': {'errors', 'network'},
     'evaluation': {'errors', 'network', 'data'},
     # Commands: like main, they may read configurations.
-    'network/__main__': {'errors', 'command_line'},
+    'network/__main__': {'errors', 'command_line', 'training'},
     'training/__main__': {'command_line', 'config', 'experiment'},
     'weights/__main__': {'command_line', 'exchange'},
     'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
@@ -94,7 +94,7 @@ def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
     for name in ('ablations.py', 'command_line.py', 'config.py', 'figure1.py', 'errors.py', 'main.py', 'stop.py',
                  'network/architectures.py', 'network/deviations.py', 'network/layers.py',
-                 'network/shapes.py', 'network/variants.py', 'network/__main__.py', 'settings.py',
+                 'network/plan.py', 'network/shapes.py', 'network/traffic.py', 'network/variants.py', 'network/__main__.py', 'settings.py',
                  'training/protocols.py', 'training/__init__.py'):  # fmt: skip
         top = ast.parse((PACKAGE / name).read_text()).body
         found = {n for node in top if isinstance(node, ast.Import | ast.ImportFrom)

@@ -1,6 +1,8 @@
 """What the commands that print tables print, and configs/README.md."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,10 +70,55 @@ def test_a_net_layer_by_layer_and_what_differs(capsys):
         (['paper', '--width', '0.05'], 'normalisation over 5 maps'),
         (['paper', '--activation', 'gelu'], "--activation is 'gelu'"),
         (['paper', '--classes', '0'], '--classes is 0'),
+        (['paper', '--mesh', '4', '--batch', '8'], "--mesh is '4'; allowed: DATAxCOLUMN"),
+        (['paper', '--mesh', '0x2', '--batch', '8'], "--mesh is '0x2'; allowed: DATAxCOLUMN"),
+        (['paper', '--mesh', '1x3', '--batch', '8'], '--mesh is 1x3; allowed for its second number: a divisor of the 2'),
+        (['half', '--mesh', '1x2', '--batch', '8'], 'the 1 column of network half'),
+        (['paper', '--mesh', '64x2', '--batch', '64'], '--mesh is 64x2, 128 devices; allowed: up to 64'),
+        (['paper', '--mesh', '4x2', '--batch', '10'], '--batch is 10; allowed: a multiple of the 4'),
+        (['paper', '--mesh', '4x2', '--batch', '0'], '--batch is 0; allowed: above 0'),
+        (['paper', '--mesh', '4x2'], '--mesh is 4x2; give --batch'),
+        (['paper', '--mesh', '8x1', '--batch', '8'], 'allowed: as many as there are devices, 4'),
+        (['paper', '--batch', '8'], '--batch is 8; give --mesh or --plan'),
+        (['--plan'], 'give its name first'),
+        (['paper', '--plan', '--batch', '12'], '--batch is 12; allowed: a multiple of 8'),
+        (['paper', '--plan', '--link', '0'], '--link is 0.0; allowed: above 0'),
+        (['paper', '--plan', '--network', 'nan'], '--network is nan'),
+        (['paper', '--plan', '--host_devices', '6'], '--host_devices is 6; allowed: a power of two'),
     ],
 )  # fmt: skip
 def test_nets_that_cannot_be(arguments, message, capsys):
     assert message in refused(network.run, arguments, capsys)
+
+
+def shown(path: str) -> dict[str, list[str]]:
+    """Of a page, the lines shown below each command of this part, by its arguments."""
+    blocks, lines = {}, []
+    for line in Path(path).read_text().splitlines():
+        if line.startswith('    $ python -m alexnet_jax.network '):
+            lines = blocks[line.split('alexnet_jax.network ')[1]] = []
+        elif line.startswith('    ') or not line:
+            lines.append(line[4:])
+        else:
+            lines = []
+    return blocks
+
+
+def test_the_page_on_scaling_shows_what_the_commands_print(capsys, monkeypatch):
+    """After a change, paste what they print now. The last two lines of a count are the
+    compiler's, other numbers with each version."""
+    blocks = shown('docs/scaling.md')
+    assert sum('--plan' in arguments for arguments in blocks) == 2
+    (count,) = (arguments for arguments in blocks if '--mesh 4x2' in arguments)
+    for arguments, lines in blocks.items():
+        if arguments != count:
+            expected = printed(network.run, arguments.split(), capsys).splitlines()
+            assert lines[: len(expected)] == expected and not any(lines[len(expected) :])
+    monkeypatch.delenv('XLA_FLAGS')  # eight devices
+    command = [sys.executable, '-m', 'alexnet_jax.network', *count.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = done.stdout.splitlines()
+    assert len(expected) > 9 and blocks[count][: len(expected) - 2] == expected[:-2]
 
 
 def rates(name: str, capsys, *more: str) -> dict[str, dict[str, float]]:

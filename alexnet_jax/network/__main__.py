@@ -1,13 +1,20 @@
-"""Every net, one net layer by layer, and what differs between two.
+"""Every net, one net layer by layer, what differs between two, and what devices send.
 
     python -m alexnet_jax.network
     python -m alexnet_jax.network caffe [--against torchvision]
     python -m alexnet_jax.network krizhevsky2012 --classes 10 --input_size 96 --width 0.25
+    python -m alexnet_jax.network paper --mesh 4x2 --batch 1024
+    python -m alexnet_jax.network paper --plan [--batch 1024 --device_batch 128 --link 450 ...]
+
+`--mesh DATAxCOLUMN` compiles a training step for so many devices, on the CPU, and counts
+what they send; `--plan` calculates steps on 8 to 1024 devices (docs/scaling.md).
 
 Exit status: 0 done; 2 a bad command.
 """
 
 import argparse
+import os
+import re
 import sys
 
 from alexnet_jax import command_line
@@ -16,7 +23,19 @@ from alexnet_jax.errors import InputError, nearest
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
 from alexnet_jax.network.deviations import bias_text, deviations, stages_text, std_text
 from alexnet_jax.network.layers import ACTIVATIONS, Architecture, Conv, Output
+from alexnet_jax.network.plan import Machine
+from alexnet_jax.network.plan import report as plan_report
 from alexnet_jax.network.shapes import LayerShape, layer_shapes, smallest_input
+
+MOST_DEVICES = 64  # to compile for
+RATES = {  # option: field of `Machine`, how many of its unit, meaning
+    'image_rate': ('image_rate', 1, "images/s of one device without the update; the paper's net's"),
+    'memory': ('memory', 1e9, "GB/s of a device's memory, for the update"),
+    'link': ('link', 1e9, 'GB/s a device sends within its host'),
+    'network': ('network', 1e9, 'GB/s a device sends to other hosts'),
+    'host_devices': ('host', 1, 'devices of a host, a power of two'),
+    'round': ('round', 1e-6, 'µs of a round of messages'),
+}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -27,6 +46,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--input_size', type=int, default=0, help="pixels; the net's own")
     parser.add_argument('--width', type=float, default=1.0, help='times as many features; 1')
     parser.add_argument('--activation', default='', help=f'one of {", ".join(ACTIVATIONS)}')
+    parser.add_argument('--mesh', help='DATAxCOLUMN: count what these devices send')
+    parser.add_argument('--plan', action='store_true', help='steps on 8 to 1024 devices')
+    parser.add_argument('--batch', type=int, help='images a step; with --plan 1024')
+    parser.add_argument('--device_batch', type=int, default=128, help='with --plan; 128')
+    for option, (field, unit, meaning) in RATES.items():
+        kind = type(getattr(Machine, field))
+        default = kind(round(getattr(Machine, field) / unit, 9))
+        parser.add_argument(
+            f'--{option}', type=kind, default=default,
+            help=f'with --plan: {meaning}; {default:g}',
+        )  # fmt: skip
     options = parser.parse_args(argv)
     for name in filter(None, (options.name, options.against)):
         _require_known('network', name, ARCHITECTURES)
@@ -36,7 +66,65 @@ def parse(argv: list[str]) -> argparse.Namespace:
         value = getattr(options, option)
         if not least <= value <= 1e6:
             raise InputError(f'--{option} is {value}; allowed: from {least} to 1000000')
+    _require_whole(options)
     return options
+
+
+def _require_whole(options: argparse.Namespace) -> None:
+    """What belongs together is there, and each number can be."""
+    if options.name is None and (options.mesh is not None or options.plan):
+        raise InputError('--mesh and --plan are of one net; give its name first')
+    if options.mesh is not None and (options.plan or options.batch is None):
+        raise InputError(f'--mesh is {options.mesh}; give --batch with it, and not --plan')
+    if options.batch is not None and options.mesh is None and not options.plan:
+        raise InputError(f'--batch is {options.batch}; give --mesh or --plan with it')
+    for option in ('batch', 'device_batch', *RATES):
+        value = getattr(options, option)
+        if value is not None and not 0 < value <= 1e9:
+            raise InputError(f'--{option} is {value}; allowed: above 0 to 1000000000')
+    if options.host_devices & (options.host_devices - 1):
+        raise InputError(f'--host_devices is {options.host_devices}; allowed: a power of two')
+
+
+def _mesh_shape(text: str, net: Architecture, batch_size: int) -> tuple[int, int]:
+    """'4x2' -> (4, 2).
+
+    Raises:
+      InputError: no such mesh can run the net on such batches.
+    """
+    match = re.fullmatch(r'([1-9]\d{0,3})x([1-9]\d{0,3})', text)
+    if match is None:
+        raise InputError(f'--mesh is {text!r}; allowed: DATAxCOLUMN, as in 4x2')
+    data, column = int(match[1]), int(match[2])
+    if net.columns % column:
+        raise InputError(
+            f'--mesh is {text}; allowed for its second number: a divisor of the'
+            f' {net.columns} column{"s" * (net.columns > 1)} of network {net.name}'
+        )
+    if data * column > MOST_DEVICES:
+        raise InputError(
+            f'--mesh is {text}, {data * column} devices; allowed: up to {MOST_DEVICES}'
+            ' (--plan calculates more)'
+        )
+    if batch_size % data:
+        raise InputError(
+            f'--batch is {batch_size}; allowed: a multiple of the {data} of --mesh {text}'
+        )
+    return data, column
+
+
+def count_traffic(net: Architecture, classes: int, mesh: tuple[int, int], batch: int) -> list[str]:
+    """Compiles for CPU devices, as many as the mesh has."""
+    devices = mesh[0] * mesh[1]
+    flags = os.environ.get('XLA_FLAGS', '')
+    if 'host_platform_device_count' not in flags:
+        flags += f' --xla_force_host_platform_device_count={devices}'
+        os.environ['XLA_FLAGS'] = flags.strip()
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+    command_line.before_jax(devices)
+    from alexnet_jax.training import collectives  # JAX starts: last
+
+    return collectives.report(net, classes, mesh, batch)
 
 
 def _require_known(what: str, name: str, names) -> None:
@@ -136,6 +224,18 @@ def run(argv: list[str]) -> int:
 
     if options.name is None:
         lines = list_nets([net(name) for name in ARCHITECTURES], options.classes)
+    elif options.mesh is not None:
+        one = net(options.name)
+        mesh = _mesh_shape(options.mesh, one, options.batch)
+        lines = count_traffic(one, options.classes, mesh, options.batch)
+    elif options.plan:
+        machine = Machine(**{
+            field: getattr(options, option) * unit for option, (field, unit, _) in RATES.items()
+        })  # fmt: skip
+        batch_size = options.batch or 1024
+        lines = plan_report(
+            net(options.name), options.classes, machine, batch_size, options.device_batch
+        )
     else:
         one = net(options.name)
         lines = [*describe(one, options.classes), '']
