@@ -12,7 +12,6 @@ from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, SMALL
 from alexnet_jax.training import step
 from alexnet_jax.training.schedule import Clock
-from tests.network import parity
 from tests.training.test_mesh import TINY, quickly
 
 BATCH, STEPS = 16, 6
@@ -53,6 +52,7 @@ def test_four_parts_equal_the_whole(shape, batches):
         if micro_batches == 1:
             train_step = quickly(train_step, state, batches[0])
         else:
+            assert isinstance(train_step, step.StepInParts)
             sums, part = train_step.zeros(), np.int32(0)
             train_step = dataclasses.replace(
                 train_step,
