@@ -50,7 +50,7 @@ def create_state(net: AlexNet, seed: int, mesh: Mesh) -> TrainState:
     """The state at step 0, laid out on the mesh. The values depend on the seed
     alone."""
     return jax.jit(
-        lambda: nn.unbox(_create(net.architecture, net.classes, seed)),
+        lambda: nn.unbox(_create(net.architecture, net.classes, net.exchange, seed)),
         out_shardings=state_shardings(net, mesh),
     )()
 
@@ -64,26 +64,26 @@ def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
     """Shapes, types and places of the state's arrays, without the arrays."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        nn.unbox(_shapes(net.architecture, net.classes)),
+        nn.unbox(_shapes(net.architecture, net.classes, net.exchange)),
         state_shardings(net, mesh),
     )
 
 
 def _specs(net: AlexNet) -> TrainState:
     """What each array of the state is split over."""
-    specs = nn.get_partition_spec(_shapes(net.architecture, net.classes))
+    specs = nn.get_partition_spec(_shapes(net.architecture, net.classes, net.exchange))
     return specs.replace(**inference.variable_specs(net))
 
 
 @functools.cache
-def _shapes(architecture: Architecture, classes: int) -> TrainState:
+def _shapes(architecture: Architecture, classes: int, exchange: str) -> TrainState:
     """The state's shapes, boxed with what each array is split over."""
-    return jax.eval_shape(functools.partial(_create, architecture, classes, 0))
+    return jax.eval_shape(functools.partial(_create, architecture, classes, exchange, 0))
 
 
-def _create(architecture: Architecture, classes: int, seed: int) -> TrainState:
+def _create(architecture: Architecture, classes: int, exchange: str, seed: int) -> TrainState:
     size = architecture.input_size
-    variables = AlexNet(architecture, classes).init(
+    variables = AlexNet(architecture, classes, exchange=exchange).init(
         jax.random.key(seed), jnp.zeros((1, size, size, 3))
     )
     return start_from(variables['params'], variables.get('batch_stats', {}))
