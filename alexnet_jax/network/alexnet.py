@@ -154,7 +154,8 @@ class AlexNet(nn.Module):
             layer.std, layer.bias, math.prod(read), split_axis, name=layer.name,
         )()  # fmt: skip
         sums = [
-            x.reshape(len(x), -1) @ kernel[i].reshape(-1, features) for i, x in enumerate(inputs)
+            x.reshape(x.shape[0], -1) @ kernel[i].reshape(-1, features)
+            for i, x in enumerate(inputs)
         ]
         if scatters:
             sums = columns.scatter(sums, self.column_axis)
