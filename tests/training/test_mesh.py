@@ -97,8 +97,9 @@ def require_close(found, expected):
 
 
 @pytest.mark.parametrize('shape', [(1, 2), (2, 2)])
-def test_scattered_sums_equal_gathered_units(shape, run):
-    require_close(run('tiny', shape, 'scatter'), run('tiny', shape))
+@pytest.mark.parametrize('name', ['tiny', pytest.param('small', marks=pytest.mark.slow)])
+def test_scattered_sums_equal_gathered_units(name, shape, run):
+    require_close(run(name, shape, 'scatter'), run(name, shape))
 
 
 def test_on_one_device_both_exchanges_are_one(run):
