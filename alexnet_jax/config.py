@@ -157,9 +157,15 @@ def _validate_together(config: Config) -> list[str]:
     batch, data = config['data.batch_size'], config['mesh.data']
     column, size = config['mesh.column'], config['data.record_size']
     faults = []
+    parts = config['train.micro_batches']
     if data and batch % data:
         faults.append(
             f'data.batch_size is {batch}; allowed: a multiple of mesh.data, which is {data}'
+        )
+    elif batch % (parts * max(1, data)):
+        faults.append(
+            f"train.micro_batches is {parts}; allowed: what divides a device's images, a"
+            f' {max(1, data)}th of data.batch_size {batch}'
         )
     if column and net.columns % column:
         faults.append(

@@ -85,7 +85,8 @@ def build(config: Config) -> Experiment:
         log_every=config['train.log_every_steps'],
         save_every=config['checkpoint.every_steps'],
     )
-    net = AlexNet(architecture, len(images.classes))
+    net = AlexNet(architecture, len(images.classes), exchange=config['mesh.exchange'])
+    step.require_parts_suffice(net, config['train.micro_batches'])
     return Experiment(config, images, net, mesh, protocol, plan)
 
 
@@ -94,7 +95,10 @@ def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, in
     have work, and these exchange the fewest bytes."""
     asked = (config['mesh.data'], config['mesh.column'])
     devices = len(jax.devices()) if any(asked) else columns.devices_to_use()
-    return traffic.best_mesh(net, classes, devices, config['data.batch_size'], asked=asked)
+    return traffic.best_mesh(
+        net, classes, devices, config['data.batch_size'], config['mesh.exchange'],
+        config['train.micro_batches'], asked,
+    )  # fmt: skip
 
 
 def clock(config: Config, epoch_size: int) -> Clock:
@@ -294,6 +298,7 @@ def _train_step(experiment: Experiment) -> Callable:
         momentum=config['optimizer.momentum'],
         weight_decay=config['optimizer.weight_decay'],
         protocol=experiment.protocol,
+        micro_batches=config['train.micro_batches'],
     )
 
 
@@ -321,6 +326,7 @@ def _evaluator(experiment: Experiment) -> Callable[[str, int, Any], Tally]:
     forward = inference.make_forward(experiment.net, mesh, *experiment.normalization)
 
     def evaluate_split(split: str, views: int, variables: Any) -> Tally:
+        variables = inference.place_variables(experiment.net, mesh, variables)
         reading = reading_of(config, experiment.crop_size, mesh, views)
         outputs = evaluate.run(forward, variables, experiment.images, split, reading)
         return evaluate.evaluate(outputs, len(experiment.images.classes))

@@ -11,6 +11,7 @@ from typing import Any
 
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.layers import ACTIVATIONS
+from alexnet_jax.network.traffic import EXCHANGES
 from alexnet_jax.training.protocols import PROTOCOLS
 
 
@@ -156,6 +157,9 @@ SETTINGS: dict[str, Setting] = {
         'passes over the training set at most (§5: roughly 90)', free=True),
     'train.steps': Setting(0, at_least(0),
         'steps at most; 0: as many as train.epochs gives', free=True),
+    'train.micro_batches': Setting(1, at_least(1),
+        'parts of a batch that are computed one after the other before the update; less memory,'
+        ' the same step', free=True),
     'train.log_every_steps': Setting(1, at_least(1),
         'steps between train rows of metrics.jsonl', free=True),
     'checkpoint.every_steps': Setting(0, at_least(0),
@@ -177,6 +181,9 @@ SETTINGS: dict[str, Setting] = {
         'devices a batch is split over; 0: as makes the devices exchange least', free=True),
     'mesh.column': Setting(0, at_least(0),
         "devices the net's columns are split over (§3.2: 2); 0: likewise", free=True),
+    'mesh.exchange': Setting('gather', one_of(EXCHANGES),
+        "how a fully connected layer's columns meet: units are gathered, or sums scattered (a"
+        ' little less to send)', free=True),
 }  # fmt: skip
 
 

@@ -167,7 +167,9 @@ def test_a_mesh_that_leaves_a_process_out_is_refused(command, tmp_path):
     found = several.run(2, command('run', '--config.mesh.data=1', '--config.mesh.column=1'))
     for status, _, error in found:
         assert status == BAD_INPUT
-        assert 'mesh.data × mesh.column is 1 × 1; allowed: all devices of the 2 processes, 2' in error
+        assert (
+            'mesh.data × mesh.column is 1 × 1; allowed: all devices of the 2 processes, 2' in error
+        )
 
 
 def test_a_coordinator_that_does_not_answer_is_named(command):

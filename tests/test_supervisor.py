@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -125,7 +126,7 @@ def test_a_child_does_not_outlive_its_supervisor(play):
             os.kill(child, 0)
         except ProcessLookupError:
             return
-        if ') Z ' in open(f'/proc/{child}/stat').read():
+        if ') Z ' in Path(f'/proc/{child}/stat').read_text():
             return
         time.sleep(0.05)
     raise AssertionError('the child lives')

@@ -51,11 +51,18 @@ class AlexNet(nn.Module):
     all columns are at hand and no mesh is needed. Batch normalisation of `conv1`
     adds `conv1_norm`: `scale` and `bias` [maps] and, in the collection
     `batch_stats`, `mean` and `var` [maps], all split likewise.
+
+    `exchange`: how columns meet in a fully connected layer that reads all of them.
+    With 'gather' a device is sent all units below, for its own columns' kernels. With
+    'scatter' it holds the rows of all columns' kernels that belong to the units it has
+    (the axis of maps or units read is split, in place of the leading one), and partial
+    sums are sent: fewer numbers where a column has more units below than above, as in fc6.
     """
 
     architecture: Architecture
     classes: int
     column_axis: str | None = None
+    exchange: str = 'gather'
 
     @nn.compact
     def __call__(
@@ -104,7 +111,7 @@ class AlexNet(nn.Module):
                     parts = self._dropout(stage, parts, key, examples)
                 name = f'{layer.name}/{STAGE_NAMES[type(stage)]}'
                 activations[name] = jnp.concatenate(parts, axis=-1)
-            joined = number + 1 < len(layers) and layers[number + 1].reads_all
+            joined = number + 1 < len(layers) and self._gathers(layers[number + 1])
             seen = columns.gather(parts, self.column_axis) if joined else parts
         logits = self._output(output, parts)
         activations[output.name] = logits
@@ -114,19 +121,14 @@ class AlexNet(nn.Module):
         """The layer's weighted sums. `seen`: all columns in one array, or only
         the column's own."""
         if isinstance(layer, Dense):
-            seen = jax.tree.map(lambda x: x.reshape(x.shape[0], -1), seen)
-        maps = (seen[0] if isinstance(seen, list) else seen).shape[-1]
-        window = ()
-        if isinstance(layer, Conv):
-            window, maps = (layer.kernel, layer.kernel), maps // layer.groups
+            return self._fully_connected(layer, seen)
+        maps = (seen[0] if isinstance(seen, list) else seen).shape[-1] // layer.groups
+        window = (layer.kernel, layer.kernel)
         features = layer.features // self.architecture.columns
         kernel, bias = Weights(
             (self._held, *window, maps, features), (self._held, features),
             layer.std, layer.bias, math.prod(window) * maps, name=layer.name,
         )()  # fmt: skip
-        if isinstance(layer, Dense):
-            inputs = seen if isinstance(seen, list) else [seen] * self._held
-            return [x @ kernel[i] + bias[i] for i, x in enumerate(inputs)]
         how = (layer.stride, layer.padding, layer.groups)
         if isinstance(seen, list):
             return [grouped_conv(x, kernel[i], *how) + bias[i] for i, x in enumerate(seen)]
@@ -138,6 +140,29 @@ class AlexNet(nn.Module):
         merged = jnp.concatenate(list(kernel), axis=-1)
         sums = grouped_conv(seen, merged, *how) + bias.reshape(-1)
         return jnp.split(sums, self._held, axis=-1)
+
+    def _fully_connected(self, layer: Dense, seen: jax.Array | Parts) -> Parts:
+        columns_here, split_axis = self._held, 0
+        scatters = layer.reads_all and isinstance(seen, list)
+        if scatters:
+            seen = jnp.concatenate(seen, axis=-1)
+            columns_here, split_axis = self.architecture.columns, seen.ndim - 1
+        inputs = seen if isinstance(seen, list) else [seen] * columns_here
+        read, features = inputs[0].shape[1:], layer.features // self.architecture.columns
+        kernel, bias = Weights(
+            (columns_here, *read, features), (self._held, features),
+            layer.std, layer.bias, math.prod(read), split_axis, name=layer.name,
+        )()  # fmt: skip
+        sums = [
+            x.reshape(x.shape[0], -1) @ kernel[i].reshape(-1, features)
+            for i, x in enumerate(inputs)
+        ]
+        if scatters:
+            sums = columns.scatter(sums, self.column_axis)
+        return [x + bias[i] for i, x in enumerate(sums)]
+
+    def _gathers(self, layer: Layer) -> bool:
+        return layer.reads_all and (isinstance(layer, Conv) or self.exchange == 'gather')
 
     def _stage(self, stage: Stage, parts: Parts) -> Parts:
         match stage:
@@ -224,19 +249,20 @@ class AlexNet(nn.Module):
 
 class Weights(nn.Module):
     """One layer's kernel and bias, the leading axis of each split over columns
-    (the output layer's bias [classes] has none). Initial values as in `layers.Conv`;
-    `inputs`: how many a unit has."""
+    (the output layer's bias [classes] has none); the kernel's `split_axis` in place of
+    the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has."""
 
     kernel_shape: tuple[int, ...]
     bias_shape: tuple[int, ...]
     std: float | None
     bias: float
     inputs: int
+    split_axis: int = 0
 
     @nn.compact
     def __call__(self) -> Any:
-        def split(initializer):
-            return nn.with_partitioning(initializer, (columns.COLUMN,))
+        def split(initializer, axis: int = 0):
+            return nn.with_partitioning(initializer, (*[None] * axis, columns.COLUMN))
 
         if self.std is None:
             bound = self.inputs**-0.5
@@ -247,7 +273,7 @@ class Weights(nn.Module):
             kernel = _drawn_flat(nn.initializers.normal(self.std))
             bias = nn.initializers.constant(self.bias)
         return (
-            self.param('kernel', split(kernel), self.kernel_shape),
+            self.param('kernel', split(kernel, self.split_axis), self.kernel_shape),
             self.param('bias', split(bias) if len(self.bias_shape) > 1 else bias, self.bias_shape),
         )
 

@@ -128,6 +128,16 @@ def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
     return lax.all_gather(here, axis, axis=here.ndim - 1, tiled=True)
 
 
+def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
+    """The transpose of `gather`, a reduce-scatter: parts [..., features], what this device
+    adds to each of all columns -> those of the held columns, added up over the devices."""
+    if axis is None or lax.axis_size(axis) == 1:
+        return list(parts)
+    here = jnp.concatenate(parts, axis=-1)
+    sums = lax.psum_scatter(here, axis, scatter_dimension=here.ndim - 1, tiled=True)
+    return jnp.split(sums, len(parts) // lax.axis_size(axis), axis=-1)
+
+
 def add(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
     """The sum over all columns, on every device."""
     here = sum(parts[1:], start=parts[0])

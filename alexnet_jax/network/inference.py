@@ -35,28 +35,31 @@ def normalize(
 
 def variable_shapes(net: AlexNet) -> Variables:
     """{'params': ..., 'batch_stats': ...}: shape and type of each array."""
-    return nn.unbox(_boxed_shapes(net.architecture, net.classes))
+    return nn.unbox(_boxed_shapes(net.architecture, net.classes, net.exchange))
 
 
 def variable_specs(net: AlexNet) -> Variables:
     """What each of those arrays is split over: a tree of `PartitionSpec`."""
-    specs = nn.get_partition_spec(_boxed_shapes(net.architecture, net.classes))
+    specs = nn.get_partition_spec(_boxed_shapes(net.architecture, net.classes, net.exchange))
     # Flax's batch normalisation does not say so of its statistics: as its maps are.
     stats = jax.tree.map(lambda _: P(columns.COLUMN), specs['batch_stats'])
     return {'params': specs['params'], 'batch_stats': stats}
 
 
 def place_variables(net: AlexNet, mesh: Mesh, variables: Variables) -> Variables:
-    """The variables where `make_forward` wants them: each array split over the mesh."""
-    shardings = jax.tree.map(functools.partial(NamedSharding, mesh), variable_specs(net))
+    """The variables where `make_forward` wants them: each array split over the mesh. Those
+    of a training with exchange 'scatter' lie elsewhere: an all-to-all, once."""
+    specs = variable_specs(net.clone(exchange='gather'))
+    shardings = jax.tree.map(functools.partial(NamedSharding, mesh), specs)
     return jax.device_put(variables, shardings)
 
 
 @functools.cache
-def _boxed_shapes(architecture: Architecture, classes: int) -> Variables:
+def _boxed_shapes(architecture: Architecture, classes: int, exchange: str) -> Variables:
     size = architecture.input_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    shapes = jax.eval_shape(AlexNet(architecture, classes).init, jax.random.key(0), images)
+    net = AlexNet(architecture, classes, exchange=exchange)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), images)
     return {'batch_stats': {}} | shapes
 
 
@@ -66,7 +69,7 @@ def make_forward(
     """A compiled function: (variables, images) -> (logits, activations); no dropout.
 
     Args:
-      net: with `column_axis` None; the function sets it.
+      net: with `column_axis` None; the function sets it, and `exchange` to 'gather'.
       mesh: axes 'data' and 'column'.
       mean, scale: as in `normalize`.
       names: the activations to give out, as `AlexNet` calls them.
@@ -74,8 +77,10 @@ def make_forward(
     The function takes uint8 images [batch, size, size, 3], split over 'data', and gives
     logits [batch, classes] and activations [batch, ...], whole on every device. What it
     gives for an image does not depend on the mesh, to the last bit, as long as a device
-    gets as many images at a time: the same programs run on each device.
+    gets as many images at a time: the same programs run on each device. Hence no
+    'scatter', whose sums depend on the mesh.
     """
+    net = net.clone(exchange='gather')
     specs = variable_specs(net)
     on_columns = net.clone(column_axis=columns.COLUMN)
 

@@ -141,11 +141,12 @@ def best_mesh(
     devices: int,
     batch_size: int,
     exchange: str = 'gather',
+    parts: int = 1,
     asked: tuple[int, int] = (0, 0),
 ) -> tuple[int, int]:
     """(data, column) of the mesh on which a device sends least, the fewer columns of
     two that are equal. If no mesh takes all the devices, of as many as one can take.
-    What is not 0 in `asked` is as asked."""
+    What is not 0 in `asked` is as asked; a device's images are to have so many `parts`."""
 
     def sent(mesh: tuple[int, int]) -> float:
         return sum(
@@ -159,7 +160,7 @@ def best_mesh(
             (used // column, column)
             for column in shared
             if used % column == 0
-            and batch_size % (used // column) == 0
+            and batch_size % (used // column * parts) == 0
             and asked[0] in (0, used // column)
             and asked[1] in (0, column)
         ]

@@ -80,12 +80,20 @@ class Checkpoints:
             saved from.
 
         Raises:
-          InputError: there is none.
+          InputError: there is none, or its arrays have other shapes.
         """
         step = _choose(self._folder, self.steps())
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
-        )
+        try:
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            )
+        except ValueError as error:
+            if 'not compatible with the stored shape' not in str(error):
+                raise
+            raise InputError(
+                f'{self._folder / str(step)} was saved by another version of this program, whose'
+                ' arrays had other shapes; train anew in another --workdir'
+            ) from error
         return restored['state']
 
     def close(self) -> None:

@@ -4,12 +4,14 @@ The step runs the net under `jax.shard_map`: batches split over the mesh axis
 'data', columns over 'column'. The gradient is taken outside the map.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -17,10 +19,11 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from alexnet_jax.errors import InputError
 from alexnet_jax.network import columns, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Array, Variables
-from alexnet_jax.network.layers import Architecture
+from alexnet_jax.network.layers import Architecture, BatchNorm
 from alexnet_jax.training import optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
@@ -47,7 +50,7 @@ def create_state(net: AlexNet, seed: int, mesh: Mesh) -> TrainState:
     """The state at step 0, laid out on the mesh. The values depend on the seed
     alone."""
     return jax.jit(
-        lambda: nn.unbox(_create(net.architecture, net.classes, seed)),
+        lambda: nn.unbox(_create(net.architecture, net.classes, net.exchange, seed)),
         out_shardings=state_shardings(net, mesh),
     )()
 
@@ -61,26 +64,26 @@ def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
     """Shapes, types and places of the state's arrays, without the arrays."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        nn.unbox(_shapes(net.architecture, net.classes)),
+        nn.unbox(_shapes(net.architecture, net.classes, net.exchange)),
         state_shardings(net, mesh),
     )
 
 
 def _specs(net: AlexNet) -> TrainState:
     """What each array of the state is split over."""
-    specs = nn.get_partition_spec(_shapes(net.architecture, net.classes))
+    specs = nn.get_partition_spec(_shapes(net.architecture, net.classes, net.exchange))
     return specs.replace(**inference.variable_specs(net))
 
 
 @functools.cache
-def _shapes(architecture: Architecture, classes: int) -> TrainState:
+def _shapes(architecture: Architecture, classes: int, exchange: str) -> TrainState:
     """The state's shapes, boxed with what each array is split over."""
-    return jax.eval_shape(functools.partial(_create, architecture, classes, 0))
+    return jax.eval_shape(functools.partial(_create, architecture, classes, exchange, 0))
 
 
-def _create(architecture: Architecture, classes: int, seed: int) -> TrainState:
+def _create(architecture: Architecture, classes: int, exchange: str, seed: int) -> TrainState:
     size = architecture.input_size
-    variables = AlexNet(architecture, classes).init(
+    variables = AlexNet(architecture, classes, exchange=exchange).init(
         jax.random.key(seed), jnp.zeros((1, size, size, 3))
     )
     return start_from(variables['params'], variables.get('batch_stats', {}))
@@ -119,35 +122,43 @@ def score(logits: Array, labels: Array, mask: Array) -> Scores:
 
 
 def _scores_over_mesh(
-    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float
+    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float, parts: int
 ) -> Callable[..., tuple[Scores, Any]]:
-    """(variables, batch, dropout_key) -> `score` of the whole batch, and the batch
-    statistics, moved."""
+    """(variables, batch, dropout_key, part) -> `score` of that part of the batch, a `parts`th
+    of each device's rows, but the count of all; and the batch statistics, moved. Of several
+    parts, parameters are copies, as `_copy_specs`."""
     specs = inference.variable_specs(net)
+    in_specs = specs if parts == 1 else specs | {'params': _copy_specs(net)}
     net = net.clone(column_axis=columns.COLUMN)
 
-    def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key):
+    def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key, part):
         # From here on parameters are each device's own: this is where their
-        # gradients add up over the batch.
+        # gradients add up over the batch. Those of copies are added up after the last part.
         params = jax.tree.map(
-            lambda x: lax.pcast(x, columns.DATA, to='varying'), variables['params']
+            lambda x: lax.pcast(x, columns.DATA, to='varying') if parts == 1 else x[0],
+            variables['params'],
         )
+        count = jnp.sum(batch['mask'])
+        here = len(batch['image'])
+        assert here % parts == 0, (here, parts)
+        first = part * (here // parts)
+        batch = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, first, here // parts), batch)
         images = inference.normalize(batch['image'], mean, scale, batch['color_shift'])
-        examples = lax.axis_index(columns.DATA) * len(images) + jnp.arange(len(images))
+        examples = lax.axis_index(columns.DATA) * here + first + jnp.arange(len(images))
         (logits, _), moved = net.apply(
             variables | {'params': params}, images,
             dropout_key=dropout_key, examples=examples, mutable=['batch_stats'],
         )  # fmt: skip
-        scores = lax.psum(score(logits, batch['label'], batch['mask']), columns.DATA)
-        return scores, moved.get('batch_stats', {})
+        sums = score(logits, batch['label'], batch['mask']) | {'count': count}
+        return lax.psum(sums, columns.DATA), moved.get('batch_stats', {})
 
     over_mesh = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(specs, P(columns.DATA), P(), P(), P()),
+        in_specs=(in_specs, P(columns.DATA), P(), P(), P(), P()),
         out_specs=(P(), specs['batch_stats']),
     )
-    return lambda variables, batch, key: over_mesh(variables, batch, mean, scale, key)
+    return lambda variables, batch, key, part: over_mesh(variables, batch, mean, scale, key, part)
 
 
 def make_train_step(
@@ -163,6 +174,7 @@ def make_train_step(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     protocol: Protocol = PAPER,
+    micro_batches: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Scores]]:
     """A compiled step: (state, batch) -> (state, scores); the old state is gone.
 
@@ -173,25 +185,32 @@ def make_train_step(
       seed: of the dropout.
       learning_rate, drops, clock: as in `schedule.rates`.
       momentum, weight_decay: as in `optimizer.sgd`.
+      micro_batches: in how many parts the gradient is computed, one after the other, each
+        a device's rows divided by that many: less memory, the same step.
 
     The scores are means over the batch, {'loss', 'top1_error', 'top5_error'},
     before the update, and the update's 'learning_rate', that of the protocol's
     `main_group`.
+
+    Raises:
+      InputError: more than one part of a net with batch normalisation.
     """
-    scores_of = _scores_over_mesh(net, mesh, mean, scale)
+    require_parts_suffice(net, micro_batches)
+    scores_of = _scores_over_mesh(net, mesh, mean, scale, micro_batches)
 
-    def mean_loss(params, batch_stats, batch, key):
+    def loss_share(params, batch_stats, batch, key, part):
+        """What the part adds to the batch's mean loss, and to its other means."""
         variables = {'params': params, 'batch_stats': batch_stats}
-        sums, batch_stats = scores_of(variables, batch, key)
+        sums, batch_stats = scores_of(variables, batch, key, part)
         count = sums.pop('count')
-        means = {name: total / count for name, total in sums.items()}
-        return means['loss'], (means, batch_stats)
+        shares = {name: total / count for name, total in sums.items()}
+        return shares['loss'], (shares, batch_stats)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
+    def gradients_of(params, state: TrainState, batch: Batch, part: Array | int):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradients, (scores, batch_stats) = jax.grad(mean_loss, has_aux=True)(
-            state.params, state.batch_stats, batch, key
-        )
+        return jax.grad(loss_share, has_aux=True)(params, state.batch_stats, batch, key, part)
+
+    def update(state: TrainState, gradients, scores: Scores, batch_stats):
         rates = schedule.rates(protocol, learning_rate, drops, clock, state.step, state.plateau)
         rule = optimizer.sgd(protocol, rates, momentum, weight_decay)
         updates, new_momentum = rule.update(gradients, state.momentum, state.params)
@@ -204,9 +223,105 @@ def make_train_step(
         )
         return new_state, scores | {'learning_rate': rates[protocol.main_group]}
 
+    if micro_batches > 1:
+        return _in_parts(net, mesh, micro_batches, gradients_of, update)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
+        gradients, (scores, batch_stats) = gradients_of(state.params, state, batch, 0)
+        return update(state, gradients, scores, batch_stats)
+
     return jax.jit(
         train_step,
         donate_argnums=0,
         in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(columns.DATA))),
         out_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P())),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepInParts:
+    """A step whose gradient is added up part by part: (state, batch) -> (state, scores).
+
+    Programs of their own, called from here: convolutions in a loop of XLA's are orders of
+    magnitude slower on CPU, and all parts in one program take as long to compile as many.
+
+    zeros: () -> sums: (each data shard's gradients, scores) of nothing.
+    add: (sums, state, batch, number of the part) -> sums.
+    update: (state, sums) -> (state, scores); here the data shards' gradients are added up,
+      once a step.
+    """
+
+    parts: int
+    placed: NamedSharding  # of the batch
+    zeros: Callable
+    add: Callable
+    update: Callable
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
+        batch = jax.device_put(batch, self.placed)
+        sums = self.zeros()
+        for part in range(self.parts):
+            sums = self.add(sums, state, batch, np.int32(part))
+        return self.update(state, sums)
+
+
+def _in_parts(
+    net: AlexNet, mesh: Mesh, parts: int, gradients_of: Callable, update: Callable
+) -> StepInParts:
+    of_state, whole = state_shardings(net, mesh), NamedSharding(mesh, P())
+    of_copies = jax.tree.map(functools.partial(NamedSharding, mesh), _copy_specs(net))
+    of_sums, of_batch = (of_copies, whole), NamedSharding(mesh, P(columns.DATA))
+    shards = mesh.shape[columns.DATA]
+
+    def zeros():
+        params = inference.variable_shapes(net)['params']
+        scores = dict.fromkeys(('loss', 'top1_error', 'top5_error'), jnp.float32(0))
+        return jax.tree.map(lambda x: jnp.zeros((shards, *x.shape), x.dtype), params), scores
+
+    def add(sums, state: TrainState, batch: Batch, part: Array):
+        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (shards, *x.shape)), state.params)
+        gradients, (scores, _) = gradients_of(copies, state, batch, part)
+        return jax.tree.map(jnp.add, sums, (gradients, scores))
+
+    def add_up_and_update(state: TrainState, sums):
+        gradients = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums[0])
+        return update(state, gradients, sums[1], state.batch_stats)
+
+    return StepInParts(
+        parts,
+        of_batch,
+        jax.jit(zeros, out_shardings=of_sums),
+        jax.jit(
+            add,
+            donate_argnums=0,
+            in_shardings=(of_sums, of_state, of_batch, whole),
+            out_shardings=of_sums,
+        ),
+        jax.jit(
+            add_up_and_update,
+            donate_argnums=0,
+            in_shardings=(of_state, of_sums),
+            out_shardings=(of_state, whole),
+        ),
+    )
+
+
+def _copy_specs(net: AlexNet) -> Any:
+    """What copies of the parameters are split over, [data shards, ...]: one for each."""
+    return jax.tree.map(
+        lambda spec: P(columns.DATA, *spec), inference.variable_specs(net)['params']
+    )
+
+
+def require_parts_suffice(net: AlexNet, micro_batches: int) -> None:
+    """
+    Raises:
+      InputError: the net needs the whole batch at once.
+    """
+    stages = [stage for layer in net.architecture.layers for stage in layer.then]
+    if micro_batches > 1 and any(isinstance(stage, BatchNorm) for stage in stages):
+        raise InputError(
+            f'train.micro_batches is {micro_batches}; allowed: 1 for network'
+            f' {net.architecture.name}, whose batch normalisation takes statistics of the'
+            ' whole batch'
+        )

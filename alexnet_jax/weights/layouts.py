@@ -107,12 +107,12 @@ def to_caffe(layers: Layers, net: Architecture, source: Path) -> caffe.Model:
 
 @dataclasses.dataclass(frozen=True)
 class _Convolution:
-    """How one layer lies. `reads`: (maps, height, width) that a unit sees."""
+    """How one layer lies. `reads`: (maps, height, width) that a unit sees, or (units,)."""
 
     name: str
     columns: int
     features: int
-    reads: tuple[int, int, int]
+    reads: tuple[int, ...]
 
     @property
     def theirs(self) -> tuple[int, ...]:
@@ -120,36 +120,27 @@ class _Convolution:
 
     @property
     def ours(self) -> tuple[int, ...]:
-        maps, height, width = self.reads
-        return self.columns, height, width, maps, self.features // self.columns
+        maps, *place = self.reads
+        return self.columns, *place, maps, self.features // self.columns
 
     @property
     def our_bias(self) -> tuple[int, ...]:
         return self.columns, self.features // self.columns
 
     def to_ours(self, weights: np.ndarray) -> np.ndarray:
-        return weights.reshape(self.columns, -1, *self.reads).transpose(0, 3, 4, 2, 1)
+        weights = weights.reshape(self.columns, -1, *self.reads)
+        return np.moveaxis(weights, (1, 2), (-1, -2))
 
     def to_theirs(self, kernel: np.ndarray) -> np.ndarray:
-        return kernel.transpose(0, 4, 3, 1, 2).reshape(self.theirs)
+        return np.moveaxis(kernel, (-1, -2), (1, 2)).reshape(self.theirs)
 
 
 class _FullyConnected(_Convolution):
-    """A convolution whose window is all of the maps below; stored without their axes."""
+    """A convolution whose window is all of the maps below; theirs has no axes of them."""
 
     @property
     def theirs(self) -> tuple[int, ...]:
         return self.features, math.prod(self.reads)
-
-    @property
-    def ours(self) -> tuple[int, ...]:
-        return self.columns, math.prod(self.reads), self.features // self.columns
-
-    def to_ours(self, weights: np.ndarray) -> np.ndarray:
-        return super().to_ours(weights).reshape(self.ours)
-
-    def to_theirs(self, kernel: np.ndarray) -> np.ndarray:
-        return super().to_theirs(kernel.reshape(super().ours))
 
 
 class _Classifier(_FullyConnected):
@@ -180,11 +171,10 @@ def _rows(net: Architecture, classes: int) -> list[_Convolution]:
             reads = (maps // shared // layer.groups, layer.kernel, layer.kernel)
             rows.append(_Convolution(layer.name, net.columns, layer.features, reads))
         else:
-            height, width = place or (1, 1)
-            reads = (maps, height, width)
+            reads = (maps, *place)
             rows.append(_FullyConnected(layer.name, net.columns, layer.features, reads))
         below = shape.output
-    rows.append(_Classifier(net.output.name, net.columns, classes, (below[-1], 1, 1)))
+    rows.append(_Classifier(net.output.name, net.columns, classes, (below[-1],)))
     return rows
 
 

@@ -4,7 +4,8 @@ Nothing of alexnet_jax is read here. Weights come in our layout, and leave it in
 autograd's sight, so that the gradients are in our layout too:
 
   conv:   kernel [columns, size, size, maps read, features of a column]
-  fc:     kernel [columns, units read, features of a column]
+  fc:     kernel [columns, units read, features of a column], or of maps
+          [columns, height, width, maps read, features of a column]
   fc8:    kernel [columns, units of a column, classes], bias [classes]
 
 Units of maps are read row by row, those of a place side by side. Sizes are those of the
@@ -34,14 +35,13 @@ def units(x: Tensor) -> Tensor:
 
 
 def dense(x: Tensor, layer: Layer) -> Tensor:
-    return F.linear(
-        units(x), layer['kernel'].transpose(1, 2).flatten(0, 1), layer['bias'].flatten()
-    )
+    kernel = layer['kernel'].flatten(1, -2).transpose(1, 2).flatten(0, 1)
+    return F.linear(units(x), kernel, layer['bias'].flatten())
 
 
 def dense_apart(x: Tensor, layer: Layer) -> Tensor:
     """Two columns that each read their own half of x."""
-    halves = zip(x.chunk(2, dim=1), layer['kernel'], layer['bias'], strict=True)
+    halves = zip(x.chunk(2, dim=1), layer['kernel'].flatten(1, -2), layer['bias'], strict=True)
     return torch.cat([F.linear(units(half), kernel.T, bias) for half, kernel, bias in halves], 1)
 
 

@@ -35,14 +35,18 @@ def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
         momentum=jax.tree.map(lambda x: x + 0.5, state.momentum),
     )
     checkpoints.save(changed, {'seed': 1})
-    for shape in [(1, 1), (2, 2), (4, 1)]:
-        like = step.abstract_state(NET, columns.make_mesh(*shape))
+    for shape, exchange in [((1, 1), 'gather'), ((2, 2), 'scatter'), ((4, 1), 'gather')]:
+        net = AlexNet(SMALL, 10, exchange=exchange)
+        like = step.abstract_state(net, columns.make_mesh(*shape))
         restored = checkpoints.restore(like)
         jax.tree.map(
             np.testing.assert_array_equal, jax.device_get(restored), jax.device_get(changed)
         )
         kernel = restored.params['conv1']['kernel']
         assert len(kernel.sharding.device_set) == shape[0] * shape[1]
+        checkpoints.close()
+        checkpoints = Checkpoints(tmp_path / exchange / str(shape[0]))
+        checkpoints.save(restored, {})
 
 
 def test_reading_leaves_alone_what_another_process_is_saving(state, tmp_path):

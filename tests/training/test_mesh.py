@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from alexnet_jax.data import pipeline
 from alexnet_jax.network import columns, inference
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import SMALL, architecture
+from alexnet_jax.network.architectures import ARCHITECTURES, SMALL, architecture
 from alexnet_jax.network.layers import (
     Architecture,
     BatchNorm,
@@ -41,15 +42,16 @@ MESHES = [(1, 2), (2, 1), (2, 2)]
 
 @pytest.fixture(scope='module')
 def run(digits):
-    """(net, mesh) -> losses of 20 steps and the last parameters; each once."""
+    """(net, mesh, exchange) -> losses of 20 steps, the last state and the compiled step; each
+    once."""
 
     @functools.cache
     def initial(name):
         return jax.device_get(step.create_state(AlexNet(NETS[name], 10), 0, columns.make_mesh()))
 
     @functools.cache
-    def run(name, shape):
-        net, mesh = AlexNet(NETS[name], 10), columns.make_mesh(*shape)
+    def run(name, shape, exchange='gather'):
+        net, mesh = AlexNet(NETS[name], 10, exchange=exchange), columns.make_mesh(*shape)
         # `small` as it is trained on the digits.
         batch_size, options = (64, None) if name.startswith('small') else (16, parity.QUICK)
         train_step = step.make_train_step(
@@ -64,7 +66,7 @@ def run(digits):
         for batch in batches:
             state, scores = train_step(state, batch)
             losses.append(float(scores['loss']))
-        return np.array(losses), jax.device_get(state.params)
+        return np.array(losses), state, train_step
 
     return run
 
@@ -82,12 +84,53 @@ def run(digits):
     ],
 )
 def test_losses_and_parameters_equal_those_of_one_device(name, shape, run):
-    losses, params = run(name, shape)
-    expected, expected_params = run(name, (1, 1))
-    assert np.abs(losses / expected - 1).max() < 1e-5
-    for layer, weights in params.items():
-        for part, values in weights.items():
-            assert np.abs(values - expected_params[layer][part]).max() < 1e-4, (layer, part)
+    require_close(run(name, shape), run(name, (1, 1)))
+
+
+def require_close(found, expected):
+    losses, expected_losses = found[0], expected[0]
+    assert np.abs(losses / expected_losses - 1).max() < 1e-5
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-4),
+        jax.device_get(found[1].params), jax.device_get(expected[1].params),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('shape', [(1, 2), (2, 2)])
+@pytest.mark.parametrize('name', ['tiny', pytest.param('small', marks=pytest.mark.slow)])
+def test_scattered_sums_equal_gathered_units(name, shape, run):
+    require_close(run(name, shape, 'scatter'), run(name, shape))
+
+
+def test_on_one_device_both_exchanges_are_one(run):
+    (losses, state, _), (expected, others, _) = run('tiny', (1, 1), 'scatter'), run('tiny', (1, 1))
+    np.testing.assert_array_equal(losses, expected)
+    jax.tree.map(np.testing.assert_array_equal, state.params, others.params)
+
+
+@pytest.mark.parametrize(
+    ('exchange', 'forward'),
+    [
+        ('gather', ['all-gather 7,7,16', 'all-gather 7,7,16', 'all-gather 64']),
+        ('scatter', ['all-gather 7,7,16', 'reduce-scatter 32', 'reduce-scatter 32']),
+    ],
+)
+def test_what_conv3_fc6_and_fc7_send(exchange, forward, run):
+    """On 1×2, collectives and the shapes they give for an image: all maps and units read,
+    or the own columns' sums. Back the other way round."""
+    _, _, train_step = run('tiny', (1, 2), exchange)
+    found = {'jvp': [], 'transpose': []}
+    for shape, collective, way in re.findall(
+        r'= f32\[16,(\S+)\]\S* (all-gather|reduce-scatter)\(.*op_name="\S*?/(jvp|transpose)',
+        train_step.as_text(),
+    ):
+        found[way].append(f'{collective} {shape}')
+    transposed = {
+        'all-gather 7,7,16': 'reduce-scatter 7,7,8', 'all-gather 64': 'reduce-scatter 32',
+        'reduce-scatter 32': 'all-gather 64',
+    }  # fmt: skip
+    assert sorted(found['jvp']) == sorted(forward)
+    assert sorted(found['transpose']) == sorted(transposed[what] for what in forward)
 
 
 def quickly(function, *arguments):
@@ -109,11 +152,51 @@ BATCHNORM67 = with_stages(
 def test_initial_values_are_the_same_on_every_mesh():
     net = AlexNet(TWO_COLUMNS, 10)
     expected = jax.device_get(step.create_state(net, 5, columns.make_mesh()))
-    for shape in MESHES:
+    for shape, exchange in [*((shape, 'gather') for shape in MESHES), ((1, 2), 'scatter')]:
+        net = AlexNet(TWO_COLUMNS, 10, exchange=exchange)
         state = step.create_state(net, 5, columns.make_mesh(*shape))
-        kernel = state.params['conv1']['kernel']
-        assert kernel.addressable_shards[0].data.shape[0] == 2 // shape[1]
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
+        if shape == (1, 2):
+            here = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, state)
+            of_fc2 = (1, 6, 6, 8, 8) if exchange == 'gather' else (2, 6, 6, 4, 8)
+            for tree in (here.params, here.momentum.trace):
+                assert tree['conv1']['kernel'] == (1, 5, 5, 3, 4)
+                assert tree['fc2'] == {'kernel': of_fc2, 'bias': (1, 8)}
+                assert tree['fc3']['kernel'] == (1, 8, 10)
+
+
+def test_scatter_splits_other_axes_of_fully_connected_layers_that_read_all_columns():
+    def differ(architecture):
+        one, other = (
+            inference.variable_specs(AlexNet(architecture, 10, exchange=exchange))['params']
+            for exchange in ('gather', 'scatter')
+        )
+        return {
+            f'{layer}/{part}': tuple(other[layer][part])
+            for layer, parts in one.items() for part in parts
+            if parts[part] != other[layer][part]
+        }  # fmt: skip
+
+    assert differ(ARCHITECTURES['paper']) == {
+        'fc6/kernel': (None, None, None, 'column'), 'fc7/kernel': (None, 'column'),
+    }  # fmt: skip
+    assert differ(ARCHITECTURES['no_communication']) == {}
+
+
+def test_evaluation_gives_the_same_bits_after_either_exchange(run, digits):
+    """Whether its variables are brought to their places before or by the compiled function."""
+    mesh, images = columns.make_mesh(1, 2), np.ones((4, 28, 28, 3), np.uint8)
+    _, state, _ = run('tiny', (1, 2), 'scatter')
+    net = AlexNet(TINY, 10, exchange='scatter')
+    forward = inference.make_forward(net, mesh, pipeline.central_mean(digits, 28), 1.0)
+    placed = inference.place_variables(net, mesh, state.variables)
+    assert placed['params']['fc7']['kernel'].addressable_shards[0].data.shape == (1, 64, 32)
+    alone, other = jax.device_get(state.variables), columns.make_mesh()
+    alone_forward = inference.make_forward(net, other, pipeline.central_mean(digits, 28), 1.0)
+    expected, _ = quickly(alone_forward, alone, images)(alone, images)
+    for variables in (placed, state.variables):
+        logits, _ = quickly(forward, variables, images)(variables, images)
+        np.testing.assert_array_equal(logits, expected)
 
 
 @pytest.mark.parametrize(

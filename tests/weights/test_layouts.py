@@ -55,10 +55,8 @@ def test_where_torchvision_numbers_lie(random):
     layers = layouts.from_torchvision(arrays, forms.reduced('torchvision'), SOURCE)
     kernels = {name: layer['kernel'][0] for name, layer in layers.items()}
     assert kernels['conv2'][4, 1, 7, 23] == arrays['features.3.weight'][23, 7, 4, 1]
-    # fc6 reads the map 21 at row 1, column 0 of 2×2 places with 32 maps
-    assert (
-        kernels['fc6'][(1 * 2 + 0) * 32 + 21, 300] == arrays['classifier.1.weight'][300, 21 * 4 + 2]
-    )
+    # fc6 reads the map 21 at row 1, column 0 of 2×2 places
+    assert kernels['fc6'][1, 0, 21, 300] == arrays['classifier.1.weight'][300, 21 * 4 + 2]
     assert kernels['fc7'][17, 300] == arrays['classifier.4.weight'][300, 17]
     assert kernels['fc8'][17, 5] == arrays['classifier.6.weight'][5, 17]
     assert layers['conv5']['bias'][0, 30] == arrays['features.10.bias'][30]
@@ -74,7 +72,7 @@ def test_where_caffe_numbers_lie(random):
     assert kernels['conv1'][0, 3, 9, blue, 4] == blobs['conv1'][0][4, 2 - blue, 3, 9]
     assert kernels['conv2'][1, 4, 0, 5, 9] == blobs['conv2'][0][16 + 9, 5, 4, 0]
     assert kernels['conv3'][1, 2, 0, 30, 9] == blobs['conv3'][0][24 + 9, 30, 2, 0]
-    assert kernels['fc6'][1, (0 * 2 + 1) * 32 + 21, 40] == blobs['fc6'][0][256 + 40, 21 * 4 + 1]
+    assert kernels['fc6'][1, 0, 1, 21, 40] == blobs['fc6'][0][256 + 40, 21 * 4 + 1]
     assert kernels['fc7'][1, 300, 40] == blobs['fc7'][0][256 + 40, 300]
     assert kernels['fc8'][1, 40, 5] == blobs['fc8'][0][5, 256 + 40]
     assert layers['fc6']['bias'][1, 40] == blobs['fc6'][1][256 + 40]

@@ -1,0 +1,96 @@
+"""A batch in parts, one after the other, is the same step as the batch at once."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax.errors import InputError
+from alexnet_jax.network import columns
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import ARCHITECTURES, SMALL
+from alexnet_jax.training import step
+from alexnet_jax.training.schedule import Clock
+from tests.training.test_mesh import TINY, quickly
+
+BATCH, STEPS = 16, 6
+NET = AlexNet(TINY, 10)
+
+
+def make_step(mesh, micro_batches: int, net: AlexNet = NET):
+    return step.make_train_step(
+        net, mesh, np.full((28, 28, 3), 100, np.float32),
+        seed=0, learning_rate=0.05, clock=Clock(STEPS, BATCH, 10 * BATCH), micro_batches=micro_batches,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def batches(random) -> list[dict[str, np.ndarray]]:
+    """Blobs that tell the classes apart; one image of each batch does not count."""
+    blobs = random.integers(0, 256, (10, 28, 28, 3), dtype=np.uint8)
+    labels = random.integers(0, 10, (STEPS, BATCH), dtype=np.int32)
+    return [
+        {
+            'image': blobs[label],
+            'color_shift': random.normal(0, 20, (BATCH, 3)).astype(np.float32),
+            'label': label,
+            'mask': (np.arange(BATCH) != 5).astype(np.float32),
+        }
+        for label in labels
+    ]
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (2, 1), (2, 2)])
+def test_four_parts_equal_the_whole(shape, batches):
+    """Six steps with dropout: losses, errors, parameters and momentum to 1e-6."""
+    mesh = columns.make_mesh(*shape)
+
+    def run(micro_batches):
+        state = step.create_state(NET, 0, mesh)
+        train_step = make_step(mesh, micro_batches)
+        if micro_batches == 1:
+            train_step = quickly(train_step, state, batches[0])
+        else:
+            assert isinstance(train_step, step.StepInParts)
+            sums, part = train_step.zeros(), np.int32(0)
+            train_step = dataclasses.replace(
+                train_step,
+                add=quickly(train_step.add, sums, state, batches[0], part),
+                update=quickly(train_step.update, state, sums),
+            )
+        scores = []
+        for batch in batches:
+            state, found = train_step(state, batch)
+            scores.append(jax.device_get(found))
+        return jax.device_get(state), scores
+
+    (whole, expected), (parts, found) = run(1), run(4)
+    assert int(parts.step) == STEPS
+    for one, other in zip(expected, found, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert other[name] == pytest.approx(value, rel=1e-6), name
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-6),
+        (whole.params, whole.momentum), (parts.params, parts.momentum),
+    )  # fmt: skip
+
+
+def test_a_part_takes_less_memory_than_the_whole(batches):
+    net, mesh = AlexNet(SMALL, 10), columns.make_mesh()
+    state = step.create_state(net, 0, mesh)
+    batch = jax.tree.map(lambda x: np.concatenate([x] * 4), batches[0])
+    in_parts = make_step(mesh, 4, net)
+    whole = quickly(make_step(mesh, 1, net), state, batch)
+    part = quickly(in_parts.add, in_parts.zeros(), state, batch, np.int32(0))
+    sizes = [program.memory_analysis().temp_size_in_bytes for program in (whole, part)]
+    assert sizes[1] < 0.5 * sizes[0]
+
+
+def test_batch_statistics_need_the_whole_batch():
+    net = AlexNet(ARCHITECTURES['batchnorm227'], 10)
+    with pytest.raises(
+        InputError, match=r'train\.micro_batches is 4; allowed: 1 for network batch'
+    ):
+        make_step(columns.make_mesh(), 4, net)
