@@ -26,6 +26,7 @@ from alexnet_jax.network.layers import ACTIVATIONS, Architecture, Conv, Output
 from alexnet_jax.network.plan import Machine
 from alexnet_jax.network.plan import report as plan_report
 from alexnet_jax.network.shapes import LayerShape, layer_shapes, smallest_input
+from alexnet_jax.network.traffic import EXCHANGES
 
 MOST_DEVICES = 64  # to compile for
 RATES = {  # option: field of `Machine`, how many of its unit, meaning
@@ -47,6 +48,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--width', type=float, default=1.0, help='times as many features; 1')
     parser.add_argument('--activation', default='', help=f'one of {", ".join(ACTIVATIONS)}')
     parser.add_argument('--mesh', help='DATAxCOLUMN: count what these devices send')
+    parser.add_argument(
+        '--exchange', choices=EXCHANGES, default=EXCHANGES[0], help='with --mesh; gather'
+    )
     parser.add_argument('--plan', action='store_true', help='steps on 8 to 1024 devices')
     parser.add_argument('--batch', type=int, help='images a step; with --plan 1024')
     parser.add_argument('--device_batch', type=int, default=128, help='with --plan; 128')
@@ -113,7 +117,9 @@ def _mesh_shape(text: str, net: Architecture, batch_size: int) -> tuple[int, int
     return data, column
 
 
-def count_traffic(net: Architecture, classes: int, mesh: tuple[int, int], batch: int) -> list[str]:
+def count_traffic(
+    net: Architecture, classes: int, mesh: tuple[int, int], batch: int, exchange: str
+) -> list[str]:
     """Compiles for CPU devices, as many as the mesh has."""
     devices = mesh[0] * mesh[1]
     flags = os.environ.get('XLA_FLAGS', '')
@@ -121,10 +127,10 @@ def count_traffic(net: Architecture, classes: int, mesh: tuple[int, int], batch:
         flags += f' --xla_force_host_platform_device_count={devices}'
         os.environ['XLA_FLAGS'] = flags.strip()
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-    command_line.before_jax(devices)
+    command_line.before_jax()
     from alexnet_jax.training import collectives  # JAX starts: last
 
-    return collectives.report(net, classes, mesh, batch)
+    return collectives.report(net, classes, mesh, batch, exchange)
 
 
 def _require_known(what: str, name: str, names) -> None:
@@ -227,7 +233,7 @@ def run(argv: list[str]) -> int:
     elif options.mesh is not None:
         one = net(options.name)
         mesh = _mesh_shape(options.mesh, one, options.batch)
-        lines = count_traffic(one, options.classes, mesh, options.batch)
+        lines = count_traffic(one, options.classes, mesh, options.batch, options.exchange)
     elif options.plan:
         machine = Machine(**{
             field: getattr(options, option) * unit for option, (field, unit, _) in RATES.items()

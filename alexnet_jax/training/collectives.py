@@ -84,16 +84,14 @@ def compile_step(
 
 def report(
     architecture: Architecture, classes: int, mesh_shape: tuple[int, int], batch_size: int,
-    **fields: Any,
+    exchange: str,
 ) -> list[str]:  # fmt: skip
-    """Counted in the compiled step, and the least by the table; memory. `fields`: further
-    ones of `AlexNet`."""
+    """Counted in the compiled step, and the least by the table; memory."""
     data, column = mesh_shape
-    net, mesh = AlexNet(architecture, classes, **fields), columns.make_mesh(data, column)
+    net = AlexNet(architecture, classes, exchange=exchange)
+    mesh = columns.make_mesh(data, column)
     compiled = compile_step(net, mesh, batch_size)
-    least = step_traffic(
-        architecture, classes, mesh_shape, batch_size, getattr(net, 'exchange', 'gather')
-    )
+    least = step_traffic(architecture, classes, mesh_shape, batch_size, exchange)
     held = parameters_held(architecture, classes, column)
     activations = activations_held(architecture, classes, column, batch_size // data)
     program, memory = compiled.as_text(), compiled.memory_analysis()
