@@ -85,7 +85,7 @@ def build(config: Config) -> Experiment:
         log_every=config['train.log_every_steps'],
         save_every=config['checkpoint.every_steps'],
     )
-    net = AlexNet(architecture, len(images.classes), exchange=config['mesh.exchange'])
+    net = AlexNet(architecture, len(images.classes), exchange=config['network.exchange'])
     step.require_parts_suffice(net, config['train.micro_batches'])
     return Experiment(config, images, net, mesh, protocol, plan)
 
@@ -96,7 +96,7 @@ def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, in
     asked = (config['mesh.data'], config['mesh.column'])
     devices = len(jax.devices()) if any(asked) else columns.devices_to_use()
     return traffic.best_mesh(
-        net, classes, devices, config['data.batch_size'], config['mesh.exchange'],
+        net, classes, devices, config['data.batch_size'], config['network.exchange'],
         config['train.micro_batches'], asked,
     )  # fmt: skip
 

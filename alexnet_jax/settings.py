@@ -100,6 +100,9 @@ SETTINGS: dict[str, Setting] = {
         'times as many features in every layer, for small runs'),
     'network.activation': Setting('', one_of(('', *ACTIVATIONS)),
         "in place of all the table's own activations (Figure 1)"),
+    'network.exchange': Setting('gather', one_of(EXCHANGES),
+        "how fully connected layers' columns on several devices meet: units are gathered, or"
+        ' sums scattered (a little less to send)', free=True),
     'start.from': Setting('', ANY_PATH,
         'a workdir or .safetensors file to take initial values from; nothing: from none'),
     'start.layers': Setting('', ANY_TEXT,
@@ -181,9 +184,6 @@ SETTINGS: dict[str, Setting] = {
         'devices a batch is split over; 0: as makes the devices exchange least', free=True),
     'mesh.column': Setting(0, at_least(0),
         "devices the net's columns are split over (§3.2: 2); 0: likewise", free=True),
-    'mesh.exchange': Setting('gather', one_of(EXCHANGES),
-        "how a fully connected layer's columns meet: units are gathered, or sums scattered (a"
-        ' little less to send)', free=True),
 }  # fmt: skip
 
 

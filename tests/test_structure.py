@@ -15,13 +15,17 @@ MAY_IMPORT = {
     'data': {'errors', 'command_line', 'stop'},
     'command_line': {'errors'},
     'stop': set(),
+    'alive': set(),
+    'joining': {'errors'},
+    'supervisor': {'alive', 'command_line', 'joining'},
+    'processes': {'alive', 'command_line', 'errors', 'joining'},
     'settings': {'network', 'training'},
     'config': {'errors', 'network', 'settings', 'training'},
     'results': {'config', 'data', 'errors', 'evaluation'},
     'figures': set(),
-    'training': {'errors', 'network', 'data', 'weights'},
+    'training': {'alive', 'errors', 'network', 'data', 'weights'},
     'weights': {'errors', 'network'},
-    'evaluation': {'errors', 'network', 'data'},
+    'evaluation': {'alive', 'errors', 'network', 'data'},
     # Commands: like main, they may read configurations.
     'network/__main__': {'errors', 'command_line', 'training'},
     'training/__main__': {'command_line', 'config', 'experiment'},
@@ -29,11 +33,12 @@ MAY_IMPORT = {
     'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
     'model': {'config', 'data', 'errors', 'network', 'results', 'settings', 'training', 'weights'},
     'experiment': {
-        'config', 'data', 'errors', 'evaluation', 'model', 'network', 'results', 'settings',
-        'training',
+        'alive', 'config', 'data', 'errors', 'evaluation', 'model', 'network', 'processes',
+        'results', 'settings', 'training', 'weights',
     },
     'trained': {
-        'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'results', 'settings',
+        'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'processes',
+        'results', 'settings',
     },
     'predict': {'config', 'data', 'evaluation', 'figures', 'model', 'results', 'trained'},
     'exchange': {'config', 'errors', 'experiment', 'model', 'settings', 'training', 'weights'},
@@ -42,7 +47,10 @@ MAY_IMPORT = {
         'command_line', 'config', 'errors', 'network', 'results', 'runs', 'settings', 'stop',
     },
     'figure1': {'command_line', 'config', 'errors', 'experiment', 'network', 'results', 'runs', 'stop'},
-    'main': {'command_line', 'config', 'experiment', 'predict', 'stop', 'trained'},
+    'main': {
+        'alive', 'command_line', 'config', 'experiment', 'joining', 'predict', 'processes', 'stop',
+        'supervisor', 'trained',
+    },
     '__init__': {'model'},
 }  # fmt: skip
 OWNERS = {
@@ -92,7 +100,7 @@ def test_imports(path):
 
 def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
-    for name in ('ablations.py', 'command_line.py', 'config.py', 'figure1.py', 'errors.py', 'main.py', 'stop.py',
+    for name in ('ablations.py', 'alive.py', 'command_line.py', 'config.py', 'figure1.py', 'errors.py', 'joining.py', 'main.py', 'supervisor.py', 'stop.py',
                  'network/architectures.py', 'network/deviations.py', 'network/layers.py',
                  'network/plan.py', 'network/shapes.py', 'network/traffic.py', 'network/variants.py', 'network/__main__.py', 'settings.py',
                  'training/protocols.py', 'training/__init__.py'):  # fmt: skip

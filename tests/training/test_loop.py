@@ -39,7 +39,7 @@ class Run:
             },
             save=lambda state, error: self.saves.append((int(state.step), error)),
             log=self.rows.append,
-            stop_requested=lambda: next(done) >= stop_after,
+            stop_requested=lambda step: next(done) >= stop_after,
         )
 
     def steps(self, split: str) -> list[int]:
