@@ -1,6 +1,7 @@
 """Several processes of this machine train as one does, and none of them is left alone."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -94,9 +95,10 @@ def test_two_processes_evaluate_as_one_does(command, tmp_path):
     arguments += ['--config.eval.save=predictions', '--config.eval.split=train']
     assert main.main(arguments) == DONE
     eval_files = tmp_path / 'run' / 'eval'
-    alone = [files(eval_files), files(eval_files / 'train-1-predictions')]
-    for path in (eval_files / 'train-1-predictions').iterdir():
+    for path in eval_files.glob('test-*'):
         path.unlink()
+    alone = [files(eval_files), files(eval_files / 'train-1-predictions')]
+    shutil.rmtree(eval_files)
     (first, out, errors), (second, silence, _) = several.run(2, arguments)
     assert (first, second) == (DONE, DONE), errors
     assert 'train: top1_error' in out and 'top1_error' not in silence
