@@ -107,7 +107,7 @@ BAD_IMPORTS: dict[str, tuple[Callable[[Path], list], str]] = {
     ),
     'settings': (
         lambda folder: [*state_dict(folder), *(f'--config.x{n}=1' for n in range(5))],
-        'unknown setting x0; the nearest is data.synthetic_examples and 4 more',
+        'unknown setting x0; the nearest is network.exchange and 4 more',
     ),
     'no mean': (
         lambda folder: [*state_dict(folder), '--config.data.normalization=mean_image',
