@@ -192,7 +192,7 @@ def facts(config: Config, workdir: Path) -> dict[str, Any]:
     return {
         **{name: config[name] for name in config if name not in OWN},
         'the last checkpoint of --workdir': _last_checkpoint(workdir),
-        'python': platform.python_version(),
+        'python': '.'.join(platform.python_version_tuple()[:2]),
         **{name: metadata.version(name) for name in (*LIBRARIES, 'alexnet_jax')},
     }
 

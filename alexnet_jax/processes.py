@@ -79,14 +79,16 @@ def require_alike(facts: Mapping[str, Any]) -> None:
     Raises:
       InputError: these differ between the processes; in all of them.
     """
-    told = [json.loads(text) for text in everyones(json.dumps(facts))]
-    faults = [
-        f'process {index} of {len(told)} has {name} {theirs.get(name)!r}, process 0'
-        f' {told[0].get(name)!r}; allowed: the same'
-        for index, theirs in enumerate(told)
-        for name in told[0] | theirs
-        if theirs.get(name) != told[0].get(name)
-    ]
+    first, *others = [json.loads(text) for text in everyones(json.dumps(facts))]
+    faults = []
+    for index, theirs in enumerate(others, start=1):
+        told = [
+            f'{name} is {theirs.get(name)!r}, not {first.get(name)!r}'
+            for name in first | theirs
+            if theirs.get(name) != first.get(name)
+        ]
+        if told:
+            faults.append(f'process {index} differs from process 0: {"; ".join(told)}')
     if faults:
         raise InputError('\n'.join(faults))
 

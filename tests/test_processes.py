@@ -149,7 +149,7 @@ def test_one_that_is_alive_but_stuck_is_found(command, tmp_path):
 def test_processes_that_differ_are_refused_by_all(command, tmp_path):
     own = [['--config.seed=1'], ['--config.seed=2']]
     found = several.run(2, command('run'), own)
-    line = 'error: process 1 of 2 has seed 2, process 0 1; allowed: the same\n'
+    line = 'error: process 1 differs from process 0: seed is 2, not 1\n'
     assert [(status, error) for status, _, error in found] == [(BAD_INPUT, line)] * 2
     assert not (tmp_path / 'run').exists()
 

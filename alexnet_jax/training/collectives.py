@@ -223,13 +223,19 @@ def _bytes(dtype: str, extents: str) -> float:
 
 
 def _groups(line: str, devices: int) -> list[list[int]]:
-    """Of `replica_groups`, {{0,1},{2,3}}, or as reshaped and transposed counting:
-    [2,4]<=[4,2]T(1,0); {} is all devices."""
+    """Of `replica_groups`: {{0,1},{2,3}}; reshaped and transposed counting,
+    [2,4]<=[4,2]T(1,0); axes of a mesh, mesh['a'=4,'b'=2] {'a'}; {} is all devices."""
     counted = re.search(r'replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', line)
     if counted:
         to, of, turn = ([int(n) for n in (part or '').split(',') if n] for part in counted.groups())
         numbers = np.arange(math.prod(of)).reshape(of)
         return (numbers.transpose(turn) if turn else numbers).reshape(to).tolist()
+    named = re.search(r"replica_groups=mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)+)\}", line)
+    if named:
+        axes, along = dict(re.findall(r"'(\w+)'=(\d+)", named[1])), re.findall(r'\w+', named[2])
+        numbers = np.arange(devices).reshape([int(extent) for extent in axes.values()])
+        turned = np.moveaxis(numbers, [list(axes).index(axis) for axis in along], range(len(along)))
+        return turned.reshape(math.prod(int(axes[axis]) for axis in along), -1).T.tolist()
     return _braced(line, 'replica_groups') or [list(range(devices))]
 
 

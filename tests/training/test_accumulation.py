@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from alexnet_jax.errors import InputError
-from alexnet_jax.network import columns
+from alexnet_jax.network import columns, traffic
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, SMALL
-from alexnet_jax.training import step
+from alexnet_jax.training import collectives, step
+from alexnet_jax.training.protocols import LARGE_BATCH, PAPER, Protocol
 from alexnet_jax.training.schedule import Clock
 from tests.training.test_mesh import TINY, quickly
 
@@ -18,10 +19,11 @@ BATCH, STEPS = 16, 6
 NET = AlexNet(TINY, 10)
 
 
-def make_step(mesh, micro_batches: int, net: AlexNet = NET):
+def make_step(mesh, micro_batches: int, net: AlexNet = NET, protocol: Protocol = PAPER):
     return step.make_train_step(
         net, mesh, np.full((28, 28, 3), 100, np.float32),
         seed=0, learning_rate=0.05, clock=Clock(STEPS, BATCH, 10 * BATCH), micro_batches=micro_batches,
+        protocol=protocol,
     )  # fmt: skip
 
 
@@ -41,31 +43,58 @@ def batches(random) -> list[dict[str, np.ndarray]]:
     ]
 
 
+def compiled(train_step, state, batch):
+    """Quickly, for these."""
+    if not isinstance(train_step, step.StepInParts):
+        return quickly(train_step, state, batch)
+    sums, part = train_step.zeros(), np.int32(0)
+    return dataclasses.replace(
+        train_step,
+        add=quickly(train_step.add, sums, state, batch, part),
+        update=quickly(train_step.update, state, sums),
+    )
+
+
+def run(shape, micro_batches, batches, protocol=PAPER):
+    """The state after all steps, and the scores of each."""
+    mesh = columns.make_mesh(*shape)
+    state = step.create_state(NET, 0, mesh)
+    train_step = compiled(make_step(mesh, micro_batches, protocol=protocol), state, batches[0])
+    scores = []
+    for batch in batches:
+        state, found = train_step(state, batch)
+        scores.append(jax.device_get(found))
+    return jax.device_get(state), scores
+
+
+def test_a_large_batch_is_the_same_step_in_parts_and_on_a_mesh(batches):
+    """LARS: its norms are of whole layers, wherever their columns and gradients lie."""
+    _, expected = run((1, 1), 1, batches, LARGE_BATCH)
+    _, found = run((2, 2), 4, batches, LARGE_BATCH)
+    losses = [[scores['loss'] for scores in run] for run in (found, expected)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert np.ptp(losses[0]) > 1e-3  # it moves
+
+
+def test_gradients_are_exchanged_once_a_step(batches):
+    """Between the parts only sums of scores are."""
+    mesh = columns.make_mesh(2, 2)
+    state = step.create_state(NET, 0, mesh)
+    train_step = compiled(make_step(mesh, 4), state, batches[0])
+
+    def sent(program) -> float:
+        found = collectives.count(program.as_text(), (2, 2))
+        return sum(one.times * one.sent for one in found if one.axis == 'data')
+
+    least = traffic.parameters_held(TINY, 10, 2) * traffic.FLOAT
+    assert sent(train_step.add) < 100
+    assert least <= sent(train_step.update) < 1.01 * least
+
+
 @pytest.mark.parametrize('shape', [(1, 1), (2, 1), (2, 2)])
 def test_four_parts_equal_the_whole(shape, batches):
     """Six steps with dropout: losses, errors, parameters and momentum to 1e-6."""
-    mesh = columns.make_mesh(*shape)
-
-    def run(micro_batches):
-        state = step.create_state(NET, 0, mesh)
-        train_step = make_step(mesh, micro_batches)
-        if micro_batches == 1:
-            train_step = quickly(train_step, state, batches[0])
-        else:
-            assert isinstance(train_step, step.StepInParts)
-            sums, part = train_step.zeros(), np.int32(0)
-            train_step = dataclasses.replace(
-                train_step,
-                add=quickly(train_step.add, sums, state, batches[0], part),
-                update=quickly(train_step.update, state, sums),
-            )
-        scores = []
-        for batch in batches:
-            state, found = train_step(state, batch)
-            scores.append(jax.device_get(found))
-        return jax.device_get(state), scores
-
-    (whole, expected), (parts, found) = run(1), run(4)
+    (whole, expected), (parts, found) = run(shape, 1, batches), run(shape, 4, batches)
     assert int(parts.step) == STEPS
     for one, other in zip(expected, found, strict=True):
         assert one.keys() == other.keys()

@@ -52,6 +52,12 @@ def program(*lines: str, rest: str = '') -> str:
         (f'(f32[32]{{0}}, f32[5,6]{{1,0}}, /*index=2*/f32[], pred[4]) all-reduce(%x, %y, %z),'
          f' replica_groups={COLUMN}, to_apply=%add', 'all-reduce', 'column', 4 * 63 + 4),
         ('f32[64]{0} all-reduce(%x), replica_groups={}, to_apply=%add', 'all-reduce', 'both', 448),
+        ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=4,'b'=2,'c'=1] {'a'}, to_apply=%add",
+         'all-reduce', 'data', 2 * 3 / 4 * 256),
+        ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=2,'b'=2,'c'=2] {'a','b'}, to_apply=%add",
+         'all-reduce', 'data', 2 * 3 / 4 * 256),
+        ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=4,'b'=2] {'b'}, to_apply=%add",
+         'all-reduce', 'column', 256),
         ('f32[64]{0} all-reduce(%x), replica_groups=[1,8]<=[8], to_apply=%add',
          'all-reduce', 'both', 448),
         ('f32[64]{0} all-reduce(%x), replica_groups={{0,3},{1,2},{4,7},{5,6}}, to_apply=%add',
@@ -112,7 +118,7 @@ def test_loops_run_their_collectives_as_often_as_they_turn():
 
 
 def test_groups_in_a_form_that_is_not_known():
-    line = "%x = f32[8] all-reduce(%x), replica_groups=mesh['a'=2,'b'=4] {'a'}"
+    line = '%x = f32[8] all-reduce(%x), replica_groups=@unheard_of'
     with pytest.raises(ValueError, match='replica_groups'):
         collectives.count(program(line), (4, 2))
 
