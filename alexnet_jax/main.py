@@ -4,6 +4,9 @@
         [--mode train|eval] [--config.NAME=VALUE ...] [--debug]
     python -m alexnet_jax.main --workdir runs/digits --mode=predict IMAGE ...
 
+One of several processes has the same command, with --processes=auto, or with
+--processes=N --process=I --coordinator=HOST:PORT (docs/processes.md).
+
 Exit status: 0 done; 1 a fault while running; 2 a bad command, setting or input,
 found before training; 75 stopped on request after saving: the same command goes on.
 """

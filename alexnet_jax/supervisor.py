@@ -57,7 +57,8 @@ def supervise(module: str, argv: list[str], joining: Joining, debug: bool = Fals
     if asked and status in (-signal.SIGTERM, -signal.SIGKILL):
         # At once: it was asked twice, or did not listen yet.
         return STOPPED if status == -signal.SIGTERM else FAULT
-    apart = status == -signal.SIGABRT and signs.last == alive.JOINING
+    waited = signs.last == alive.JOINING and signs.silence >= joining.timeout - 1
+    apart = status == -signal.SIGABRT and waited
     told = fault or (_apart(joining) if apart else _end_told(-status, signs.last))
     print(f'error: {joining.name}: {told}', file=sys.stderr, flush=True)
     return BAD_INPUT if apart else FAULT
@@ -89,14 +90,16 @@ class Signs:
         end = min(self._at + patience, self._any_at + self._heartbeat)
         return end - time.monotonic()
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign but the pulse."""
+        return time.monotonic() - self._at
+
     def fault(self) -> str:
-        now = time.monotonic()
-        frozen = now - self._any_at >= self._heartbeat
-        what = (
-            f'it was frozen for {now - self._any_at:.0f} s'
-            if frozen
-            else (f'it or another one stood still for {now - self._at:.0f} s')
-        )
+        frozen = time.monotonic() - self._any_at
+        what = f'it or another one stood still for {self.silence:.0f} s'
+        if frozen >= self._heartbeat:
+            what = f'it was frozen for {frozen:.0f} s'
         return f'{what}, at: {self.last}; so it was ended. {GO_ON}'
 
 

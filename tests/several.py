@@ -65,7 +65,10 @@ def run(
         ]
 
 
-def child_of(process: subprocess.Popen) -> int:
-    """The process that a supervisor watches over."""
-    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
-    return int(children[0])
+def children_of(pid: int) -> list[int]:
+    """Of a supervisor: the process that it watches over."""
+    try:
+        children = Path(f'/proc/{pid}/task/{pid}/children').read_text()
+    except FileNotFoundError:  # it has ended
+        return []
+    return [int(child) for child in children.split()]

@@ -1,9 +1,13 @@
 """Several processes of this machine train as one does, and none of them is left alone."""
 
+import contextlib
 import json
+import os
+import random as python_random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -119,7 +123,7 @@ def test_two_processes_evaluate_as_one_does(command, tmp_path):
 def test_when_one_is_lost_all_end_with_plain_lines(victim, number, command, tmp_path):
     with several.started(2, command('run', '--config.train.steps=5000')) as processes:
         wait_for_step(tmp_path / 'run', 5, processes)
-        child = several.child_of(processes[victim])
+        child = several.children_of(processes[victim].pid)[0]
         begun = time.monotonic()
         subprocess.run(['kill', f'-{number}', str(child)], check=True)
         told = [process.communicate(timeout=60)[1] for process in processes]
@@ -144,6 +148,38 @@ def test_one_that_is_alive_but_stuck_is_found(command, tmp_path):
         assert time.monotonic() - begun < several.HEARTBEAT + 10
     assert [process.returncode for process in processes] == [FAULT, FAULT]
     assert any('it or another one stood still' in text for text in told), told
+
+
+@pytest.mark.slow
+def test_killed_ten_times_a_run_ends_as_if_it_never_was(command, tmp_path):
+    """By launch/local.sh; of each process the one that trains or the one that watches."""
+    arguments = ['--config.train.steps=1500', f'--heartbeat={several.HEARTBEAT}']
+    assert [status for status, _, _ in several.run(2, command('whole', *arguments))] == [DONE] * 2
+    random = python_random.Random(0)
+    with subprocess.Popen(
+        ['launch/local.sh', '2', *command('killed', *arguments)],
+        env=os.environ | {'PYTHON': sys.executable, 'XLA_FLAGS': ''},
+        stderr=subprocess.PIPE, text=True,
+    ) as launcher:  # fmt: skip
+        for _ in range(10):
+            time.sleep(random.uniform(3, 15))
+            watching = several.children_of(launcher.pid)
+            victims = [
+                *watching,
+                *(child for pid in watching for child in several.children_of(pid)),
+            ]
+            assert launcher.poll() is None, 'it ended too soon: give it more steps'
+            if victims:  # or else they are just being started
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(random.choice(victims), signal.SIGKILL)
+        _, told = launcher.communicate()
+    assert launcher.returncode == DONE, told
+    assert told.count('all are started again') >= 5
+
+    def numbers(workdir: Path) -> list[dict]:
+        return [row | {'images_per_second': None} for row in rows(workdir)]
+
+    assert numbers(tmp_path / 'killed') == numbers(tmp_path / 'whole')
 
 
 def test_processes_that_differ_are_refused_by_all(command, tmp_path):

@@ -16,7 +16,7 @@ SUPERVISE = """
 import sys
 from alexnet_jax import supervisor
 from alexnet_jax.joining import Joining
-sys.exit(supervisor.supervise('play', [], Joining(2, 1, 'host:1', 5, 7)))
+sys.exit(supervisor.supervise('play', [], Joining(2, 1, 'host:1', 5, 2)))
 """
 
 
@@ -62,8 +62,11 @@ GO_ON = 'The same command goes on from the last checkpoint\n'
         ('sys.exit(0)', 0, ''),
         ('sys.exit(75)', 75, ''),
         ('print("error: no", file=sys.stderr); sys.exit(2)', 2, 'error: no\n'),
-        ('alive.slow(alive.JOINING); os.abort()', 2,
-         'error: process 1: the processes did not all meet at host:1 within 7 s; allowed: each of'
+        ('alive.slow(alive.JOINING); os.abort()', 1,
+         'error: process 1: another process was lost; this one was at: joining the other'
+         f' processes. {GO_ON}'),
+        ('alive.slow(alive.JOINING); time.sleep(2); os.abort()', 2,
+         'error: process 1: the processes did not all meet at host:1 within 2 s; allowed: each of'
          ' them started, with the same --processes and --coordinator\n'),
         ('alive.beat("step 3"); os.abort()', 1,
          f'error: process 1: another process was lost; this one was at: step 3. {GO_ON}'),
