@@ -153,7 +153,8 @@ def test_one_that_is_alive_but_stuck_is_found(command, tmp_path):
 @pytest.mark.slow
 def test_killed_ten_times_a_run_ends_as_if_it_never_was(command, tmp_path):
     """By launch/local.sh; of each process the one that trains or the one that watches."""
-    arguments = ['--config.train.steps=1500', f'--heartbeat={several.HEARTBEAT}']
+    arguments = ['--config.train.steps=1500', '--config.schedule.patience=100']
+    arguments += [f'--heartbeat={several.HEARTBEAT}']
     assert [status for status, _, _ in several.run(2, command('whole', *arguments))] == [DONE] * 2
     random = python_random.Random(0)
     with subprocess.Popen(
@@ -162,7 +163,7 @@ def test_killed_ten_times_a_run_ends_as_if_it_never_was(command, tmp_path):
         stderr=subprocess.PIPE, text=True,
     ) as launcher:  # fmt: skip
         for _ in range(10):
-            time.sleep(random.uniform(3, 15))
+            time.sleep(random.uniform(2, 10))
             watching = several.children_of(launcher.pid)
             victims = [
                 *watching,
