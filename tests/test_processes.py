@@ -183,6 +183,22 @@ def test_killed_ten_times_a_run_ends_as_if_it_never_was(command, tmp_path):
     assert numbers(tmp_path / 'killed') == numbers(tmp_path / 'whole')
 
 
+@pytest.mark.slow
+def test_what_slurm_tells_its_tasks_is_enough(command, tmp_path):
+    slurm = {'SLURM_JOB_ID': '3141', 'SLURM_STEP_NODELIST': 'localhost', 'SLURM_NTASKS': '2'}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, '-m', 'alexnet_jax.main', '--processes=auto', *command('run')],
+            env=os.environ | slurm | {'SLURM_PROCID': task, 'SLURM_LOCALID': task, 'XLA_FLAGS': ''},
+            stdout=subprocess.PIPE, text=True,
+        )
+        for task in '01'
+    ]  # fmt: skip
+    told = [task.communicate(timeout=120)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [DONE, DONE], told
+    assert '1×2 cpu devices of 2 processes' in told[0]
+
+
 def test_processes_that_differ_are_refused_by_all(command, tmp_path):
     own = [['--config.seed=1'], ['--config.seed=2']]
     found = several.run(2, command('run'), own)
