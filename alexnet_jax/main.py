@@ -80,6 +80,7 @@ def run(argv: list[str]) -> int:
 
 
 def do(options: argparse.Namespace, config: configuration.Config, workdir: Path) -> int:
+    """What the mode says, in this process; returns the exit status."""
     from alexnet_jax import experiment, processes, trained
 
     processes.require_alike({'--mode': options.mode} | experiment.facts(config, workdir))

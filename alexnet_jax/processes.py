@@ -43,6 +43,7 @@ def join(joining: Joining) -> None:
             joining.coordinator,
             joining.count,
             joining.index,
+            coordinator_bind_address=_bind_address(joining),
             initialization_timeout=joining.timeout,
             heartbeat_timeout_seconds=joining.heartbeat,
         )
@@ -174,6 +175,13 @@ def stop_agreed(stop_requested: Callable[[], bool], step: int) -> bool:
     return multihost_utils.reached_preemption_sync_point(step)
 
 
+def _bind_address(joining: Joining) -> str | None:
+    """Where process 0 listens: JAX's choice, all addresses of the machine, but for processes
+    of one machine that machine alone."""
+    local = str(joining.coordinator).startswith(('127.', 'localhost:'))
+    return joining.coordinator if local else None
+
+
 def _require_coordinator(joining: Joining) -> None:
     """
     Raises:
@@ -185,7 +193,7 @@ def _require_coordinator(joining: Joining) -> None:
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listener.bind(('', int(port)))
+                listener.bind((host if _bind_address(joining) else '', int(port)))
             except OSError as error:
                 raise InputError(
                     f'--coordinator is {joining.coordinator}, but port {port} cannot be had here:'
