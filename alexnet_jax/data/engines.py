@@ -44,11 +44,12 @@ def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
       RuntimeError: a process died.
     """
     context = multiprocessing.get_context('spawn')  # threads of this one must not be forked
-    stop = context.Event()
-    executor = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(tasks)) or 1, context, _start_worker, (stop,)
-    )
     with stop_requests() as stop_requested:
+        # Not before: an interrupt while semaphores are made leaks one, and says so.
+        stop = context.Event()
+        executor = concurrent.futures.ProcessPoolExecutor(
+            min(workers, len(tasks)) or 1, context, _start_worker, (stop,)
+        )
         try:
             with _signals_held():  # workers are born deaf: a Ctrl-C goes to them as well
                 waiting = {executor.submit(_work, task) for task in tasks}
