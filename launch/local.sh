@@ -86,6 +86,7 @@ asked_to_stop() {
     signal TERM
   else
     signal KILL -
+    wait "${pids[@]}" 2>/dev/null || true # Until they are gone.
     exit 1
   fi
 }
