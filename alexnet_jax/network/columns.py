@@ -92,7 +92,7 @@ def _everyones(mesh: Mesh, values: np.ndarray) -> np.ndarray:
 
 def _everyones_bytes(mesh: Mesh, values: np.ndarray) -> np.ndarray:
     lengths = _everyones(mesh, np.array([len(value) for value in values], np.int32))
-    width = -(-max(lengths) // 64) * 64  # few widths: each is compiled anew
+    width = 64 * (1 + max(lengths) // 64)  # few widths: each is compiled anew
     padded = np.array([np.frombuffer(value.ljust(width, b'\0'), np.uint8) for value in values])
     rows = _everyones(mesh, padded.reshape(len(values), width))
     found = [bytes(row[:length]) for row, length in zip(rows, lengths, strict=True)]
