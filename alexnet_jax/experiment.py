@@ -6,6 +6,7 @@ takes plain arguments.
 
 import dataclasses
 import functools
+import hashlib
 import math
 import platform
 from collections.abc import Callable, Collection
@@ -193,8 +194,17 @@ def facts(config: Config, workdir: Path) -> dict[str, Any]:
         **{name: config[name] for name in config if name not in OWN},
         'the last checkpoint of --workdir': _last_checkpoint(workdir),
         'python': '.'.join(platform.python_version_tuple()[:2]),
-        **{name: metadata.version(name) for name in (*LIBRARIES, 'alexnet_jax')},
+        **{name: metadata.version(name) for name in LIBRARIES},
+        'the source of alexnet_jax': source_digest(Path(__file__).parent),
     }
+
+
+def source_digest(folder: Path) -> str:
+    """Of the program itself, whose version may be one where its source is not."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob('*.py')):
+        digest.update(f'{path.relative_to(folder)}\0'.encode() + path.read_bytes() + b'\0')
+    return digest.hexdigest()[:12]
 
 
 def claim_workdir(workdir: Path, config: Config) -> None:

@@ -75,7 +75,10 @@ def run(argv: list[str]) -> int:
     if options.joining is None:
         return do(options, config, workdir)
     processes.join(options.joining)
+    from alexnet_jax import experiment
+
     with processes.telling_of_loss():
+        processes.require_alike({'--mode': options.mode} | experiment.facts(config, workdir))
         return do(options, config, workdir)
 
 
@@ -83,7 +86,6 @@ def do(options: argparse.Namespace, config: configuration.Config, workdir: Path)
     """What the mode says, in this process; returns the exit status."""
     from alexnet_jax import experiment, processes, trained
 
-    processes.require_alike({'--mode': options.mode} | experiment.facts(config, workdir))
     if options.mode == 'eval':
         told = trained.evaluate_workdir(config, workdir)
         if told:

@@ -27,6 +27,18 @@ def test_numbers_of_the_channels_take_the_place_of_the_training_set_s(data_dir):
     np.testing.assert_array_equal(scale, np.float32([58.395, 57.12, 57.375]))
 
 
+def test_the_source_s_digest_tells_programs_apart(tmp_path):
+    (tmp_path / 'part').mkdir()
+    (tmp_path / 'part' / 'one.py').write_text('a = 1')
+    before = experiment.source_digest(tmp_path)
+    (tmp_path / 'notes.txt').write_text('none of the program')
+    assert experiment.source_digest(tmp_path) == before
+    (tmp_path / 'part' / 'one.py').write_text('a = 2')
+    changed = experiment.source_digest(tmp_path)
+    (tmp_path / 'part' / 'one.py').rename(tmp_path / 'part' / 'two.py')
+    assert len({before, changed, experiment.source_digest(tmp_path)}) == 3
+
+
 def test_the_resize_reaches_the_search_for_a_set(tmp_path):
     write_classes(tmp_path / 'photos', 4)
     overrides = {'data.source': f'folder:{tmp_path}/photos', 'data.dir': str(tmp_path / 'sets')}

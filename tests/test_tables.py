@@ -78,6 +78,8 @@ def test_a_net_layer_by_layer_and_what_differs(capsys):
         (['paper', '--mesh', '4x2', '--batch', '10'], '--batch is 10; allowed: a multiple of the 4'),
         (['paper', '--mesh', '4x2', '--batch', '0'], '--batch is 0; allowed: above 0'),
         (['paper', '--mesh', '4x2'], '--mesh is 4x2; give --batch'),
+        (['paper', '--exchange', 'scatter'], '--exchange is scatter; it goes with --mesh'),
+        (['paper', '--link', '10'], '--link is 10.0; it goes with --plan'),
         (['paper', '--mesh', '8x1', '--batch', '8'], 'allowed: as many as there are devices, 4'),
         (['paper', '--batch', '8'], '--batch is 8; give --mesh or --plan'),
         (['--plan'], 'give its name first'),

@@ -71,6 +71,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if not least <= value <= 1e6:
             raise InputError(f'--{option} is {value}; allowed: from {least} to 1000000')
     _require_whole(options)
+    for companion, names in (('mesh', ['exchange']), ('plan', ['device_batch', *RATES])):
+        for name in names:
+            value = getattr(options, name)
+            if not getattr(options, companion) and value != parser.get_default(name):
+                raise InputError(f'--{name} is {value}; it goes with --{companion}')
     return options
 
 
