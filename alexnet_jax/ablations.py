@@ -226,4 +226,5 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
+    command_line.use_huge_pages()
     sys.exit(command_line.run(run, None))

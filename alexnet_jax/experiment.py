@@ -86,7 +86,12 @@ def build(config: Config) -> Experiment:
         log_every=config['train.log_every_steps'],
         save_every=config['checkpoint.every_steps'],
     )
-    net = AlexNet(architecture, len(images.classes), exchange=config['network.exchange'])
+    net = AlexNet(
+        architecture,
+        len(images.classes),
+        exchange=config['network.exchange'],
+        compute=config['network.compute'],
+    )
     step.require_parts_suffice(net, config['train.micro_batches'])
     return Experiment(config, images, net, mesh, protocol, plan)
 

@@ -103,6 +103,9 @@ SETTINGS: dict[str, Setting] = {
     'network.exchange': Setting('gather', one_of(EXCHANGES),
         "how fully connected layers' columns on several devices meet: units are gathered, or"
         ' sums scattered (a little less to send)', free=True),
+    'network.compute': Setting('float32', one_of(('float32', 'bfloat16')),
+        'type of activations and products while training; parameters, their updates and the'
+        ' output layer are float32 in either'),
     'start.from': Setting('', ANY_PATH,
         'a workdir or .safetensors file to take initial values from; nothing: from none'),
     'start.layers': Setting('', ANY_TEXT,

@@ -1,151 +1,191 @@
-"""The full net's training step beside PyTorch's, in one run.
+"""A training step, or inference, beside PyTorch's and beside a plain JAX program's, in one run.
 
-    python benchmarks/step_time.py --batch=64 --rounds=5
+    python benchmarks/step_time.py --batches=64 --rounds=5
+    python benchmarks/step_time.py --nets=paper,torchvision,batchnorm227 --modes=train,infer
+    python benchmarks/step_time.py --dtype=bfloat16 --batches=128,1024,4096     # on a GPU
 
-The two take turns, so that a machine whose speed drifts is the same for both.
-PyTorch (`pip install torch`) runs the same net in its better memory layout:
-groups of two, its own LocalResponseNorm, SGD with momentum and weight decay.
-Prints one table and writes the same as JSON beside this file.
+Each contestant is a process of its own, idle while it is not its turn (`contestants.py`); they
+take turns round by round, so that a machine whose speed drifts is the same for all. Training
+includes dropout, the update and the reading of the loss. Ours and the naive program
+(`naive.py`) begin with uint8 images, PyTorch with floats.
+
+The arithmetic of a step is beside the rate of a matrix product in the same rounds: in training
+three products a layer, but none for the gradient of the images. On a GPU the rate in bfloat16 is
+beside a floor for the paper's net on an H200: FLOORS.
+
+PyTorch (`pip install torch`) is left out where it is missing. Prints one table and writes the
+same as JSON beside this file. A dry run: --width=0.125 --size=67 --batches=2 --rounds=1.
 """
 
 import argparse
-import json
-import platform
+import contextlib
+import dataclasses
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
-from pathlib import Path
+from typing import Any
 
-import jax
-import numpy as np
-import torch
-from torch import nn
+import report
+from contestants import (
+    CLASSES,
+    DEFAULT_PAGES,
+    HUGE_PAGES,
+    Contestant,
+    ContestantError,
+    Spec,
+    has_torch,
+)
 
-from alexnet_jax.network import columns
-from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import PAPER
-from alexnet_jax.training.schedule import Clock
-from alexnet_jax.training.step import create_state, make_train_step
+from alexnet_jax.network.shapes import layer_shapes
 
-CLASSES = 1000
-
-
-def torch_net() -> nn.Module:
-    """The paper's net as a PyTorch user would write it."""
-    return nn.Sequential(
-        nn.ZeroPad2d((0, 3, 0, 3)),
-        nn.Conv2d(3, 96, 11, 4), nn.ReLU(), nn.LocalResponseNorm(5, 5e-4, 0.75, 2), nn.MaxPool2d(3, 2),
-        nn.Conv2d(96, 256, 5, 1, 2, groups=2), nn.ReLU(), nn.LocalResponseNorm(5, 5e-4, 0.75, 2),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(256, 384, 3, 1, 1), nn.ReLU(),
-        nn.Conv2d(384, 384, 3, 1, 1, groups=2), nn.ReLU(),
-        nn.Conv2d(384, 256, 3, 1, 1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Flatten(),
-        nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(),
-        nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(),
-        nn.Linear(4096, CLASSES),
-    )  # fmt: skip
+OURS = 'alexnet_jax'
+LAYOUTS = ('PyTorch NCHW', 'PyTorch channels last')
+REST = 0.2  # seconds before each turn: threads of the one before spin a little longer
+# Images/s in training by batch, of the paper's net in bfloat16: 790 TFLOP/s of products and
+# 4.3 TB/s of memory, every tensor touched once by each that reads it, the optimizer counted.
+FLOORS = {128: 112_000, 1024: 155_000, 4096: 162_000}
 
 
-def torch_step(images: np.ndarray, labels: np.ndarray, layout: torch.memory_format) -> Callable:
-    net = torch_net().to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
-    batch = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) - 127)
-    batch = batch.contiguous(memory_format=layout)
-    target = torch.from_numpy(labels.astype(np.int64))
+def rivals(spec: Spec, platform: str, options: argparse.Namespace) -> dict[str, tuple[Spec, dict]]:
+    """By name: what is run, and the environment it has beside ours."""
 
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(net(batch), target)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+    def torch(**how: Any) -> Spec:
+        return dataclasses.replace(spec, library='torch', **how)
 
-    return step
-
-
-def jax_step(images: np.ndarray, labels: np.ndarray) -> Callable:
-    net, mesh = AlexNet(PAPER, CLASSES), columns.make_mesh()
-    step = make_train_step(
-        net, mesh, np.full((224, 224, 3), 127, np.float32),
-        seed=0, learning_rate=1e-4, clock=Clock(steps=1000, batch_size=64, epoch_size=1000),
-    )  # fmt: skip
-    state = create_state(net, 0, mesh)
-    batch = {
-        'image': images,
-        'label': labels,
-        'color_shift': np.zeros((len(images), 3), np.float32),
-        'mask': np.ones(len(images), np.float32),
-    }
-
-    def run():
-        nonlocal state
-        state, scores = step(state, batch)
-        return float(scores['loss'])
-
-    return run
+    paged = sys.platform == 'linux' and platform == 'cpu'
+    found: dict[str, tuple[Spec, dict]] = {}
+    if paged:
+        found[f'{OURS}, default pages'] = spec, DEFAULT_PAGES
+    if options.naive:
+        found['naive JAX'] = dataclasses.replace(spec, library='jax naive'), {}
+    if has_torch():
+        compiled = torch(layout='channels_last', compiled=True)
+        found[LAYOUTS[0]] = torch(), {}
+        found[LAYOUTS[1]] = torch(layout='channels_last'), {}
+        if options.compile:
+            found['PyTorch compiled'] = compiled, {}
+            if paged:
+                found['PyTorch compiled, huge pages'] = compiled, HUGE_PAGES
+            elif platform != 'cpu':
+                tuned = dataclasses.replace(compiled, norm='hand_tuned')
+                found['PyTorch compiled, norm by hand'] = tuned, {}
+    return found
 
 
-def time_in_turns(steps: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step, `rounds` of them after two that do not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 2):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if number >= 2:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def floating_operations(spec: Spec) -> int:
+    """Of one image's weighted sums."""
+    sums = [row.multiply_adds for row in layer_shapes(spec.architecture, CLASSES)]
+    return 2 * (sum(sums) if spec.mode == 'infer' else 3 * sum(sums) - sums[0])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--batch', type=int, default=64)
-    parser.add_argument('--rounds', type=int, default=5)
-    arguments = parser.parse_args()
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (arguments.batch, 224, 224, 3), dtype=np.uint8)
-    labels = random.integers(0, CLASSES, arguments.batch, dtype=np.int32)
-    seconds = time_in_turns({
-        'alexnet_jax': jax_step(images, labels),
-        'torch NCHW': torch_step(images, labels, torch.contiguous_format),
-        'torch channels last': torch_step(images, labels, torch.channels_last),
-    }, arguments.rounds)  # fmt: skip
+def measure(spec: Spec, options: argparse.Namespace) -> dict[str, Any]:
+    """Starts all that compare in one case, and lets them take turns."""
+    with contextlib.ExitStack() as stack:
+        started: dict[str, Contestant] = {OURS: stack.enter_context(Contestant(spec))}
+        failed = []
+        for name, (what, env) in rivals(spec, started[OURS].about['platform'], options).items():
+            try:
+                started[name] = stack.enter_context(Contestant(what, env))
+            except ContestantError as error:
+                failed.append(f'{name}: {error}')
 
-    torch_names = [name for name in seconds if name.startswith('torch')]
-    better = min(torch_names, key=lambda name: statistics.median(seconds[name]))
-    ratios = [
-        theirs / ours for theirs, ours in zip(seconds[better], seconds['alexnet_jax'], strict=True)
+        def rate(contestant: Contestant) -> Callable[[], float]:
+            def turn():
+                time.sleep(REST)
+                return spec.batch / contestant.ask('step')['seconds']
+
+            return turn
+
+        def product(contestant: Contestant) -> Callable[[], float]:
+            def turn():
+                time.sleep(REST)
+                return contestant.ask('product')['gflops']
+
+            return turn
+
+        products = {'JAX': started[OURS]}
+        if LAYOUTS[0] in started:
+            products['PyTorch'] = started[LAYOUTS[0]]
+        runs = {name: rate(contestant) for name, contestant in started.items()}
+        runs |= {f'product {name}': product(each) for name, each in products.items()}
+        figures = report.in_turns(runs, options.rounds)
+        return dataclasses.asdict(spec) | {
+            'about': {name: contestant.about for name, contestant in started.items()},
+            'failed': failed,
+            'gflop_per_image': floating_operations(spec) / 1e9,
+            'product_gflops': {name: figures.pop(f'product {name}') for name in products},
+            'images_per_second': figures,
+            'ratio_of_ours': {
+                name: report.ratios(figures[OURS], rates)
+                for name, rates in figures.items()
+                if name != OURS
+            },
+        }
+
+
+def text_of(case: dict[str, Any]) -> str:
+    """A case as a table and a few lines."""
+    rates = {name: statistics.median(each) for name, each in case['images_per_second'].items()}
+    peaks = {name: statistics.median(each) for name, each in case['product_gflops'].items()}
+    rows = []
+    for name, each in case['images_per_second'].items():
+        gflops = rates[name] * case['gflop_per_image']
+        ratio = report.spread(case['ratio_of_ours'][name], '.2f') if name != OURS else ''
+        share = f'{gflops / max(peaks.values()):.0%}'
+        rows.append((name, report.spread(each, '.4g'), ratio, f'{gflops:.4g}', share))
+    header = ('', 'images/s', 'ours is times', 'GFLOP/s', 'of a matrix product')
+    both = ', '.join(f'{name} {peak:.4g}' for name, peak in peaks.items())
+    lines = [
+        f'{case["net"]}, {case["mode"]}, batch {case["batch"]}, {case["dtype"]},'
+        f' on {case["about"][OURS]["device"]}',
+        '',
+        report.table(header, rows),
+        '',
+        f'Matrix product, GFLOP/s: {both}; the share is of the higher.',
     ]
-    result = {
-        'versions': {name: metadata.version(name) for name in ('jax', 'jaxlib', 'torch', 'flax')}
-        | {'python': platform.python_version()},
-        'device': jax.devices()[0].device_kind,
-        'cores': torch.get_num_threads(),
-        'batch': arguments.batch,
-        'rounds': arguments.rounds,
-        'images_per_second': {
-            name: [
-                arguments.batch / statistics.median(times),
-                arguments.batch / max(times),
-                arguments.batch / min(times),
-            ]
-            for name, times in seconds.items()
-        },
-        'ratio_to_better_torch': [statistics.median(ratios), min(ratios), max(ratios)],
-        'better_torch': better,
-    }
-    print(
-        f'training step, batch {arguments.batch}, {arguments.rounds} rounds in turns; {result["versions"]}'
+    layouts = [name for name in LAYOUTS if name in rates]
+    if layouts:
+        lines.append(f'The better layout: {max(layouts, key=rates.__getitem__)}.')
+    lines += [f'Not there: {line}' for line in case['failed']]
+    floor = FLOORS.get(case['batch'])
+    full = (case['net'], case['mode'], case['dtype']) == ('paper', 'train', 'bfloat16')
+    if floor and full and case['about'][OURS]['platform'] != 'cpu':
+        shares = ', '.join(f'{name} {rate / floor:.0%}' for name, rate in rates.items())
+        lines.append(f'Of the floor, {floor} images/s: {shares}.')
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(f'{"":24}{"median":>9}{"lowest":>9}{"highest":>9}')
-    for name, rates in result['images_per_second'].items():
-        print(f'{name + ", images/s":24}' + ''.join(f'{rate:9.1f}' for rate in rates))
-    print(
-        f'{"ratio to " + better:24}' + ''.join(f'{x:9.2f}' for x in result['ratio_to_better_torch'])
+    parser.add_argument('--nets', default='paper', help='names, with commas between')
+    parser.add_argument('--modes', default='train,infer')
+    parser.add_argument('--batches', default='64')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+    flag = argparse.BooleanOptionalAction
+    parser.add_argument('--compile', action=flag, default=True, help='torch.compile too')
+    parser.add_argument('--naive', action=flag, default=True, help='the plain JAX program too')
+    parser.add_argument('--width', type=float, default=1.0, help='of the net: a dry run')
+    parser.add_argument('--size', type=int, default=0, help="of the images; 0: the net's own")
+    options = parser.parse_args()
+
+    how = {'dtype': options.dtype, 'width': options.width, 'size': options.size}
+    cases = [
+        measure(Spec('jax', net=net, mode=mode, batch=int(batch), **how), options)
+        for net in options.nets.split(',')
+        for mode in options.modes.split(',')
+        for batch in options.batches.split(',')
+    ]
+    about = report.machine('jax', 'jaxlib', 'flax', 'torch')
+    lines = [text_of(case) for case in cases]
+    if not has_torch():
+        lines.append('PyTorch is not installed: it is left out.\n')
+    report.publish(
+        __file__, {'machine': about, 'rounds': options.rounds, 'cases': cases}, '\n'.join(lines)
     )
-    Path(__file__).with_suffix('.json').write_text(json.dumps(result, indent=2) + '\n')
 
 
 if __name__ == '__main__':

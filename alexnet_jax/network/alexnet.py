@@ -6,7 +6,6 @@ convolution computes the same, several times slower (docs/LOG.md).
 """
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -57,12 +56,16 @@ class AlexNet(nn.Module):
     'scatter' it holds the rows of all columns' kernels that belong to the units it has
     (the axis of maps or units read is split, in place of the leading one), and partial
     sums are sent: fewer numbers where a column has more units below than above, as in fc6.
+
+    `compute`: the type of activations and products, 'float32' or 'bfloat16'. Parameters, the
+    insides of normalisation, and the output layer are float32 in either.
     """
 
     architecture: Architecture
     classes: int
     column_axis: str | None = None
     exchange: str = 'gather'
+    compute: str = 'float32'
 
     @nn.compact
     def __call__(
@@ -97,7 +100,7 @@ class AlexNet(nn.Module):
         layers, output = self.architecture.layers, self.architecture.output
         activations = {}
         parts: Parts = []
-        seen: jax.Array | Parts = columns.share(jnp.asarray(images), self.column_axis)
+        seen: jax.Array | Parts = columns.share(jnp.asarray(images, self.compute), self.column_axis)
         for number, layer in enumerate(layers):
             parts = self._linear(layer, seen, training)
             activations[layer.name] = jnp.concatenate(parts, axis=-1)
@@ -128,17 +131,17 @@ class AlexNet(nn.Module):
         kernel, bias = Weights(
             (self._held, *window, maps, features), (self._held, features),
             layer.std, layer.bias, math.prod(window) * maps, name=layer.name,
-        )()  # fmt: skip
+        )(self.compute)  # fmt: skip
         how = (layer.stride, layer.padding, layer.groups)
         if isinstance(seen, list):
-            return [grouped_conv(x, kernel[i], *how) + bias[i] for i, x in enumerate(seen)]
+            return [grouped_conv(x, kernel[i], bias[i], *how) for i, x in enumerate(seen)]
         if layer.groups > 1 or not training:
             # In an evaluation even where one would do, so that a column's sums have the
             # same bits whichever other columns the device holds.
-            return [grouped_conv(seen, kernel[i], *how) + bias[i] for i in range(self._held)]
+            return [grouped_conv(seen, kernel[i], bias[i], *how) for i in range(self._held)]
         # One convolution with the held columns' kernels side by side: faster.
         merged = jnp.concatenate(list(kernel), axis=-1)
-        sums = grouped_conv(seen, merged, *how) + bias.reshape(-1)
+        sums = grouped_conv(seen, merged, bias.reshape(-1), *how)
         return jnp.split(sums, self._held, axis=-1)
 
     def _fully_connected(self, layer: Dense, seen: jax.Array | Parts) -> Parts:
@@ -152,11 +155,10 @@ class AlexNet(nn.Module):
         kernel, bias = Weights(
             (columns_here, *read, features), (self._held, features),
             layer.std, layer.bias, math.prod(read), split_axis, name=layer.name,
-        )()  # fmt: skip
-        sums = [
-            x.reshape(x.shape[0], -1) @ kernel[i].reshape(-1, features)
-            for i, x in enumerate(inputs)
-        ]
+        )(self.compute)  # fmt: skip
+        # One product over all columns: a slice of the kernel for each would be a copy of it.
+        flat = jnp.stack([x.reshape(x.shape[0], -1) for x in inputs])
+        sums = list(flat @ kernel.reshape(columns_here, -1, features))
         if scatters:
             sums = columns.scatter(sums, self.column_axis)
         return [x + bias[i] for i, x in enumerate(sums)]
@@ -207,6 +209,7 @@ class AlexNet(nn.Module):
             scale_init=split(nn.initializers.ones),
             bias_init=split(nn.initializers.zeros),
             axis_name=None if self.column_axis is None else columns.DATA,
+            dtype=self.compute,
             use_fast_variance=False,  # E x² − (E x)² loses digits where the mean is large
             name=f'{layer.name}_norm',
         )(jnp.concatenate(parts, axis=-1))
@@ -238,8 +241,8 @@ class AlexNet(nn.Module):
         kernel, bias = Weights(
             (self._held, parts[0].shape[-1], self.classes), (self.classes,), layer.std,
             layer.bias, parts[0].shape[-1] * self.architecture.columns, name=layer.name,
-        )()  # fmt: skip
-        shares = [x @ kernel[i] for i, x in enumerate(parts)]
+        )('float32')  # fmt: skip
+        shares = list(jnp.stack(parts).astype(kernel.dtype) @ kernel)
         return columns.add(shares, self.column_axis) + bias
 
     @property
@@ -260,7 +263,7 @@ class Weights(nn.Module):
     split_axis: int = 0
 
     @nn.compact
-    def __call__(self) -> Any:
+    def __call__(self, dtype: str) -> tuple[jax.Array, jax.Array]:
         def split(initializer, axis: int = 0):
             return nn.with_partitioning(initializer, (*[None] * axis, columns.COLUMN))
 
@@ -272,10 +275,10 @@ class Weights(nn.Module):
         else:
             kernel = _drawn_flat(nn.initializers.normal(self.std))
             bias = nn.initializers.constant(self.bias)
-        return (
-            self.param('kernel', split(kernel, self.split_axis), self.kernel_shape),
-            self.param('bias', split(bias) if len(self.bias_shape) > 1 else bias, self.bias_shape),
-        )
+        split_bias = split(bias) if len(self.bias_shape) > 1 else bias
+        kernel = self.param('kernel', split(kernel, self.split_axis), self.kernel_shape)
+        bias = self.param('bias', split_bias, self.bias_shape)
+        return jnp.asarray(kernel, dtype), jnp.asarray(bias, dtype)
 
 
 def _drawn_flat(initializer):

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import columns, compiler
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.network.shapes import layer_shapes
@@ -97,6 +97,7 @@ def make_forward(
     return jax.jit(
         lambda variables, images: over_mesh(variables, images, mean, scale),
         out_shardings=NamedSharding(mesh, P()),
+        compiler_options=compiler.options(),
     )
 
 

@@ -44,7 +44,8 @@ def same_map_norm(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
 def _norm(a, size, alpha, beta, k, axes):
-    return a * _power(_denominator(a, size, alpha, k, axes), beta)
+    wide = _wide(a)
+    return (wide * _power(_denominator(wide, size, alpha, k, axes), beta)).astype(a.dtype)
 
 
 def _forward(a, size, alpha, beta, k, axes):
@@ -56,12 +57,19 @@ def _backward(size, alpha, beta, k, axes, a, cotangent):
     #   ∂/∂a_i = g_i · d_i^−β − 2αβ · a_i · Σ_j g_j · a_j · d_j^(−β−1)
     # j over the same neighbours. Only `a` is kept from the forward pass: d is
     # cheaper to compute again than to store and fetch.
-    d = _denominator(a, size, alpha, k, axes)
-    direct = cotangent * _power(d, beta)
-    return (direct - 2 * alpha * beta * a * _window_sum(direct * a / d, size, axes),)
+    wide = _wide(a)
+    d = _denominator(wide, size, alpha, k, axes)
+    direct = _wide(cotangent) * _power(d, beta)
+    around = _window_sum(direct * wide / d, size, axes)
+    return ((direct - 2 * alpha * beta * wide * around).astype(a.dtype),)
 
 
 _norm.defvjp(_forward, _backward)
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    """float32 at least: squares and powers of bfloat16 would lose what digits it has."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _denominator(a: jax.Array, size: int, alpha: float, k: float, axes) -> jax.Array:

@@ -1,5 +1,6 @@
 """Training: steps, validations, checkpoints, log."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -71,9 +72,11 @@ def train(
         if int(plan.epoch(step)) > plateau.validations:
             rows.flush()
             alive.slow(f'validation after step {step}')
+            begun = time.perf_counter()
             scores = validate(state.variables)
             _require_finite(scores['loss'], 'validation loss', step)
-            log(evaluation_row('val', step, plan, scores))
+            row = evaluation_row('val', step, plan, scores)
+            log(row | {'seconds_evaluation': _since(begun)})
             error = scores['top1_error']
             best_before = plateau.best_error
             plateau = schedule.observe(plateau, error, int(plan.epoch(step)), plan.patience)
@@ -88,12 +91,15 @@ def train(
         if (due or ended or stopped) and step > saved_step:
             rows.flush()
             alive.slow(f'saving step {step}')
-            save(state, error)
+            with rows.seconds_of('save'):
+                save(state, error)
             saved_step = step
         if ended or stopped:
             return state, stopped
 
-        state, scores = train_step(state, next(batches))
+        with rows.seconds_of('input'):
+            batch = next(batches)
+        state, scores = train_step(state, batch)
         step += 1
         rows.add(step, scores)
 
@@ -105,12 +111,24 @@ def evaluation_row(split: str, step: int, plan: Plan, scores: Row) -> Row:
 
 class _TrainRows:
     """Writes the row of a step once the next step is under way, so that the
-    device never waits for the log."""
+    device never waits for the log.
+
+    A row says how many seconds since the row before went by in waiting for input, in writing
+    rows, and in saving: that a step was not at its work for want of them is no more than that.
+    """
 
     def __init__(self, plan: Plan, log: Callable[[Row], None]):
         self._plan, self._log = plan, log
         self._waiting: tuple[int, dict[str, jax.Array]] | None = None
         self._last_time, self._images = time.perf_counter(), 0
+        self._seconds = dict.fromkeys(('input', 'log', 'save'), 0.0)
+
+    @contextlib.contextmanager
+    def seconds_of(self, what: str) -> Iterator[None]:
+        """Adds the time it is open to that of the next row."""
+        begun = time.perf_counter()
+        yield
+        self._seconds[what] += time.perf_counter() - begun
 
     def add(self, step: int, scores: dict[str, jax.Array]) -> None:
         if self._waiting is not None:
@@ -143,7 +161,14 @@ class _TrainRows:
         now = time.perf_counter()
         row['images_per_second'] = round(self._images / (now - self._last_time), 1)
         self._last_time, self._images = now, 0
-        self._log(row)
+        row |= {f'seconds_{what}': round(s, 6) for what, s in self._seconds.items()}
+        self._seconds = dict.fromkeys(self._seconds, 0.0)
+        with self.seconds_of('log'):
+            self._log(row)
+
+
+def _since(begun: float) -> float:
+    return round(time.perf_counter() - begun, 6)
 
 
 def _require_finite(loss: Any, name: str, step: int) -> None:

@@ -43,6 +43,8 @@ def sgd(
         for step in _before_velocity(protocol, weight_decay):
             to_add, _ = step.update(to_add, step.init(params), params)
         to_add, velocity = trace.update(_down(to_add, rate) if inside else to_add, state)
+        # Written once, then read: of a v computed anew for w as well, XLA keeps a copy.
+        to_add, velocity = jax.lax.optimization_barrier((to_add, velocity))
         to_add = to_add if inside else _down(to_add, rate)
         moves = jax.tree.map(lambda rate: rate > 0, rate)
         return (

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.errors import InputError
-from alexnet_jax.network import columns, inference
+from alexnet_jax.network import columns, compiler, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Array, Variables
 from alexnet_jax.network.layers import Architecture, BatchNorm
@@ -235,6 +235,7 @@ def make_train_step(
         donate_argnums=0,
         in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(columns.DATA))),
         out_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P())),
+        compiler_options=compiler.options(),
     )
 
 
@@ -296,12 +297,14 @@ def _in_parts(
             donate_argnums=0,
             in_shardings=(of_sums, of_state, of_batch, whole),
             out_shardings=of_sums,
+            compiler_options=compiler.options(),
         ),
         jax.jit(
             add_up_and_update,
             donate_argnums=0,
             in_shardings=(of_state, of_sums),
             out_shardings=(of_state, whole),
+            compiler_options=compiler.options(),
         ),
     )
 

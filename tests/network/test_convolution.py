@@ -31,14 +31,15 @@ def loop(x, kernel, stride, padding):
 )
 def test_value_and_gradients_against_the_loop(size, extent, stride, padding, random):
     x = random.standard_normal((2, extent, extent, 3))
-    kernel = random.standard_normal((size, size, 3, 4))
+    kernel, bias = random.standard_normal((size, size, 3, 4)), random.standard_normal(4)
     y, pull = jax.vjp(
-        lambda x, kernel: conv(x, kernel, stride, padding),
-        x.astype(np.float32), kernel.astype(np.float32),
+        lambda x, kernel, bias: conv(x, kernel, bias, stride, padding),
+        x.astype(np.float32), kernel.astype(np.float32), bias.astype(np.float32),
     )  # fmt: skip
-    np.testing.assert_allclose(y, loop(x, kernel, stride, padding), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(y, loop(x, kernel, stride, padding) + bias, rtol=1e-4, atol=1e-4)
     cotangent = random.standard_normal(y.shape)
-    to_x, to_kernel = pull(cotangent.astype(np.float32))
+    to_x, to_kernel, to_bias = pull(cotangent.astype(np.float32))
+    np.testing.assert_allclose(to_bias, cotangent.sum(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
     # The sum Σ cotangent · conv is linear in x and in the kernel: its derivative
     # along any direction is its value there.
     along_x, along_kernel = random.standard_normal(x.shape), random.standard_normal(kernel.shape)

@@ -67,6 +67,7 @@ def test_rows_are_in_order_of_the_steps():
         'split': 'train', 'step': 3, 'epoch': 1.2, 'loss': 1.0, 'top1_error': 0.5,
         'top5_error': 0.25, 'learning_rate': 0.01,
         'images_per_second': run.rows[2]['images_per_second'],
+        **{name: run.rows[2][name] for name in ('seconds_input', 'seconds_log', 'seconds_save')},
     }  # fmt: skip
     assert all(row['images_per_second'] > 0 for row in run.rows if row['split'] == 'train')
 
