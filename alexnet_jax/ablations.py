@@ -226,5 +226,4 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-    command_line.use_huge_pages()
     sys.exit(command_line.run(run, None))

@@ -64,21 +64,6 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f'{message}; see --help')
 
 
-HUGE_PAGES = 'ALEXNET_JAX_HUGE_PAGES'  # in the environment: '0' if memory is to come as usual
-_THP = Path('/sys/kernel/mm/transparent_hugepage/enabled')
-
-
-def use_huge_pages() -> None:
-    """Where Linux gives huge pages to who asks for them, starts this process again with
-    glibc told to ask: a step on CPU takes gigabytes from the system and gives them back, and
-    in pages of 4 kB that is a sixth of its time. Nothing else lets glibc be told; to be
-    called first of all, by a program and not by a function of it."""
-    asks = _THP.is_file() and '[madvise]' in _THP.read_text()
-    if asks and os.environ.get(HUGE_PAGES) != '0' and 'GLIBC_TUNABLES' not in os.environ:
-        os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
 def _compiled() -> Path:
     """Where compiled programs are kept, apart for each kind of processor: what was compiled
     for one may not run on another that has the same home."""

@@ -111,5 +111,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    command_line.use_huge_pages()
     sys.exit(main())

@@ -30,8 +30,6 @@ from alexnet_jax.network.architectures import architecture
 from alexnet_jax.network.layers import Architecture
 
 CLASSES = 1000
-HUGE_PAGES = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
-DEFAULT_PAGES = {'ALEXNET_JAX_HUGE_PAGES': '0'}
 # Several programs have the GPU in turns: none may take most of its memory at its start.
 TOGETHER = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
 MIB = 2**20
@@ -65,7 +63,7 @@ class ContestantError(Exception):
 class Contestant:
     """A process that runs steps when asked, and is idle in between. Ends with its `with`."""
 
-    def __init__(self, spec: Spec, env: dict[str, str] | None = None):
+    def __init__(self, spec: Spec):
         """Starts it and waits for its first steps.
 
         Raises:
@@ -74,7 +72,7 @@ class Contestant:
         self.spec = spec
         self._process = subprocess.Popen(
             [sys.executable, __file__, json.dumps(dataclasses.asdict(spec))],
-            env=os.environ | TOGETHER | (env or {}),
+            env=os.environ | TOGETHER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -339,7 +337,6 @@ def gflops(program: Program, dry: bool) -> float:
 def main() -> None:
     spec = Spec(**json.loads(sys.argv[1]))
     if spec.library == 'jax':
-        command_line.use_huge_pages()  # may begin the process anew: before anything else
         command_line.before_jax()
     # Libraries print what they like: the pipe is ours alone.
     replies = os.fdopen(os.dup(1), 'w')

@@ -28,7 +28,6 @@ from typing import Any
 
 from alexnet_jax import command_line
 
-command_line.use_huge_pages()
 command_line.before_jax()
 
 import input_rate  # noqa: E402

@@ -21,7 +21,6 @@ from typing import Any
 
 from alexnet_jax import command_line
 
-command_line.use_huge_pages()
 command_line.before_jax()
 
 import jax  # noqa: E402

@@ -54,7 +54,6 @@ def work(options: argparse.Namespace) -> dict[str, float]:
     stages.mark('Python', BEGUN)
     from alexnet_jax import command_line
 
-    command_line.use_huge_pages()
     command_line.before_jax()
     import jax
 

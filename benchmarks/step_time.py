@@ -21,7 +21,6 @@ import argparse
 import contextlib
 import dataclasses
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,8 +28,6 @@ from typing import Any
 import report
 from contestants import (
     CLASSES,
-    DEFAULT_PAGES,
-    HUGE_PAGES,
     Contestant,
     ContestantError,
     Spec,
@@ -47,29 +44,24 @@ REST = 0.2  # seconds before each turn: threads of the one before spin a little 
 FLOORS = {128: 112_000, 1024: 155_000, 4096: 162_000}
 
 
-def rivals(spec: Spec, platform: str, options: argparse.Namespace) -> dict[str, tuple[Spec, dict]]:
-    """By name: what is run, and the environment it has beside ours."""
+def rivals(spec: Spec, platform: str, options: argparse.Namespace) -> dict[str, Spec]:
+    """What is run beside ours, by name."""
 
     def torch(**how: Any) -> Spec:
         return dataclasses.replace(spec, library='torch', **how)
 
-    paged = sys.platform == 'linux' and platform == 'cpu'
-    found: dict[str, tuple[Spec, dict]] = {}
-    if paged:
-        found[f'{OURS}, default pages'] = spec, DEFAULT_PAGES
+    found: dict[str, Spec] = {}
     if options.naive:
-        found['naive JAX'] = dataclasses.replace(spec, library='jax naive'), {}
+        found['naive JAX'] = dataclasses.replace(spec, library='jax naive')
     if has_torch():
         compiled = torch(layout='channels_last', compiled=True)
-        found[LAYOUTS[0]] = torch(), {}
-        found[LAYOUTS[1]] = torch(layout='channels_last'), {}
+        found[LAYOUTS[0]] = torch()
+        found[LAYOUTS[1]] = torch(layout='channels_last')
         if options.compile:
-            found['PyTorch compiled'] = compiled, {}
-            if paged:
-                found['PyTorch compiled, huge pages'] = compiled, HUGE_PAGES
-            elif platform != 'cpu':
+            found['PyTorch compiled'] = compiled
+            if platform != 'cpu':
                 tuned = dataclasses.replace(compiled, norm='hand_tuned')
-                found['PyTorch compiled, norm by hand'] = tuned, {}
+                found['PyTorch compiled, norm by hand'] = tuned
     return found
 
 
@@ -84,9 +76,9 @@ def measure(spec: Spec, options: argparse.Namespace) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         started: dict[str, Contestant] = {OURS: stack.enter_context(Contestant(spec))}
         failed = []
-        for name, (what, env) in rivals(spec, started[OURS].about['platform'], options).items():
+        for name, what in rivals(spec, started[OURS].about['platform'], options).items():
             try:
-                started[name] = stack.enter_context(Contestant(what, env))
+                started[name] = stack.enter_context(Contestant(what))
             except ContestantError as error:
                 failed.append(f'{name}: {error}')
 

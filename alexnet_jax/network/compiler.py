@@ -8,7 +8,7 @@ from jax.errors import JaxRuntimeError
 Options = dict[str, str | bool]
 
 # On CPU (docs/LOG.md has the measurements):
-# - Eigen's convolutions in place of YNNPACK's, whose gradients of kernels take two to four
+# - Convolutions are Eigen's in place of YNNPACK's, whose gradients of kernels take two to four
 #   times as long.
 # - Programs run in the order that keeps least in memory; to run several small ones at a
 #   time took a quarter more memory and no less time.

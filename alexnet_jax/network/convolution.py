@@ -32,7 +32,8 @@ def grouped_conv(
     several times slower (docs/LOG.md)."""
     if groups == 1:
         return conv(x, kernel, bias, stride, padding)
-    parts = zip(*(jnp.split(array, groups, -1) for array in (x, kernel, bias)), strict=True)
+    xs, kernels, biases = (jnp.split(array, groups, -1) for array in (x, kernel, bias))
+    parts = zip(xs, kernels, biases, strict=True)
     return jnp.concatenate([conv(*part, stride, padding) for part in parts], axis=-1)
 
 

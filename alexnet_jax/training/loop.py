@@ -113,15 +113,15 @@ class _TrainRows:
     """Writes the row of a step once the next step is under way, so that the
     device never waits for the log.
 
-    A row says how many seconds since the row before went by in waiting for input, in writing
-    rows, and in saving: that a step was not at its work for want of them is no more than that.
+    A row says how many seconds since the row before this thread spent waiting for input, writing
+    rows, and saving. The device is idle for no longer than that; saves stop it for all of theirs.
     """
 
     def __init__(self, plan: Plan, log: Callable[[Row], None]):
         self._plan, self._log = plan, log
         self._waiting: tuple[int, dict[str, jax.Array]] | None = None
         self._last_time, self._images = time.perf_counter(), 0
-        self._seconds = dict.fromkeys(('input', 'log', 'save'), 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(('input', 'log', 'save'), 0.0)
 
     @contextlib.contextmanager
     def seconds_of(self, what: str) -> Iterator[None]:
