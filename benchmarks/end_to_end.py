@@ -42,7 +42,7 @@ from alexnet_jax.training.metrics_log import MetricsLog  # noqa: E402
 from alexnet_jax.training.progress import Reporter  # noqa: E402
 
 CLASSES = 1000  # of the full net, whatever the photographs' are
-PARTS = ('seconds_input', 'seconds_step', 'seconds_log')  # of a train row
+PARTS = ('seconds_input', 'seconds_log')  # of a train row
 SETTLE = 0.5  # seconds in which the batches that are kept ready are made again
 
 
