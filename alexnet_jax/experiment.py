@@ -86,12 +86,7 @@ def build(config: Config) -> Experiment:
         log_every=config['train.log_every_steps'],
         save_every=config['checkpoint.every_steps'],
     )
-    net = AlexNet(
-        architecture,
-        len(images.classes),
-        exchange=config['network.exchange'],
-        compute=config['network.compute'],
-    )
+    net = AlexNet(architecture, len(images.classes), exchange=config['network.exchange'])
     step.require_parts_suffice(net, config['train.micro_batches'])
     return Experiment(config, images, net, mesh, protocol, plan)
 
@@ -303,7 +298,7 @@ def open_images(config: Config) -> ImageSet:
 def _train_step(experiment: Experiment) -> Callable:
     config = experiment.config
     return step.make_train_step(
-        experiment.net,
+        experiment.net.clone(compute=config['network.compute']),
         experiment.mesh,
         *experiment.normalization,
         seed=config['seed'],

@@ -72,6 +72,17 @@ def test_rows_are_in_order_of_the_steps():
     assert all(row['images_per_second'] > 0 for row in run.rows if row['split'] == 'train')
 
 
+def test_a_row_says_what_went_by_in_waiting_and_saving(monkeypatch):
+    run = Run([0.5] * 9)
+    now = itertools.count()  # every look at the clock is a second later
+    monkeypatch.setattr(loop.time, 'perf_counter', lambda: float(next(now)))
+    run.train(steps=5)
+    train = [row for row in run.rows if row['split'] == 'train']
+    assert [row['seconds_input'] for row in train] == [2, 1, 0, 2, 0]
+    assert [row['seconds_save'] for row in train] == [0, 0, 0, 1, 0]
+    assert [row['seconds_evaluation'] for row in run.rows if row['split'] == 'val'] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ('every', 'saved'), [(0, [3, 5, 8, 10, 11]), (4, [3, 4, 5, 8, 11]), (100, [3, 5, 11])]
 )
