@@ -119,9 +119,13 @@ def test_a_second_request_ends_the_child_at_once(play):
     assert ended(process) == (1, '')
 
 
-def test_a_child_does_not_outlive_its_supervisor(play):
+@pytest.mark.parametrize('unread', [False, True])
+def test_a_child_does_not_outlive_its_supervisor(unread, play):
     process = play('print(os.getpid(), flush=True); time.sleep(100)')
     child = int(process.stdout.readline())
+    if unread:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)  # a pulse comes meanwhile
     process.kill()
     for _ in range(200):
         if lives(child):
