@@ -4,7 +4,8 @@
 
 Every round starts two new processes: cold, with an empty folder for JAX's compilation cache
 (`JAX_COMPILATION_CACHE_DIR`), then warm, with what the first left there. Both do what training
-does before it goes on by itself, on images made from a seed, and time:
+does before it goes on by itself, on photographs of 256×256 pixels prepared as JPEG (those of
+input_rate.py), and time:
 
 - Python: until the first line of the program;
 - the imports: of JAX, then of the package;
@@ -32,6 +33,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 TEMPERATURES = ('cold', 'warm')
+CLASSES = 1000  # of the full net, whatever the photographs' are
 
 
 class Stages:
@@ -75,16 +77,31 @@ def work(options: argparse.Namespace) -> dict[str, float]:
 def _settings(options: argparse.Namespace) -> Any:
     from alexnet_jax import config
 
-    own = {'data.source': 'synthetic', 'data.batch_size': str(options.batch)}
+    own = {
+        'data.source': 'synthetic' if options.bare else f'folder:{options.photographs}/folder',
+        'data.dir': f'{options.photographs}/jpeg',
+        'data.batch_size': str(options.batch),
+    }
     return config.load(options.config, own | dict(change.split('=', 1) for change in options.set))
+
+
+def prepare_photographs(folder: Path, count: int) -> None:
+    """A folder of images, `count` of them, and the set prepared from it."""
+    import input_rate
+
+    input_rate.write_folder(folder / 'folder', count)
+    input_rate.prepared_set(folder / 'folder', 'jpeg')
 
 
 def _begin(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, Any]:
     """The step, the state and the batches, as `experiment.train` makes them."""
+    import dataclasses
+
     from alexnet_jax import experiment
 
     stages.mark('import of the package')
     built = experiment.build(_settings(options))
+    built = dataclasses.replace(built, net=built.net.clone(classes=CLASSES))
     stages.mark('set up')
     state, _ = experiment._initial_state(built, None)
     stages.mark('state')
@@ -104,8 +121,8 @@ def _begin_bare(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, 
 
     stages.mark('import of the package')
     settings = _settings(options)
-    architecture, classes = config.network_of(settings), settings['data.synthetic_classes']
-    net, mesh, size = AlexNet(architecture, classes), columns.make_mesh(), architecture.input_size
+    architecture = config.network_of(settings)
+    net, mesh, size = AlexNet(architecture, CLASSES), columns.make_mesh(), architecture.input_size
     stages.mark('set up')
     state = create_state(net, settings['seed'], mesh)
     stages.mark('state')
@@ -114,16 +131,29 @@ def _begin_bare(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, 
         learning_rate=settings['optimizer.learning_rate'], clock=timing.clock(options.batch),
         protocol=config.protocol_of(settings, architecture),
     )  # fmt: skip
-    batch = columns.place_batch(mesh, timing.random_batch(options.batch, size, classes))
+    batch = columns.place_batch(mesh, timing.random_batch(options.batch, size, CLASSES))
     return step, state, itertools.repeat(batch)
 
 
-def start(options: argparse.Namespace, cache: str) -> dict[str, float]:
+def start(photographs: str, cache: str) -> dict[str, float]:
     """The stages of a new process with that folder for its cache."""
-    command = [sys.executable, __file__, *sys.argv[1:], '--worker', f'--begun={time.time()}']
+    command = [sys.executable, __file__, *sys.argv[1:], '--worker', f'--photographs={photographs}']
+    command.append(f'--begun={time.time()}')
     environment = os.environ | {'JAX_COMPILATION_CACHE_DIR': cache}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(photographs: str, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """The stages of each round, cold and warm."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in TEMPERATURES}
+    for number in range(rounds + 1):
+        with tempfile.TemporaryDirectory() as cache:
+            for name in TEMPERATURES:
+                stages = start(photographs, cache)
+                if number:  # the first round brings the files into memory
+                    found[name].append(stages)
+    return found
 
 
 def main() -> None:
@@ -135,6 +165,8 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--set', action='append', default=[], metavar='SETTING=VALUE',
                         help='changes a setting of the configuration')  # fmt: skip
+    parser.add_argument('--images', type=int, default=400, help='photographs to prepare')
+    parser.add_argument('--photographs', help='where they are, of a worker')
     parser.add_argument('--bare', action='store_true', help='without Grain and TFDS')
     parser.add_argument('--worker', action='store_true', help='one start, in this process')
     parser.add_argument('--begun', type=float, default=BEGUN, help='when it was started')
@@ -145,13 +177,10 @@ def main() -> None:
 
     import report
 
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in TEMPERATURES}
-    for number in range(options.rounds + 1):
-        with tempfile.TemporaryDirectory() as cache:
-            for name in TEMPERATURES:
-                stages = start(options, cache)
-                if number:  # the first round brings the files into memory
-                    found[name].append(stages)
+    with tempfile.TemporaryDirectory() as photographs:
+        if not options.bare:
+            prepare_photographs(Path(photographs), options.images)
+        found = measure(photographs, options.rounds)
     seconds = {
         name: {stage: [turn[stage] for turn in turns] for stage in _in_order(turns[0])}
         for name, turns in found.items()

@@ -35,12 +35,17 @@ def normalize(
 
 def variable_shapes(net: AlexNet) -> Variables:
     """{'params': ..., 'batch_stats': ...}: shape and type of each array."""
-    return nn.unbox(_boxed_shapes(net.architecture, net.classes, net.exchange))
+    return nn.unbox(boxed_shapes(net))
+
+
+def boxed_shapes(net: AlexNet) -> Variables:
+    """The same, each boxed with what it is split over."""
+    return _boxed_shapes(net.architecture, net.classes, net.exchange)
 
 
 def variable_specs(net: AlexNet) -> Variables:
     """What each of those arrays is split over: a tree of `PartitionSpec`."""
-    specs = nn.get_partition_spec(_boxed_shapes(net.architecture, net.classes, net.exchange))
+    specs = nn.get_partition_spec(boxed_shapes(net))
     # Flax's batch normalisation does not say so of its statistics: as its maps are.
     stats = jax.tree.map(lambda _: P(columns.COLUMN), specs['batch_stats'])
     return {'params': specs['params'], 'batch_stats': stats}

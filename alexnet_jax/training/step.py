@@ -64,21 +64,21 @@ def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
     """Shapes, types and places of the state's arrays, without the arrays."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        nn.unbox(_shapes(net.architecture, net.classes, net.exchange)),
+        nn.unbox(_shapes(net)),
         state_shardings(net, mesh),
     )
 
 
 def _specs(net: AlexNet) -> TrainState:
     """What each array of the state is split over."""
-    specs = nn.get_partition_spec(_shapes(net.architecture, net.classes, net.exchange))
+    specs = nn.get_partition_spec(_shapes(net))
     return specs.replace(**inference.variable_specs(net))
 
 
-@functools.cache
-def _shapes(architecture: Architecture, classes: int, exchange: str) -> TrainState:
+def _shapes(net: AlexNet) -> TrainState:
     """The state's shapes, boxed with what each array is split over."""
-    return jax.eval_shape(functools.partial(_create, architecture, classes, exchange, 0))
+    shapes = inference.boxed_shapes(net)
+    return jax.eval_shape(start_from, shapes['params'], shapes['batch_stats'])
 
 
 def _create(architecture: Architecture, classes: int, exchange: str, seed: int) -> TrainState:
