@@ -42,15 +42,13 @@ def sgd(
         to_add = updates
         for step in _before_velocity(protocol, weight_decay):
             to_add, _ = step.update(to_add, step.init(params), params)
-        to_add, velocity = trace.update(_down(to_add, rate) if inside else to_add, state)
-        # Written once, then read: of a v computed anew for w as well, XLA keeps a copy.
-        to_add, velocity = jax.lax.optimization_barrier((to_add, velocity))
-        to_add = to_add if inside else _down(to_add, rate)
         moves = jax.tree.map(lambda rate: rate > 0, rate)
-        return (
-            jax.tree.map(lambda moves, u: jnp.where(moves, u, 0), moves, to_add),
-            jax.tree.map(jnp.where, optax.TraceState(moves), velocity, state),
-        )
+        _, velocity = trace.update(_down(to_add, rate) if inside else to_add, state)
+        velocity = jax.tree.map(jnp.where, optax.TraceState(moves), velocity, state)
+        # Written once, then read: of a v computed anew for w as well, XLA keeps a copy.
+        velocity = jax.lax.optimization_barrier(velocity)
+        to_add = velocity.trace if inside else _down(velocity.trace, rate)
+        return jax.tree.map(lambda moves, u: jnp.where(moves, u, 0), moves, to_add), velocity
 
     return optax.GradientTransformation(trace.init, update)
 
