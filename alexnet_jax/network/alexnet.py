@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.convolution import grouped_conv
@@ -34,7 +35,7 @@ from alexnet_jax.network.layers import (
     Stage,
     Tanh,
 )
-from alexnet_jax.network.normalization import local_response_norm, same_map_norm
+from alexnet_jax.network.normalization import batch_norm, local_response_norm, same_map_norm
 from alexnet_jax.network.pooling import average_pool, max_pool
 
 Parts = list[jax.Array]
@@ -199,18 +200,10 @@ class AlexNet(nn.Module):
         """Each map less its mean, over its standard deviation, times `scale` plus
         `bias`; mean and variance over the batch and all positions."""
 
-        def split(initializer):
-            return nn.with_partitioning(initializer, (columns.COLUMN,))
-
-        normal = nn.BatchNorm(
-            use_running_average=not training,
-            momentum=stage.momentum,
-            epsilon=stage.epsilon,
-            scale_init=split(nn.initializers.ones),
-            bias_init=split(nn.initializers.zeros),
+        normal = BatchStatistics(
+            stage,
+            training,
             axis_name=None if self.column_axis is None else columns.DATA,
-            dtype=self.compute,
-            use_fast_variance=False,  # E x² − (E x)² loses digits where the mean is large
             name=f'{layer.name}_norm',
         )(jnp.concatenate(parts, axis=-1))
         return jnp.split(normal, len(parts), axis=-1)
@@ -279,6 +272,34 @@ class Weights(nn.Module):
         kernel = self.param('kernel', split(kernel, self.split_axis), self.kernel_shape)
         bias = self.param('bias', split_bias, self.bias_shape)
         return jnp.asarray(kernel, dtype), jnp.asarray(bias, dtype)
+
+
+class BatchStatistics(nn.Module):
+    """Batch normalisation: the batch's own mean and variance in training, moving those it
+    keeps if `batch_stats` is mutable; else those it keeps."""
+
+    stage: BatchNorm
+    training: bool
+    axis_name: str | None  # the mesh axis that the batch is split over
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        maps, stage = (x.shape[-1],), self.stage
+
+        def of_maps(name: str, initializer) -> jax.Array:
+            return self.param(name, nn.with_partitioning(initializer, (columns.COLUMN,)), maps)
+
+        scale, bias = of_maps('scale', nn.initializers.ones), of_maps('bias', nn.initializers.zeros)
+        mean = self.variable('batch_stats', 'mean', jnp.zeros, maps)
+        variance = self.variable('batch_stats', 'var', jnp.ones, maps)
+        if not self.training:
+            inverse = lax.rsqrt(variance.value + stage.epsilon)
+            return ((x - mean.value) * (scale * inverse) + bias).astype(x.dtype)
+        normal, *batch = batch_norm(x, scale, bias, stage.epsilon, self.axis_name)
+        if self.is_mutable_collection('batch_stats'):
+            for kept, new in zip((mean, variance), batch, strict=True):
+                kept.value = stage.momentum * kept.value + (1 - stage.momentum) * new
+        return normal
 
 
 def _drawn_flat(initializer):

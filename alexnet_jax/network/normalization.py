@@ -1,4 +1,4 @@
-"""Local response normalisation (paper §3.3).
+"""Local response normalisation (paper §3.3), and batch normalisation of later nets.
 
     b_i = a_i / (k + α · Σ_j a_j²)^β        |i − j| ≤ n // 2
 
@@ -8,10 +8,13 @@ places of the same map.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from alexnet_jax.network.convolution import sum_over_places
 
 
 def local_response_norm(
@@ -95,3 +98,54 @@ def _power(d: jax.Array, beta: float) -> jax.Array:
         root = lax.rsqrt(d)
         return root * lax.sqrt(root)
     return d**-beta
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each map less its mean, over √(variance + epsilon), times `scale` plus `bias`.
+
+    Mean and variance (that of the batch itself, biased) are over the batch and all places:
+    E (x − E x)², as E x² − (E x)² loses digits where the mean is large.
+
+    Args:
+      x: [batch, ..., maps].
+      scale, bias: [maps].
+      axis_name: the mesh axis that the batch is split over, in equal parts.
+
+    Returns:
+      what is normal, of x's shape and type, and mean and variance [maps]. Differentiable in
+      reverse mode only; the gradient of mean and variance is taken to be 0.
+    """
+    return _batch_forward(x, scale, bias, epsilon, axis_name)[0]
+
+
+def _batch_forward(x, scale, bias, epsilon, axis_name):
+    wide = _wide(x)
+    mean = _mean_over_places(sum_over_places(wide), x, axis_name)
+    variance = _mean_over_places(sum_over_places((wide - mean) ** 2), x, axis_name)
+    inverse = lax.rsqrt(variance + epsilon)
+    normal = (wide - mean) * (scale * inverse) + bias
+    return (normal.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
+
+
+def _batch_backward(epsilon, axis_name, residuals, cotangents):
+    # With n = (x − mean) · inverse and g the cotangent of n · scale + bias:
+    #   ∂/∂x = scale · inverse · (g − E g − n · E g·n)
+    x, scale, mean, inverse = residuals
+    g, centered = _wide(cotangents[0]), _wide(x) - mean
+    of_bias = sum_over_places(g)
+    of_scale = sum_over_places(g * centered) * inverse
+    mean_g, mean_gn = (_mean_over_places(total, x, axis_name) for total in (of_bias, of_scale))
+    of_x = (g - mean_g - centered * (inverse * mean_gn)) * (scale * inverse)
+    return of_x.astype(x.dtype), of_scale, of_bias
+
+
+batch_norm.defvjp(_batch_forward, _batch_backward)
+
+
+def _mean_over_places(total: jax.Array, x: jax.Array, axis_name: str | None) -> jax.Array:
+    """Of a device's sums over the places of x [batch, ..., maps], over the mesh axis too."""
+    places = math.prod(x.shape[:-1])
+    return total / places if axis_name is None else lax.pmean(total, axis_name) / places

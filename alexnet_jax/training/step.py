@@ -125,17 +125,18 @@ def _scores_over_mesh(
     net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float, parts: int
 ) -> Callable[..., tuple[Scores, Any]]:
     """(variables, batch, dropout_key, part) -> `score` of that part of the batch, a `parts`th
-    of each device's rows, but the count of all; and the batch statistics, moved. Of several
-    parts, parameters are copies, as `_copy_specs`."""
+    of each device's rows, but the count of all; and the batch statistics, moved. Parameters
+    may be copies, as `_copy_specs`."""
     specs = inference.variable_specs(net)
-    in_specs = specs if parts == 1 else specs | {'params': _copy_specs(net)}
+    copies = _takes_copies(mesh, parts)
+    in_specs = specs | ({'params': _copy_specs(net)} if copies else {})
     net = net.clone(column_axis=columns.COLUMN)
 
     def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key, part):
         # From here on parameters are each device's own: this is where their
         # gradients add up over the batch. Those of copies are added up after the last part.
         params = jax.tree.map(
-            lambda x: lax.pcast(x, columns.DATA, to='varying') if parts == 1 else x[0],
+            lambda x: x[0] if copies else lax.pcast(x, columns.DATA, to='varying'),
             variables['params'],
         )
         count = jnp.sum(batch['mask'])
@@ -227,8 +228,10 @@ def make_train_step(
         return _in_parts(net, mesh, micro_batches, gradients_of, update)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
-        gradients, (scores, batch_stats) = gradients_of(state.params, state, batch, 0)
-        return update(state, gradients, scores, batch_stats)
+        copies = _takes_copies(mesh, 1)
+        params = _copies(state.params, 1) if copies else state.params
+        gradients, (scores, batch_stats) = gradients_of(params, state, batch, 0)
+        return update(state, _add_up(gradients) if copies else gradients, scores, batch_stats)
 
     return jax.jit(
         train_step,
@@ -280,13 +283,12 @@ def _in_parts(
         return jax.tree.map(lambda x: jnp.zeros((shards, *x.shape), x.dtype), params), scores
 
     def add(sums, state: TrainState, batch: Batch, part: Array):
-        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (shards, *x.shape)), state.params)
+        copies = _copies(state.params, shards)
         gradients, (scores, _) = gradients_of(copies, state, batch, part)
         return jax.tree.map(jnp.add, sums, (gradients, scores))
 
     def add_up_and_update(state: TrainState, sums):
-        gradients = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums[0])
-        return update(state, gradients, sums[1], state.batch_stats)
+        return update(state, _add_up(sums[0]), sums[1], state.batch_stats)
 
     return StepInParts(
         parts,
@@ -307,6 +309,22 @@ def _in_parts(
             compiler_options=compiler.options(),
         ),
     )
+
+
+def _takes_copies(mesh: Mesh, parts: int) -> bool:
+    """Whether a data shard has parameters, and so gradients, of its own: gradients of several
+    parts are added up first, and over one shard there is nothing to add up. XLA's all-reduce
+    over one device would store all gradients once more."""
+    return parts > 1 or mesh.shape[columns.DATA] == 1
+
+
+def _copies(params: Any, shards: int) -> Any:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (shards, *x.shape)), params)
+
+
+def _add_up(gradients: Any) -> Any:
+    """The sum of the data shards'."""
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), gradients)
 
 
 def _copy_specs(net: AlexNet) -> Any:
