@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import LocalResponseNorm, SameMapNorm
-from alexnet_jax.network.normalization import local_response_norm
+from alexnet_jax.network.normalization import batch_norm, local_response_norm
 
 CONVENTIONS = {
     'paper': LocalResponseNorm(),
@@ -139,3 +139,37 @@ def test_general_power_agrees_with_the_paper_s(random):
     a = random.standard_normal((4, 8)).astype(np.float32)
     near = local_response_norm(a, 5, 0.1, 0.75 + 1e-6, 2.0)
     np.testing.assert_allclose(near, local_response_norm(a, 5, 0.1, 0.75, 2.0), rtol=1e-5)
+
+
+def batch_norm_float64(x, scale, bias, epsilon):
+    rows = x.reshape(-1, x.shape[-1])
+    mean = np.array([np.mean(rows[:, i]) for i in range(rows.shape[1])])
+    variance = np.array([np.mean((rows[:, i] - mean[i]) ** 2) for i in range(rows.shape[1])])
+    return (x - mean) / np.sqrt(variance + epsilon) * scale + bias, mean, variance
+
+
+@pytest.mark.parametrize('offset', [0.0, 100.0])
+def test_batch_norm_against_float64(offset, random):
+    """Values; and gradients as differences between values a little apart."""
+    x = random.normal(offset, 2, (3, 4, 5, 6))
+    weights = random.normal(0, 1, x.shape)
+    scale, bias = random.normal(1, 0.3, 6), random.normal(0, 1, 6)
+    arguments = tuple(jnp.float32(a) for a in (x, scale, bias))
+    for ours, expected in zip(
+        batch_norm(*arguments, 1e-3), batch_norm_float64(x, scale, bias, 1e-3), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=2e-5, atol=1e-4 if offset else 5e-6)
+
+    gradients = jax.grad(lambda *a: jnp.sum(batch_norm(*a, 1e-3)[0] * weights), (0, 1, 2))(
+        *arguments
+    )
+    for number, gradient in enumerate(gradients):
+        for _ in range(8):
+            place = tuple(random.integers(0, extent) for extent in gradient.shape)
+            sides = []
+            for by in (1e-4, -1e-4):
+                moved = [x.copy(), scale.copy(), bias.copy()]
+                moved[number][place] += by
+                sides.append(np.sum(batch_norm_float64(*moved, 1e-3)[0] * weights))
+            slope = (sides[0] - sides[1]) / 2e-4
+            np.testing.assert_allclose(gradient[place], slope, rtol=1e-3, atol=1e-3)

@@ -1,3 +1,5 @@
+import re
+
 import chex
 import jax
 import numpy as np
@@ -82,6 +84,18 @@ def test_one_trace_serves_all_steps(random, monkeypatch):
     for _ in range(3):
         state, _ = train_step(state, make_batch(random))
     assert int(state.step) == 3
+
+
+def test_on_one_device_no_gradient_is_sent(random):
+    mesh = columns.make_mesh()
+    state = step.create_state(NET, 0, mesh)
+    batch = columns.place_batch(mesh, make_batch(random))
+    program = make_step(mesh).lower(state, batch).compile().as_text()
+    sent = ''.join(re.findall(r'= (.*?) all-reduce\(', program))
+    for layer in state.params.values():
+        kernel = f'[{",".join(map(str, layer["kernel"].shape))}]'
+        assert kernel in program
+        assert kernel not in sent
 
 
 def test_seed_decides_initial_values_and_dropout(random):
