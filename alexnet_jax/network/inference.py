@@ -46,7 +46,7 @@ def boxed_shapes(net: AlexNet) -> Variables:
 def variable_specs(net: AlexNet) -> Variables:
     """What each of those arrays is split over: a tree of `PartitionSpec`."""
     specs = nn.get_partition_spec(boxed_shapes(net))
-    # Flax's batch normalisation does not say so of its statistics: as its maps are.
+    # Of the statistics of batch normalisation it is not said there: as their maps are.
     stats = jax.tree.map(lambda _: P(columns.COLUMN), specs['batch_stats'])
     return {'params': specs['params'], 'batch_stats': stats}
 
