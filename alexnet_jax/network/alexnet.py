@@ -6,6 +6,7 @@ convolution computes the same, several times slower (docs/LOG.md).
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -286,7 +287,7 @@ class BatchStatistics(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         maps, stage = (x.shape[-1],), self.stage
 
-        def of_maps(name: str, initializer) -> jax.Array:
+        def of_maps(name: str, initializer) -> Any:
             return self.param(name, nn.with_partitioning(initializer, (columns.COLUMN,)), maps)
 
         scale, bias = of_maps('scale', nn.initializers.ones), of_maps('bias', nn.initializers.zeros)
@@ -295,7 +296,7 @@ class BatchStatistics(nn.Module):
         if not self.training:
             inverse = lax.rsqrt(variance.value + stage.epsilon)
             return ((x - mean.value) * (scale * inverse) + bias).astype(x.dtype)
-        normal, *batch = batch_norm(x, scale, bias, stage.epsilon, self.axis_name)
+        normal, *batch = batch_norm(x, scale, bias, stage.epsilon, self.axis_name)  # pyright: ignore[reportGeneralTypeIssues]
         if self.is_mutable_collection('batch_stats'):
             for kept, new in zip((mean, variance), batch, strict=True):
                 kept.value = stage.momentum * kept.value + (1 - stage.momentum) * new
