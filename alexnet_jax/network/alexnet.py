@@ -6,15 +6,14 @@ convolution computes the same, several times slower (docs/LOG.md).
 """
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from alexnet_jax.network import columns
+from alexnet_jax.network.batch_normalization import BatchStatistics
 from alexnet_jax.network.convolution import grouped_conv
 from alexnet_jax.network.layers import (
     STAGE_NAMES,
@@ -36,7 +35,7 @@ from alexnet_jax.network.layers import (
     Stage,
     Tanh,
 )
-from alexnet_jax.network.normalization import batch_norm, local_response_norm, same_map_norm
+from alexnet_jax.network.normalization import local_response_norm, same_map_norm
 from alexnet_jax.network.pooling import average_pool, max_pool
 
 Parts = list[jax.Array]
@@ -273,34 +272,6 @@ class Weights(nn.Module):
         kernel = self.param('kernel', split(kernel, self.split_axis), self.kernel_shape)
         bias = self.param('bias', split_bias, self.bias_shape)
         return jnp.asarray(kernel, dtype), jnp.asarray(bias, dtype)
-
-
-class BatchStatistics(nn.Module):
-    """Batch normalisation: the batch's own mean and variance in training, moving those it
-    keeps if `batch_stats` is mutable; else those it keeps."""
-
-    stage: BatchNorm
-    training: bool
-    axis_name: str | None  # the mesh axis that the batch is split over
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        maps, stage = (x.shape[-1],), self.stage
-
-        def of_maps(name: str, initializer) -> Any:
-            return self.param(name, nn.with_partitioning(initializer, (columns.COLUMN,)), maps)
-
-        scale, bias = of_maps('scale', nn.initializers.ones), of_maps('bias', nn.initializers.zeros)
-        mean = self.variable('batch_stats', 'mean', jnp.zeros, maps)
-        variance = self.variable('batch_stats', 'var', jnp.ones, maps)
-        if not self.training:
-            inverse = lax.rsqrt(variance.value + stage.epsilon)
-            return ((x - mean.value) * (scale * inverse) + bias).astype(x.dtype)
-        normal, *batch = batch_norm(x, scale, bias, stage.epsilon, self.axis_name)  # pyright: ignore[reportGeneralTypeIssues]
-        if self.is_mutable_collection('batch_stats'):
-            for kept, new in zip((mean, variance), batch, strict=True):
-                kept.value = stage.momentum * kept.value + (1 - stage.momentum) * new
-        return normal
 
 
 def _drawn_flat(initializer):

@@ -12,8 +12,6 @@ from jax import lax
 
 from alexnet_jax.network.shapes import pooled
 
-NOWHERE = 255  # no place of a window
-
 
 def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
     """The largest value of each `size`×`size` window, `stride` apart.
@@ -77,7 +75,7 @@ def _backward(size, stride, residuals, cotangent):
     for up, left in itertools.product(range(before + 1), repeat=2):
         row, column = phase[:, None, None, None] + up * stride, phase[:, None] + left * stride
         inside = (row < size) & (column < size)
-        index = np.where(inside, row * size + column, NOWHERE).astype(np.uint8)
+        index = np.where(inside, row * size + column, size * size).astype(place.dtype)
         total += jnp.where(earlier(place, up, left) == index, earlier(cotangent, up, left), 0)
     whole = total.reshape(len(place), blocks[0] * stride, blocks[1] * stride, -1)
     return (whole[:, :height, :width],)
@@ -97,13 +95,14 @@ def _max_and_place(x: jax.Array, size: int, stride: int) -> tuple[jax.Array, jax
                  column : column + (columns - 1) * stride + 1 : stride]  # fmt: skip
 
     largest = values(0, 0)
-    place = jnp.zeros(largest.shape, jnp.uint8)
+    # The smallest type that holds one index more, for no place of the window.
+    place = jnp.zeros(largest.shape, np.min_scalar_type(size * size))
     for index, offset in enumerate(_offsets(size)[1:], start=1):
         candidate = values(*offset)
         # A NaN wins too, or it would be lost here and found nowhere.
         wins = (candidate > largest) | (candidate != candidate)
         largest = jnp.where(wins, candidate, largest)
-        place = jnp.where(wins, jnp.uint8(index), place)
+        place = jnp.where(wins, place.dtype.type(index), place)
     return largest, place
 
 

@@ -10,8 +10,9 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.batch_normalization import batch_norm
 from alexnet_jax.network.layers import LocalResponseNorm, SameMapNorm
-from alexnet_jax.network.normalization import batch_norm, local_response_norm
+from alexnet_jax.network.normalization import local_response_norm
 
 CONVENTIONS = {
     'paper': LocalResponseNorm(),

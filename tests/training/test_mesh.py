@@ -84,10 +84,10 @@ def run(digits):
     ],
 )
 def test_losses_and_parameters_equal_those_of_one_device(name, shape, run):
-    require_close(run(name, shape), run(name, (1, 1)))
+    assert_close(run(name, shape), run(name, (1, 1)))
 
 
-def require_close(found, expected):
+def assert_close(found, expected):
     losses, expected_losses = found[0], expected[0]
     assert np.abs(losses / expected_losses - 1).max() < 1e-5
     jax.tree.map(
@@ -99,7 +99,7 @@ def require_close(found, expected):
 @pytest.mark.parametrize('shape', [(1, 2), (2, 2)])
 @pytest.mark.parametrize('name', ['tiny', pytest.param('small', marks=pytest.mark.slow)])
 def test_scattered_sums_equal_gathered_units(name, shape, run):
-    require_close(run(name, shape, 'scatter'), run(name, shape))
+    assert_close(run(name, shape, 'scatter'), run(name, shape))
 
 
 def test_on_one_device_both_exchanges_are_one(run):

@@ -1,0 +1,94 @@
+"""Batch normalisation (Ioffe and Szegedy 2015), of nets later than the paper's."""
+
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from alexnet_jax.network import columns
+from alexnet_jax.network.convolution import sum_over_places
+from alexnet_jax.network.layers import BatchNorm
+from alexnet_jax.network.normalization import widened
+
+
+class BatchStatistics(nn.Module):
+    """Batch normalisation: the batch's own mean and variance in training, moving those it
+    keeps if `batch_stats` is mutable; else those it keeps."""
+
+    stage: BatchNorm
+    training: bool
+    axis_name: str | None  # the mesh axis that the batch is split over
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        maps, stage = (x.shape[-1],), self.stage
+
+        def of_maps(name: str, initializer) -> Any:
+            return self.param(name, nn.with_partitioning(initializer, (columns.COLUMN,)), maps)
+
+        scale, bias = of_maps('scale', nn.initializers.ones), of_maps('bias', nn.initializers.zeros)
+        mean = self.variable('batch_stats', 'mean', jnp.zeros, maps)
+        variance = self.variable('batch_stats', 'var', jnp.ones, maps)
+        if not self.training:
+            inverse = lax.rsqrt(variance.value + stage.epsilon)
+            return ((x - mean.value) * (scale * inverse) + bias).astype(x.dtype)
+        normal, *batch = batch_norm(x, scale, bias, stage.epsilon, self.axis_name)  # pyright: ignore[reportGeneralTypeIssues]
+        if self.is_mutable_collection('batch_stats'):
+            for kept, new in zip((mean, variance), batch, strict=True):
+                kept.value = stage.momentum * kept.value + (1 - stage.momentum) * new
+        return normal
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each map less its mean, over √(variance + epsilon), times `scale` plus `bias`.
+
+    Mean and variance (that of the batch itself, biased) are over the batch and all places:
+    E (x − E x)², as E x² − (E x)² loses digits where the mean is large.
+
+    Args:
+      x: [batch, ..., maps].
+      scale, bias: [maps].
+      axis_name: the mesh axis that the batch is split over, in equal parts.
+
+    Returns:
+      what is normal, of x's shape and type, and mean and variance [maps]. Differentiable in
+      reverse mode only; the gradient of mean and variance is taken to be 0.
+    """
+    return _batch_forward(x, scale, bias, epsilon, axis_name)[0]
+
+
+def _batch_forward(x, scale, bias, epsilon, axis_name):
+    wide = widened(x)
+    mean = _mean_over_places(sum_over_places(wide), x, axis_name)
+    variance = _mean_over_places(sum_over_places((wide - mean) ** 2), x, axis_name)
+    inverse = lax.rsqrt(variance + epsilon)
+    normal = (wide - mean) * (scale * inverse) + bias
+    return (normal.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
+
+
+def _batch_backward(epsilon, axis_name, residuals, cotangents):
+    # With n = (x − mean) · inverse and g the cotangent of n · scale + bias:
+    #   ∂/∂x = scale · inverse · (g − E g − n · E g·n)
+    x, scale, mean, inverse = residuals
+    g, centered = widened(cotangents[0]), widened(x) - mean
+    of_bias = sum_over_places(g)
+    of_scale = sum_over_places(g * centered) * inverse
+    mean_g, mean_gn = (_mean_over_places(total, x, axis_name) for total in (of_bias, of_scale))
+    of_x = (g - mean_g - centered * (inverse * mean_gn)) * (scale * inverse)
+    return of_x.astype(x.dtype), of_scale, of_bias
+
+
+batch_norm.defvjp(_batch_forward, _batch_backward)
+
+
+def _mean_over_places(total: jax.Array, x: jax.Array, axis_name: str | None) -> jax.Array:
+    """Of a device's sums over the places of x [batch, ..., maps], over the mesh axis too."""
+    places = math.prod(x.shape[:-1])
+    return total / places if axis_name is None else lax.pmean(total, axis_name) / places
