@@ -13,7 +13,14 @@ from typing import NoReturn
 
 from absl import logging
 
-from alexnet_jax.errors import InputError, LostProcessError, RecordError
+from alexnet_jax.errors import (
+    InputError,
+    LostProcessError,
+    NotFiniteError,
+    RecordError,
+    StopRequestedError,
+    StorageError,
+)
 
 # Done; a fault while running; a bad command, setting or input; stopped on request
 # with everything saved, so that the same command goes on.
@@ -86,7 +93,7 @@ def before_jax() -> None:
         # When all of them wait in a collective for a device that has none, the
         # run stands still; more threads than cores prevent it.
         os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
-    logging.set_verbosity(logging.ERROR)  # TFDS and Orbax tell every step of theirs.
+    logging.set_verbosity(logging.FATAL)  # Orbax logs each step of its own, and what it raises.
 
 
 def run(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
@@ -94,6 +101,9 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         return command(argv)
+    except StopRequestedError:
+        print('stopped; the same command goes on')
+        return STOPPED
     except (Exception, KeyboardInterrupt) as error:
         if '--debug' in argv:
             traceback.print_exc()
@@ -106,7 +116,7 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
     """The exit status and the lines to print for an error."""
     if isinstance(error, InputError):
         return BAD_INPUT, str(error).splitlines()
-    if isinstance(error, RecordError | LostProcessError):
+    if isinstance(error, RecordError | LostProcessError | StorageError | NotFiniteError):
         return FAULT, str(error).splitlines()
     if isinstance(error, KeyboardInterrupt):
         return FAULT, ['interrupted; what was saved is whole']

@@ -17,6 +17,28 @@ class RecordError(ValueError):
     run. The message names file and record; exit status 1."""
 
 
+class StorageError(RuntimeError):
+    """A file of the run that could not be written, far into it: the disk is full, gone or
+    read-only. The message names file and bytes; exit status 1."""
+
+
+class NotFiniteError(ArithmeticError):
+    """A number of the run is NaN or infinite. The message names what and the step; exit
+    status 1.
+
+    step: whose images are to be looked at.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
+class StopRequestedError(Exception):
+    """A stop was requested in the midst of something that is done anew when the same command
+    runs again; exit status 75."""
+
+
 class LostProcessError(RuntimeError):
     """Another of several processes was lost. The message tells; exit status 1."""
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import jax
 
 from alexnet_jax import config as configuration
-from alexnet_jax import experiment, model
+from alexnet_jax import model
+from alexnet_jax import workdir as workdirs
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError
 from alexnet_jax.model import Model
@@ -42,7 +43,7 @@ def import_file(
       InputError: as `model.load`; there are more or fewer classes than names; the
         workdir holds a run.
     """
-    if experiment.has_checkpoint(workdir):
+    if workdirs.last_checkpoint(workdir) is not None:
         raise InputError(f'--workdir {workdir} holds a run already; take another')
     loaded = model.load(file, net=net, overrides=overrides)
     classes = loaded.classes if classes is None else classes
@@ -58,13 +59,19 @@ def write_workdir(workdir: Path, loaded: Model) -> None:
     Raises:
       InputError: it cannot be written.
     """
-    experiment.claim_workdir(workdir, loaded.config)
+    with workdirs.locked(workdir):
+        _write_workdir(workdir, loaded)
+
+
+def _write_workdir(workdir: Path, loaded: Model) -> None:
+    workdirs.claim(workdir, loaded.config)
     model.describe(workdir, loaded.classes, loaded.mirror, loaded.mean, loaded.scale)
     state = step.start_from(**jax.device_put(loaded.variables))
     checkpoints = Checkpoints(workdir / 'checkpoints')
     checkpoints.save(
         state.replace(step=state.step + loaded.step), configuration.nest(loaded.config)
     )
+    checkpoints.wait()
     checkpoints.close()
 
 

@@ -4,12 +4,14 @@ The one place, with `main.py`, that reads configurations; everything it builds
 takes plain arguments.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import json
 import math
 import platform
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,23 +26,24 @@ from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, NotFiniteError, StopRequestedError
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.network import columns, inference, traffic
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
-from alexnet_jax.training import loop, start, step
+from alexnet_jax.training import checkpoint, loop, start, step
 from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.training.health import Health
 from alexnet_jax.training.metrics_log import MetricsLog
 from alexnet_jax.training.progress import Reporter
 from alexnet_jax.training.protocols import Protocol
 from alexnet_jax.training.schedule import Clock
 from alexnet_jax.weights.files import Layers
+from alexnet_jax.workdir import LIBRARIES, claim, last_checkpoint, locked, refuse_other
 
 # Settings that may differ between the processes of a run.
 OWN = ('data.dir', 'data.threads')
-LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,80 +122,171 @@ def training_examples(config: Config) -> int:
 
 
 def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
-    """Trains, from the workdir's last checkpoint if it has one, and evaluates the
+    """Trains, from the workdir's last whole checkpoint if it has one, and evaluates the
     result. Returns whether the run came to its end; False if it was stopped.
 
     Raises:
-      InputError: as `build`, `held_out_split`, `claim_workdir` and `start.take`; before
-        training, and before anything is written.
+      InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
+        `checkpoint.newest_whole` and `start.take`; before training.
+      NotFiniteError, StorageError: as `loop.train`.
     """
     with processes.together():
         experiment = build(config)
-        held_out = held_out_split(config, experiment.images)
+        held_out_split(config, experiment.images)
         refuse_other(workdir, config)
-        resuming = has_checkpoint(workdir)
-        taken = None if resuming else _start_values(config)
-    state, told = None, ''
-    if not resuming:
-        state, told = _initial_state(experiment, taken)
+        taken = _start_values(config) if last_checkpoint(workdir) is None else None
+    with contextlib.ExitStack() as stack:
+        with processes.together():
+            if processes.is_first():
+                stack.enter_context(locked(workdir))
+        return _train_there(experiment, workdir, taken, processes.agreed(stop_requested))
+
+
+def _train_there(
+    experiment: Experiment, workdir: Path, taken: Layers | None, stop_requested: Callable[[], bool]
+) -> bool:
+    """`train`, in a workdir that is ours."""
+    config, images, net = experiment.config, experiment.images, experiment.net
+    at, told = _starting_point(workdir)
+    if at is None:
+        state, of_start = _initial_state(experiment, taken)
+        told = [of_start] if of_start else []
     with processes.together():
         if processes.is_first():
-            claim_workdir(workdir, experiment.config)
+            claim(workdir, config)
+            model.describe(workdir, images.classes, images.mirror, *experiment.normalization)
     processes.require_shared(workdir)
-    images = experiment.images
-    if processes.is_first():
-        model.describe(workdir, images.classes, images.mirror, *experiment.normalization)
-    checkpoints = Checkpoints(workdir / 'checkpoints', config['checkpoint.keep'])
-    if state is None:
-        state = checkpoints.restore(step.abstract_state(experiment.net, experiment.mesh))
-    first_step = int(state.step)
-    evaluate_split = _evaluator(experiment)
-    log = MetricsLog(workdir / 'metrics.jsonl' if processes.is_first() else None, first_step)
-    reporter = Reporter(experiment.plan.steps, first_step, silent=not processes.is_first())
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(
+            contextlib.closing(Checkpoints(workdir / 'checkpoints', config['checkpoint.keep']))
+        )
+        if at is not None:
+            checkpoints.set_aside_after(at)
+            state = checkpoints.restore(at, step.abstract_state(net, experiment.mesh))
+        first_step = int(state.step)
+        reporter = stack.enter_context(
+            contextlib.closing(
+                Reporter(experiment.plan.steps, first_step, silent=not processes.is_first())
+            )
+        )
+        for line in [_opening(experiment, workdir, first_step), *told]:
+            reporter.say(line)
+        metrics = workdir / 'metrics.jsonl' if processes.is_first() else None
+        log = stack.enter_context(contextlib.closing(MetricsLog(metrics, first_step)))
+        try:
+            _run(experiment, workdir, state, checkpoints, log, reporter, stop_requested)
+        except StopRequestedError:
+            at = last_checkpoint(workdir)
+            reporter.say(f'stopped; step {at} is saved; run the same command to go on')
+            return False
+        except NotFiniteError as error:
+            raise _with_records(experiment, workdir, error) from error
+    return True
+
+
+def _run(
+    experiment: Experiment,
+    workdir: Path,
+    state: step.TrainState,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    reporter: Reporter,
+    stop_requested: Callable[[], bool],
+) -> None:
+    """From a state to the end of the plan, and the evaluation of what is held out.
+
+    Raises:
+      StopRequestedError: before the end, but all is saved.
+    """
+    config, plan = experiment.config, experiment.plan
+    evaluate_split = _evaluator(experiment, stop_requested)
 
     def record(row: loop.Row) -> None:
         log.write(row)
         (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
 
-    reporter.say(_opening(experiment, workdir, first_step))
-    if told:
-        reporter.say(told)
-    batches = _train_batches(experiment, first_step)
-    try:
+    with contextlib.closing(_train_batches(experiment, int(state.step))) as batches:
         state, stopped = loop.train(
             state,
-            experiment.plan,
+            plan,
             train_step=_train_step(experiment),
             batches=batches,
             validate=lambda variables: evaluate_split('val', 1, variables).scores(),
-            save=lambda state, error: checkpoints.save(state, configuration.nest(config), error),
+            saves=_Saves(checkpoints, configuration.nest(config)),
             log=record,
-            stop_requested=functools.partial(processes.stop_agreed, stop_requested),
+            health=Health(len(experiment.images.classes), reporter.say),
+            stop_requested=stop_requested,
         )
-        if stopped:
-            reporter.say(f'stopped after step {int(state.step)}; run the same command to go on')
-            return False
-        alive.slow(f'evaluating {held_out}')
-        tally = evaluate_split(held_out, config['eval.views'], state.variables)
-        at_step = int(state.step)
-        if held_out == 'test':
-            log.write(loop.evaluation_row('test', at_step, experiment.plan, tally.scores()))
+    if stopped:
+        raise StopRequestedError
+    held_out, at_step = held_out_split(config, experiment.images), int(state.step)
+    alive.slow(f'evaluating {held_out}')
+    tally = evaluate_split(held_out, config['eval.views'], state.variables)
+    if held_out == 'test':
+        log.write(loop.evaluation_row('test', at_step, plan, tally.scores()))
+    if processes.is_first():
+        about = results.about(config, held_out, at_step)
+        reporter.say(results.keep(workdir, about, tally, experiment.images.classes))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Saves:
+    """Checkpoints of one configuration."""
+
+    checkpoints: Checkpoints
+    settings: dict[str, Any]
+
+    def save(self, state: step.TrainState, error: float | None) -> None:
+        self.checkpoints.save(state, self.settings, error)
+
+    def check(self) -> None:
+        self.checkpoints.check()
+
+    def wait(self) -> None:
+        self.checkpoints.wait()
+
+
+def _starting_point(workdir: Path) -> tuple[int | None, list[str]]:
+    """The step to go on from, the same in all processes, and lines on checkpoints after it that
+    are damaged.
+
+    Raises:
+      InputError: as `checkpoint.newest_whole`.
+    """
+    found: tuple[int | None, list[str]] = None, []
+    with processes.together():
         if processes.is_first():
-            about = results.about(config, held_out, at_step)
-            reporter.say(results.keep(workdir, about, tally, images.classes))
-    finally:
-        batches.close()
-        reporter.close()
-        log.close()
-        checkpoints.close()
-    return True
+            at, passed = checkpoint.newest_whole(workdir / 'checkpoints')
+            found = at, [f'warning: {line}' for line in passed]
+    at, told = json.loads(processes.everyones(json.dumps(found))[0])
+    return at, told
+
+
+def _with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) -> NotFiniteError:
+    """The error with the images of its step, all of them in WORKDIR/not_finite.json."""
+    kept, path = last_checkpoint(workdir), workdir / 'not_finite.json'
+    ids = pipeline.record_ids(
+        experiment.images, experiment.config['seed'], experiment.config['data.batch_size'],
+        error.step,
+    )  # fmt: skip
+    if processes.is_first():
+        results.write_json(path, {'step': error.step, 'fault': str(error), 'records': ids})
+    more = f' and {len(ids) - 3} more, in {path}' if len(ids) > 3 else ''
+    saved = (
+        'nothing was saved yet' if kept is None else f'what was saved up to step {kept} is whole'
+    )
+    return NotFiniteError(
+        f'{error}; the images of that step: {", ".join(ids[:3])}{more}\n'
+        f'Nothing of it is saved, {saved}; a lower optimizer.learning_rate may help',
+        error.step,
+    )
 
 
 def facts(config: Config, workdir: Path) -> dict[str, Any]:
     """What has to be the same in all processes of a run."""
     return {
         **{name: config[name] for name in config if name not in OWN},
-        'the last checkpoint of --workdir': _last_checkpoint(workdir),
+        'the last checkpoint of --workdir': last_checkpoint(workdir),
         'python': '.'.join(platform.python_version_tuple()[:2]),
         **{name: metadata.version(name) for name in LIBRARIES},
         'the source of alexnet_jax': source_digest(Path(__file__).parent),
@@ -205,51 +299,6 @@ def source_digest(folder: Path) -> str:
     for path in sorted(folder.rglob('*.py')):
         digest.update(f'{path.relative_to(folder)}\0'.encode() + path.read_bytes() + b'\0')
     return digest.hexdigest()[:12]
-
-
-def claim_workdir(workdir: Path, config: Config) -> None:
-    """Makes the folder if need be and writes config.json.
-
-    Raises:
-      InputError: it cannot be written, or holds a run of another configuration.
-    """
-    refuse_other(workdir, config)
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    about = {'versions': versions, 'processes': processes.count()}
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        results.write_json(workdir / 'config.json', configuration.nest(config) | about)
-    except OSError as error:
-        raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
-
-
-def has_checkpoint(workdir: Path) -> bool:
-    """Whether a run was saved there, without touching the folder."""
-    return _last_checkpoint(workdir) is not None
-
-
-def _last_checkpoint(workdir: Path) -> int | None:
-    folder = workdir / 'checkpoints'
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return max((int(name) for name in names if name.isdecimal()), default=None)
-
-
-def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> None:
-    """Lets pass a workdir that is new, or holds a run of this configuration; settings in
-    `but` do not count.
-
-    Raises:
-      InputError: the workdir's config.json computes something else.
-    """
-    kept = workdir / 'config.json'
-    if kept.exists():
-        differences = configuration.differences(config, configuration.read_workdir(kept), but)
-        if differences:
-            raise InputError(
-                f'--workdir {workdir} holds a run of another configuration: '
-                + '; '.join(differences)
-                + '; take another --workdir, or those settings'
-            )
 
 
 def held_out_split(config: Config, images: ImageSet) -> str:
@@ -330,8 +379,11 @@ def _train_batches(experiment: Experiment, first_step: int):
     return pipeline.ahead(batches, functools.partial(columns.place_batch, mesh))
 
 
-def _evaluator(experiment: Experiment) -> Callable[[str, int, Any], Tally]:
-    """(split, views, variables of the net) -> its errors over the split."""
+def _evaluator(
+    experiment: Experiment, stop_requested: Callable[[], bool]
+) -> Callable[[str, int, Any], Tally]:
+    """(split, views, variables of the net) -> its errors over the split; raises
+    StopRequestedError between two batches."""
     config, mesh = experiment.config, experiment.mesh
     forward = inference.make_forward(experiment.net, mesh, *experiment.normalization)
 
@@ -339,6 +391,7 @@ def _evaluator(experiment: Experiment) -> Callable[[str, int, Any], Tally]:
         variables = inference.place_variables(experiment.net, mesh, variables)
         reading = reading_of(config, experiment.crop_size, mesh, views)
         outputs = evaluate.run(forward, variables, experiment.images, split, reading)
+        outputs = processes.until_stopped(outputs, stop_requested)
         return evaluate.evaluate(outputs, len(experiment.images.classes))
 
     return evaluate_split

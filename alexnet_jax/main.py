@@ -12,8 +12,8 @@ found before training; 75 stopped on request after saving: the same command goes
 """
 
 import argparse
-import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from alexnet_jax import alive, command_line, joining, supervisor
@@ -70,10 +70,14 @@ def run(argv: list[str]) -> int:
     if options.joining and not alive.is_watched():
         return supervisor.supervise('alexnet_jax.main', argv, options.joining, options.debug)
     command_line.before_jax()
+    if options.joining is None:
+        if options.mode == 'predict':
+            return do(options, config, workdir)
+        with stop_requests() as stop_requested:
+            return do(options, config, workdir, stop_requested)
+    # Of several processes JAX itself hears the request, and agrees with the others on it.
     from alexnet_jax import processes  # JAX starts here: not before a bad setting
 
-    if options.joining is None:
-        return do(options, config, workdir)
     processes.join(options.joining)
     from alexnet_jax import experiment
 
@@ -82,12 +86,17 @@ def run(argv: list[str]) -> int:
         return do(options, config, workdir)
 
 
-def do(options: argparse.Namespace, config: configuration.Config, workdir: Path) -> int:
+def do(
+    options: argparse.Namespace,
+    config: configuration.Config,
+    workdir: Path,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> int:
     """What the mode says, in this process; returns the exit status."""
-    from alexnet_jax import experiment, processes, trained
+    from alexnet_jax import experiment, trained
 
     if options.mode == 'eval':
-        told = trained.evaluate_workdir(config, workdir)
+        told = trained.evaluate_workdir(config, workdir, stop_requested)
         if told:
             print(told)
         return DONE
@@ -95,10 +104,7 @@ def do(options: argparse.Namespace, config: configuration.Config, workdir: Path)
         from alexnet_jax import predict
 
         return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
-    # Of several processes JAX itself hears the request, and agrees with the others on it.
-    alone = processes.count() == 1
-    with stop_requests() if alone else contextlib.nullcontext(bool) as stop_requested:
-        return DONE if experiment.train(config, workdir, stop_requested) else STOPPED
+    return DONE if experiment.train(config, workdir, stop_requested) else STOPPED
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ alone writes and talks. With one process everything here is a matter of course.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -12,9 +13,9 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -22,10 +23,11 @@ from jax.experimental import multihost_utils
 
 from alexnet_jax import alive
 from alexnet_jax.command_line import DONE, STOPPED
-from alexnet_jax.errors import InputError, LostProcessError
+from alexnet_jax.errors import InputError, LostProcessError, StopRequestedError
 from alexnet_jax.joining import Joining
 
 # What JAX says when a collective or a barrier waits for a process in vain.
+T = TypeVar('T')
 LOST = re.compile('gloo|nccl|coordination|barrier|unavailable|deadline', re.IGNORECASE)
 
 
@@ -169,12 +171,26 @@ def telling_of_loss() -> Iterator[None]:
         ) from error
 
 
-def stop_agreed(stop_requested: Callable[[], bool], step: int) -> bool:
-    """Whether to stop before this step; the same in all processes. Of several, JAX listens
-    for SIGTERM, and agrees on the step."""
+def agreed(stop_requested: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether to stop now; the same in all processes, which must ask as often as each other.
+    Of several, JAX listens for SIGTERM, and agrees on which time of asking."""
     if count() == 1:
-        return stop_requested()
-    return multihost_utils.reached_preemption_sync_point(step)
+        return stop_requested
+    times = itertools.count(1)
+    return lambda: multihost_utils.reached_preemption_sync_point(next(times))
+
+
+def until_stopped(things: Generator[T], stop_requested: Callable[[], bool]) -> Generator[T]:
+    """The same, asking before each.
+
+    Raises:
+      StopRequestedError: a stop was requested.
+    """
+    with contextlib.closing(things):
+        for thing in things:
+            if stop_requested():
+                raise StopRequestedError
+            yield thing
 
 
 def _bind_address(joining: Joining) -> str | None:

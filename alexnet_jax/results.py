@@ -8,7 +8,7 @@ from typing import Any
 
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, StorageError
 from alexnet_jax.evaluation.tally import Tally
 
 SHOWN = 3  # of the confusions, on the terminal
@@ -23,7 +23,6 @@ def keep(workdir: Path, about: dict[str, Any], tally: Tally, classes: tuple[str,
     """
     scores, by_class = tally.scores(), tally.by_class(classes)
     path = place(workdir, about['split'], about['views'])
-    path.parent.mkdir(exist_ok=True)
     write_json(path, about | scores)
     write_json(path.with_name(f'{path.stem}-classes.json'), about | by_class)
     return '\n'.join(
@@ -104,7 +103,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Whole or not at all."""
-    beside = path.with_suffix('.tmp')
-    beside.write_text(json.dumps(tree, indent=2) + '\n')
-    os.replace(beside, path)
+    """Whole or not at all, in a folder that is made if need be.
+
+    Raises:
+      StorageError: it cannot be written; what was there before is as it was.
+    """
+    content, beside = json.dumps(tree, indent=2) + '\n', path.with_suffix('.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(content)
+        os.replace(beside, path)
+    except OSError as error:
+        raise StorageError(
+            f'{path}, {len(content)} bytes, cannot be written: {error.strerror}'
+        ) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from alexnet_jax import experiment
 from alexnet_jax.config import Config
+from alexnet_jax.errors import NotFiniteError
 from alexnet_jax.results import write_json
 from alexnet_jax.settings import SETTINGS
 
@@ -50,8 +51,8 @@ def _train(
     try:
         if not experiment.train(config, workdir, stop_requested):
             return None
-    except FloatingPointError as error:
-        return {'fault': str(error)}
+    except NotFiniteError as error:
+        return {'fault': str(error).splitlines()[0]}
     return experiment.result(config, workdir)
 
 

@@ -1,29 +1,58 @@
 """Stopping on request."""
 
 import contextlib
+import os
 import signal
+import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+AT_ONCE = 1  # the exit status
+
+_requested: threading.Event | None = None
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Within it, SIGTERM and SIGINT only set a flag; yields the function that
-    reads it. A second signal acts as it usually does."""
-    requested = False
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore():
+    """Within it, a first SIGTERM or SIGINT only sets a flag; yields the function that reads
+    it. A second ends the process at once, whatever it does, a long compilation too. One
+    within another is the same as the outer one."""
+    global _requested
+    if _requested is not None:
+        yield _requested.is_set
+        return
+    _requested = threading.Event()
+    received, wake = socket.socketpair()
+    wake.setblocking(False)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    listener = threading.Thread(target=_listen, args=(received, _requested), daemon=True)
+    listener.start()
+    # Python runs handlers only between two steps of the main thread's own, maybe minutes later.
+    # What wakes the listener is written by the system itself, at once.
+    woken_before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    for number in SIGNALS:
+        signal.signal(number, lambda number, frame: None)
+    try:
+        yield _requested.is_set
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(woken_before)
+        wake.close()  # the listener ends
+        listener.join()
+        received.close()
+        _requested = None
 
-    def request(number, frame):
-        nonlocal requested
-        requested = True
-        restore()
 
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield lambda: requested
-    finally:
-        restore()
+def _listen(received: socket.socket, requested: threading.Event) -> None:
+    while numbers := received.recv(1):
+        if numbers[0] not in SIGNALS:
+            continue
+        if requested.is_set():
+            sys.stdout.flush()
+            told = 'error: stopped at once, at the second request; what was saved is whole\n'
+            os.write(sys.stderr.fileno() if sys.stderr else 2, told.encode())
+            os._exit(AT_ONCE)
+        requested.set()

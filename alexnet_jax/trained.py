@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alexnet_jax import experiment, processes, results
+from alexnet_jax import workdir as workdirs
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
 from alexnet_jax.data.feature_records import RecordWriter
@@ -34,6 +35,7 @@ class Showing:
     model: Model
     images: ImageSet
     split: str
+    stop_requested: Callable[[], bool] = lambda: False
 
     @property
     def count(self) -> int:
@@ -53,7 +55,8 @@ class Showing:
         variables = inference.place_variables(model.net, mesh, model.variables)
         size = model.net.architecture.input_size
         reading = experiment.reading_of(config, size, mesh, config['eval.views'])
-        return evaluate.run(forward, variables, self.images, self.split, reading)
+        outputs = evaluate.run(forward, variables, self.images, self.split, reading)
+        return processes.until_stopped(outputs, self.stop_requested)
 
     def tally(
         self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, probabilities: None
@@ -74,13 +77,15 @@ def open_model(config: Config, workdir: Path) -> Model:
     Raises:
       InputError: as `model.load`; the workdir was trained by another configuration.
     """
-    if not experiment.has_checkpoint(workdir):
+    if workdirs.last_checkpoint(workdir) is None:
         raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
-    experiment.refuse_other(workdir, config, but=IMAGES)
+    workdirs.refuse_other(workdir, config, but=IMAGES)
     return load(workdir, config['eval.step'] or None, asked_as='eval.step')
 
 
-def show(config: Config, workdir: Path) -> Showing:
+def show(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+) -> Showing:
     """The model of a workdir and the configured images.
 
     Raises:
@@ -89,7 +94,7 @@ def show(config: Config, workdir: Path) -> Showing:
     model, images = open_model(config, workdir), experiment.open_images(config)
     split = experiment.held_out_split(config, images)
     require_same_classes(model.classes, images.classes, config['data.source'])
-    return Showing(config, model, images, split)
+    return Showing(config, model, images, split, stop_requested)
 
 
 def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str) -> None:
@@ -108,15 +113,18 @@ def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str
     )
 
 
-def evaluate_workdir(config: Config, workdir: Path) -> str:
+def evaluate_workdir(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+) -> str:
     """Evaluates a checkpoint of the workdir and keeps the result, and the predictions if
     the configuration says so; returns the result as text.
 
     Raises:
       InputError: as `show`.
+      StopRequestedError: a stop was requested.
     """
     with processes.together():
-        showing = show(config, workdir)
+        showing = show(config, workdir, processes.agreed(stop_requested))
     if not processes.is_first():  # it takes part, and leaves it to the first to keep anything
         showing.tally()
         return ''

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 import alexnet_jax
 from alexnet_jax import config as configuration
-from alexnet_jax import experiment, main, model
+from alexnet_jax import main, model
+from alexnet_jax import workdir as workdirs
 from alexnet_jax.command_line import DONE
 from alexnet_jax.model import Model
 from alexnet_jax.network import columns
@@ -135,7 +136,7 @@ def random_run(workdir: Path, name: str) -> dict[int, step.TrainState]:
             drawn = random.uniform(0.5, 1.5, array.shape)
         return drawn.astype(array.dtype)
 
-    experiment.claim_workdir(workdir, config)
+    workdirs.claim(workdir, config)
     size = net.architecture.input_size
     shape = (size, size, 3) if name == 'small' else (3,)
     mean, scale = (random.uniform(40, 60, s).astype(np.float32) for s in (shape, 3))
@@ -145,6 +146,7 @@ def random_run(workdir: Path, name: str) -> dict[int, step.TrainState]:
         drawn = jax.tree_util.tree_map_with_path(number, like)
         states[at] = drawn.replace(step=np.int32(at))
         checkpoints.save(states[at], {})
+    checkpoints.wait()
     checkpoints.close()
     return states
 

@@ -20,7 +20,7 @@ from alexnet_jax.data import prepare
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
-from alexnet_jax.training import step
+from alexnet_jax.training import checkpoint, step
 from alexnet_jax.training.checkpoint import Checkpoints
 from tests.data.photographs import write_classes
 
@@ -51,8 +51,8 @@ def rows(workdir, times: bool = False) -> list[dict]:
 def last_state(workdir):
     net = AlexNet(architecture('small', width=0.5), 10)
     like = step.abstract_state(net, columns.make_mesh())
-    checkpoints = Checkpoints(workdir / 'checkpoints')
-    return jax.device_get(checkpoints.restore(like))
+    folder = workdir / 'checkpoints'
+    return jax.device_get(Checkpoints(folder).restore(max(checkpoint.steps(folder)), like))
 
 
 def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):

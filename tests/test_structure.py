@@ -22,6 +22,7 @@ MAY_IMPORT = {
     'settings': {'network', 'training'},
     'config': {'errors', 'network', 'settings', 'training'},
     'results': {'config', 'data', 'errors', 'evaluation'},
+    'workdir': {'config', 'errors', 'processes', 'results', 'training'},
     'figures': set(),
     'training': {'alive', 'errors', 'network', 'data', 'weights'},
     'weights': {'errors', 'network'},
@@ -34,15 +35,15 @@ MAY_IMPORT = {
     'model': {'config', 'data', 'errors', 'network', 'results', 'settings', 'training', 'weights'},
     'experiment': {
         'alive', 'config', 'data', 'errors', 'evaluation', 'model', 'network', 'processes',
-        'results', 'settings', 'training', 'weights',
+        'results', 'settings', 'training', 'weights', 'workdir',
     },
     'trained': {
         'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'processes',
-        'results', 'settings',
+        'results', 'settings', 'workdir',
     },
     'predict': {'config', 'data', 'evaluation', 'figures', 'model', 'results', 'trained'},
-    'exchange': {'config', 'errors', 'experiment', 'model', 'settings', 'training', 'weights'},
-    'runs': {'config', 'experiment', 'results', 'settings'},
+    'exchange': {'config', 'errors', 'model', 'settings', 'training', 'weights', 'workdir'},
+    'runs': {'config', 'errors', 'experiment', 'results', 'settings'},
     'ablations': {
         'command_line', 'config', 'errors', 'network', 'results', 'runs', 'settings', 'stop',
     },

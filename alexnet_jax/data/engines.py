@@ -14,8 +14,8 @@ from multiprocessing import connection
 from typing import Any
 
 from alexnet_jax.data import shards
-from alexnet_jax.data.shards import Shard, StopRequestedError, Task
-from alexnet_jax.errors import InputError
+from alexnet_jax.data.shards import Shard, Task
+from alexnet_jax.errors import InputError, StopRequestedError
 from alexnet_jax.stop import stop_requests
 
 SECONDS_BETWEEN_LOOKS = 0.2

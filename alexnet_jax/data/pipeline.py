@@ -125,6 +125,15 @@ def train_batches(
     return iter(steps.to_iter_dataset(_read_options(threads)))
 
 
+def record_ids(images: ImageSet, seed: int, batch_size: int, step: int) -> list[str]:
+    """Of the images that training step `step` (the first is 1) is made of, in the order of
+    their rows; they are read for it."""
+    records = images.splits['train']
+    stream = (step - 1) * batch_size + np.arange(batch_size)
+    rows = rows_at(stream, len(records), seed).tolist()
+    return [records.read(row)[2].decode('utf-8', 'backslashreplace') for row in rows]
+
+
 @dataclasses.dataclass(frozen=True)
 class _EvalBatch(grain.transforms.Map):
     """A batch's number -> the batch: the images in order, filled up with zeros."""

@@ -33,8 +33,8 @@ from alexnet_jax.data.digits import open_digits
 from alexnet_jax.data.engines import Engine
 from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, PILLOW_LIMIT, RESIZES
 from alexnet_jax.data.make import PAPER_SIZE, QUALITY, Request, make_set
-from alexnet_jax.data.shards import Encoding, Shard, StopRequestedError, Task
-from alexnet_jax.errors import InputError
+from alexnet_jax.data.shards import Encoding, Shard, Task
+from alexnet_jax.errors import InputError, StopRequestedError
 
 SECONDS_BETWEEN_LINES = 10
 

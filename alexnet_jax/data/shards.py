@@ -21,7 +21,7 @@ from alexnet_jax.data import images
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.data.originals import Originals
 from alexnet_jax.data.statistics import PixelSums
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, StopRequestedError
 
 Example = tf_example_pb2.Example  # pyright: ignore
 
@@ -30,10 +30,6 @@ Example = tf_example_pb2.Example  # pyright: ignore
 WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 Bad = list[tuple[str, str]]  # name and reason
-
-
-class StopRequestedError(Exception):
-    """A stop was requested in the middle of a shard."""
 
 
 @dataclasses.dataclass(frozen=True)

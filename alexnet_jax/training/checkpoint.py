@@ -1,31 +1,40 @@
-"""Checkpoints: the train state and the configuration, one folder a step, by Orbax."""
+"""Checkpoints: the train state and the configuration, one folder a step, by Orbax.
 
+Orbax writes in `.partial/`, and in the background. Then come the manifest, which makes the
+folder whole, and one rename, which makes it a checkpoint: `checkpoints/STEP` is never a
+half of one, whatever ends the process. What is to go is renamed into `.partial/` first.
+"""
+
+import concurrent.futures
 import contextlib
+import os
+import re
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from orbax.checkpoint.checkpoint_managers import (
-    AnyPreservationPolicy,
-    BestN,
-    LatestN,
-)
+from etils import epath
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, NotFiniteError, StorageError
+from alexnet_jax.training import manifest
+from alexnet_jax.training.manifest import DamagedError
 from alexnet_jax.training.step import TrainState
 
-ERROR = 'top1_error'
+PARTIAL = '.partial'
 
 
 @contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Orbax warns of options that are as they should be."""
+def _quiet() -> Iterator[None]:
+    """Orbax warns of options that are as they should be, and logs what it also raises."""
     before = logging.get_verbosity()
-    logging.set_verbosity(min(before, logging.ERROR))
+    logging.set_verbosity(logging.FATAL)
     try:
         yield
     finally:
@@ -33,46 +42,93 @@ def _without_warnings() -> Iterator[None]:
 
 
 class Checkpoints:
-    """The checkpoints of one run: the one with the lowest validation error and
-    the last `keep`. What a killed process has left half saved is cleared up."""
+    """The checkpoints of one run, to be written: the one with the lowest validation error
+    and the last `keep`."""
 
-    @_without_warnings()
     def __init__(self, folder: Path, keep: int = 1):
-        best = BestN(
-            get_metric_fn=lambda metrics: metrics[ERROR],
-            reverse=True,
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
-        self._folder = folder
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-                cleanup_tmp_directories=True,
-                enable_async_checkpointing=False,
-            ),
-        )
+        """Makes the folder if need be; what a killed process has left half saved goes.
 
-    @_without_warnings()
+        Raises:
+          StorageError: it cannot be written.
+        """
+        self._folder, self._keep = folder.absolute(), keep
+        self._partial = self._folder / PARTIAL
+        self._is_first = jax.process_index() == 0
+        with _told(f'{folder} cannot be written'):
+            if self._is_first:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._clear()
+        with _quiet():
+            self._writer = ocp.AsyncCheckpointer(_handler())
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint')
+        self._publishing: concurrent.futures.Future | None = None
+
     def save(self, state: TrainState, config: dict[str, Any], error: float | None = None) -> None:
-        """Saves the state under its step and returns when it is on disk. `error`:
-        the validation error at this step, if it was measured."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(config)
-            ),
-            metrics=None if error is None else {ERROR: error},
-        )
+        """Begins to save the state under its step, in place of one saved there before, when
+        the save before is done. The state may be given away (donated) then.
 
-    def steps(self) -> list[int]:
-        """The steps that are kept, ascending."""
-        return sorted(self._manager.all_steps())
+        Args:
+          error: the validation error at this step, if it was measured.
 
-    @_without_warnings()
-    def restore(self, like: TrainState) -> TrainState:
-        """The state of the last step that is kept.
+        Raises:
+          NotFiniteError: a number of the state is not finite. Nothing is saved.
+          StorageError: as `check`.
+        """
+        self.wait()
+        step = int(state.step)
+        copy, finite = _snapshot(state)
+        if not finite:
+            raise NotFiniteError(f'the weights after step {step} are not all finite numbers', step)
+        with self._told_of(step, copy), _quiet():
+            if self._is_first:
+                if not self._folder.is_dir():
+                    # Or else a run whose folder was taken away would go on in a new one.
+                    raise FileNotFoundError(2, 'the folder is gone')
+                self._clear()
+                self._partial.mkdir()
+            self._writer.save(
+                self._partial / str(step),
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(copy), config=ocp.args.JsonSave(config)
+                ),
+            )
+        about = {'step': step, 'top1_error': error}
+        self._publishing = self._thread.submit(self._publish, step, about, copy)
+
+    def check(self) -> None:
+        """
+        Raises:
+          StorageError: the last save failed. What was saved before is as it was.
+        """
+        if self._publishing is not None and self._publishing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the last save is on disk.
+
+        Raises:
+          StorageError: as `check`.
+        """
+        publishing, self._publishing = self._publishing, None
+        if publishing is not None:
+            publishing.result()
+
+    def close(self) -> None:
+        """Waits for a save that is on its way; if it fails, `wait` was there to be called."""
+        self._thread.shutdown()
+
+    def set_aside_after(self, step: int) -> None:
+        """Renames those after a step to STEP.damaged, out of the way of those to come, for
+        whoever wants to look into them."""
+        for later in steps(self._folder) if self._is_first else []:
+            damaged = self._folder / f'{later}.damaged'
+            if later > step:
+                with _told(f'{damaged} cannot be written'):
+                    shutil.rmtree(damaged, ignore_errors=True)
+                    os.rename(self._folder / str(later), damaged)
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state that was saved there.
 
         Args:
           like: `step.abstract_state`: the tree, shapes and types to expect, and
@@ -80,71 +136,319 @@ class Checkpoints:
             saved from.
 
         Raises:
-          InputError: there is none, or its arrays have other shapes.
+          InputError: it has other arrays, or they cannot be read.
         """
-        step = _choose(self._folder, self.steps())
-        try:
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
+        folder = self._folder / str(step)
+        with _readable(folder):
+            declared = _declared(folder)
+            expected = _by_path(like)
+            if {name: _form(x) for name, x in declared.items()} != {
+                name: _form(x) for name, x in expected.items()
+            }:
+                raise InputError(_unlike(folder, declared, expected))
+            how = ocp.args.PyTreeRestore(
+                item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
             )
-        except ValueError as error:
-            if 'not compatible with the stored shape' not in str(error):
-                raise
-            raise InputError(
-                f'{self._folder / str(step)} was saved by another version of this program, whose'
-                ' arrays had other shapes; train anew in another --workdir'
-            ) from error
-        return restored['state']
+            with _quiet():
+                return self._writer.restore(folder, args=ocp.args.Composite(state=how))['state']
 
-    def close(self) -> None:
-        self._manager.close()
+    def _publish(self, step: int, about: dict[str, Any], copy: TrainState) -> None:
+        """Makes a checkpoint of what is written; then those go that are no longer wanted."""
+        place, final = self._partial / str(step), self._folder / str(step)
+        with self._told_of(step, copy):
+            self._writer.wait_until_finished()
+            if not self._is_first:
+                return
+            manifest.write(place, about)
+            if final.exists():
+                os.rename(final, self._partial / 'replaced')
+            os.rename(place, final)
+            _flush(self._folder)
+            self._prune()
+
+    def _prune(self) -> None:
+        held = steps(self._folder)
+        best = min(
+            (
+                (error, step)
+                for step in held
+                if (error := _error(self._folder / str(step))) is not None
+            ),
+            default=(None, None),
+        )[1]
+        for step in held[: -self._keep]:
+            if step != best:
+                os.rename(self._folder / str(step), self._partial / f'{step}.old')
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._partial.exists():
+            shutil.rmtree(self._partial)
+
+    @contextlib.contextmanager
+    def _told_of(self, step: int, state: TrainState) -> Iterator[None]:
+        """
+        Raises:
+          StorageError: something could not be written within.
+        """
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            if self._is_first:
+                with contextlib.suppress(OSError):
+                    self._clear()
+            raise StorageError(_not_saved(self._folder, step, state, error)) from error
 
 
-@_without_warnings()
+def steps(folder: Path) -> list[int]:
+    """The steps that are kept there, ascending; nothing is touched."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
+    """The last step whose files are as they were written, and a line on each after it. None:
+    none is kept.
+
+    Raises:
+      InputError: some are, but none that is whole.
+    """
+    faults: dict[int, DamagedError] = {}
+    for step in reversed(steps(folder)):
+        try:
+            manifest.verify(folder / str(step))
+        except DamagedError as fault:
+            faults[step] = fault
+        else:
+            return step, [
+                f'checkpoint {bad} is damaged: {fault}; that of step {step} is taken instead'
+                for bad, fault in faults.items()
+            ]
+    if faults:
+        raise InputError(
+            f'no checkpoint in {folder} is whole: {"; ".join(map(str, faults.values()))}\n'
+            'Bring one back from elsewhere, or take another --workdir to begin anew'
+        )
+    return None, []
+
+
 def read_layers(
-    folder: Path, step: int | None = None, asked_as: str = 'step'
+    folder: Path,
+    step: int | None = None,
+    asked_as: str = 'step',
 ) -> tuple[dict[str, dict[str, np.ndarray]], int]:
     """Parameters and moving statistics by layer, of whatever net was saved there, and the
-    step they are of: the last if None. Nothing in the folder is touched: another process
-    may be saving there.
+    step they are of. Nothing in the folder is touched: another process may be saving there.
 
     Args:
+      step: None: the last that is whole; of those after it, stderr is told.
       asked_as: what a message calls `step`.
 
     Raises:
-      InputError: there is no such step, or something else is in its folder.
+      InputError: there is no such step, it is damaged, or something else is in its folder.
     """
-    manager = ocp.CheckpointManager(
-        folder.absolute(),
-        options=ocp.CheckpointManagerOptions(read_only=True, enable_async_checkpointing=False),
-        item_handlers={'state': ocp.PyTreeCheckpointHandler()},
-    )
-    step = _choose(folder, sorted(manager.all_steps()), step, asked_as)
-    items = manager.item_metadata(step)
-    if 'state' not in items or 'params' not in items['state'].tree:
-        raise InputError(f'{folder / str(step)} is no checkpoint of this program')
-    saved = items['state'].tree
-    wanted = jax.tree.map(
-        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
-        {name: saved[name] for name in ('params', 'batch_stats') if name in saved},
-    )
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    how = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-    trees = manager.restore(step, args=ocp.args.Composite(state=how))['state']
-    manager.close()
+    step = _choose(folder, step, asked_as)
+    place = (folder / str(step)).absolute()
+    with _readable(place), _quiet():
+        declared = _declared(place)
+        wanted = {
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype)
+            for name, x in declared.items()
+            if name[0] in ('params', 'batch_stats')
+        }
+        if not any(name[0] == 'params' for name in wanted):
+            raise InputError(f'{place} is no checkpoint of this program')
+        _require_room(place, wanted)
+        tree = _nested(wanted)
+        how = ocp.args.PyTreeRestore(
+            item=tree,
+            restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree),
+            partial_restore=True,
+        )
+        reader = ocp.Checkpointer(_handler())
+        trees = reader.restore(place, args=ocp.args.Composite(state=how))['state']
+        reader.close()
     layers: dict[str, dict[str, np.ndarray]] = {}
-    for tree in trees.values():
-        for layer, parts in tree.items():
+    for kind in trees.values():
+        for layer, parts in kind.items():
             layers.setdefault(layer, {}).update(parts)
     return layers, step
 
 
-def _choose(folder: Path, steps: list[int], step: int | None = None, asked_as: str = 'step') -> int:
-    if not steps:
-        raise InputError(f'{folder} holds no checkpoint; train first')
+def _choose(folder: Path, step: int | None, asked_as: str) -> int:
+    held = steps(folder)
     if step is None:
-        return steps[-1]
-    if step not in steps:
-        held = ', '.join(map(str, steps))
-        raise InputError(f'{asked_as} is {step}; {folder} holds: {held}')
+        step, told = newest_whole(folder)
+        if step is None:
+            raise InputError(f'{folder} holds no checkpoint; train first')
+        for line in told:
+            print(f'warning: {line}', file=sys.stderr)
+    elif step not in held:
+        raise InputError(
+            f'{asked_as} is {step}; {folder} holds: {", ".join(map(str, held)) or "none"}'
+        )
+    else:
+        try:
+            manifest.verify(folder / str(step))
+        except DamagedError as fault:
+            raise InputError(f'checkpoint {step} is damaged: {fault}') from fault
     return step
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    """Arrays as files of their own that hold their numbers and nothing else: as fast as it
+    gets, and a file that is too short for its array is known before anything is read."""
+    return ocp.CompositeCheckpointHandler(
+        state=_array_handler(), config=ocp.JsonCheckpointHandler()
+    )
+
+
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+    return ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
+
+
+@jax.jit
+def _snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
+    """A copy, as the next step writes over the state while Orbax still reads it (on CPU it
+    makes no copy itself); and whether all the net's numbers are finite."""
+    numbers = jax.tree.leaves((state.params, state.batch_stats, state.momentum))
+    finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers])
+    return jax.tree.map(jnp.copy, state), jnp.all(finite)
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """
+    Raises:
+      InputError: Orbax cannot make sense of the folder.
+    """
+    try:
+        yield
+    except (InputError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:  # Whatever a broken file makes its readers raise.
+        raise InputError(f'{folder} is no checkpoint of this program: {_reason(error)}') from error
+
+
+def _declared(folder: Path) -> dict[tuple[str, ...], Any]:
+    """What the checkpoint says of its arrays, by their places in the tree; none is read.
+
+    Raises:
+      InputError: a chunk larger than its array.
+    """
+    arrays = _by_path(_array_handler().metadata(epath.Path(folder / 'state')).tree)
+    for path, array in arrays.items():
+        chunk = array.storage.chunk_shape if array.storage is not None else ()
+        if any(part > whole for part, whole in zip(chunk, array.shape, strict=False)):
+            raise InputError(
+                f'{folder}: {"/".join(path)} has chunks of {chunk}, larger than itself'
+            )
+    return arrays
+
+
+def _by_path(tree: Any) -> dict[tuple[str, ...], Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, leaf in leaves
+    }
+
+
+def _nested(arrays: dict[tuple[str, ...], Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for (*path, name), array in arrays.items():
+        at = tree
+        for key in path:
+            at = at.setdefault(key, {})
+        at[name] = array
+    return tree
+
+
+def _form(array: Any) -> tuple[tuple[int, ...], str]:
+    return tuple(array.shape), np.dtype(array.dtype).name
+
+
+def _unlike(folder: Path, declared: dict, expected: dict) -> str:
+    """Of the first array that is other than it should be."""
+
+    def told(arrays: dict, path: tuple[str, ...]) -> str:
+        if path not in arrays:
+            return 'missing'
+        shape, dtype = _form(arrays[path])
+        return f'{dtype}{list(shape)}'
+
+    path = next(
+        path for path in [*expected, *declared] if told(declared, path) != told(expected, path)
+    )
+    return (
+        f'{folder}: {"/".join(path)} is {told(declared, path)} there, and'
+        f' {told(expected, path)} in this net: it was saved by another version of this'
+        ' program; train anew in another --workdir'
+    )
+
+
+def _require_room(folder: Path, arrays: dict[tuple[str, ...], Any]) -> None:
+    """
+    Raises:
+      InputError: the arrays are larger than the files they are said to be in.
+    """
+    needed = _bytes(arrays)
+    there = sum(path.stat().st_size for path in (folder / 'state').rglob('*') if path.is_file())
+    if needed > there:
+        raise InputError(
+            f'{folder} says it has {needed} bytes of arrays, in files of {there} bytes'
+        )
+
+
+def _bytes(tree: Any) -> int:
+    return sum(
+        int(np.prod(x.shape, dtype=object)) * np.dtype(x.dtype).itemsize
+        for x in jax.tree.leaves(tree)
+    )
+
+
+def _error(folder: Path) -> float | None:
+    """The validation error that was saved with a checkpoint."""
+    with contextlib.suppress(DamagedError):
+        return manifest.read(folder)['top1_error']
+    return None
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f'{what}: {_reason(error)}') from error
+
+
+def _not_saved(folder: Path, step: int, state: TrainState, error: BaseException) -> str:
+    held = steps(folder)
+    try:
+        free = f'; there are {shutil.disk_usage(folder).free} bytes free'
+    except OSError:
+        free = ''
+    last = f'that of step {held[-1]} is whole' if held else 'there is none before it'
+    return (
+        f'the checkpoint of step {step}, {_bytes(state)} bytes, cannot be written to'
+        f' {folder}: {_reason(error)}{free}\n'
+        f'Of the checkpoints, {last}; once there is room, the same command goes on'
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said: Orbax's libraries quote it in the midst of much else."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    quoted = re.search(r'\[OS error \d+: ([^\]]*)\]', str(error))
+    first = (str(error).strip().splitlines() or [''])[0]
+    return quoted[1] if quoted else f'{type(error).__name__}: {first[:300]}'
+
+
+def _flush(folder: Path) -> None:
+    """Waits until the disk has the names in a folder."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

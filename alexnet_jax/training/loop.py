@@ -4,16 +4,27 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from alexnet_jax import alive
+from alexnet_jax.errors import StopRequestedError
 from alexnet_jax.training import schedule
+from alexnet_jax.training.health import Health, require_finite
 from alexnet_jax.training.step import TrainState
 
 Row = dict[str, Any]
+
+
+class Saves(Protocol):
+    """As `checkpoint.Checkpoints`: `save` need not wait, `check` raises what came of it, `wait`
+    waits for it."""
+
+    def save(self, state: TrainState, error: float | None) -> None: ...
+    def check(self) -> None: ...
+    def wait(self) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,69 +50,93 @@ def train(
     train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
     batches: Iterator[Any],
     validate: Callable[[Any], Row],
-    save: Callable[[TrainState, float | None], None],
+    saves: Saves,
     log: Callable[[Row], None],
-    stop_requested: Callable[[int], bool] = lambda step: False,
+    health: Health,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainState, bool]:
     """Trains from the state's step on until the plan or the learning rate ends
     it, or a stop is requested. The last state is always saved.
 
     Validates whenever an epoch is full. What happens at a step's end, happens in
     the order validation, learning rate, save: a saved state has its validation
-    behind it, and a run that starts from it goes on as if it had never stopped.
+    behind it, unless that was stopped, and comes first then when the run goes on. A run
+    that starts from a saved state goes on as if it had never stopped.
 
     Args:
       batches: the first is the one of the state's step.
-      validate: the net's variables -> {'loss', 'top1_error', 'top5_error', ...}.
-      save: keeps a state, with the validation error if it was just measured.
+      validate: the net's variables -> {'loss', 'top1_error', 'top5_error', ...}; raises
+        StopRequestedError if a stop is requested meanwhile.
+      saves: keeps states, each with the validation error if it was just measured.
       log: takes rows for metrics.jsonl.
-      stop_requested: whether to stop after so many steps.
+      health: is shown the scores of every step.
+      stop_requested: whether to stop before the next step.
 
     Raises:
-      FloatingPointError: a loss is no finite number. Its step is not saved.
+      NotFiniteError: a loss, a gradient or a weight is no finite number. Nothing of it is
+        saved, and no more than two steps were made since.
+      StorageError: a state or a row could not be kept.
 
     Returns:
       the last state, and whether a stop was requested before the end.
     """
-    step = saved_step = int(state.step)
+    step = int(state.step)
     plateau = jax.device_get(state.plateau)
-    rows = _TrainRows(plan, log)
+    saved = step, int(plateau.validations)
+    rows = _TrainRows(plan, log, health)
     alive.slow('compiling the first step')
     while True:
-        error, is_best = None, False
+        error, is_best, stopped = None, False, False
         if int(plan.epoch(step)) > plateau.validations:
             rows.flush()
-            alive.slow(f'validation after step {step}')
-            begun = time.perf_counter()
-            scores = validate(state.variables)
-            _require_finite(scores['loss'], 'validation loss', step)
-            row = evaluation_row('val', step, plan, scores)
-            log(row | {'seconds_evaluation': _since(begun)})
-            error = scores['top1_error']
-            best_before = plateau.best_error
-            plateau = schedule.observe(plateau, error, int(plan.epoch(step)), plan.patience)
-            is_best = plateau.best_error < best_before
-            state = state.replace(plateau=jax.device_put(plateau, state.step.sharding))
+            scores = _validation(step, plan, validate, state, log)
+            if scores is None:
+                stopped = True
+            else:
+                health.epoch()
+                error = scores['top1_error']
+                best_before = plateau.best_error
+                plateau = schedule.observe(plateau, error, int(plan.epoch(step)), plan.patience)
+                is_best = plateau.best_error < best_before
+                state = state.replace(plateau=jax.device_put(plateau, state.step.sharding))
 
         at_last_plateau = plan.drops is not None and schedule.finished(plateau, plan.drops)
-        ended = step >= plan.steps or at_last_plateau
-        stopped = not ended and stop_requested(step)
+        ended = not stopped and (step >= plan.steps or at_last_plateau)
+        stopped = stopped or (not ended and stop_requested())
         every = plan.save_every
         due = (is_best or step % every == 0) if every else error is not None
-        if (due or ended or stopped) and step > saved_step:
+        if (due or ended or stopped) and (step, int(plateau.validations)) != saved:
             rows.flush()
             alive.slow(f'saving step {step}')
             with rows.seconds_of('save'):
-                save(state, error)
-            saved_step = step
+                saves.save(state, error)
+            saved = step, int(plateau.validations)
         if ended or stopped:
+            saves.wait()
             return state, stopped
+        saves.check()
 
         with rows.seconds_of('input'):
             batch = next(batches)
         state, scores = train_step(state, batch)
         step += 1
         rows.add(step, scores)
+
+
+def _validation(
+    step: int, plan: Plan, validate: Callable[[Any], Row], state: TrainState, log: Callable
+) -> Row | None:
+    """The scores, when they are logged; None if a stop was requested."""
+    alive.slow(f'validation after step {step}')
+    begun = time.perf_counter()
+    try:
+        scores = validate(state.variables)
+    except StopRequestedError:
+        return None
+    require_finite(scores['loss'], 'the validation loss', step)
+    row = evaluation_row('val', step, plan, scores)
+    log(row | {'seconds_evaluation': _since(begun)})
+    return scores
 
 
 def evaluation_row(split: str, step: int, plan: Plan, scores: Row) -> Row:
@@ -117,9 +152,9 @@ class _TrainRows:
     rows, and saving. The device is idle for no longer than that; saves stop it for all of theirs.
     """
 
-    def __init__(self, plan: Plan, log: Callable[[Row], None]):
-        self._plan, self._log = plan, log
-        self._waiting: tuple[int, dict[str, jax.Array]] | None = None
+    def __init__(self, plan: Plan, log: Callable[[Row], None], health: Health):
+        self._plan, self._log, self._health = plan, log, health
+        self._waiting: tuple[int, dict[str, Any]] | None = None
         self._last_time, self._images = time.perf_counter(), 0
         self._seconds: dict[str, float] = dict.fromkeys(('input', 'log', 'save'), 0.0)
 
@@ -130,19 +165,12 @@ class _TrainRows:
         yield
         self._seconds[what] += time.perf_counter() - begun
 
-    def add(self, step: int, scores: dict[str, jax.Array]) -> None:
-        if self._waiting is not None:
-            last, found = self._waiting
-            jax.block_until_ready(found)  # no more than one step ahead of the device
-            alive.beat(f'step {last}')
+    def add(self, step: int, scores: dict[str, Any]) -> None:
         self._write()
         self._waiting = (step, scores)
 
     def flush(self) -> None:
         """Writes what waits. Time until the next step is nobody's."""
-        if self._waiting is not None:
-            step, scores = self._waiting
-            _require_finite(scores['loss'], 'loss', step)
         self._write()
         self._last_time = None
 
@@ -152,11 +180,13 @@ class _TrainRows:
         if self._waiting is None:
             return
         (step, scores), self._waiting = self._waiting, None
+        scores = jax.device_get(scores)  # waits: no more than one step ahead of the device
+        alive.beat(f'step {step}')
+        self._health.step(step, scores)
         self._images += self._plan.batch_size
         if step % self._plan.log_every:
             return
         row = {'split': 'train', 'step': step, 'epoch': self._plan.epoch(step)}
-        _require_finite(scores['loss'], 'loss', step)
         row |= _errors(scores) | {'learning_rate': _number(scores['learning_rate'])}
         now = time.perf_counter()
         row['images_per_second'] = round(self._images / (now - self._last_time), 1)
@@ -169,14 +199,6 @@ class _TrainRows:
 
 def _since(begun: float) -> float:
     return round(time.perf_counter() - begun, 6)
-
-
-def _require_finite(loss: Any, name: str, step: int) -> None:
-    if not np.isfinite(loss):
-        raise FloatingPointError(
-            f'the {name} of step {step} is {float(loss)}; nothing was saved since.'
-            ' A lower optimizer.learning_rate may help'
-        )
 
 
 def _errors(scores: Row) -> Row:

@@ -1,9 +1,13 @@
 """metrics.jsonl: one JSON object a line, in the order of the steps."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from alexnet_jax.errors import StorageError
 
 
 class MetricsLog:
@@ -12,28 +16,52 @@ class MetricsLog:
 
     def __init__(self, path: Path | None, last_step: int):
         """Opens the file, or starts it; None: rows go nowhere. What was written after the checkpoint of
-        `last_step` was saved is dropped, and a line cut short: it comes again."""
-        self._file = None
+        `last_step` was saved is dropped, and a line cut short: it comes again.
+
+        Raises:
+          StorageError: the file cannot be written; what is in it is as it was.
+        """
+        self._file, self._path = None, path
         if path is None:
             return
-        kept = [line for line in _lines(path) if _written_before(line, last_step)]
+        kept = ''.join(line for line in _lines(path) if _written_before(line, last_step)).encode()
         beside = path.with_suffix('.tmp')
-        beside.write_text(''.join(kept))
-        os.replace(beside, path)
-        self._file = path.open('a')
+        with _told(path, len(kept)):
+            beside.write_bytes(kept)
+            os.replace(beside, path)
+            self._file = path.open('ab', buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(row) + '\n')
-            self._file.flush()
+        """
+        Raises:
+          StorageError: it cannot be written.
+        """
+        if self._file is not None and self._path is not None:
+            line = (json.dumps(row) + '\n').encode()
+            with _told(self._path, len(line)):
+                while line:  # a disk that fills up takes a part, and then nothing
+                    line = line[self._file.write(line) :]
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
 
+@contextlib.contextmanager
+def _told(path: Path, count: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f'{path}: {count} bytes cannot be written: {error.strerror}\n'
+            'What was saved is whole; once that is mended, the same command goes on'
+        ) from error
+
+
 def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines(keepends=True) if path.exists() else []
+    if not path.exists():
+        return []
+    return path.read_text(errors='replace').splitlines(keepends=True)
 
 
 def _written_before(line: str, last_step: int) -> bool:

@@ -28,7 +28,7 @@ from alexnet_jax.training import optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
 Batch = Mapping[str, Array]
-Scores = dict[str, jax.Array]
+Scores = dict[str, Any]  # of arrays
 
 
 class TrainState(struct.PyTreeNode):
@@ -190,8 +190,9 @@ def make_train_step(
         a device's rows divided by that many: less memory, the same step.
 
     The scores are means over the batch, {'loss', 'top1_error', 'top5_error'},
-    before the update, and the update's 'learning_rate', that of the protocol's
-    `main_group`.
+    before the update, and of the update its 'learning_rate', that of the protocol's
+    `main_group`, and 'bias_gradients', {layer: [columns]}: 0 where the loss does not depend on
+    any unit, not finite if a gradient in the layer is not.
 
     Raises:
       InputError: more than one part of a net with batch normalisation.
@@ -215,6 +216,10 @@ def make_train_step(
         rates = schedule.rates(protocol, learning_rate, drops, clock, state.step, state.plateau)
         rule = optimizer.sgd(protocol, rates, momentum, weight_decay)
         updates, new_momentum = rule.update(gradients, state.momentum, state.params)
+        scores |= {
+            'learning_rate': rates[protocol.main_group],
+            'bias_gradients': _bias_gradients(gradients),
+        }
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -222,7 +227,7 @@ def make_train_step(
             momentum=new_momentum,
             plateau=state.plateau,
         )
-        return new_state, scores | {'learning_rate': rates[protocol.main_group]}
+        return new_state, scores
 
     if micro_batches > 1:
         return _in_parts(net, mesh, micro_batches, gradients_of, update)
@@ -309,6 +314,18 @@ def _in_parts(
             compiler_options=compiler.options(),
         ),
     )
+
+
+def _bias_gradients(gradients: Any) -> dict[str, jax.Array]:
+    """Of each layer (and its batch normalisation, without which its bias would have no effect)
+    the sums of their absolute values, [columns]. Biases alone say what `health` wants to know,
+    and cost nothing to look at."""
+    sizes: dict[str, jax.Array] = {}
+    for name, parts in gradients.items():
+        layer = name.removesuffix('_norm')
+        size = jnp.sum(jnp.abs(parts['bias']), axis=-1)
+        sizes[layer] = sizes.get(layer, 0) + size
+    return sizes
 
 
 def _takes_copies(mesh: Mesh, parts: int) -> bool:

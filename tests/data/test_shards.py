@@ -3,9 +3,9 @@ import json
 import pytest
 
 from alexnet_jax.data import shards
-from alexnet_jax.data.shards import Encoding, StopRequestedError, Task
+from alexnet_jax.data.shards import Encoding, Task
 from alexnet_jax.data.sources import open_source
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, StopRequestedError
 from tests.data.photographs import write_classes
 
 

@@ -1,75 +1,242 @@
+import errno
+import json
+import os
+import shutil
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, NotFiniteError, StorageError
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
-from alexnet_jax.training import step
-from alexnet_jax.training.checkpoint import Checkpoints, read_layers
+from alexnet_jax.training import checkpoint, manifest, step
+from alexnet_jax.training.checkpoint import Checkpoints, newest_whole, read_layers
 
 NET = AlexNet(SMALL, 10)
 
 
-@pytest.fixture
-def state():
+@pytest.fixture(scope='module')
+def first_state():
     return step.create_state(NET, 0, columns.make_mesh())
 
 
-def test_keeps_the_best_and_the_last(state, tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    errors = {1: 0.5, 2: 0.2, 3: 0.4, 4: None, 5: 0.3, 6: None}
-    for number, error in errors.items():
-        checkpoints.save(state.replace(step=np.int32(number)), {}, error)
-    assert checkpoints.steps() == [2, 5, 6]
+@pytest.fixture
+def state(first_state):
+    return jax.tree.map(jnp.copy, first_state)
+
+
+def like(shape=(1, 1), exchange='gather'):
+    return step.abstract_state(AlexNet(SMALL, 10, exchange=exchange), columns.make_mesh(*shape))
+
+
+def saved(folder, states, keep=1, **errors):
+    """Each of the states saved in the folder, one after the other."""
+    checkpoints = Checkpoints(folder, keep)
+    for each in states:
+        checkpoints.save(each, {}, errors.get(f'at_{int(each.step)}'))
+    checkpoints.wait()
     checkpoints.close()
-    assert Checkpoints(tmp_path, keep=2).steps() == [2, 5, 6]
+    return checkpoints
+
+
+def at(state, number):
+    return state.replace(step=np.int32(number))
+
+
+def assert_same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(other))
+
+
+def test_keeps_the_best_and_the_last(state, tmp_path):
+    errors = {'at_1': 0.5, 'at_2': 0.2, 'at_3': 0.4, 'at_5': 0.3}
+    saved(tmp_path, [at(state, number) for number in range(1, 7)], keep=2, **errors)
+    assert checkpoint.steps(tmp_path) == [2, 5, 6]
+    saved(tmp_path, [at(state, 7)], keep=2)
+    assert checkpoint.steps(tmp_path) == [2, 6, 7]
+
+
+def test_a_step_saved_again_takes_the_place_of_the_first(state, tmp_path):
+    other = state.replace(plateau=state.plateau.replace(stale=np.int32(5)))
+    saved(tmp_path, [at(state, 3)])
+    checkpoints = saved(tmp_path, [at(other, 3)], at_3=0.25)
+    assert checkpoint.steps(tmp_path) == [3]
+    assert int(checkpoints.restore(3, like()).plateau.stale) == 5
+    assert manifest.verify(tmp_path / '3')['top1_error'] == 0.25
 
 
 def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
-    checkpoints = Checkpoints(tmp_path)
     changed = state.replace(
         step=np.int32(9),
         plateau=state.plateau.replace(best_error=np.float32(0.25), stale=np.int32(2)),
         momentum=jax.tree.map(lambda x: x + 0.5, state.momentum),
     )
-    checkpoints.save(changed, {'seed': 1})
+    checkpoints = saved(tmp_path, [changed])
     for shape, exchange in [((1, 1), 'gather'), ((2, 2), 'scatter'), ((4, 1), 'gather')]:
-        net = AlexNet(SMALL, 10, exchange=exchange)
-        like = step.abstract_state(net, columns.make_mesh(*shape))
-        restored = checkpoints.restore(like)
-        jax.tree.map(
-            np.testing.assert_array_equal, jax.device_get(restored), jax.device_get(changed)
-        )
+        restored = checkpoints.restore(9, like(shape, exchange))
+        assert_same(restored, changed)
         kernel = restored.params['conv1']['kernel']
         assert len(kernel.sharding.device_set) == shape[0] * shape[1]
-        checkpoints.close()
-        checkpoints = Checkpoints(tmp_path / exchange / str(shape[0]))
-        checkpoints.save(restored, {})
+        checkpoints = saved(tmp_path / exchange / str(shape[0]), [restored])
+
+
+@pytest.mark.filterwarnings('ignore:Sharding info not provided')
+def test_orbax_itself_reads_it(state, tmp_path):
+    saved(tmp_path, [at(state, 4)])
+    with ocp.CheckpointManager(tmp_path, item_names=('state', 'config')) as manager:
+        assert manager.latest_step() == 4
+        args = ocp.args.Composite(state=ocp.args.PyTreeRestore(), config=ocp.args.JsonRestore())
+        restored = manager.restore(4, args=args)
+    assert_same(restored['state']['params'], state.params)
+
+
+def test_the_state_may_be_given_away_while_it_is_saved(state, tmp_path):
+    """As the next step does: what is saved is what there was."""
+    before = jax.device_get(state)
+    overwrite = jax.jit(lambda x: jax.tree.map(lambda a: a + jnp.ones_like(a), x), donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(at(state, 2), {})
+    after = overwrite(state)
+    for _ in range(20):
+        after = overwrite(after)
+    checkpoints.wait()
+    assert_same(checkpoints.restore(2, like()).params, before.params)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(state, tmp_path):
+    checkpoints = saved(tmp_path, [at(state, 1)])
+    for tree in ('params', 'momentum'):
+        flat, form = jax.tree.flatten(getattr(state, tree))
+        flat[-1] = flat[-1].at[(0,) * flat[-1].ndim].set(np.inf)
+        bad = at(state.replace(**{tree: jax.tree.unflatten(form, flat)}), 2)
+        with pytest.raises(NotFiniteError, match='weights after step 2'):
+            checkpoints.save(bad, {})
+    checkpoints.wait()
+    assert checkpoint.steps(tmp_path) == [1]
 
 
 def test_reading_leaves_alone_what_another_process_is_saving(state, tmp_path):
-    Checkpoints(tmp_path).save(state.replace(step=np.int32(3)), {})
-    begun = tmp_path / '4.orbax-checkpoint-tmp'
-    begun.mkdir()
+    saved(tmp_path, [at(state, 3)])
+    begun = tmp_path / checkpoint.PARTIAL / '4'
+    begun.mkdir(parents=True)
     layers, found = read_layers(tmp_path)
     assert found == 3
-    jax.tree.map(np.testing.assert_array_equal, layers, jax.device_get(state.params))
+    assert_same(layers, state.params)
     assert begun.exists()
-    successor = Checkpoints(tmp_path)
-    assert successor.steps() == [3]
-    successor.save(state.replace(step=np.int32(5)), {})
-    successor.close()
+    saved(tmp_path, [at(state, 5)])
     assert not begun.exists()  # a run that takes the folder over clears up
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['5']
 
 
 def test_a_missing_step_is_named_with_those_there_are(state, tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(InputError, match='holds no checkpoint'):
-        checkpoints.restore(state)
+    assert newest_whole(tmp_path) == (None, [])
     with pytest.raises(InputError, match='holds no checkpoint'):
         read_layers(tmp_path)
-    checkpoints.save(state.replace(step=np.int32(3)), {})
+    saved(tmp_path, [at(state, 3)])
     with pytest.raises(InputError, match=r'step is 5; .* holds: 3'):
         read_layers(tmp_path, 5)
+
+
+@pytest.fixture
+def two(state, tmp_path):
+    saved(tmp_path, [at(state, 3), at(state, 6)], keep=2)
+    return tmp_path
+
+
+def test_damage_is_named_and_the_one_before_taken(two, state, capsys):
+    kernel = next(path for path in (two / '6' / 'state').rglob('*') if path.stat().st_size > 9999)
+    content = bytearray(kernel.read_bytes())
+    content[5000] ^= 1
+    kernel.write_bytes(content)
+    step, (line,) = newest_whole(two)
+    assert step == 3
+    assert 'checkpoint 6 is damaged' in line and str(kernel) in line and 'step 3 is taken' in line
+    assert read_layers(two)[1] == 3
+    assert 'checkpoint 6 is damaged' in capsys.readouterr().err
+    with pytest.raises(InputError, match='checkpoint 6 is damaged'):
+        read_layers(two, 6)
+
+    Checkpoints(two).set_aside_after(3)
+    assert checkpoint.steps(two) == [3] and (two / '6.damaged' / 'state').is_dir()
+
+    (two / '3' / manifest.NAME).unlink()
+    with pytest.raises(InputError, match=r'no checkpoint .* is whole: .*manifest.json is missing'):
+        newest_whole(two)
+
+
+def test_a_changed_error_in_the_manifest_shows(two):
+    path = two / '6' / manifest.NAME
+    path.write_text(path.read_text().replace('"top1_error": null', '"top1_error": 0.0'))
+    with pytest.raises(manifest.DamagedError, match='not as it was written'):
+        manifest.read(two / '6')
+
+
+def rewritten(folder):
+    """With a manifest that fits, as somebody may make one."""
+    (folder / manifest.NAME).unlink()
+    manifest.write(folder, {'step': int(folder.name), 'top1_error': None})
+
+
+@pytest.mark.parametrize('shape', [[10**9, 10**9], [2, 17], [2]])
+def test_other_shapes_than_the_net_has_are_refused_before_anything_is_read(two, shape):
+    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
+    array.write_text(json.dumps(json.loads(array.read_text()) | {'shape': shape, 'chunks': shape}))
+    rewritten(two / '6')
+    with pytest.raises(InputError, match=r'params/conv1/bias is float32\[.*float32\[2, 16\] in this'):
+        Checkpoints(two).restore(6, like())
+    if shape != [2]:
+        with pytest.raises(InputError, match=r'bytes of arrays|no checkpoint of this program'):
+            read_layers(two, 6)
+
+
+def test_another_type_is_refused_not_cast(two):
+    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
+    array.write_text(array.read_text().replace('<f4', '<i4'))
+    rewritten(two / '6')
+    with pytest.raises(InputError, match=r'params/conv1/bias is int32\[2, 16\]'):
+        Checkpoints(two).restore(6, like())
+
+
+def test_chunks_larger_than_the_array_are_refused(two):
+    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
+    array.write_text(json.dumps(json.loads(array.read_text()) | {'chunks': [2**31, 2**31]}))
+    rewritten(two / '6')
+    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
+        with pytest.raises(InputError, match='chunks'):
+            read()
+
+
+@pytest.mark.parametrize('when', ['write', 'publish'])
+def test_a_save_that_fails_is_told_and_the_others_are_whole(when, state, tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path, [at(state, 1)])
+    checkpoints = Checkpoints(tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if when == 'publish':
+        monkeypatch.setattr(manifest, 'write', full)
+    else:
+        monkeypatch.setattr(os, 'mkdir', full)
+    told = r'step 2, \d+ bytes, cannot be written to .*: No space left .* \d+ bytes free\n.*step 1'
+    with pytest.raises(StorageError, match=told):
+        checkpoints.save(at(state, 2), {})
+        checkpoints.wait()
+    monkeypatch.undo()
+    assert newest_whole(tmp_path) == (1, [])
+    assert [path.name for path in tmp_path.iterdir()] == ['1']
+    checkpoints.save(at(state, 2), {})
+    checkpoints.wait()
+    assert newest_whole(tmp_path) == (2, [])
+
+
+def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
+    checkpoints = saved(tmp_path / 'run', [at(state, 1)])
+    checkpoints = Checkpoints(tmp_path / 'run')
+    shutil.rmtree(tmp_path / 'run')
+    with pytest.raises(StorageError, match='the folder is gone'):
+        checkpoints.save(at(state, 2), {})
+    assert not (tmp_path / 'run').exists()

@@ -5,7 +5,9 @@ import itertools
 import jax.numpy as jnp
 import pytest
 
+from alexnet_jax.errors import NotFiniteError, StopRequestedError, StorageError
 from alexnet_jax.training import loop, schedule
+from alexnet_jax.training.health import Health
 from alexnet_jax.training.step import TrainState
 
 
@@ -16,6 +18,8 @@ class Run:
         self.errors = iter(errors)
         self.rows, self.saves = [], []
         self.nan_from = 10**9
+        self.failing_save, self.on_its_way = -1, False
+        self.stop_validation = -1
 
     def train_step(self, state, batch):
         assert int(state.step) == batch
@@ -32,15 +36,30 @@ class Run:
             loop.Plan(**settings | plan),
             train_step=self.train_step,
             batches=itertools.count(int(state.step)),
-            validate=lambda variables: {
-                'loss': 2.0,
-                'top1_error': next(self.errors),
-                'top5_error': 0.1,
-            },
-            save=lambda state, error: self.saves.append((int(state.step), error)),
+            validate=self.validate,
+            saves=self,
             log=self.rows.append,
-            stop_requested=lambda step: next(done) >= stop_after,
+            health=Health(),
+            stop_requested=lambda: next(done) >= stop_after,
         )
+
+    def validate(self, variables):
+        self.stop_validation -= 1
+        if self.stop_validation == 0:
+            raise StopRequestedError
+        return {'loss': 2.0, 'top1_error': next(self.errors), 'top5_error': 0.1}
+
+    def save(self, state, error):
+        self.saves.append((int(state.step), error))
+        self.on_its_way = True
+
+    def check(self):
+        if self.failing_save == len(self.saves):
+            raise StorageError('no room')
+
+    def wait(self):
+        self.check()
+        self.on_its_way = False
 
     def steps(self, split: str) -> list[int]:
         return [row['step'] for row in self.rows if row['split'] == split]
@@ -102,7 +121,7 @@ def test_log_every():
 def test_a_loss_that_is_no_number_ends_the_run_unsaved(log_every):
     run = Run([0.5] * 9)
     run.nan_from = 7
-    with pytest.raises(FloatingPointError, match=r'of step [78] is nan'):
+    with pytest.raises(NotFiniteError, match=r'the loss of step 7 is nan'):
         run.train(steps=20, log_every=log_every)
     assert [number for number, _ in run.saves] == [3, 5]
     assert all(row['loss'] == row['loss'] for row in run.rows)
@@ -122,3 +141,34 @@ def test_stopped_anywhere_and_started_again_it_is_one_run(stop_after):
     assert state == expected
     for split in ('train', 'val'):
         assert first.steps(split) + second.steps(split) == whole.steps(split)
+
+
+def test_stopped_in_a_validation_it_comes_first_when_the_run_goes_on():
+    errors = [0.5, 0.4, 0.3, 0.2]
+    whole = Run(errors)
+    expected, _ = whole.train(steps=9)
+    first = Run(errors)
+    first.stop_validation = 3
+    state, stopped = first.train(steps=9)
+    assert stopped and first.saves == [(3, 0.5), (5, 0.4), (8, None)]
+    assert int(state.plateau.validations) == 2
+    second = Run(errors[2:])
+    state, stopped = second.train(state, steps=9)
+    assert not stopped and state == expected
+    assert second.saves == [(8, 0.3), (9, None)]  # with its error now, in place of the other
+    assert first.steps('val') + second.steps('val') == whole.steps('val')
+
+
+def test_the_last_save_is_waited_for():
+    run = Run([0.5] * 9)
+    run.train(steps=7)
+    assert run.saves[-1][0] == 7 and not run.on_its_way
+
+
+@pytest.mark.parametrize(('failing', 'steps_done'), [(1, 3), (2, 5), (4, 9)])
+def test_a_save_that_fails_ends_the_run_at_the_next_step(failing, steps_done):
+    run = Run([0.5] * 9)
+    run.failing_save = failing
+    with pytest.raises(StorageError):
+        run.train(steps=9)
+    assert run.steps('train')[-1] == steps_done
