@@ -214,7 +214,9 @@ def _run(
             validate=lambda variables: evaluate_split('val', 1, variables).scores(),
             saves=_Saves(checkpoints, configuration.nest(config)),
             log=record,
-            health=Health(len(experiment.images.classes), reporter.say),
+            health=Health(
+                step.layer_names(state.params), len(experiment.images.classes), reporter.say
+            ),
             stop_requested=stop_requested,
         )
     if stopped:

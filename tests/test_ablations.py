@@ -8,7 +8,7 @@ import pytest
 from alexnet_jax import ablations, config, experiment, figure1, runs
 from alexnet_jax.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.command_line import run as run_command
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, NotFiniteError
 
 BASE = config.load(None, {'network.name': 'krizhevsky2012', 'data.source': 'synthetic'})
 
@@ -129,7 +129,7 @@ def test_ablations_from_the_command_line_go_on_where_they_were_stopped(
 
 def test_runs_whose_loss_is_no_number_are_told_and_not_repeated(tmp_path, monkeypatch):
     def train(config, workdir, stop_requested):
-        raise FloatingPointError('the loss of step 3 is nan')
+        raise NotFiniteError('the loss of step 3 is nan', 3)
 
     monkeypatch.setattr(experiment, 'train', train)
     expected = {'bad': {'fault': 'the loss of step 3 is nan'}}

@@ -82,7 +82,7 @@ def test_two_processes_stop_on_request_and_one_goes_on(command, tmp_path):
         processes[1].send_signal(signal.SIGINT)
         told = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [STOPPED, STOPPED], told
-    assert 'stopped after step' in told[0][0]
+    assert 'stopped; step' in told[0][0]
     assert 'stopped after' not in told[1][0] and 'training' not in told[1][0]  # one of them talks
     kept = json.loads((tmp_path / 'together' / 'config.json').read_text())
     assert kept['processes'] == 2 and kept['mesh'] == {'data': 1, 'column': 2}

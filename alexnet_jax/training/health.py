@@ -1,7 +1,7 @@
 """What tells that a run goes wrong: numbers that are not finite, and nets that do not learn."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,25 @@ class Health:
     """Looks at the scores of every step, and tells once of each thing that goes wrong.
 
     Args:
+      layers: of the net, those with biases, from the image on.
       classes: of the net.
       warn: is told what, in a line.
     """
 
-    def __init__(self, classes: int = 0, warn: Callable[[str], None] = lambda line: None):
-        self._chance, self._warn = math.log(classes) if classes else math.inf, warn
+    def __init__(
+        self,
+        layers: Sequence[str] = (),
+        classes: int = 0,
+        warn: Callable[[str], None] = lambda line: None,
+    ):
+        self._layers, self._warn = layers, warn
+        self._chance = math.log(classes) if classes else math.inf
         self._told: set[str] = set()
         self._epochs = self._last = 0
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        self._losses, self._steps, self._gradients = 0.0, 0, {}
+        self._losses, self._steps, self._gradients = 0.0, 0, np.zeros((0, 1))
 
     def step(self, step: int, scores: dict[str, Any]) -> None:
         """
@@ -39,9 +46,10 @@ class Health:
         """
         require_finite(scores['loss'], 'the loss', step)
         require_finite(scores['learning_rate'], 'the learning rate', step)
-        for layer, sizes in scores.get('bias_gradients', {}).items():
-            require_finite(np.sum(sizes), f"the gradient of {layer}'s bias", step)
-            self._gradients[layer] = self._gradients.get(layer, 0) + np.atleast_1d(sizes)
+        sizes = scores['bias_gradients']
+        for layer, of_columns in zip(self._layers, sizes, strict=True):
+            require_finite(np.sum(of_columns), f'the gradient of {layer}', step)
+        self._gradients = sizes + (self._gradients if self._steps else 0)
         self._losses += float(scores['loss'])
         self._steps += 1
         self._last = step
@@ -69,12 +77,10 @@ class Health:
 
     def _dead(self) -> str:
         """The last layer, or column of one, that had no gradient: a ReLU that gives 0 passes
-        none on, so those before it may have none either. Layers come in the order of names,
-        which is that of the net."""
-        *hidden, output = self._gradients.items() or [('', np.ones(1))]
-        if not np.any(output[1]):
-            return ''  # there was nothing left to learn
-        for layer, sizes in reversed(hidden):
+        none on, so those before it may have none either."""
+        if not np.any(self._gradients[-1:]):
+            return ''  # not of the output itself: there was nothing left to learn
+        for layer, sizes in reversed(list(zip(self._layers, self._gradients, strict=True))):
             gone = [str(column) for column, size in enumerate(sizes, start=1) if not size]
             if len(gone) == len(sizes):
                 return layer

@@ -180,7 +180,8 @@ class _TrainRows:
         if self._waiting is None:
             return
         (step, scores), self._waiting = self._waiting, None
-        scores = jax.device_get(scores)  # waits: no more than one step ahead of the device
+        # Waits: no more than one step ahead of the device.
+        scores = {name: _own_part(array) for name, array in scores.items()}
         alive.beat(f'step {step}')
         self._health.step(step, scores)
         self._images += self._plan.batch_size
@@ -195,6 +196,14 @@ class _TrainRows:
         self._seconds = dict.fromkeys(self._seconds, 0.0)
         with self.seconds_of('log'):
             self._log(row)
+
+
+def _own_part(array: jax.Array) -> np.ndarray:
+    """What this process has of an array; 1 where others have it."""
+    own = np.ones(array.shape, array.dtype)
+    for shard in array.addressable_shards:
+        own[shard.index] = shard.data
+    return own
 
 
 def _since(begun: float) -> float:

@@ -28,7 +28,7 @@ from alexnet_jax.training import optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
 Batch = Mapping[str, Array]
-Scores = dict[str, Any]  # of arrays
+Scores = dict[str, jax.Array]
 
 
 class TrainState(struct.PyTreeNode):
@@ -191,8 +191,8 @@ def make_train_step(
 
     The scores are means over the batch, {'loss', 'top1_error', 'top5_error'},
     before the update, and of the update its 'learning_rate', that of the protocol's
-    `main_group`, and 'bias_gradients', {layer: [columns]}: 0 where the loss does not depend on
-    any unit, not finite if a gradient in the layer is not.
+    `main_group`, and 'bias_gradients' [layers, columns], in the order of `layer_names`: 0 where
+    the loss does not depend on any unit, not finite if a gradient in the layer is not.
 
     Raises:
       InputError: more than one part of a net with batch normalisation.
@@ -218,7 +218,7 @@ def make_train_step(
         updates, new_momentum = rule.update(gradients, state.momentum, state.params)
         scores |= {
             'learning_rate': rates[protocol.main_group],
-            'bias_gradients': _bias_gradients(gradients),
+            'bias_gradients': _bias_gradients(gradients, net.architecture.columns),
         }
         new_state = TrainState(
             step=state.step + 1,
@@ -242,7 +242,7 @@ def make_train_step(
         train_step,
         donate_argnums=0,
         in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(columns.DATA))),
-        out_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P())),
+        out_shardings=(state_shardings(net, mesh), _score_shardings(mesh)),
         compiler_options=compiler.options(),
     )
 
@@ -310,22 +310,33 @@ def _in_parts(
             add_up_and_update,
             donate_argnums=0,
             in_shardings=(of_state, of_sums),
-            out_shardings=(of_state, whole),
+            out_shardings=(of_state, _score_shardings(mesh)),
             compiler_options=compiler.options(),
         ),
     )
 
 
-def _bias_gradients(gradients: Any) -> dict[str, jax.Array]:
-    """Of each layer (and its batch normalisation, without which its bias would have no effect)
-    the sums of their absolute values, [columns]. Biases alone say what `health` wants to know,
-    and cost nothing to look at."""
-    sizes: dict[str, jax.Array] = {}
-    for name, parts in gradients.items():
-        layer = name.removesuffix('_norm')
-        size = jnp.sum(jnp.abs(parts['bias']), axis=-1)
-        sizes[layer] = sizes.get(layer, 0) + size
-    return sizes
+def layer_names(params: Any) -> list[str]:
+    """The layers that have biases, from the image on."""
+    return sorted(name for name in params if not name.endswith('_norm'))
+
+
+def _bias_gradients(gradients: Any, columns: int) -> jax.Array:
+    """Sums of absolute values, [layers, columns]; a layer that all columns share has its own in
+    each. Biases alone say what `health` wants to know, and cost nothing to look at."""
+
+    def of_columns(layer: str) -> jax.Array:
+        sizes = jnp.abs(gradients[layer]['bias'])
+        return jnp.broadcast_to(jnp.sum(sizes, axis=-1), (columns,))
+
+    return jnp.stack([of_columns(layer) for layer in layer_names(gradients)])
+
+
+def _score_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
+    """What is of columns stays where they are: nothing is exchanged to look at it."""
+    whole = ('loss', 'top1_error', 'top5_error', 'learning_rate')
+    specs = dict.fromkeys(whole, P()) | {'bias_gradients': P(None, columns.COLUMN)}
+    return {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
 
 
 def _takes_copies(mesh: Mesh, parts: int) -> bool:
