@@ -5,10 +5,12 @@ to train in a second. `Moment` says when it sends itself SIGKILL, as no handler 
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -35,12 +37,38 @@ NET = {'network.width': '0.5', 'data.batch_size': '32', 'train.steps': '130'}
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """When a process ends itself: `seconds` after it began, or at the `count`th time that it
-    comes to a place of `PLACES`."""
+    """When a process sends itself a signal: `seconds` after it began, or at the `count`th time
+    that it comes to a place of `PLACES`.
+
+    number: of the signal; None: SIGTERM twice, while the main thread hears nothing.
+    """
 
     place: str
     count: int = 1
     seconds: float = 0.0
+    number: int | None = signal.SIGKILL
+
+    def send(self) -> None:
+        if self.number is not None:
+            return os.kill(os.getpid(), self.number)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            hold_up(0.5)
+
+
+def hold_up(seconds: float) -> None:
+    """Keeps this thread where no handler of Python's can run, as a compilation does."""
+    ctypes.CDLL(None).usleep(int(seconds * 1e6))
+
+
+def listens(pid: int) -> bool:
+    """Whether the process has a handler for SIGTERM."""
+    try:
+        status = Path(f'/proc/{pid}/status').read_text()
+    except OSError:
+        return False
+    caught = int(re.findall(r'(?m)^SigCgt:\s*(\w+)', status)[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def _places() -> dict[str, tuple[Any, str]]:
@@ -73,12 +101,12 @@ def _places() -> dict[str, tuple[Any, str]]:
 PLACES = [f'{name}{behind}' for name in _places() for behind in ('', '/after')]
 
 
-def arm(moment: Moment | None, kill: Callable[[], None]) -> None:
-    """Has `kill` called at the moment."""
+def arm(moment: Moment | None) -> None:
+    """Has the signal sent at the moment."""
     if moment is None:
         return
     if moment.place == 'time':
-        threading.Timer(moment.seconds, kill).start()
+        threading.Timer(moment.seconds, moment.send).start()
         return
     name, _, behind = moment.place.partition('/')
     owner, attribute = _places()[name]
@@ -88,10 +116,10 @@ def arm(moment: Moment | None, kill: Callable[[], None]) -> None:
         nonlocal left
         left -= 1
         if left == 0 and not behind:
-            kill()
+            moment.send()
         result = call(*arguments, **options)
         if left == 0 and behind:
-            kill()
+            moment.send()
         return result
 
     setattr(owner, attribute, counted)
@@ -111,7 +139,7 @@ def _main(argv: list[str], output: Path, moment: Moment | None) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ['XLA_FLAGS'] = ''
-    arm(moment, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    arm(moment)
     from alexnet_jax import main
 
     status = main.main(argv)

@@ -1,0 +1,108 @@
+"""A disk that is full, or taken away, in the midst of a run: a real one, in memory."""
+
+import contextlib
+import os
+import random as python_random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax.command_line import DONE, FAULT
+from alexnet_jax.training import checkpoint
+from alexnet_jax.training.checkpoint import newest_whole
+from tests.faults import driver
+
+SIZE = 40 << 20
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own."""
+    place = tmp_path / 'disk'
+    place.mkdir()
+    made = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', f'size={SIZE}', 'tmpfs', str(place)], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip('file systems can be mounted by root only')
+    yield place
+    subprocess.run(['umount', '-l', str(place)], check=True)
+
+
+def fill(disk: Path, left: int) -> Path:
+    """A file that leaves so many bytes free."""
+    filler = disk / 'filler'
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    with contextlib.suppress(OSError):
+        filler.write_bytes(bytes(max(0, free - left)))
+    return filler
+
+
+def test_full_at_ten_moments(disk, undisturbed, data_dir, tmp_path):
+    """While the first checkpoint is written, a later one, its manifest, a row of the log, ...:
+    told with path and bytes, the others whole; with room again the run comes to the same end."""
+    random, output = python_random.Random(0), tmp_path / 'printed'
+    sizes = [path.stat().st_size for path in (undisturbed / 'checkpoints').rglob('*')]
+    one = sum(sizes) // 3
+    for moment in range(10):
+        workdir = disk / str(moment)
+        argv = driver.command(workdir, data_dir)
+        output.write_text('')
+        process = driver.start(argv, output)
+        saves = moment % 3
+        driver.wait_for(lambda: len(checkpoint.steps(workdir / 'checkpoints')) >= saves, process)  # noqa: B023
+        filler = fill(disk, random.randrange(2 * one))
+        process.join(120)
+        printed = output.read_text()
+        assert process.exitcode == FAULT, (moment, printed)
+        errors = [line for line in printed.splitlines() if line.startswith('error: ')]
+        assert len(errors) == 2 and 'Traceback' not in printed, printed
+        assert 'No space left on device' in errors[0] and str(workdir) in errors[0]
+        assert re.search(r'\d+ bytes', errors[0]), printed
+        held = checkpoint.steps(workdir / 'checkpoints')
+        assert newest_whole(workdir / 'checkpoints') == (max(held, default=None), [])
+        filler.unlink()
+        assert driver.run(argv, output) == DONE, output.read_text()
+        driver.assert_same_run(workdir, undisturbed)
+        shutil.rmtree(workdir)
+
+
+def test_a_disk_that_is_taken_away(disk, undisturbed, data_dir, tmp_path):
+    """The workdir's folder is another's then; nothing is written into it."""
+    workdir, output = tmp_path / 'run', tmp_path / 'printed'
+    process = driver.start(driver.command(workdir, data_dir), output)
+    driver.wait_for(lambda: driver.saved_step(workdir) > 0, process)
+    workdir.rename(disk.parent / 'elsewhere')
+    process.join(120)
+    printed = output.read_text()
+    assert process.exitcode == FAULT and 'Traceback' not in printed, printed
+    assert 'the folder is gone' in printed
+    assert not workdir.exists()
+    (disk.parent / 'elsewhere').rename(workdir)
+    assert driver.run(driver.command(workdir, data_dir), output) == DONE, output.read_text()
+    driver.assert_same_run(workdir, undisturbed)
+
+
+def test_a_disk_that_became_read_only(disk, undisturbed, data_dir, tmp_path):
+    workdir, output = disk / 'run', tmp_path / 'printed'
+    argv = driver.command(workdir, data_dir)
+    process = driver.start(argv, output)
+    driver.wait_for(lambda: driver.saved_step(workdir) > 0, process)
+    # An open file for writing would hinder a remount; what is saved next cannot be.
+    subprocess.run(['mount', '--bind', str(disk), str(disk)], check=True)
+    subprocess.run(['mount', '-o', 'remount,bind,ro', str(disk)], check=True)
+    try:
+        process.join(120)
+        printed = output.read_text()
+        assert process.exitcode == FAULT and 'Traceback' not in printed, printed
+        assert 'Read-only file system' in printed
+        output.write_text('')
+        assert driver.run(argv, output) == 2, output.read_text()
+        assert output.read_text().startswith(f'error: --workdir {workdir} cannot be written')
+    finally:
+        subprocess.run(['umount', '-l', str(disk)], check=True)
+    assert driver.run(argv, output) == DONE, output.read_text()
+    driver.assert_same_run(workdir, undisturbed)
