@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import io
 import os
 import platform
 import re
@@ -9,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import logging
 
@@ -20,11 +21,14 @@ from alexnet_jax.errors import (
     RecordError,
     StopRequestedError,
     StorageError,
+    plain,
+    shown,
 )
 
 # Done; a fault while running; a bad command, setting or input; stopped on request
 # with everything saved, so that the same command goes on.
 DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
+LONGEST = 4000  # characters of an error's line
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         """
         options, overrides, words = self.parse_with_words(argv)
         for word in words:
-            self.error(f'unknown argument {word!r}; settings are --config.NAME=VALUE')
+            self.error(f'unknown argument {shown(word)}; settings are --config.NAME=VALUE')
         return options, overrides
 
     def parse_with_words(
@@ -62,13 +66,13 @@ class Parser(argparse.ArgumentParser):
             if setting:
                 overrides[setting[1]] = setting[2]
             elif argument.startswith('-'):
-                self.error(f'unknown argument {argument!r}; settings are --config.NAME=VALUE')
+                self.error(f'unknown argument {shown(argument)}; settings are --config.NAME=VALUE')
             else:
                 words.append(argument)
         return options, overrides, words
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f'{message}; see --help')
+        raise InputError(f'{plain(message, 600)}; see --help')
 
 
 def _compiled() -> Path:
@@ -93,12 +97,27 @@ def before_jax() -> None:
         # When all of them wait in a collective for a device that has none, the
         # run stands still; more threads than cores prevent it.
         os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
+    _leave_out('Event loop is closed')
     logging.set_verbosity(logging.FATAL)  # Orbax logs each step of its own, and what it raises.
+
+
+def _leave_out(text: str) -> None:
+    """Of the errors that nobody can catch, one that follows upon an error which is told: Orbax
+    ends a save that failed while other writes of it still are on their way."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if text not in str(unraisable.exc_value):
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def run(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
     """Runs the command; prints an error, and returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # a name that is no text ends no run
     try:
         return command(argv)
     except StopRequestedError:
@@ -108,16 +127,16 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
         if '--debug' in argv:
             traceback.print_exc()
         status, lines = explain(error)
-    print('\n'.join(f'error: {line}' for line in lines), file=sys.stderr)
+    print('\n'.join(f'error: {plain(line, LONGEST)}' for line in lines), file=sys.stderr)
     return status
 
 
 def explain(error: BaseException) -> tuple[int, list[str]]:
     """The exit status and the lines to print for an error."""
     if isinstance(error, InputError):
-        return BAD_INPUT, str(error).splitlines()
+        return BAD_INPUT, str(error).split('\n')
     if isinstance(error, RecordError | LostProcessError | StorageError | NotFiniteError):
-        return FAULT, str(error).splitlines()
+        return FAULT, str(error).split('\n')
     if isinstance(error, KeyboardInterrupt):
         return FAULT, ['interrupted; what was saved is whole']
     first = (str(error).strip().splitlines() or [''])[0]

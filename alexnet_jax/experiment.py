@@ -26,7 +26,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
-from alexnet_jax.errors import InputError, NotFiniteError, StopRequestedError
+from alexnet_jax.errors import InputError, NotFiniteError, StopRequestedError, StorageError
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.network import columns, inference, traffic
@@ -180,6 +180,8 @@ def _train_there(
             reporter.say(f'stopped; step {at} is saved; run the same command to go on')
             return False
         except NotFiniteError as error:
+            with contextlib.suppress(StorageError):
+                checkpoints.wait()  # or its last would not be told of
             raise _with_records(experiment, workdir, error) from error
     return True
 

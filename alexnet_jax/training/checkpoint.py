@@ -7,6 +7,7 @@ half of one, whatever ends the process. What is to go is renamed into `.partial/
 
 import concurrent.futures
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -83,8 +84,10 @@ class Checkpoints:
             if self._is_first:
                 if not self._folder.is_dir():
                     # Or else a run whose folder was taken away would go on in a new one.
-                    raise FileNotFoundError(2, 'the folder is gone')
+                    raise FileNotFoundError(errno.ENOENT, 'the folder is gone')
                 self._clear()
+                if shutil.disk_usage(self._folder).free < _bytes(copy):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._partial.mkdir()
             self._writer.save(
                 self._partial / str(step),
@@ -440,9 +443,11 @@ def _reason(error: BaseException) -> str:
     """What the system said: Orbax's libraries quote it in the midst of much else."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    quoted = re.search(r'\[OS error \d+: ([^\]]*)\]', str(error))
-    first = (str(error).strip().splitlines() or [''])[0]
-    return quoted[1] if quoted else f'{type(error).__name__}: {first[:300]}'
+    text = str(error).strip()
+    number = re.search(r"os_error_code='(\d+)'", text)
+    if number:
+        return os.strerror(int(number[1]))
+    return f'{type(error).__name__}: {text.splitlines()[0][:300] if text else ""}'
 
 
 def _flush(folder: Path) -> None:

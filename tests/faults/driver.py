@@ -205,6 +205,11 @@ def assert_same_run(workdir: Path, undisturbed: Path) -> None:
         json.loads((path / 'eval' / 'test-1.json').read_text()) for path in (workdir, undisturbed)
     ]
     assert results[0] == results[1]
+    assert_same_state(workdir, undisturbed)
+
+
+def assert_same_state(workdir: Path, undisturbed: Path) -> None:
+    """Bit for bit, and the same checkpoints, and nothing beside them."""
     held = [checkpoint.steps(path / 'checkpoints') for path in (workdir, undisturbed)]
     assert held[0] == held[1]
     jax.tree.map(np.testing.assert_array_equal, last_state(workdir), last_state(undisturbed))

@@ -41,13 +41,18 @@ def fill(disk: Path, left: int) -> Path:
     return filler
 
 
-def test_full_at_ten_moments(disk, undisturbed, data_dir, tmp_path):
+@pytest.mark.parametrize(
+    'moments',
+    [range(2), pytest.param(range(2, 12), marks=pytest.mark.slow)],
+    ids=['two', 'ten more'],
+)
+def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
     """While the first checkpoint is written, a later one, its manifest, a row of the log, ...:
     told with path and bytes, the others whole; with room again the run comes to the same end."""
-    random, output = python_random.Random(0), tmp_path / 'printed'
+    random, output = python_random.Random(moments.start), tmp_path / 'printed'
     sizes = [path.stat().st_size for path in (undisturbed / 'checkpoints').rglob('*')]
     one = sum(sizes) // 3
-    for moment in range(10):
+    for moment in moments:
         workdir = disk / str(moment)
         argv = driver.command(workdir, data_dir)
         output.write_text('')
