@@ -10,6 +10,7 @@ import time
 import pytest
 
 from alexnet_jax.command_line import DONE, FAULT, STOPPED
+from tests import several
 from tests.faults import driver
 
 LONGEST = 10  # seconds, from the signal to the end
@@ -109,3 +110,36 @@ def test_a_run_in_use_is_refused_to_another(data_dir, tmp_path):
     assert second.stderr.startswith(told) and second.stderr.count('\n') == 1
     process.join(120)
     assert process.exitcode == DONE, output.read_text()
+
+
+@pytest.mark.slow
+def test_twenty_stops_of_two_processes(data_dir, tmp_path):
+    """The columns on one each; at random moments from when both train."""
+    random, stops, workdir = python_random.Random(3), 0, tmp_path / '0'
+    while stops < 20:
+        argv = driver.command(workdir, data_dir, **{'mesh.column': '2'})
+        before = driver.saved_step(workdir)
+        with several.started(2, argv) as processes:
+            deadline = time.monotonic() + 120
+            while not training_after(workdir, before):
+                assert time.monotonic() < deadline and processes[0].poll() is None
+                time.sleep(0.02)
+            time.sleep(random.uniform(0.0, 0.3))
+            begun = time.monotonic()
+            processes[random.randrange(2)].send_signal(signal.SIGTERM)
+            told = [process.communicate(timeout=60) for process in processes]
+            statuses = [process.returncode for process in processes]
+        assert time.monotonic() - begun < LONGEST
+        assert statuses in ([STOPPED, STOPPED], [DONE, DONE]), told
+        steps = [row['step'] for row in driver.rows(workdir) if row['split'] == 'train']
+        assert steps == list(range(1, driver.saved_step(workdir) + 1))
+        stops += statuses == [STOPPED, STOPPED]
+        if statuses == [DONE, DONE] or steps[-1] > 100:
+            workdir = tmp_path / str(int(workdir.name) + 1)
+
+
+def training_after(workdir, step: int) -> bool:
+    try:
+        return any(row['step'] > step for row in driver.rows(workdir))
+    except (OSError, ValueError):  # not there yet, or in the midst of a row
+        return False
