@@ -6,13 +6,13 @@ command line overrides with `--config.NAME=VALUE`. Only modules beside this one 
 configurations: the packages below take plain arguments.
 """
 
+import contextlib
 import json
-import runpy
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.errors import InputError, nearest, plain, shown
 from alexnet_jax.network import shapes
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.network.layers import Architecture
@@ -44,7 +44,7 @@ def complete(changes: Config, overrides: Mapping[str, str]) -> Config:
     _refuse_unknown(changes)
     defaults = {name: setting.default for name, setting in SETTINGS.items()}
     name = (defaults | changes | dict(overrides))['train.protocol']
-    if name in PROTOCOLS:  # or else `override` refuses it
+    if isinstance(name, str) and name in PROTOCOLS:  # or else `override` refuses it
         own = dict(PROTOCOLS[name].settings)
         if 'train.epochs' in changes or 'train.epochs' in overrides:
             own.pop('train.steps', None)  # a length asked for goes before the protocol's
@@ -65,7 +65,7 @@ def override(config: Config, overrides: Mapping[str, str]) -> Config:
 
 def _refuse_unknown(names: Collection[str]) -> None:
     faults = [
-        f'unknown setting {name}; the nearest is {nearest(name, SETTINGS)}'
+        f'unknown setting {plain(name)}; the nearest is {nearest(name, SETTINGS)}'
         for name in names
         if name not in SETTINGS
     ]
@@ -79,14 +79,21 @@ def read_file(path: Path) -> Config:
     Raises:
       InputError: no such file, or it does not run, or has no such dictionary.
     """
-    if not path.is_file():
-        raise InputError(f'--config {path}: no such file; configs/ holds those that come with it')
+    told = f'--config {plain(path, 1000)}'
     try:
-        changes = runpy.run_path(str(path)).get('config')
+        if not path.is_file():
+            raise InputError(f'{told}: no such file; configs/ holds those that come with it')
+        source = path.read_bytes()
+    except OSError as error:
+        raise InputError(f'{told} cannot be read: {error.strerror}') from error
+    names: dict[str, Any] = {'__name__': '<config>', '__file__': str(path)}
+    try:
+        exec(compile(source, str(path), 'exec', dont_inherit=True), names)
     except (Exception, SystemExit) as error:  # A config is any Python: anything may go wrong.
-        raise InputError(f'--config {path} does not run: {_where(error)}') from error
+        raise InputError(f'{told} does not run: {_where(error)}') from error
+    changes = names.get('config')
     if not isinstance(changes, dict) or not all(isinstance(name, str) for name in changes):
-        raise InputError(f'--config {path} defines no dictionary `config` from settings to values')
+        raise InputError(f'{told} defines no dictionary `config` from settings to values')
     return changes
 
 
@@ -98,9 +105,9 @@ def validate(config: Config) -> list[str]:
         right_type = type(value) is type(setting.default)
         if not right_type or not setting.rule.allows(value):
             near = ''
-            if value and isinstance(value, str) and setting.rule.names:
+            if isinstance(value, str) and value and setting.rule.names:
                 near = f'; the nearest is {nearest(value, setting.rule.names)}'
-            faults.append(f'{name} is {value!r}; allowed: {setting.rule.words}{near}')
+            faults.append(f'{name} is {shown(value)}; allowed: {setting.rule.words}{near}')
     return faults or _validate_together(config)
 
 
@@ -211,6 +218,8 @@ def read_workdir(path: Path) -> Config:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
     except ValueError as error:
         raise InputError(f'{path} is not JSON: {error}') from error
+    except RecursionError as error:
+        raise InputError(f'{path} is not JSON of a configuration: it is nested too deep') from error
     if not isinstance(tree, dict):
         raise InputError(f'{path} holds no configuration')
     config = {}
@@ -261,9 +270,11 @@ def _parse(name: str, text: str) -> Any:
 
 
 def _as_default(name: str, value: Any) -> Any:
-    """A whole number given for a real one becomes one."""
+    """A whole number given for a real one becomes one; one too large for that stays, for
+    `validate` to refuse."""
     if isinstance(SETTINGS[name].default, float) and type(value) is int:
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     return value
 
 
@@ -274,6 +285,5 @@ def _where(error: BaseException) -> str:
         while frame.tb_next:
             frame = frame.tb_next
         line = frame.tb_lineno
-    return (
-        f'line {line}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
-    )
+    first = (str(error).splitlines() or [''])[0]
+    return f'line {line}: {type(error).__name__}: {plain(first)}'

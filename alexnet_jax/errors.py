@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Collection
 
+LONGEST = 200  # characters that a message repeats of what was given
+
 
 class InputError(ValueError):
     """A setting, file or command that cannot be used, found before training.
@@ -45,4 +47,20 @@ class LostProcessError(RuntimeError):
 
 def nearest(name: str, names: Collection[str]) -> str:
     """The name most like `name`."""
+    name = name[:LONGEST]  # it takes a time of its square
     return max(names, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
+
+
+def plain(text: object, most: int = LONGEST) -> str:
+    """A text, or a path, on one line: what cannot be printed escaped, and cut if too long."""
+    text = str(text)
+    line = ''.join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:most])
+    return line if len(text) <= most else f'{line}...'
+
+
+def shown(value: object) -> str:
+    """Its `repr`, as `plain` has it."""
+    try:
+        return plain(repr(value))
+    except Exception:  # a number of thousands of digits, or whatever a config file has made
+        return f'a {type(value).__name__} that cannot be printed'

@@ -5,7 +5,7 @@ import dataclasses
 import re
 import socket
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, shown
 
 LONGEST = 86400  # seconds
 
@@ -66,7 +66,7 @@ def read(options: argparse.Namespace) -> Joining | None:
         return Joining(None, None, None, *waits) if options.processes else None
     if not re.fullmatch(r'[1-9]\d{0,5}', options.processes):
         raise InputError(
-            f'--processes is {options.processes!r}; allowed: a whole number from 1 on, or auto'
+            f'--processes is {shown(options.processes)}; allowed: a whole number from 1 on, or auto'
         )
     if None in found:
         raise InputError('--processes=N needs --process=I and --coordinator=HOST:PORT too')
@@ -75,5 +75,5 @@ def read(options: argparse.Namespace) -> Joining | None:
         raise InputError(f'--process is {index}; allowed: from 0 to {count - 1}')
     host, _, port = coordinator.rpartition(':')
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise InputError(f'--coordinator is {coordinator!r}; allowed: HOST:PORT')
+        raise InputError(f'--coordinator is {shown(coordinator)}; allowed: HOST:PORT')
     return Joining(count, index, coordinator, *waits)

@@ -41,16 +41,32 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     joining.add_options(parser)
     options, overrides, words = parser.parse_with_words(argv)
     if words and options.mode != 'predict':
-        parser.error(f'unknown argument {words[0]!r}; images go with --mode=predict')
+        parser.error(f'unknown argument {words[0]!r:.200}; images go with --mode=predict')
     if not words and options.mode == 'predict':
         parser.error('--mode=predict needs images: JPEG or PNG files')
     options.images = [Path(word) for word in words]
     if options.config is None and options.workdir is None:
         parser.error('neither --config nor --workdir is given')
+    if options.workdir is not None:
+        _require_possible(parser, options.workdir)
     options.joining = joining.read(options)
     if options.joining and options.mode == 'predict':
         parser.error('--processes goes with --mode=train and --mode=eval')
     return options, overrides
+
+
+def _require_possible(parser: Parser, workdir: Path) -> None:
+    """
+    Raises:
+      InputError: no folder can be there, whether or not there is one.
+    """
+    try:
+        workdir.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # is made, or cannot be: that is seen then
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or str(error)
+        parser.error(f'--workdir {workdir!s:.500} cannot be used: {reason}')
 
 
 def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configuration.Config:

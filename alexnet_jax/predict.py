@@ -12,6 +12,7 @@ from alexnet_jax import trained
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
 from alexnet_jax.data.images import BadImageError
+from alexnet_jax.errors import plain
 from alexnet_jax.evaluation.evaluate import softmax
 from alexnet_jax.figures import predictions
 from alexnet_jax.figures.predictions import Prediction
@@ -20,6 +21,7 @@ from alexnet_jax.results import write_json
 
 TOP = 5
 MOST_DRAWN = 40  # images in the picture
+LONGEST = 1000  # characters of a path
 MIDDLE = {1: 0, 10: 4}  # which view shows the middle
 
 
@@ -39,7 +41,7 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
         try:
             images = model.read(file, views)
         except BadImageError as error:
-            print(f'error: {file} {error}', file=sys.stderr)
+            print(f'error: {plain(file, LONGEST)} {error}', file=sys.stderr)
             rows.append({'image': str(file), 'error': str(error)})
             continue
         probabilities = softmax(np.asarray(run(images), np.float64)).mean(axis=0)
@@ -72,7 +74,7 @@ def top(model: Model, probabilities: np.ndarray) -> list[dict[str, Any]]:
 
 
 def told(row: dict[str, Any]) -> list[str]:
-    lines = [row['image']]
+    lines = [plain(row['image'], LONGEST)]
     for entry in row['predictions']:
         english = entry['class'] in class_names.imagenet_classes()
         known_as = f' ({entry["class"]})' if english else ''
@@ -82,4 +84,4 @@ def told(row: dict[str, Any]) -> list[str]:
 
 def _drawn(file: Path, image: np.ndarray, row: dict[str, Any]) -> Prediction:
     classes = [(entry['name'], entry['probability']) for entry in row['predictions']]
-    return Prediction(image, file.name, classes)
+    return Prediction(image, plain(file.name), classes)

@@ -4,7 +4,7 @@ All runs on one workdir must agree on a setting unless it is `free`.
 """
 
 import dataclasses
-import math
+import os
 import re
 from collections.abc import Callable, Collection
 from typing import Any
@@ -24,14 +24,32 @@ class Rule:
     names: tuple[str, ...] = ()
 
 
+MOST = 2**31 - 1  # of a count: steps and images are counted in 32 bits
+HUGE = 1e30  # of a factor: float32 has it, and its product with the largest of the others
+
+
 def at_least(least: int) -> Rule:
-    return Rule(f'a whole number of at least {least}', lambda value: value >= least)
+    return Rule(
+        f'a whole number of at least {least}, at most {MOST}', lambda value: least <= value <= MOST
+    )
+
+
+def between(least: int, most: int) -> Rule:
+    return Rule(f'a whole number from {least} to {most}', lambda value: least <= value <= most)
+
+
+def can_name_a_file(text: str) -> bool:
+    try:
+        return b'\0' not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 SOURCE = Rule(
     'digits, synthetic, folder:PATH or tfds:NAME[/config][:version]',
     lambda value: (
-        value in ('digits', 'synthetic') or bool(re.fullmatch('(folder|tfds):[^\0]+', value))
+        value in ('digits', 'synthetic')
+        or (bool(re.fullmatch('(?s)(folder|tfds):.+', value)) and can_name_a_file(value))
     ),
 )
 
@@ -67,13 +85,13 @@ RESIZES = ('center_square', 'short_side', 'squash')
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
 # The normalizations that take numbers in place of the training set's own.
 CHANNEL_KINDS = {'data.mean': NORMALIZATIONS[1:], 'data.std': NORMALIZATIONS[2:]}
-SEED = Rule('a whole number from 0 to 2147483647', lambda value: 0 <= value < 2**31)
+SEED = between(0, MOST)
 FRACTION = Rule('a number from 0 to below 1', lambda value: 0 <= value < 1)
 WIDTH = Rule('a number above 0, at most 16', lambda value: 0 < value <= 16)
-POSITIVE = Rule('a finite number above 0', lambda value: 0 < value < math.inf)
-NOT_NEGATIVE = Rule('a finite number of at least 0', lambda value: 0 <= value < math.inf)
+POSITIVE = Rule(f'a number above 0, at most {HUGE:g}', lambda value: 0 < value <= HUGE)
+NOT_NEGATIVE = Rule(f'a number from 0 to {HUGE:g}', lambda value: 0 <= value <= HUGE)
 ONE_OR_TEN = Rule('1 or 10', lambda value: value in (1, 10))
-ANY_PATH = Rule('a folder, or nothing for the usual place', lambda value: '\0' not in value)
+ANY_PATH = Rule('a folder, or nothing for the usual place', can_name_a_file)
 MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
 DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
 ANY_TEXT = Rule('see its meaning', lambda value: '\0' not in value)
@@ -94,7 +112,7 @@ SETTINGS: dict[str, Setting] = {
         'decides initial values, order, crops, mirrors, colours and dropout'),
     'network.name': Setting('paper', one_of(ARCHITECTURES),
         'a table of network/architectures.py'),
-    'network.input_size': Setting(0, at_least(0),
+    'network.input_size': Setting(0, between(0, 4096),
         "side of the crop the net takes, pixels; 0: the table's own"),
     'network.width': Setting(1.0, WIDTH,
         'times as many features in every layer, for small runs'),
@@ -115,7 +133,7 @@ SETTINGS: dict[str, Setting] = {
     'data.dir': Setting('', ANY_PATH,
         'a prepared set, or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax',
         free=True),
-    'data.record_size': Setting(256, at_least(1),
+    'data.record_size': Setting(256, between(1, 4096),
         'side of the stored square images, pixels (paper §2: 256)'),
     'data.resize': Setting('center_square', one_of(RESIZES),
         "how they became squares: their middle (§2), torchvision's way or Caffe's; the set"
@@ -137,11 +155,11 @@ SETTINGS: dict[str, Setting] = {
         "of a component: std √λ (the authors' code) or variance λ (as §4.1 prints)"),
     'data.color_epochs': Setting(0, at_least(0),
         "epochs with a colour shift; 0: all (the authors' code: 67)"),
-    'data.threads': Setting(2, at_least(0),
+    'data.threads': Setting(2, between(0, 1024),
         'threads that read, decode and crop; 0: none beside the training', free=True),
     'data.synthetic_examples': Setting(1280, at_least(1),
         'training images of the synthetic source; a tenth as many for validation'),
-    'data.synthetic_classes': Setting(1000, at_least(2),
+    'data.synthetic_classes': Setting(1000, between(2, 1_000_000),
         'classes of the synthetic source'),
     'optimizer.learning_rate': Setting(0.01, POSITIVE,
         'initial ε (§5: 0.01)'),
@@ -154,7 +172,7 @@ SETTINGS: dict[str, Setting] = {
     'schedule.patience': Setting(5, at_least(1),
         'validations (one an epoch) without a new lowest top-1 error before ε drops, in'
         ' protocols that watch for plateaus'),
-    'schedule.drops': Setting(3, at_least(0),
+    'schedule.drops': Setting(3, between(0, 30),
         'how often ε is divided by 10; at the next plateau training ends (§5: 3)'),
     'train.protocol': Setting('paper', one_of(PROTOCOLS),
         'a table of training/protocols.py: rates by group and epoch; it brings defaults of'

@@ -120,7 +120,7 @@ BAD = [
     ),
     ({'data__source': 'folder:'}, r"data\.source is 'folder:'"),
     ({'data__source': 'tfds:'}, r"data\.source is 'tfds:'"),
-    ({'data__threads': '-1'}, r'data\.threads is -1; allowed: a whole number of at least 0'),
+    ({'data__threads': '-1'}, r'data\.threads is -1; allowed: a whole number from 0 to 1024'),
     ({'data__mirror': 'yes'}, r"data\.mirror is 'yes'; allowed: one of on, off"),
     ({'data__color_scale': 'root'}, r"data\.color_scale is 'root'; allowed: one of std, variance"),
     (

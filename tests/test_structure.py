@@ -41,7 +41,9 @@ MAY_IMPORT = {
         'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'processes',
         'results', 'settings', 'workdir',
     },
-    'predict': {'config', 'data', 'evaluation', 'figures', 'model', 'results', 'trained'},
+    'predict': {
+        'config', 'data', 'errors', 'evaluation', 'figures', 'model', 'results', 'trained',
+    },
     'exchange': {'config', 'errors', 'model', 'settings', 'training', 'weights', 'workdir'},
     'runs': {'config', 'errors', 'experiment', 'results', 'settings'},
     'ablations': {

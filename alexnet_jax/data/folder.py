@@ -11,7 +11,7 @@ import numpy as np
 
 from alexnet_jax.data.images import CENTER_SQUARE, read_square
 from alexnet_jax.data.originals import SPLIT_NAMES, Source
-from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.errors import InputError, nearest, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,7 @@ def open_folder(spec: str, root: Path) -> Source:
       InputError: no such folder; no classes; an empty class folder; two classes
         of the same name; an image outside of any class folder.
     """
-    root = root.expanduser().resolve()
-    if not root.is_dir():
-        raise InputError(f'{spec}: no such folder')
+    root = require_folder(spec, root)
     try:
         tops = {split: _first_of(root, names) for split, names in SPLIT_NAMES.items()}
         tops = {split: top for split, top in tops.items() if top}
@@ -70,6 +68,33 @@ def open_folder(spec: str, root: Path) -> Source:
         for path, (_, label, size) in zip(paths, files, strict=True):
             digest.update(os.fsencode(f'{split}\0{path}\0{label}\0{size}\n'))
     return Source(f'folder:{root}', digest.hexdigest()[:16], classes, splits)
+
+
+def absolute(root: Path) -> Path:
+    """
+    Raises:
+      InputError: there is no such path.
+    """
+    try:
+        return root.expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # of a user who is not there; links in a circle
+        raise InputError(f'folder:{plain(root)} cannot be found: {error}') from error
+
+
+def require_folder(spec: str, root: Path) -> Path:
+    """Its absolute path.
+
+    Raises:
+      InputError: it is no folder.
+    """
+    root = absolute(root)
+    try:
+        found = root.is_dir()
+    except OSError as error:
+        raise InputError(f'{plain(spec)}: {error.strerror}') from error
+    if not found:
+        raise InputError(f'{plain(spec)}: no such folder')
+    return root
 
 
 def _first_of(root: Path, names: Sequence[str]) -> Path | None:

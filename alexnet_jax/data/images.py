@@ -61,6 +61,8 @@ def read_square(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow's, of odd metadata.
+            if isinstance(file, Path) and file.exists() and not file.is_file():
+                raise BadImageError('is no file')  # a pipe would be waited for, for ever
             source = io.BytesIO(file) if isinstance(file, bytes) else file
             with Image.open(source, formats=FORMATS) as image:
                 _check_size(image, max_pixels)

@@ -121,8 +121,7 @@ def _is_there(out: Path, request: Request, say: Callable[[str], None]) -> bool:
             f'--out {out} holds a set prepared with {_words(about["options"])};'
             f' now asked for: {_words(request.options())}'
         )
-    sizes = {name: (out / name).stat().st_size for name in about['shards'] if (out / name).exists()}
-    if sizes == about['shards']:
+    if not prepared.damage_of(out, about):
         say(f'{out} is prepared already; if its source has changed since, remove it and run again')
         shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
@@ -279,8 +278,10 @@ def _finish(out: Path, plan: dict[str, Any], source: Source, tasks: list[Task]) 
         'skipped': [list(entry) for shard in made.values() for entry in shard.bad],
         'shards': {path.name: shard.bytes for path, shard in made.items()},
     }
-    (work / prepared.PREPARED).write_text(json.dumps(about, indent=2) + '\n')
     _write_tfds_files(work, out, source, plan, lengths, made)
+    beside = sorted(path for path in work.iterdir() if path.name != prepared.PREPARED)
+    about['digests'] = {path.name: prepared.digest_of(path) for path in beside}
+    (work / prepared.PREPARED).write_text(json.dumps(about, indent=2) + '\n')
     last = work / prepared.DATASET_INFO
     for file in sorted(work.iterdir(), key=lambda file: file == last):
         os.replace(file, out / file.name)

@@ -25,11 +25,17 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax.data import images, sources
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import InputError, RecordError
+from alexnet_jax.errors import InputError, RecordError, plain, shown
 
 Example = tf_example_pb2.Example  # pyright: ignore
 
 PREPARED, STATISTICS, DATASET_INFO = 'prepared.json', 'statistics.npz', 'dataset_info.json'
+FEATURES = 'features.json'
+# What prepared.json must say, and the kind of it.
+ABOUT = {
+    'source': str, 'version': str, 'size': int, 'encoding': str, 'mirror': bool,
+    'options': dict, 'shards': dict, 'digests': dict,
+}  # fmt: skip
 READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 READER_BUFFER = 2**16  # bytes; the reader's own default is a megabyte, three times as slow for JPEG
 
@@ -145,6 +151,7 @@ def open_set(folder: Path) -> ImageSet:
     """
     about = read_about(folder)
     try:
+        _require_own_features(folder)
         info: Any = tfds.builder_from_directory(folder).info
         splits = {
             split: StoredRecords(
@@ -157,24 +164,70 @@ def open_set(folder: Path) -> ImageSet:
         }
         classes = tuple(info.features['label'].names)
         with np.load(folder / STATISTICS) as arrays:
-            statistics = Statistics(**arrays)
-        mirror = about['mirror']
-        shards = about['shards']
+            statistics = _checked(Statistics(**arrays), about['size'])
+        damage = damage_of(folder, about)
+        again = command(folder, **about['options'])
     except Exception as error:  # Whatever a broken file makes its reader raise.
         reason = re.sub(r'\s+', ' ', str(error))[:200]
         raise InputError(
             f'the prepared set {folder} cannot be read: {type(error).__name__}: {reason}'
         ) from error
-    for name, size in shards.items():
+    if damage:
+        raise InputError(
+            f'the prepared set {folder} is not whole: {damage}; prepare it again:\n' + again
+        )
+    return ImageSet(splits, classes, statistics, about['mirror'])
+
+
+def damage_of(folder: Path, about: Mapping[str, Any]) -> str:
+    """What of a set's files is missing or other than it was made; '' for nothing. Records
+    have checksums of their own, which are looked at when they are read."""
+    for name, size in about['shards'].items():
         path = folder / name
         found = path.stat().st_size if path.exists() else None
         if found != size:
             state = 'is missing' if found is None else f'has {found} bytes, not {size}'
-            raise InputError(
-                f'the prepared set {folder} is not whole: {name} {state}; prepare it again:\n'
-                + command(folder, **about['options'])
-            )
-    return ImageSet(splits, classes, statistics, mirror)
+            return f'{plain(name)} {state}'
+    for name, digest in about['digests'].items():
+        path = folder / name
+        if not path.is_file():
+            return f'{plain(name)} is missing'
+        if digest_of(path) != digest:
+            return f'{plain(name)} is not as it was made'
+    return ''
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _require_own_features(folder: Path) -> None:
+    """TFDS imports whatever module is named there.
+
+    Raises:
+      ValueError: one that is not TFDS's own.
+    """
+
+    def look(branch: dict[str, Any]) -> None:
+        for name in ('pythonClassName', 'type'):
+            module = branch.get(name, 'tensorflow_datasets.')
+            if not str(module).startswith('tensorflow_datasets.'):
+                raise ValueError(f'{FEATURES} names {shown(module)}; allowed: features of TFDS')
+
+    json.loads((folder / FEATURES).read_text(), object_hook=look)
+
+
+def _checked(statistics: Statistics, size: int) -> Statistics:
+    """
+    Raises:
+      ValueError: they are not those of images of this size.
+    """
+    shapes = {'mean_image': (size, size, 3), 'color_variances': (3,), 'color_components': (3, 3)}
+    for name, shape in shapes.items():
+        values = getattr(statistics, name)
+        if values.shape != shape or values.dtype != np.float64 or not np.isfinite(values).all():
+            raise ValueError(f'{name} of {STATISTICS} is not {shape} finite numbers')
+    return statistics
 
 
 def is_whole(folder: Path) -> bool:
@@ -197,11 +250,15 @@ def read_about(folder: Path) -> dict[str, Any]:
     """
     try:
         about = json.loads((folder / PREPARED).read_text())
-        if not isinstance(about, dict) or not {'source', 'version', 'size'} <= about.keys():
+        if not isinstance(about, dict):
             raise ValueError('it does not say what the set was made of')
+        about = {'digests': {}} | about  # older sets have none
+        for name, kind in ABOUT.items():
+            if type(about.get(name)) is not kind:
+                raise ValueError(f'{name} is {shown(about.get(name))}')
         return about
-    except (OSError, ValueError) as error:
-        raise InputError(f'{folder / PREPARED} cannot be read: {error}') from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f'{folder / PREPARED} cannot be read: {plain(error)}') from error
 
 
 def usual_place(
@@ -215,9 +272,16 @@ def usual_place(
 
 
 def root(data_dir: str | None) -> Path:
-    """The folder of prepared sets: `data_dir`, or one in TFDS's usual place."""
+    """The folder of prepared sets: `data_dir`, or one in TFDS's usual place.
+
+    Raises:
+      InputError: it is said to be of a user who is not there.
+    """
     if data_dir:
-        return Path(data_dir).expanduser()
+        try:
+            return Path(data_dir).expanduser()
+        except RuntimeError as error:
+            raise InputError(f'data.dir is {shown(data_dir)}: {error}') from error
     return Path(constants.DATA_DIR).expanduser() / 'alexnet_jax'
 
 
@@ -228,8 +292,18 @@ def find(
     itself or a folder in it.
 
     Raises:
-      InputError: `data_dir` is a set of something else; several sets fit.
+      InputError: `data_dir` is a set of something else; several sets fit; there can be
+        no such folder.
     """
+    try:
+        return _find(spec, size, data_dir, resize)
+    except OSError as error:
+        raise InputError(
+            f'data.dir {plain(root(data_dir))} cannot be read: {error.strerror}'
+        ) from error
+
+
+def _find(spec: str, size: int, data_dir: str | None, resize: str) -> Path | None:
     top = root(data_dir)
     if is_whole(top):
         about = read_about(top)

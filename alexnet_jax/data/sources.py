@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.data.digits import open_digits
-from alexnet_jax.data.folder import open_folder
+from alexnet_jax.data.folder import absolute, open_folder, require_folder
 from alexnet_jax.data.originals import Originals, Source
 from alexnet_jax.data.tfds_set import find_builder, open_tfds
 from alexnet_jax.errors import InputError
@@ -50,7 +50,7 @@ def open_source(
 def canonical(spec: str) -> str:
     """The same text for the same source: folders by their absolute path."""
     kind, _, rest = spec.partition(':')
-    return f'folder:{Path(rest).expanduser().resolve()}' if kind == 'folder' else spec
+    return f'folder:{absolute(Path(rest))}' if kind == 'folder' else spec
 
 
 def require(spec: str, data_dir: str | None) -> None:
@@ -59,8 +59,8 @@ def require(spec: str, data_dir: str | None) -> None:
       InputError: there is no such source. What is in it is not looked at.
     """
     kind, _, rest = spec.partition(':')
-    if kind == 'folder' and not Path(rest).expanduser().is_dir():
-        raise InputError(f'{spec}: no such folder')
+    if kind == 'folder':
+        require_folder(spec, Path(rest))
     if kind == 'tfds':
         find_builder(spec, rest, data_dir)
 

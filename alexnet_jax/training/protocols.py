@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.errors import InputError, nearest, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +263,7 @@ def parse_layer_rates(text: str, layers: Collection[str]) -> dict[str, float]:
             rate = -1.0
         if not 0 <= rate < float('inf'):
             raise InputError(
-                f'optimizer.layer_rates has {item!r}; allowed: LAYER=FACTOR,..., each factor'
+                f'optimizer.layer_rates has {shown(item)}; allowed: LAYER=FACTOR,..., each factor'
                 ' a finite number of at least 0'
             )
         if layer not in layers:
@@ -274,6 +274,6 @@ def parse_layer_rates(text: str, layers: Collection[str]) -> dict[str, float]:
 
 def unknown_layer(setting: str, layer: str, layers: Collection[str]) -> str:
     return (
-        f'{setting} names layer {layer!r}; the nearest is {nearest(layer, layers)};'
+        f'{setting} names layer {shown(layer)}; the nearest is {nearest(layer, layers)};'
         f' the net has: {", ".join(layers)}'
     )

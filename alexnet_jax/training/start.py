@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, shown
 from alexnet_jax.training import checkpoint
 from alexnet_jax.training.step import TrainState
 from alexnet_jax.weights import files
@@ -21,6 +21,12 @@ def read(source: Path) -> files.Layers:
     Raises:
       InputError: it is none of these, or cannot be read.
     """
+    try:
+        source.stat()
+    except FileNotFoundError:
+        pass  # told below, or by its reader
+    except OSError as error:
+        raise InputError(f'start.from is {shown(str(source))}: {error.strerror}') from error
     if source.suffix == '.safetensors':
         return files.read(source)
     if (source / 'checkpoints').is_dir():
@@ -28,7 +34,7 @@ def read(source: Path) -> files.Layers:
     if source.parent.name == 'checkpoints' and source.name.isdecimal() and source.is_dir():
         return checkpoint.read_layers(source.parent, int(source.name))[0]
     raise InputError(
-        f'start.from is {str(source)!r}; allowed: a workdir with checkpoints, one of them'
+        f'start.from is {shown(str(source))}; allowed: a workdir with checkpoints, one of them'
         ' (WORKDIR/checkpoints/STEP), or a .safetensors file'
     )
 

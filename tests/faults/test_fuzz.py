@@ -1,0 +1,191 @@
+"""Whatever is wrong with what comes from outside is refused in plain words, or it is taken
+for what it is; never anything else."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax import config as configuration
+from alexnet_jax import main, trained
+from alexnet_jax.command_line import BAD_INPUT
+from alexnet_jax.data import prepared
+from alexnet_jax.data.images import BadImageError, read_square
+from alexnet_jax.errors import InputError
+from tests.faults import fuzz, fuzz_images, fuzz_sets
+
+
+@pytest.fixture(scope='module')
+def told(tmp_path_factory) -> dict:
+    """What came of all of them, made in one process with a home of its own."""
+    folder = tmp_path_factory.mktemp('fuzz')
+    command = [sys.executable, '-m', 'tests.faults.fuzz', str(folder)]
+    environment = os.environ | {'HOME': str(folder), 'XLA_FLAGS': ''}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(('kind', 'taken', 'least'), [
+    ('settings', 'accepted', 50), ('images', 'read', 100), ('sets', 'same', 10),
+])  # fmt: skip
+def test_what_is_wrong_is_refused_or_does_no_harm(kind, taken, least, told):
+    outcomes = told[kind]['outcomes']
+    assert set(outcomes) == {'refused', taken}, outcomes
+    assert sum(outcomes.values()) == fuzz.COUNTS[kind]
+    assert outcomes['refused'] > fuzz.COUNTS[kind] / 2  # or too little was wrong with them
+    assert outcomes[taken] > least  # or nothing was tried beyond the reading
+    assert told[kind]['grown'] < 1 << 30
+
+
+def test_images_of_strange_names_are_predicted_or_named(tmp_path, capsys, monkeypatch):
+    """One bad file spoils nothing of the others; a pipe is not waited for."""
+    monkeypatch.setattr(trained, 'open_model', lambda config, workdir: fuzz_images.constant_model())
+    good = ['a\nb.png', '\x1b[31m.png', '\udcff.png', '$x$.png', 'ünï.png', '$.png', '-.png']
+    bad = [f'{seed}.jpg' for seed in range(0, 100, 3)]
+    for name in good:
+        (tmp_path / name).write_bytes(fuzz_images.sound_files()[0])
+    for seed, name in enumerate(bad):
+        (tmp_path / name).write_bytes(fuzz_images.file_of(5 * seed + 4))  # no JPEG, no PNG
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'run').mkdir()
+    bad += ['pipe', 'run', 'missing', 'n' * 300]
+    (tmp_path / 'config.py').write_text(
+        f"config = {{'network.name': 'small', 'data.record_size': {fuzz_images.SIZE}}}"
+    )
+    options = ['--config', str(tmp_path / 'config.py'), '--workdir', str(tmp_path / 'run')]
+    files = [str(tmp_path / name) for name in good + bad]
+    assert main.main([*options, '--mode=predict', *files]) == BAD_INPUT
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert len(lines) == len(bad) and 'Traceback' not in printed.err
+    for name, line in zip(bad, lines, strict=True):
+        assert line.startswith(f'error: {tmp_path / name} '), line
+    assert all(line.isprintable() for line in printed.out.splitlines())
+    kept = json.loads((tmp_path / 'run' / 'predict' / 'predictions.json').read_text())
+    assert [row['image'] for row in kept['images']] == files
+    assert ['predictions' in row for row in kept['images']] == [True] * len(good) + [False] * len(
+        bad
+    )
+    assert (tmp_path / 'run' / 'predict' / 'predictions.png').stat().st_size > 1000
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / 'x.png')
+    with pytest.raises(BadImageError, match='is no file'):
+        read_square(tmp_path / 'x.png', 32)
+
+
+@pytest.mark.parametrize(('value', 'told'), [
+    ("['paper']", r"train\.protocol is \['paper'\]"),
+    ('10 ** 400', r'train\.protocol is 1000+\.\.\.'),
+    ('10 ** 5000', r'train\.protocol is a int that cannot be printed'),
+    ('__import__("numpy").zeros(3)', r'train\.protocol is array\(\[0., 0., 0.\]\)'),
+])  # fmt: skip
+def test_values_of_any_type_are_refused_by_their_setting(value, told, tmp_path):
+    (tmp_path / 'my.py').write_text(f"config = {{'train.protocol': {value}}}")
+    with pytest.raises(InputError, match=told):
+        configuration.load(tmp_path / 'my.py', {})
+
+
+def test_a_config_is_python_and_nothing_else_that_python_can_run(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'my.py', 'w') as archive:
+        archive.writestr('__main__.py', 'config = {"seed": 1}')
+    with pytest.raises(InputError, match='does not run'):
+        configuration.load(tmp_path / 'my.py', {})
+    (tmp_path / 'my.py').write_text(
+        'from pathlib import Path\nconfig = {"seed": len(Path(__file__).name)}'
+    )
+    assert configuration.load(tmp_path / 'my.py', {})['seed'] == 5
+
+
+def test_numbers_that_no_run_could_count_to_are_refused():
+    for name in ('train.steps', 'data.batch_size', 'schedule.patience'):
+        with pytest.raises(InputError, match=f'{name} is 2147483648; .* at most 2147483647'):
+            configuration.load(None, {name: str(2**31)})
+    for name, most in {'schedule.drops': 30, 'data.threads': 1024, 'data.record_size': 4096,
+                       'data.synthetic_classes': 1_000_000}.items():  # fmt: skip
+        assert configuration.load(None, {name: str(most)})[name] == most
+        with pytest.raises(InputError, match=f'{name} is {most + 1}; allowed: .* to {most}'):
+            configuration.load(None, {name: str(most + 1)})
+
+
+@pytest.fixture(scope='module')
+def sound(tmp_path_factory) -> dict[str, Path]:
+    return fuzz_sets.make_sets(tmp_path_factory.mktemp('sets'))
+
+
+def test_every_bit_of_a_record_counts(sound, tmp_path):
+    """A bit flipped anywhere in a file of records is told, or changes nothing that is read;
+    in the records themselves it is always told."""
+    whole, (path, *_) = fuzz_sets.read_all(sound['raw']), sorted(sound['raw'].glob('*train*'))
+    content, refused = path.read_bytes(), 0
+    first = content.find(whole[0]['train'][0].tobytes())
+    assert first > 0
+    try:
+        for place in range(first, first + 3 * fuzz_sets.SIZE**2, 97):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << place % 8
+            path.write_bytes(flipped)
+            records = prepared.open_set(sound['raw']).splits['train']
+            with pytest.raises(prepared.RecordError, match=f'record 0 of {path} cannot be read'):
+                records.read(0)
+            assert records.read(1).id == whole[2]['train'][1][1]
+            refused += 1
+    finally:
+        path.write_bytes(content)
+    assert refused > 40
+
+
+def test_no_module_is_imported_that_a_set_names(sound, tmp_path, monkeypatch):
+    """TFDS would, of what features.json names."""
+    (tmp_path / 'modules').mkdir()
+    (tmp_path / 'modules' / 'named_by_a_set.py').write_text('raise SystemExit("run")')
+    monkeypatch.syspath_prepend(tmp_path / 'modules')
+    features = sound['jpeg'] / prepared.FEATURES
+    kept = features.read_text()
+    try:
+        features.write_text(
+            kept.replace('tensorflow_datasets.core.features.text_feature', 'named_by_a_set')
+        )
+        with pytest.raises(InputError, match=r'features\.json names .named_by_a_set\.Text'):
+            prepared.open_set(sound['jpeg'])
+    finally:
+        features.write_text(kept)
+    prepared.open_set(sound['jpeg'])
+
+
+def test_an_older_set_without_digests_is_opened(sound):
+    path = sound['jpeg'] / prepared.PREPARED
+    kept = path.read_text()
+    about = json.loads(kept)
+    assert about.pop('digests').keys() == {
+        'dataset_info.json', 'features.json', 'label.labels.txt', 'statistics.npz',
+    }  # fmt: skip
+    try:
+        path.write_text(json.dumps(about))
+        assert len(prepared.open_set(sound['jpeg']).splits['train']) == 150
+    finally:
+        path.write_text(kept)
+
+
+@pytest.mark.parametrize('name', ['label.labels.txt', 'statistics.npz'])
+def test_a_set_whose_files_are_others_is_made_again(name, sound, tmp_path):
+    path = sound['jpeg'] / name
+    kept = path.read_bytes()
+    other = {'label.labels.txt': kept.replace(b'bee', b'wasp'),
+             'statistics.npz': (sound['raw'] / name).read_bytes()}[name]  # fmt: skip
+    path.write_bytes(other)
+    with pytest.raises(
+        InputError, match=f'{name} is not as it was made; prepare it again'
+    ) as caught:
+        prepared.open_set(sound['jpeg'])
+    command = str(caught.value).splitlines()[1].split()
+    done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True)
+    assert done.returncode == 0 and 'making it again' in done.stdout, done.stderr
+    assert path.read_bytes() == kept
+    prepared.open_set(sound['jpeg'])
