@@ -60,7 +60,7 @@ def main() -> int:
         command = [
             sys.executable, '-m', 'alexnet_jax.main', '--config', 'configs/digits.py',
             '--workdir', f'{folder}/run', f'--config.data.dir={folder}/data',
-            '--config.train.steps=100000000',
+            '--config.train.steps=100000000', '--config.schedule.patience=1000000',
             f'--config.checkpoint.every_steps={options.save_every}',
         ]  # fmt: skip
         with open(f'{folder}/printed', 'w') as printed:
