@@ -41,11 +41,13 @@ CASES = (
 
 # At full width, for the cases that are reduced otherwise. A net added here gets
 # `smooth_seed(case, table(case, 1))`, which takes minutes.
+# With batch statistics nearly every seed has a unit at a corner: 21, the first that passed, jumped
+# when they were rounded otherwise (1.8e-4; fully connected layers 3e-5); 38 withstood more draws.
 FULL_WIDTH_SEEDS = {
     'paper': 3, 'paper_lrn_across': 0, 'krizhevsky2012': 0, 'half': 1, 'no_lrn': 0,
     'non_overlapping': 0, 'no_communication': 0, 'six_conv': 0, 'no_conv4': 0,
     'caffe': 2, 'caffenet': 20, 'torchvision': 2, 'one_weird_trick': 3, 'batchnorm227': 1,
-    'one_tower': 3, 'conv5_192': 0, 'batchnorm227 training': 21,
+    'one_tower': 3, 'conv5_192': 0, 'batchnorm227 training': 38,
 }  # fmt: skip
 
 
