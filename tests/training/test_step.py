@@ -7,6 +7,7 @@ import pytest
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.network.inference import normalize
 from alexnet_jax.network.layers import Architecture, Conv, Dense, Dropout, Output, Relu
 from alexnet_jax.training import step
@@ -73,6 +74,35 @@ def test_normalize_by_hand():
     expected = (200 - mean + shift[0]) / scale
     np.testing.assert_array_equal(normalize(images, mean, scale, shift)[0], expected)
     np.testing.assert_array_equal(normalize(images, mean, scale)[0], (200 - mean) / scale)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (2, 2)])
+def test_bias_gradients_by_the_optimizer_s_own_way(shape, random):
+    """From the first velocity, -ε·g: absolute values summed, by layer and column; a column whose
+    units all give 0 has none."""
+    net, mesh = AlexNet(SMALL, 10), columns.make_mesh(*shape)
+    state = step.create_state(net, 0, mesh)
+    bias = np.array(state.params['conv5']['bias'])
+    bias[1] = -1e6
+    params = dict(state.params)
+    params['conv5'] = params['conv5'] | {
+        'bias': jax.device_put(bias, params['conv5']['bias'].sharding)
+    }
+    train_step = step.make_train_step(
+        net, mesh, np.full((28, 28, 3), 100, np.float32),
+        seed=0, learning_rate=0.01, clock=CLOCK, weight_decay=0.0,
+    )  # fmt: skip
+    batch = make_batch(random) | {'image': random.integers(0, 256, (16, 28, 28, 3), dtype=np.uint8)}
+    before = jax.device_get(params)
+    after, scores = train_step(state.replace(params=params), batch)
+    found = dict(zip(step.layer_names(params), np.asarray(scores['bias_gradients']), strict=True))
+    for layer in ('conv1', 'conv5', 'fc6', 'fc8'):
+        # Biases learn twice as fast in the paper's code only; here all at ε.
+        moved = np.abs(
+            np.float64(jax.device_get(after.params)[layer]['bias']) - before[layer]['bias']
+        )
+        np.testing.assert_allclose(found[layer], moved.sum(-1) / 0.01, rtol=2e-3)
+    assert found['conv5'][1] == 0 and found['conv5'][0] > 0 and found['conv1'].all()
 
 
 def test_one_trace_serves_all_steps(random, monkeypatch):
