@@ -27,5 +27,9 @@ def test_rows_after_the_checkpoint_are_written_again(tmp_path):
     log.write({'split': 'train', 'step': 4})
     log.close()
     assert steps(path) == [(1, 'train'), (2, 'train'), (3, 'train'), (3, 'val'), (4, 'train')]
+    with path.open('a') as file:
+        file.write('{"split": "train", "step": 3}')  # whole, it seems, but cut before its end
+    MetricsLog(path, 3).close()
+    assert len(steps(path)) == 4
     MetricsLog(path, 0).close()
     assert path.read_text() == ''
