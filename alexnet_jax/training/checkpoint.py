@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ class Checkpoints:
                 self._clear()
         with _quiet():
             self._writer = ocp.AsyncCheckpointer(_handler())
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint')
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint', _give_way)
+        # Several processes begin a save together, which has its place among what else they
+        # do together.
+        self._alone = jax.process_count() == 1
         self._publishing: concurrent.futures.Future | None = None
 
     def save(self, state: TrainState, config: dict[str, Any], error: float | None = None) -> None:
@@ -80,23 +84,16 @@ class Checkpoints:
         copy, finite = _snapshot(state)
         if not finite:
             raise NotFiniteError(f'the weights after step {step} are not all finite numbers', step)
-        with self._told_of(step, copy), _quiet():
-            if self._is_first:
-                if not self._folder.is_dir():
-                    # Or else a run whose folder was taken away would go on in a new one.
-                    raise FileNotFoundError(errno.ENOENT, 'the folder is gone')
-                self._clear()
-                if shutil.disk_usage(self._folder).free < _bytes(copy):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                self._partial.mkdir()
-            self._writer.save(
-                self._partial / str(step),
-                args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(copy), config=ocp.args.JsonSave(config)
-                ),
-            )
         about = {'step': step, 'top1_error': error}
-        self._publishing = self._thread.submit(self._publish, step, about, copy)
+        if not self._alone:
+            self._begin(step, config, copy)
+
+        def finish() -> None:
+            if self._alone:
+                self._begin(step, config, copy)
+            self._publish(step, about, copy)
+
+        self._publishing = self._thread.submit(finish)
 
     def check(self) -> None:
         """
@@ -152,8 +149,31 @@ class Checkpoints:
             how = ocp.args.PyTreeRestore(
                 item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
             )
+            args = ocp.args.Composite(state=how)
             with _quiet():
-                return self._writer.restore(folder, args=ocp.args.Composite(state=how))['state']
+                if self._alone:  # Orbax's threads give way too if they are started by one that does
+                    return self._thread.submit(self._writer.restore, folder, args=args).result()[
+                        'state'
+                    ]
+                return self._writer.restore(folder, args=args)['state']
+
+    def _begin(self, step: int, config: dict[str, Any], copy: TrainState) -> None:
+        """Has Orbax write, in threads of its own."""
+        with self._told_of(step, copy):
+            if self._is_first:
+                if not self._folder.is_dir():
+                    # Or else a run whose folder was taken away would go on in a new one.
+                    raise FileNotFoundError(errno.ENOENT, 'the folder is gone')
+                self._clear()
+                if shutil.disk_usage(self._folder).free < _bytes(copy):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._partial.mkdir()
+            self._writer.save(
+                self._partial / str(step),
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(copy), config=ocp.args.JsonSave(config)
+                ),
+            )
 
     def _publish(self, step: int, about: dict[str, Any], copy: TrainState) -> None:
         """Makes a checkpoint of what is written; then those go that are no longer wanted."""
@@ -308,6 +328,13 @@ def _handler() -> ocp.CompositeCheckpointHandler:
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
     return ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
+
+
+def _give_way() -> None:
+    """Puts this thread, and those it starts, behind all others that want a processor: what a save
+    has to do fits into the moments in which a training step leaves one idle."""
+    if sys.platform == 'linux':  # elsewhere a priority is of a whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 @jax.jit
