@@ -7,6 +7,7 @@ configurations: the packages below take plain arguments.
 """
 
 import contextlib
+import errno
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -213,6 +214,8 @@ def read_workdir(path: Path) -> Config:
       InputError: the file is missing or is not such a configuration.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, 'it is no file')  # a pipe would be waited for
         tree = json.loads(path.read_text())
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error

@@ -86,7 +86,7 @@ def every(workdir: Path) -> list[dict[str, Any]]:
         raise InputError(f'{workdir} holds no eval/SPLIT-VIEWS.json; run --mode=eval there first')
     try:
         return [json.loads(path.read_text()) for path in paths]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f'an evaluation in {workdir}/eval cannot be read: {error}') from error
 
 

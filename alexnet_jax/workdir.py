@@ -72,7 +72,7 @@ def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> No
       InputError: the workdir's config.json computes something else.
     """
     kept = workdir / 'config.json'
-    if kept.exists():
+    if os.path.exists(kept):  # of a path that cannot be, pathlib would raise
         differences = configuration.differences(config, configuration.read_workdir(kept), but)
         if differences:
             raise InputError(

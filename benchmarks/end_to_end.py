@@ -37,7 +37,7 @@ import report  # noqa: E402
 from alexnet_jax import config as configuration  # noqa: E402
 from alexnet_jax import experiment as experiments  # noqa: E402
 from alexnet_jax.experiment import Experiment  # noqa: E402
-from alexnet_jax.training import loop  # noqa: E402
+from alexnet_jax.training import health, loop, step  # noqa: E402
 from alexnet_jax.training.metrics_log import MetricsLog  # noqa: E402
 from alexnet_jax.training.progress import Reporter  # noqa: E402
 
@@ -101,14 +101,25 @@ class Run:
             train_step=self._train_step,
             batches=self._batches,
             validate=_unreached,
-            save=lambda state, error: None,
+            saves=_Unsaved(),
             log=self._record,
+            health=health.Health(step.layer_names(self._state.params)),
         )
 
     def _record(self, row: loop.Row) -> None:
         self._log.write(row)
         self._reporter.train(row)
         self.rows.append(row)
+
+
+class _Unsaved:
+    """Keeps no state."""
+
+    def save(self, state: Any, error: float | None) -> None: ...
+
+    def check(self) -> None: ...
+
+    def wait(self) -> None: ...
 
 
 def _unreached(variables: Any) -> loop.Row:

@@ -80,7 +80,7 @@ WORD = {
     'data.mean': f'|{NUMBER},{NUMBER},{NUMBER}',
     'data.std': f'|{NUMBER},{NUMBER},{NUMBER}',
     'data.color_scale': 'std|variance',
-    'optimizer.layer_rates': rf'\s*|(\s*\w+={NUMBER},?\s*)+',
+    'optimizer.layer_rates': rf'[\s,]*|(\s*\w+={NUMBER},?\s*)+',
     'train.protocol': 'paper|diary|caffe|torchvision|one_weird_trick|large_batch|cifar18|constant',
     'eval.split': '|train|val|test',
     'eval.views': '1|10',
@@ -429,10 +429,14 @@ def stopped_before_training() -> Iterator[list[dict[str, Any]]]:
         yield accepted
 
 
+class HangError(BaseException):
+    """No `Exception`: nothing that is tried here is to take it for one of its own."""
+
+
 @contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
     def end(*_):
-        raise TimeoutError(f'took more than {seconds} s')
+        raise HangError(f'took more than {seconds} s')
 
     before = signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -39,7 +39,6 @@ def saved(folder, states, keep=1, **errors):
     for each in states:
         checkpoints.save(each, {}, errors.get(f'at_{int(each.step)}'))
     checkpoints.wait()
-    checkpoints.close()
     return checkpoints
 
 
@@ -185,7 +184,9 @@ def test_other_shapes_than_the_net_has_are_refused_before_anything_is_read(two, 
     array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
     array.write_text(json.dumps(json.loads(array.read_text()) | {'shape': shape, 'chunks': shape}))
     rewritten(two / '6')
-    with pytest.raises(InputError, match=r'params/conv1/bias is float32\[.*float32\[2, 16\] in this'):
+    with pytest.raises(
+        InputError, match=r'params/conv1/bias is float32\[.*float32\[2, 16\] in this'
+    ):
         Checkpoints(two).restore(6, like())
     if shape != [2]:
         with pytest.raises(InputError, match=r'bytes of arrays|no checkpoint of this program'):
@@ -239,4 +240,5 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
     shutil.rmtree(tmp_path / 'run')
     with pytest.raises(StorageError, match='the folder is gone'):
         checkpoints.save(at(state, 2), {})
+        checkpoints.wait()
     assert not (tmp_path / 'run').exists()

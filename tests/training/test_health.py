@@ -80,7 +80,8 @@ def test_a_loss_at_chance_is_told_with_a_likely_cause():
 
 
 @pytest.mark.parametrize(
-    ('epochs', 'steps'), [([{'loss': 2.2}] * 9, 300), ([{'loss': 2.31}], 900), ([{'loss': 2.31}] * 9, 20)]
+    ('epochs', 'steps'),
+    [([{'loss': 2.2}] * 9, 300), ([{'loss': 2.31}], 900), ([{'loss': 2.31}] * 9, 20)],
 )
 def test_a_loss_below_chance_or_early_is_not_told(epochs, steps):
     assert told(epochs, steps) == []

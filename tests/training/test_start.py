@@ -134,7 +134,9 @@ def test_what_cannot_be_read_is_refused(workdir, tmp_path):
     with pytest.raises(InputError, match='allowed: a workdir'):
         start.read(workdir / 'checkpoints' / '5')
     (tmp_path / 'checkpoints' / '5').mkdir(parents=True)
-    with pytest.raises(InputError, match=r'no checkpoint in .* is whole: .*/5/manifest.json is missing'):
+    with pytest.raises(
+        InputError, match=r'no checkpoint in .* is whole: .*/5/manifest.json is missing'
+    ):
         start.read(tmp_path)
     other = tmp_path / 'other.safetensors'
     save_file({'stem/kernel': np.zeros(3, np.float32)}, other)
