@@ -17,6 +17,8 @@ from alexnet_jax.training import checkpoint, manifest, step
 from alexnet_jax.training.checkpoint import Checkpoints, newest_whole, read_layers
 
 NET = AlexNet(SMALL, 10)
+# What is under way in Orbax's loop when something else in it fails.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
 @pytest.fixture(scope='module')
