@@ -32,7 +32,7 @@ CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(
     ['tests.faults.driver', 'alexnet_jax.experiment', 'alexnet_jax.main']
 )
-NET = {'network.width': '0.5', 'data.batch_size': '32', 'train.steps': '130'}
+NET = {'network.width': '0.5', 'data.batch_size': '32', 'train.steps': '75'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +126,7 @@ def arm(moment: Moment | None) -> None:
 
 
 def command(workdir: Path, data_dir: str, **settings: str) -> list[str]:
-    """A small net on the digits, that takes some 130 steps of a hundredth of a second."""
+    """A small net on the digits, that takes 75 steps of a few hundredths of a second."""
     given = {'data.dir': data_dir, 'checkpoint.every_steps': '7', **NET, **settings}
     return [
         '--config', 'configs/digits.py', '--workdir', str(workdir),

@@ -18,7 +18,7 @@ def moments(seed: int):
         places = random.sample(driver.PLACES, len(driver.PLACES))
         for place in places:
             yield Moment(place, count=random.choice([1, 1, 2, 3]))
-            yield Moment('time', seconds=random.uniform(0.0, 4.0))
+            yield Moment('time', seconds=random.uniform(0.0, 3.0))
 
 
 def killed_until_done(argv, workdir, output, moments, most: int) -> list[Moment]:

@@ -134,7 +134,7 @@ def test_twenty_stops_of_two_processes(data_dir, tmp_path):
         steps = [row['step'] for row in driver.rows(workdir) if row['split'] == 'train']
         assert steps == list(range(1, driver.saved_step(workdir) + 1))
         stops += statuses == [STOPPED, STOPPED]
-        if statuses == [DONE, DONE] or steps[-1] > 100:
+        if statuses == [DONE, DONE] or steps[-1] > 50:
             workdir = tmp_path / str(int(workdir.name) + 1)
 
 
