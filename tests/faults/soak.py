@@ -21,7 +21,7 @@ from pathlib import Path
 
 LIMIT = 0.02  # growth
 WARM_UP = 0.2  # of the time
-SHARED, TEMPORARY = Path('/dev/shm'), Path(tempfile.gettempdir())
+SHARED = Path('/dev/shm')
 
 
 def sample(pid: int) -> dict[str, int]:
@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument('--minutes', type=float, default=60)
     parser.add_argument('--save_every', type=int, default=200, help='steps')
     options = parser.parse_args()
-    before = names(SHARED, TEMPORARY)
+    before = names(SHARED)
     with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
         command = [
             sys.executable, '-m', 'alexnet_jax.main', '--config', 'configs/digits.py',
@@ -63,8 +63,10 @@ def main() -> int:
             '--config.train.steps=100000000', '--config.schedule.patience=1000000',
             f'--config.checkpoint.every_steps={options.save_every}',
         ]  # fmt: skip
+        (temporary := Path(folder, 'temporary')).mkdir()
+        own = os.environ | {'TMPDIR': str(temporary)}
         with open(f'{folder}/printed', 'w') as printed:
-            process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT, env=own)
         samples, end = [], time.monotonic() + 60 * options.minutes
         while time.monotonic() < end and process.poll() is None:
             time.sleep(1)
@@ -74,8 +76,8 @@ def main() -> int:
         with open(f'{folder}/run/metrics.jsonl', 'rb') as log:
             steps = json.loads(log.readlines()[-1])['step']
         held = sorted(os.listdir(f'{folder}/run/checkpoints'))
+        left = sorted(names(temporary) | (names(SHARED) - before))
     found = growth(samples)
-    left = sorted(names(SHARED, TEMPORARY) - before)
     print(
         json.dumps({'status': status, 'steps': steps, 'growth': found, 'left': left, 'held': held})
     )
