@@ -1,21 +1,16 @@
 """The command line as a user meets it."""
 
 import json
-import os
-import random as python_random
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from alexnet_jax import main
-from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT, STOPPED
+from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.data import prepare
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
@@ -121,62 +116,6 @@ def test_a_mesh_of_four_from_the_command_line(command, tmp_path):
     # The checkpoint serves any mesh.
     assert main.main(command(workdir, '--config.train.steps=5')) == DONE
     assert main.main(command(workdir, '--mode=eval', *mesh)) == DONE
-
-
-@pytest.fixture(scope='module')
-def start(command):
-    """workdir -> a process that trains there."""
-    environment = os.environ | {'XLA_FLAGS': ''}
-    plan = ['--config.train.steps=50', '--config.checkpoint.every_steps=6']
-
-    def start(workdir):
-        return subprocess.Popen(
-            [sys.executable, '-m', 'alexnet_jax.main', *command(workdir, *plan)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-
-    return start
-
-
-@pytest.fixture(scope='module')
-def straight(start, tmp_path_factory):
-    """The workdir of a run that nothing stopped."""
-    workdir = tmp_path_factory.mktemp('straight')
-    printed, _ = (process := start(workdir)).communicate(timeout=300)
-    assert process.returncode == DONE, printed
-    return workdir
-
-
-@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(how, start, straight, tmp_path):
-    """Real processes, stopped at random steps; then bit for bit."""
-    broken = tmp_path / 'broken'
-    random = python_random.Random(how)
-    for first_row in (random.randrange(8, 20), random.randrange(24, 45)):
-        process = start(broken)
-        wait_for_step(broken, first_row, process)
-        process.send_signal(how)
-        printed, _ = process.communicate(timeout=120)
-        expected = STOPPED if how == signal.SIGTERM else -signal.SIGKILL
-        assert process.returncode == expected, printed
-    process = start(broken)
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == DONE, printed
-    assert 'resuming after step' in printed
-
-    assert rows(broken) == rows(straight)
-    jax.tree.map(np.testing.assert_array_equal, last_state(broken), last_state(straight))
-
-
-def wait_for_step(workdir, wanted: int, process: subprocess.Popen) -> None:
-    """Until the log has a row of that step."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        log = workdir / 'metrics.jsonl'
-        if log.exists() and f'"step": {wanted},' in log.read_text():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f'step {wanted} was not reached; exit status {process.poll()}')
 
 
 @pytest.fixture

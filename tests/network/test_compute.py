@@ -29,7 +29,15 @@ def drawn(net: AlexNet, images: np.ndarray, random: np.random.Generator):
     return jax.tree_util.tree_map_with_path(draw, params)
 
 
-@pytest.mark.parametrize('name', ['paper', 'krizhevsky2012', 'batchnorm227', 'torchvision'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'paper',
+        'krizhevsky2012',
+        pytest.param('batchnorm227', marks=pytest.mark.slow),
+        pytest.param('torchvision', marks=pytest.mark.slow),
+    ],
+)
 def test_logits_and_gradients_are_those_of_float32_to_its_digits(name, random):
     table = architecture(name, 99, 0.125)
     images = random.uniform(-127, 127, (4, 99, 99, 3)).astype(np.float32)
