@@ -1,5 +1,6 @@
 """Models to and from files, folders and repositories that others use."""
 
+import contextlib
 import dataclasses
 import json
 import tempfile
@@ -67,12 +68,10 @@ def _write_workdir(workdir: Path, loaded: Model) -> None:
     workdirs.claim(workdir, loaded.config)
     model.describe(workdir, loaded.classes, loaded.mirror, loaded.mean, loaded.scale)
     state = step.start_from(**jax.device_put(loaded.variables))
-    checkpoints = Checkpoints(workdir / 'checkpoints')
-    checkpoints.save(
-        state.replace(step=state.step + loaded.step), configuration.nest(loaded.config)
-    )
-    checkpoints.wait()
-    checkpoints.close()
+    settings = configuration.nest(loaded.config)
+    with contextlib.closing(Checkpoints(workdir / 'checkpoints', config=settings)) as checkpoints:
+        checkpoints.save(state.replace(step=state.step + loaded.step))
+        checkpoints.wait()
 
 
 def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexnet_jax') -> str:

@@ -109,7 +109,7 @@ def do(
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> int:
     """What the mode says, in this process; returns the exit status."""
-    from alexnet_jax import experiment, trained
+    from alexnet_jax import trained, training_run
 
     if options.mode == 'eval':
         told = trained.evaluate_workdir(config, workdir, stop_requested)
@@ -120,7 +120,7 @@ def do(
         from alexnet_jax import predict
 
         return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
-    return DONE if experiment.train(config, workdir, stop_requested) else STOPPED
+    return DONE if training_run.train(config, workdir, stop_requested) else STOPPED
 
 
 def main(argv: list[str] | None = None) -> int:

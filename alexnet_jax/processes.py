@@ -26,8 +26,8 @@ from alexnet_jax.command_line import DONE, STOPPED
 from alexnet_jax.errors import InputError, LostProcessError, StopRequestedError
 from alexnet_jax.joining import Joining
 
-# What JAX says when a collective or a barrier waits for a process in vain.
 T = TypeVar('T')
+# What JAX says when a collective or a barrier waits for a process in vain.
 LOST = re.compile('gloo|nccl|coordination|barrier|unavailable|deadline', re.IGNORECASE)
 
 

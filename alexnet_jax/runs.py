@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import experiment
+from alexnet_jax import training_run
 from alexnet_jax.config import Config
 from alexnet_jax.errors import NotFiniteError
 from alexnet_jax.results import write_json
@@ -27,7 +27,7 @@ def train_all(
       None if it was stopped on request: the same call goes on.
 
     Raises:
-      InputError: as `experiment.train`.
+      InputError: as `training_run.train`.
     """
     finished = _read(folder / RESULTS)
     results = {}
@@ -49,11 +49,11 @@ def _train(
     config: Config, workdir: Path, stop_requested: Callable[[], bool]
 ) -> dict[str, Any] | None:
     try:
-        if not experiment.train(config, workdir, stop_requested):
+        if not training_run.train(config, workdir, stop_requested):
             return None
     except NotFiniteError as error:
         return {'fault': str(error).splitlines()[0]}
-    return experiment.result(config, workdir)
+    return training_run.result(config, workdir)
 
 
 def _what_counts(config: Config) -> Config:

@@ -52,9 +52,9 @@ class Run:
     def __init__(self, experiment: Experiment, steps: int, workdir: Path):
         self._experiment, self._steps = experiment, steps
         self._batch_size = experiment.plan.batch_size
-        self._train_step = experiments._train_step(experiment)
-        self._state, _ = experiments._initial_state(experiment, None)
-        self._batches = experiments._train_batches(experiment, 0)
+        self._train_step = experiments.train_step(experiment)
+        self._state, _ = experiments.initial_state(experiment, None)
+        self._batches = experiments.train_batches(experiment, 0)
         self._batch = next(self._batches)
         self._log = MetricsLog(workdir / 'metrics.jsonl', 0)
         self._reporter = Reporter(experiment.plan.steps, 0)
@@ -103,7 +103,7 @@ class Run:
             validate=_unreached,
             saves=_Unsaved(),
             log=self._record,
-            health=health.Health(step.layer_names(self._state.params)),
+            health=health.Health(step.layer_names(self._experiment.net.architecture)),
         )
 
     def _record(self, row: loop.Row) -> None:

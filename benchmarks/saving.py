@@ -49,7 +49,7 @@ class Run:
         """The seconds that it takes."""
         begun = time.perf_counter()
         if saving:
-            self._checkpoints.save(self._state, {})
+            self._checkpoints.save(self._state)
             self.standing.append(time.perf_counter() - begun)
         for _ in range(self._steps):
             self._state, scores = self._step(self._state, self._batch)
@@ -60,7 +60,7 @@ class Run:
     def seconds_to_disk(self) -> float:
         """Of a save beside which nothing runs."""
         begun = time.perf_counter()
-        self._checkpoints.save(self._state, {})
+        self._checkpoints.save(self._state)
         self._checkpoints.wait()
         return time.perf_counter() - begun
 

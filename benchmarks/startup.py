@@ -94,7 +94,7 @@ def prepare_photographs(folder: Path, count: int) -> None:
 
 
 def _begin(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """The step, the state and the batches, as `experiment.train` makes them."""
+    """The step, the state and the batches, as `training_run.train` makes them."""
     import dataclasses
 
     from alexnet_jax import experiment
@@ -103,9 +103,9 @@ def _begin(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, Any]:
     built = experiment.build(_settings(options))
     built = dataclasses.replace(built, net=built.net.clone(classes=CLASSES))
     stages.mark('set up')
-    state, _ = experiment._initial_state(built, None)
+    state, _ = experiment.initial_state(built, None)
     stages.mark('state')
-    return experiment._train_step(built), state, experiment._train_batches(built, 0)
+    return experiment.train_step(built), state, experiment.train_batches(built, 0)
 
 
 def _begin_bare(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, Any]:

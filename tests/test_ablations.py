@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from alexnet_jax import ablations, config, experiment, figure1, runs
+from alexnet_jax import ablations, config, figure1, runs, training_run
 from alexnet_jax.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.command_line import run as run_command
 from alexnet_jax.errors import InputError, NotFiniteError
@@ -106,8 +106,8 @@ def test_ablations_from_the_command_line_go_on_where_they_were_stopped(
         stop = len(trained) == 2
         return real_train(config, workdir, (lambda: True) if stop else stop_requested)
 
-    real_train = experiment.train
-    monkeypatch.setattr(experiment, 'train', train)
+    real_train = training_run.train
+    monkeypatch.setattr(training_run, 'train', train)
     assert run_command(ablations.run, command) == STOPPED
     assert run_command(ablations.run, command) == DONE
     zero = 'optimizer.momentum=0/seed-3'
@@ -120,7 +120,7 @@ def test_ablations_from_the_command_line_go_on_where_they_were_stopped(
     assert '1 seed each, from 3; errors on the test images' in page
 
     # All is done: nothing is trained again, unless the runs are to be longer.
-    monkeypatch.setattr(experiment, 'train', lambda *arguments: trained.append('again') or True)
+    monkeypatch.setattr(training_run, 'train', lambda *arguments: trained.append('again') or True)
     assert run_command(ablations.run, command) == DONE
     assert len(trained) == 3
     assert run_command(ablations.run, [*command, '--config.train.epochs=3']) == DONE
@@ -131,10 +131,10 @@ def test_runs_whose_loss_is_no_number_are_told_and_not_repeated(tmp_path, monkey
     def train(config, workdir, stop_requested):
         raise NotFiniteError('the loss of step 3 is nan', 3)
 
-    monkeypatch.setattr(experiment, 'train', train)
+    monkeypatch.setattr(training_run, 'train', train)
     expected = {'bad': {'fault': 'the loss of step 3 is nan'}}
     assert runs.train_all({'bad': BASE}, tmp_path, lambda: False) == expected
-    monkeypatch.setattr(experiment, 'train', None)
+    monkeypatch.setattr(training_run, 'train', None)
     assert runs.train_all({'bad': BASE}, tmp_path, lambda: False) == expected
 
 

@@ -145,7 +145,7 @@ def random_run(workdir: Path, name: str) -> dict[int, step.TrainState]:
     for at in (3, 7):
         drawn = jax.tree_util.tree_map_with_path(number, like)
         states[at] = drawn.replace(step=np.int32(at))
-        checkpoints.save(states[at], {})
+        checkpoints.save(states[at])
     checkpoints.wait()
     checkpoints.close()
     return states

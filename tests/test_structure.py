@@ -34,8 +34,8 @@ MAY_IMPORT = {
     'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
     'model': {'config', 'data', 'errors', 'network', 'results', 'settings', 'training', 'weights'},
     'experiment': {
-        'alive', 'config', 'data', 'errors', 'evaluation', 'model', 'network', 'processes',
-        'results', 'settings', 'training', 'weights', 'workdir',
+        'config', 'data', 'errors', 'evaluation', 'network', 'processes', 'results', 'settings',
+        'training', 'weights', 'workdir',
     },
     'trained': {
         'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'processes',
@@ -45,14 +45,18 @@ MAY_IMPORT = {
         'config', 'data', 'errors', 'evaluation', 'figures', 'model', 'results', 'trained',
     },
     'exchange': {'config', 'errors', 'model', 'settings', 'training', 'weights', 'workdir'},
-    'runs': {'config', 'errors', 'experiment', 'results', 'settings'},
+    'training_run': {
+        'alive', 'config', 'data', 'errors', 'experiment', 'model', 'processes', 'results', 'training',
+        'weights', 'workdir',
+    },
+    'runs': {'config', 'errors', 'results', 'settings', 'training_run'},
     'ablations': {
         'command_line', 'config', 'errors', 'network', 'results', 'runs', 'settings', 'stop',
     },
     'figure1': {'command_line', 'config', 'errors', 'experiment', 'network', 'results', 'runs', 'stop'},
     'main': {
         'alive', 'command_line', 'config', 'experiment', 'joining', 'predict', 'processes', 'stop',
-        'supervisor', 'trained',
+        'supervisor', 'trained', 'training_run',
     },
     '__init__': {'model'},
 }  # fmt: skip

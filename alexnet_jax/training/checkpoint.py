@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ from absl import logging
 from etils import epath
 
 from alexnet_jax.errors import InputError, NotFiniteError, StorageError
-from alexnet_jax.training import manifest
+from alexnet_jax.training import declared, manifest
 from alexnet_jax.training.manifest import DamagedError
 from alexnet_jax.training.step import TrainState
 
-PARTIAL = '.partial'
+PARTIAL, REPLACED = '.partial', '.replaced'
 
 
 @contextlib.contextmanager
@@ -47,13 +47,16 @@ class Checkpoints:
     """The checkpoints of one run, to be written: the one with the lowest validation error
     and the last `keep`."""
 
-    def __init__(self, folder: Path, keep: int = 1):
+    def __init__(self, folder: Path, keep: int = 1, config: Mapping[str, Any] = {}):
         """Makes the folder if need be; what a killed process has left half saved goes.
+
+        Args:
+          config: JSON that is saved with every state.
 
         Raises:
           StorageError: it cannot be written.
         """
-        self._folder, self._keep = folder.absolute(), keep
+        self._folder, self._keep, self._config = folder.absolute(), keep, dict(config)
         self._partial = self._folder / PARTIAL
         self._is_first = jax.process_index() == 0
         with _told(f'{folder} cannot be written'):
@@ -68,7 +71,7 @@ class Checkpoints:
         self._alone = jax.process_count() == 1
         self._publishing: concurrent.futures.Future | None = None
 
-    def save(self, state: TrainState, config: dict[str, Any], error: float | None = None) -> None:
+    def save(self, state: TrainState, error: float | None = None) -> None:
         """Begins to save the state under its step, in place of one saved there before, when
         the save before is done. The state may be given away (donated) then.
 
@@ -84,14 +87,13 @@ class Checkpoints:
         copy, finite = _snapshot(state)
         if not finite:
             raise NotFiniteError(f'the weights after step {step} are not all finite numbers', step)
-        about = {'step': step, 'top1_error': error}
         if not self._alone:
-            self._begin(step, config, copy)
+            self._begin(step, copy)
 
         def finish() -> None:
             if self._alone:
-                self._begin(step, config, copy)
-            self._publish(step, about, copy)
+                self._begin(step, copy)
+            self._publish(step, error, copy)
 
         self._publishing = self._thread.submit(finish)
 
@@ -116,6 +118,8 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for a save that is on its way; if it fails, `wait` was there to be called."""
         self._thread.shutdown()
+        with contextlib.suppress(Exception):  # what Orbax met in a save that failed, once more
+            self._writer.close()
 
     def set_aside_after(self, step: int) -> None:
         """Renames those after a step to STEP.damaged, out of the way of those to come, for
@@ -138,26 +142,20 @@ class Checkpoints:
         Raises:
           InputError: it has other arrays, or they cannot be read.
         """
+        if self._alone:  # Orbax's threads give way too if they are started by one that does
+            return self._thread.submit(self._restore, step, like).result()
+        return self._restore(step, like)
+
+    def _restore(self, step: int, like: TrainState) -> TrainState:
         folder = self._folder / str(step)
-        with _readable(folder):
-            declared = _declared(folder)
-            expected = _by_path(like)
-            if {name: _form(x) for name, x in declared.items()} != {
-                name: _form(x) for name, x in expected.items()
-            }:
-                raise InputError(_unlike(folder, declared, expected))
+        with _readable(folder), _quiet():
+            declared.require_same(folder, _declared(folder), declared.by_path(like))
             how = ocp.args.PyTreeRestore(
                 item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
             )
-            args = ocp.args.Composite(state=how)
-            with _quiet():
-                if self._alone:  # Orbax's threads give way too if they are started by one that does
-                    return self._thread.submit(self._writer.restore, folder, args=args).result()[
-                        'state'
-                    ]
-                return self._writer.restore(folder, args=args)['state']
+            return self._writer.restore(folder, args=ocp.args.Composite(state=how))['state']
 
-    def _begin(self, step: int, config: dict[str, Any], copy: TrainState) -> None:
+    def _begin(self, step: int, copy: TrainState) -> None:
         """Has Orbax write, in threads of its own."""
         with self._told_of(step, copy):
             if self._is_first:
@@ -165,26 +163,26 @@ class Checkpoints:
                     # Or else a run whose folder was taken away would go on in a new one.
                     raise FileNotFoundError(errno.ENOENT, 'the folder is gone')
                 self._clear()
-                if shutil.disk_usage(self._folder).free < _bytes(copy):
+                if shutil.disk_usage(self._folder).free < declared.size(copy):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._partial.mkdir()
             self._writer.save(
                 self._partial / str(step),
                 args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(copy), config=ocp.args.JsonSave(config)
+                    state=ocp.args.PyTreeSave(copy), config=ocp.args.JsonSave(self._config)
                 ),
             )
 
-    def _publish(self, step: int, about: dict[str, Any], copy: TrainState) -> None:
+    def _publish(self, step: int, error: float | None, copy: TrainState) -> None:
         """Makes a checkpoint of what is written; then those go that are no longer wanted."""
         place, final = self._partial / str(step), self._folder / str(step)
         with self._told_of(step, copy):
             self._writer.wait_until_finished()
             if not self._is_first:
                 return
-            manifest.write(place, about)
+            manifest.write(place, {'step': step, 'top1_error': error})
             if final.exists():
-                os.rename(final, self._partial / 'replaced')
+                os.rename(final, self._partial / f'{step}{REPLACED}')
             os.rename(place, final)
             _flush(self._folder)
             self._prune()
@@ -205,6 +203,12 @@ class Checkpoints:
         self._clear()
 
     def _clear(self) -> None:
+        """Away with all that is half done; a checkpoint that was to be replaced, and was not yet,
+        is put back."""
+        for replaced in self._partial.glob(f'*{REPLACED}'):
+            final = self._folder / replaced.name.removesuffix(REPLACED)
+            if not final.exists():
+                os.rename(replaced, final)
         if self._partial.exists():
             shutil.rmtree(self._partial)
 
@@ -273,16 +277,15 @@ def read_layers(
     step = _choose(folder, step, asked_as)
     place = (folder / str(step)).absolute()
     with _readable(place), _quiet():
-        declared = _declared(place)
         wanted = {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype)
-            for name, x in declared.items()
+            for name, x in _declared(place).items()
             if name[0] in ('params', 'batch_stats')
         }
         if not any(name[0] == 'params' for name in wanted):
             raise InputError(f'{place} is no checkpoint of this program')
-        _require_room(place, wanted)
-        tree = _nested(wanted)
+        declared.require_room(place / 'state', wanted)
+        tree = declared.nested(wanted)
         how = ocp.args.PyTreeRestore(
             item=tree,
             restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree),
@@ -360,81 +363,15 @@ def _readable(folder: Path) -> Iterator[None]:
         raise InputError(f'{folder} is no checkpoint of this program: {_reason(error)}') from error
 
 
-def _declared(folder: Path) -> dict[tuple[str, ...], Any]:
-    """What the checkpoint says of its arrays, by their places in the tree; none is read.
+def _declared(folder: Path) -> declared.Arrays:
+    """What the checkpoint says of its arrays; none is read.
 
     Raises:
       InputError: a chunk larger than its array.
     """
-    arrays = _by_path(_array_handler().metadata(epath.Path(folder / 'state')).tree)
-    for path, array in arrays.items():
-        chunk = array.storage.chunk_shape if array.storage is not None else ()
-        if any(part > whole for part, whole in zip(chunk, array.shape, strict=False)):
-            raise InputError(
-                f'{folder}: {"/".join(path)} has chunks of {chunk}, larger than itself'
-            )
+    arrays = declared.by_path(_array_handler().metadata(epath.Path(folder / 'state')).tree)
+    declared.require_chunks_fit(folder, arrays)
     return arrays
-
-
-def _by_path(tree: Any) -> dict[tuple[str, ...], Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
-        for path, leaf in leaves
-    }
-
-
-def _nested(arrays: dict[tuple[str, ...], Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for (*path, name), array in arrays.items():
-        at = tree
-        for key in path:
-            at = at.setdefault(key, {})
-        at[name] = array
-    return tree
-
-
-def _form(array: Any) -> tuple[tuple[int, ...], str]:
-    return tuple(array.shape), np.dtype(array.dtype).name
-
-
-def _unlike(folder: Path, declared: dict, expected: dict) -> str:
-    """Of the first array that is other than it should be."""
-
-    def told(arrays: dict, path: tuple[str, ...]) -> str:
-        if path not in arrays:
-            return 'missing'
-        shape, dtype = _form(arrays[path])
-        return f'{dtype}{list(shape)}'
-
-    path = next(
-        path for path in [*expected, *declared] if told(declared, path) != told(expected, path)
-    )
-    return (
-        f'{folder}: {"/".join(path)} is {told(declared, path)} there, and'
-        f' {told(expected, path)} in this net: it was saved by another version of this'
-        ' program; train anew in another --workdir'
-    )
-
-
-def _require_room(folder: Path, arrays: dict[tuple[str, ...], Any]) -> None:
-    """
-    Raises:
-      InputError: the arrays are larger than the files they are said to be in.
-    """
-    needed = _bytes(arrays)
-    there = sum(path.stat().st_size for path in (folder / 'state').rglob('*') if path.is_file())
-    if needed > there:
-        raise InputError(
-            f'{folder} says it has {needed} bytes of arrays, in files of {there} bytes'
-        )
-
-
-def _bytes(tree: Any) -> int:
-    return sum(
-        int(np.prod(x.shape, dtype=object)) * np.dtype(x.dtype).itemsize
-        for x in jax.tree.leaves(tree)
-    )
 
 
 def _error(folder: Path) -> float | None:
@@ -460,7 +397,7 @@ def _not_saved(folder: Path, step: int, state: TrainState, error: BaseException)
         free = ''
     last = f'that of step {held[-1]} is whole' if held else 'there is none before it'
     return (
-        f'the checkpoint of step {step}, {_bytes(state)} bytes, cannot be written to'
+        f'the checkpoint of step {step}, {declared.size(state)} bytes, cannot be written to'
         f' {folder}: {_reason(error)}{free}\n'
         f'Of the checkpoints, {last}; once there is room, the same command goes on'
     )

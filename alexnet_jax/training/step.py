@@ -218,7 +218,7 @@ def make_train_step(
         updates, new_momentum = rule.update(gradients, state.momentum, state.params)
         scores |= {
             'learning_rate': rates[protocol.main_group],
-            'bias_gradients': _bias_gradients(gradients, net.architecture.columns),
+            'bias_gradients': _bias_gradients(gradients, net.architecture),
         }
         new_state = TrainState(
             step=state.step + 1,
@@ -316,20 +316,20 @@ def _in_parts(
     )
 
 
-def layer_names(params: Any) -> list[str]:
-    """The layers that have biases, from the image on."""
-    return sorted(name for name in params if not name.endswith('_norm'))
+def layer_names(net: Architecture) -> list[str]:
+    """The layers, each with its biases, from the image on."""
+    return [*(layer.name for layer in net.layers), net.output.name]
 
 
-def _bias_gradients(gradients: Any, columns: int) -> jax.Array:
+def _bias_gradients(gradients: Any, net: Architecture) -> jax.Array:
     """Sums of absolute values, [layers, columns]; a layer that all columns share has its own in
     each. Biases alone say what `health` wants to know, and cost nothing to look at."""
 
     def of_columns(layer: str) -> jax.Array:
         sizes = jnp.abs(gradients[layer]['bias'])
-        return jnp.broadcast_to(jnp.sum(sizes, axis=-1), (columns,))
+        return jnp.broadcast_to(jnp.sum(sizes, axis=-1), (net.columns,))
 
-    return jnp.stack([of_columns(layer) for layer in layer_names(gradients)])
+    return jnp.stack([of_columns(layer) for layer in layer_names(net)])
 
 
 def _score_shardings(mesh: Mesh) -> dict[str, NamedSharding]:

@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 
 from alexnet_jax import config as configuration
-from alexnet_jax import experiment, main
+from alexnet_jax import experiment, main, training_run
 from alexnet_jax.data import prepared, synthetic
 from alexnet_jax.training import start
 from alexnet_jax.workdir import refuse_other
@@ -422,7 +422,7 @@ def stopped_before_training() -> Iterator[list[dict[str, Any]]]:
         return 0
 
     with (
-        mock.patch.object(experiment, 'train', train),
+        mock.patch.object(training_run, 'train', train),
         mock.patch.object(main.supervisor, 'supervise', supervise),
         mock.patch.object(synthetic, 'SAMPLE', 1),
     ):

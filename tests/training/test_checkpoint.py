@@ -39,7 +39,7 @@ def saved(folder, states, keep=1, **errors):
     """Each of the states saved in the folder, one after the other."""
     checkpoints = Checkpoints(folder, keep)
     for each in states:
-        checkpoints.save(each, {}, errors.get(f'at_{int(each.step)}'))
+        checkpoints.save(each, errors.get(f'at_{int(each.step)}'))
     checkpoints.wait()
     return checkpoints
 
@@ -67,6 +67,30 @@ def test_a_step_saved_again_takes_the_place_of_the_first(state, tmp_path):
     assert checkpoint.steps(tmp_path) == [3]
     assert int(checkpoints.restore(3, like()).plateau.stale) == 5
     assert manifest.verify(tmp_path / '3')['top1_error'] == 0.25
+
+
+@pytest.mark.parametrize('last', [True, False], ids=['killed', 'failing'])
+def test_what_was_to_be_replaced_is_not_lost(last, state, tmp_path, monkeypatch):
+    """Between its own rename and that of its successor: the process ends, or the disk fails."""
+    saved(tmp_path, [at(state, 3)])
+    rename = os.rename
+
+    def second_fails(source, target):
+        if str(source).endswith(f'{checkpoint.PARTIAL}/3'):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(os, 'rename', second_fails)
+    if last:  # nothing is cleared up
+        monkeypatch.setattr(Checkpoints, '_clear', lambda self: None)
+    with pytest.raises(StorageError, match='Input/output error'):
+        checkpoints.save(at(state, 3), 0.5)
+        checkpoints.wait()
+    monkeypatch.undo()
+    assert checkpoint.steps(tmp_path) == ([] if last else [3])
+    assert_same(Checkpoints(tmp_path).restore(3, like()), at(state, 3))
+    assert [path.name for path in tmp_path.iterdir()] == ['3']
 
 
 def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
@@ -99,7 +123,7 @@ def test_the_state_may_be_given_away_while_it_is_saved(state, tmp_path):
     before = jax.device_get(state)
     overwrite = jax.jit(lambda x: jax.tree.map(lambda a: a + jnp.ones_like(a), x), donate_argnums=0)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(at(state, 2), {})
+    checkpoints.save(at(state, 2))
     after = overwrite(state)
     for _ in range(20):
         after = overwrite(after)
@@ -114,7 +138,7 @@ def test_a_state_that_is_not_finite_is_not_saved(state, tmp_path):
         flat[-1] = flat[-1].at[(0,) * flat[-1].ndim].set(np.inf)
         bad = at(state.replace(**{tree: jax.tree.unflatten(form, flat)}), 2)
         with pytest.raises(NotFiniteError, match='weights after step 2'):
-            checkpoints.save(bad, {})
+            checkpoints.save(bad)
     checkpoints.wait()
     assert checkpoint.steps(tmp_path) == [1]
 
@@ -226,12 +250,12 @@ def test_a_save_that_fails_is_told_and_the_others_are_whole(when, state, tmp_pat
         monkeypatch.setattr(os, 'mkdir', full)
     told = r'step 2, \d+ bytes, cannot be written to .*: No space left .* \d+ bytes free\n.*step 1'
     with pytest.raises(StorageError, match=told):
-        checkpoints.save(at(state, 2), {})
+        checkpoints.save(at(state, 2))
         checkpoints.wait()
     monkeypatch.undo()
     assert newest_whole(tmp_path) == (1, [])
     assert [path.name for path in tmp_path.iterdir()] == ['1']
-    checkpoints.save(at(state, 2), {})
+    checkpoints.save(at(state, 2))
     checkpoints.wait()
     assert newest_whole(tmp_path) == (2, [])
 
@@ -241,6 +265,6 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
     checkpoints = Checkpoints(tmp_path / 'run')
     shutil.rmtree(tmp_path / 'run')
     with pytest.raises(StorageError, match='the folder is gone'):
-        checkpoints.save(at(state, 2), {})
+        checkpoints.save(at(state, 2))
         checkpoints.wait()
     assert not (tmp_path / 'run').exists()

@@ -51,7 +51,7 @@ def workdir(tmp_path_factory):
     checkpoints = Checkpoints(workdir / 'checkpoints', keep=2)
     for number in (3, 7):
         state = jax.tree.map(lambda x: x + number, state_of(TINY, 20, seed=1))  # noqa: B023
-        checkpoints.save(state.replace(step=np.int32(number)), {})
+        checkpoints.save(state.replace(step=np.int32(number)))
     checkpoints.wait()
     checkpoints.close()
     return workdir

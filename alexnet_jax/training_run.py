@@ -1,0 +1,209 @@
+"""One run on a workdir: from its last whole checkpoint, if it has one, to the end of the plan
+and the evaluation of what is held out."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from alexnet_jax import alive, model, processes, results
+from alexnet_jax import config as configuration
+from alexnet_jax.config import Config
+from alexnet_jax.data import pipeline
+from alexnet_jax.errors import InputError, NotFiniteError, StopRequestedError, StorageError
+from alexnet_jax.experiment import (
+    Experiment,
+    build,
+    evaluator,
+    held_out_split,
+    initial_state,
+    open_images,
+    start_values,
+    train_batches,
+    train_step,
+)
+from alexnet_jax.training import checkpoint, loop, step
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.training.health import Health
+from alexnet_jax.training.metrics_log import MetricsLog
+from alexnet_jax.training.progress import Reporter
+from alexnet_jax.weights.files import Layers
+from alexnet_jax.workdir import claim, last_checkpoint, locked, refuse_other
+
+
+def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
+    """Trains, from the workdir's last whole checkpoint if it has one, and evaluates the
+    result. Returns whether the run came to its end; False if it was stopped.
+
+    Raises:
+      InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
+        `checkpoint.newest_whole` and `start.take`; before training.
+      NotFiniteError, StorageError: as `loop.train`.
+    """
+    with processes.together():
+        experiment = build(config)
+        held_out_split(config, experiment.images)
+        refuse_other(workdir, config)
+        taken = start_values(config) if last_checkpoint(workdir) is None else None
+    with contextlib.ExitStack() as stack:
+        with processes.together():
+            if processes.is_first():
+                stack.enter_context(locked(workdir))
+        return _train_there(experiment, workdir, taken, processes.agreed(stop_requested))
+
+
+def _train_there(
+    experiment: Experiment, workdir: Path, taken: Layers | None, stop_requested: Callable[[], bool]
+) -> bool:
+    """`train`, in a workdir that is ours."""
+    config, plan = experiment.config, experiment.plan
+    with contextlib.ExitStack() as stack:
+        checkpoints, at, told = _open_checkpoints(experiment, workdir, stack)
+        if at is None:
+            state, of_start = initial_state(experiment, taken)
+            told = [of_start] if of_start else []
+        with processes.together():
+            if processes.is_first():
+                claim(workdir, config)
+                about = experiment.images.classes, experiment.images.mirror
+                model.describe(workdir, *about, *experiment.normalization)
+        processes.require_shared(workdir)
+        if at is not None:
+            checkpoints.set_aside_after(at)
+            like = step.abstract_state(experiment.net, experiment.mesh)
+            state = checkpoints.restore(at, like)
+        first_step, silent = int(state.step), not processes.is_first()
+        reporter = stack.enter_context(
+            contextlib.closing(Reporter(plan.steps, first_step, silent=silent))
+        )
+        for line in [_opening(experiment, workdir, first_step), *told]:
+            reporter.say(line)
+        metrics = workdir / 'metrics.jsonl' if processes.is_first() else None
+        log = stack.enter_context(contextlib.closing(MetricsLog(metrics, first_step)))
+        try:
+            _run(experiment, workdir, state, checkpoints, log, reporter, stop_requested)
+        except StopRequestedError:
+            kept = last_checkpoint(workdir)
+            saved = 'no step was done yet' if kept is None else f'step {kept} is saved'
+            reporter.say(f'stopped; {saved}; run the same command to go on')
+            return False
+        except NotFiniteError as error:
+            with contextlib.suppress(StorageError):
+                checkpoints.wait()  # or its last would not be told of
+            raise _with_records(experiment, workdir, error) from error
+    return True
+
+
+def _open_checkpoints(
+    experiment: Experiment, workdir: Path, stack: contextlib.ExitStack
+) -> tuple[Checkpoints, int | None, list[str]]:
+    """The run's checkpoints; the step to go on from, the same in all processes; and lines on those
+    after it that are damaged.
+
+    Raises:
+      InputError: as `checkpoint.newest_whole`; they cannot be written.
+    """
+    folder, config = workdir / 'checkpoints', experiment.config
+    found: tuple[int | None, list[str]] = None, []
+    with processes.together():
+        try:
+            checkpoints = Checkpoints(folder, config['checkpoint.keep'], configuration.nest(config))
+        except StorageError as error:
+            raise InputError(f'--workdir {workdir}: {error}') from error
+        stack.enter_context(contextlib.closing(checkpoints))
+        if processes.is_first():
+            at, passed = checkpoint.newest_whole(folder)
+            found = at, [f'warning: {line}' for line in passed]
+    at, told = json.loads(processes.everyones(json.dumps(found))[0])
+    return checkpoints, at, told
+
+
+def _run(
+    experiment: Experiment,
+    workdir: Path,
+    state: step.TrainState,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    reporter: Reporter,
+    stop_requested: Callable[[], bool],
+) -> None:
+    """From a state to the end of the plan, and the evaluation of what is held out.
+
+    Raises:
+      StopRequestedError: before the end, but all is saved.
+    """
+    config, plan = experiment.config, experiment.plan
+    evaluate_split = evaluator(experiment, stop_requested)
+
+    def record(row: loop.Row) -> None:
+        log.write(row)
+        (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
+
+    with contextlib.closing(train_batches(experiment, int(state.step))) as batches:
+        state, stopped = loop.train(
+            state,
+            plan,
+            train_step=train_step(experiment),
+            batches=batches,
+            validate=lambda variables: evaluate_split('val', 1, variables).scores(),
+            saves=checkpoints,
+            log=record,
+            health=Health(
+                step.layer_names(experiment.net.architecture),
+                len(experiment.images.classes),
+                reporter.say,
+            ),
+            stop_requested=stop_requested,
+        )
+    if stopped:
+        raise StopRequestedError
+    held_out, at_step = held_out_split(config, experiment.images), int(state.step)
+    alive.slow(f'evaluating {held_out}')
+    tally = evaluate_split(held_out, config['eval.views'], state.variables)
+    if held_out == 'test':
+        log.write(loop.evaluation_row('test', at_step, plan, tally.scores()))
+    if processes.is_first():
+        about = results.about(config, held_out, at_step)
+        reporter.say(results.keep(workdir, about, tally, experiment.images.classes))
+
+
+def _with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) -> NotFiniteError:
+    """The error with the images of its step, all of them in WORKDIR/not_finite.json."""
+    kept, path = last_checkpoint(workdir), workdir / 'not_finite.json'
+    ids = pipeline.record_ids(
+        experiment.images, experiment.config['seed'], experiment.config['data.batch_size'],
+        error.step,
+    )  # fmt: skip
+    if processes.is_first():
+        results.write_json(path, {'step': error.step, 'fault': str(error), 'records': ids})
+    more = f' and {len(ids) - 3} more, in {path}' if len(ids) > 3 else ''
+    saved = (
+        'nothing was saved yet' if kept is None else f'what was saved up to step {kept} is whole'
+    )
+    return NotFiniteError(
+        f'{error}; the images of that step: {", ".join(ids[:3])}{more}\n'
+        f'Nothing of it is saved, {saved}; a lower optimizer.learning_rate may help',
+        error.step,
+    )
+
+
+def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
+    config, mesh = experiment.config, experiment.mesh
+    devices = f'{mesh.shape["data"]}×{mesh.shape["column"]} {jax.devices()[0].platform} devices'
+    if processes.count() > 1:
+        devices += f' of {processes.count()} processes'
+    doing = f'resuming after step {first_step}' if first_step else 'training'
+    return (
+        f'{doing}: {config["network.name"]} on {config["data.source"]}'
+        f' ({experiment.plan.epoch_size} images), up to step {experiment.plan.steps},'
+        f' {devices} (data×column), workdir {workdir}'
+    )
+
+
+def result(config: Config, workdir: Path) -> dict[str, Any]:
+    """What `train` kept of its held-out images when it came to its end."""
+    split = held_out_split(config, open_images(config))
+    return results.read(workdir, split, config['eval.views'])
