@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -97,17 +97,17 @@ def before_jax() -> None:
         # When all of them wait in a collective for a device that has none, the
         # run stands still; more threads than cores prevent it.
         os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
-    _leave_out('Event loop is closed')
+    _leave_out(('Event loop is closed', 'Encountered error while reading array'))
     logging.set_verbosity(logging.FATAL)  # Orbax logs each step of its own, and what it raises.
 
 
-def _leave_out(text: str) -> None:
-    """Of the errors that nobody can catch, one that follows upon an error which is told: Orbax
-    ends a save that failed while other writes of it still are on their way."""
+def _leave_out(texts: Sequence[str]) -> None:
+    """Of the errors that nobody can catch, those that follow upon one which is told: Orbax ends
+    what failed while other reads or writes of it still are on their way."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        if text not in str(unraisable.exc_value):
+        if not any(text in str(unraisable.exc_value) for text in texts):
             before(unraisable)
 
     sys.unraisablehook = hook

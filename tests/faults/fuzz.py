@@ -1,5 +1,5 @@
-"""Configurations, command lines, images and prepared sets with something wrong in them, and
-what reading them comes to.
+"""Configurations, command lines, images, prepared sets and checkpoints with something wrong in
+them, and what reading them comes to.
 
     python -m tests.faults.fuzz FOLDER
 
@@ -19,10 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import predict  # noqa: F401, a list of fonts is written now, not in a case
-from tests.faults import fuzz_images, fuzz_sets, fuzz_settings
+from alexnet_jax import (
+    command_line,
+    predict,  # noqa: F401, a list of fonts is written now, not in a case
+)
+from tests.faults import fuzz_checkpoints, fuzz_images, fuzz_sets, fuzz_settings
 
-COUNTS = {'settings': 1000, 'images': 500, 'sets': 200}
+COUNTS = {'settings': 1000, 'images': 500, 'sets': 200, 'checkpoints': 50}
 
 
 def tally(outcome: Callable[[int], str], count: int) -> dict[str, Any]:
@@ -72,9 +75,20 @@ def sets(folder: Path) -> dict[str, Any]:
     return tally(outcome, COUNTS['sets'])
 
 
+def checkpoints(folder: Path) -> dict[str, Any]:
+    sound = fuzz_checkpoints.make(folder / 'sound')
+    return tally(
+        lambda seed: fuzz_checkpoints.outcome(sound, folder / 'changed', seed),
+        COUNTS['checkpoints'],
+    )
+
+
 def main(folder: Path) -> None:
-    print(json.dumps({'settings': settings(folder / 'settings'), 'images': images(folder),
-                      'sets': sets(folder)}))  # fmt: skip
+    command_line.before_jax()
+    print(json.dumps({
+        'settings': settings(folder / 'settings'), 'images': images(folder), 'sets': sets(folder),
+        'checkpoints': checkpoints(folder),
+    }))  # fmt: skip
 
 
 if __name__ == '__main__':
