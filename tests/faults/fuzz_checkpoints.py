@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from alexnet_jax import model
 from alexnet_jax.errors import InputError
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
@@ -144,4 +145,6 @@ def restored(folder: Path) -> list[tuple]:
 
 
 def layers(folder: Path) -> list[tuple]:
-    return [x.shape for parts in read_layers(folder, AT)[0].values() for x in parts.values()]
+    """As `alexnet_jax.load` takes them."""
+    variables = model._variables(AlexNet(SMALL, 10), read_layers(folder, AT)[0], folder)
+    return [x.shape for x in jax.tree.leaves(variables)]
