@@ -77,7 +77,7 @@ def test_normalize_by_hand():
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (2, 2)])
-def test_bias_gradients_by_the_optimizer_s_own_way(shape, random):
+def test_bias_gradients_are_those_that_moved_the_biases(shape, random):
     """From the first velocity, -ε·g: absolute values summed, by layer and column; a column whose
     units all give 0 has none."""
     net, mesh = AlexNet(SMALL, 10), columns.make_mesh(*shape)
@@ -97,11 +97,11 @@ def test_bias_gradients_by_the_optimizer_s_own_way(shape, random):
     after, scores = train_step(state.replace(params=params), batch)
     found = dict(zip(step.layer_names(SMALL), np.asarray(scores['bias_gradients']), strict=True))
     for layer in ('conv1', 'conv5', 'fc6', 'fc8'):
-        # Biases learn twice as fast in the paper's code only; here all at ε.
         moved = np.abs(
             np.float64(jax.device_get(after.params)[layer]['bias']) - before[layer]['bias']
         )
         np.testing.assert_allclose(found[layer], moved.sum(-1) / 0.01, rtol=2e-3)
+    assert list(found) == ['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8']
     assert found['conv5'][1] == 0 and found['conv5'][0] > 0 and found['conv1'].all()
 
 
