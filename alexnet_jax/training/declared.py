@@ -73,16 +73,3 @@ def require_room(folder: Path, arrays: Arrays) -> None:
         raise InputError(
             f'{folder} says it has {needed} bytes of arrays, in files of {there} bytes'
         )
-
-
-def require_chunks_fit(folder: Path, arrays: Arrays) -> None:
-    """
-    Raises:
-      InputError: an array is stored in chunks larger than itself.
-    """
-    for path, array in arrays.items():
-        chunk = array.storage.chunk_shape if array.storage is not None else ()
-        if any(part > whole for part, whole in zip(chunk, array.shape, strict=False)):
-            raise InputError(
-                f'{folder}: {"/".join(path)} has chunks of {chunk}, larger than itself'
-            )

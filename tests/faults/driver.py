@@ -30,7 +30,7 @@ from alexnet_jax.training.checkpoint import Checkpoints
 
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(
-    ['tests.faults.driver', 'alexnet_jax.experiment', 'alexnet_jax.main']
+    ['tests.faults.driver', 'alexnet_jax.training_run', 'alexnet_jax.main']
 )
 NET = {'network.width': '0.5', 'data.batch_size': '32', 'train.steps': '75'}
 

@@ -232,7 +232,7 @@ def test_chunks_larger_than_the_array_are_refused(two):
     array.write_text(json.dumps(json.loads(array.read_text()) | {'chunks': [2**31, 2**31]}))
     rewritten(two / '6')
     for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
-        with pytest.raises(InputError, match='chunks of .*, larger than itself'):
+        with pytest.raises(InputError, match=r'no checkpoint of this program: .*chunk'):
             read()
 
 
