@@ -22,6 +22,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax import processes, settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline, prepare
+from alexnet_jax.data.patterns import patterns_set
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.errors import InputError
@@ -172,6 +173,8 @@ def open_images(config: Config) -> ImageSet:
     if source == 'synthetic':
         examples, classes = config['data.synthetic_examples'], config['data.synthetic_classes']
         return synthetic_set(examples, classes, size, config['seed'])
+    if source == 'patterns':
+        return patterns_set(size)
     if source == 'digits':
         return prepare.digits(size, config['data.dir'] or None)
     return prepare.stored(source, size, config['data.dir'] or None, config['data.resize'])

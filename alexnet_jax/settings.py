@@ -46,9 +46,9 @@ def can_name_a_file(text: str) -> bool:
 
 
 SOURCE = Rule(
-    'digits, synthetic, folder:PATH or tfds:NAME[/config][:version]',
+    'digits, patterns, synthetic, folder:PATH or tfds:NAME[/config][:version]',
     lambda value: (
-        value in ('digits', 'synthetic')
+        value in ('digits', 'patterns', 'synthetic')
         or (bool(re.fullmatch('(?s)(folder|tfds):.+', value)) and can_name_a_file(value))
     ),
 )
@@ -81,6 +81,7 @@ def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
     return Rule(f'three numbers {words}, as R,G,B, or nothing', allows_text)
 
 
+BOARDS = ('tensorboard', 'wandb')
 RESIZES = ('center_square', 'short_side', 'squash')
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
 # The normalizations that take numbers in place of the training set's own.
@@ -186,6 +187,13 @@ SETTINGS: dict[str, Setting] = {
         ' the same step', free=True),
     'train.log_every_steps': Setting(1, at_least(1),
         'steps between train rows of metrics.jsonl', free=True),
+    'train.print_every_steps': Setting(0, at_least(0),
+        'steps between printed lines where there is no terminal; 0: about ten seconds', free=True),
+    'train.log_to': Setting('tensorboard', one_of(('', *BOARDS, ','.join(BOARDS))),
+        'who else is shown the rows, and the kernels and histograms at every validation:'
+        ' TensorBoard (files in WORKDIR/tensorboard), Weights & Biases', free=True),
+    'train.report': Setting('on', one_of(('on', 'off')),
+        'whether training ends with a report, WORKDIR/report/index.html', free=True),
     'checkpoint.every_steps': Setting(0, at_least(0),
         'steps between checkpoints; 0: one an epoch', free=True),
     'checkpoint.keep': Setting(2, at_least(1),

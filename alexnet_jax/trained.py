@@ -23,6 +23,7 @@ from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.model import Model, load
 from alexnet_jax.network import columns, inference
+from alexnet_jax.network.inference import Variables
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.settings import IMAGES
 
@@ -49,14 +50,25 @@ class Showing:
 
     def outputs(self, names: Sequence[str] = ()) -> Generator[Outputs]:
         """What the model makes of every image; `names`: the activations wanted."""
+        return self.runner(names)(self.model.variables)
+
+    def runner(self, names: Sequence[str] = ()) -> Callable[..., Generator[Outputs]]:
+        """(variables, images, split) -> the same of any variables of the net and any images, by
+        default these; compiled once."""
         config, model = self.config, self.model
         mesh = _mesh(config)
         forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
-        variables = inference.place_variables(model.net, mesh, model.variables)
         size = model.net.architecture.input_size
         reading = experiment.reading_of(config, size, mesh, config['eval.views'])
-        outputs = evaluate.run(forward, variables, self.images, self.split, reading)
-        return processes.until_stopped(outputs, self.stop_requested)
+
+        def run(
+            variables: Variables, images: ImageSet = self.images, split: str = self.split
+        ) -> Generator[Outputs]:
+            variables = inference.place_variables(model.net, mesh, variables)
+            outputs = evaluate.run(forward, variables, images, split, reading)
+            return processes.until_stopped(outputs, self.stop_requested)
+
+        return run
 
     def tally(
         self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, probabilities: None

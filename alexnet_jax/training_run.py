@@ -2,8 +2,9 @@
 and the evaluation of what is held out."""
 
 import contextlib
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from alexnet_jax.experiment import (
     train_batches,
     train_step,
 )
-from alexnet_jax.training import checkpoint, loop, step
+from alexnet_jax.network import columns, kernels
+from alexnet_jax.training import checkpoint, kernel_history, loop, step
+from alexnet_jax.training.boards import Board, TensorBoard, WeightsAndBiases, held_here
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.health import Health
 from alexnet_jax.training.metrics_log import MetricsLog
@@ -77,14 +80,17 @@ def _train_there(
             state = checkpoints.restore(at, like)
         first_step, silent = int(state.step), not processes.is_first()
         reporter = stack.enter_context(
-            contextlib.closing(Reporter(plan.steps, first_step, silent=silent))
+            contextlib.closing(
+                Reporter(plan.steps, first_step, silent, config['train.print_every_steps'])
+            )
         )
         for line in [_opening(experiment, workdir, first_step), *told]:
             reporter.say(line)
         metrics = workdir / 'metrics.jsonl' if processes.is_first() else None
         log = stack.enter_context(contextlib.closing(MetricsLog(metrics, first_step)))
+        boards = _open_boards(config, workdir, first_step, stack)
         try:
-            _run(experiment, workdir, state, checkpoints, log, reporter, stop_requested)
+            _run(experiment, workdir, state, checkpoints, log, boards, reporter, stop_requested)
         except StopRequestedError:
             kept = last_checkpoint(workdir)
             saved = 'no step was done yet' if kept is None else f'step {kept} is saved'
@@ -121,12 +127,33 @@ def _open_checkpoints(
     return checkpoints, at, told
 
 
+def _open_boards(
+    config: Config, workdir: Path, first_step: int, stack: contextlib.ExitStack
+) -> list[Board]:
+    """What the first process shows to others, as configured.
+
+    Raises:
+      InputError: as `boards.WeightsAndBiases`.
+      StorageError: as `boards.TensorBoard`.
+    """
+    names, opened = config['train.log_to'].split(','), []
+    if processes.is_first():
+        if 'tensorboard' in names:
+            opened.append(TensorBoard(workdir / 'tensorboard', first_step))
+        if 'wandb' in names:
+            opened.append(WeightsAndBiases(workdir, config))
+    for board in opened:
+        stack.enter_context(contextlib.closing(board))
+    return opened
+
+
 def _run(
     experiment: Experiment,
     workdir: Path,
     state: step.TrainState,
     checkpoints: Checkpoints,
     log: MetricsLog,
+    boards: Sequence[Board],
     reporter: Reporter,
     stop_requested: Callable[[], bool],
 ) -> None:
@@ -138,8 +165,13 @@ def _run(
     config, plan = experiment.config, experiment.plan
     evaluate_split = evaluator(experiment, stop_requested)
 
-    def record(row: loop.Row) -> None:
+    def keep(row: loop.Row) -> None:
         log.write(row)
+        for board in boards:
+            board.row(row)
+
+    def record(row: loop.Row) -> None:
+        keep(row)
         (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
 
     with contextlib.closing(train_batches(experiment, int(state.step))) as batches:
@@ -156,6 +188,7 @@ def _run(
                 len(experiment.images.classes),
                 reporter.say,
             ),
+            watch=functools.partial(_watch, experiment, workdir, boards),
             stop_requested=stop_requested,
         )
     if stopped:
@@ -164,10 +197,30 @@ def _run(
     alive.slow(f'evaluating {held_out}')
     tally = evaluate_split(held_out, config['eval.views'], state.variables)
     if held_out == 'test':
-        log.write(loop.evaluation_row('test', at_step, plan, tally.scores()))
+        keep(loop.evaluation_row('test', at_step, plan, tally.scores()))
     if processes.is_first():
         about = results.about(config, held_out, at_step)
         reporter.say(results.keep(workdir, about, tally, experiment.images.classes))
+
+
+def _watch(
+    experiment: Experiment, workdir: Path, boards: Sequence[Board], at_step: int, variables: Any
+) -> None:
+    """Keeps conv1's kernels, and shows them and how the weights are spread to the boards."""
+    first = experiment.net.architecture.layers[0].name
+    kernel = columns.everywhere(experiment.mesh, variables['params'][first]['kernel'])
+    if not processes.is_first():
+        return
+    kernel_history.keep(workdir / 'kernels', at_step, kernel)
+    if boards:
+        sheet = kernels.sheet(kernel)
+        arrays = {
+            f'{layer}/{part}': held_here(array)
+            for layer, parts in variables['params'].items()
+            for part, array in parts.items()
+        }
+        for board in boards:
+            board.weights(at_step, sheet, arrays)
 
 
 def _with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) -> NotFiniteError:

@@ -74,6 +74,28 @@ class ImageSet:
     mirror: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class SomeRecords:
+    """Some rows of a split, as a split of their own."""
+
+    records: Records
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, row: int, scratch: np.ndarray | None = None) -> Record:
+        return self.records.read(self.rows[row], scratch)
+
+
+def evenly_spaced(records: Records, most: int) -> Records:
+    """All of them, or `most`, evenly spaced among them."""
+    count = len(records)
+    if count <= most:
+        return records
+    return SomeRecords(records, [row * count // most for row in range(most)])
+
+
 class StoredRecords:
     """Random access to the records of ArrayRecord files.
 

@@ -289,13 +289,22 @@ SMALL = Architecture(
     output=Output('fc8'),
 )  # fmt: skip
 
+# The same with kernels large enough to show an orientation, for the set of patterns; its columns
+# never meeting below the classifier; and its kernels in one column, which reads all of them.
+PATTERNS = with_layers(SMALL, 'patterns', conv1={'kernel': 9, 'padding': (4, 4)})
+PATTERNS_NO_COMMUNICATION = with_layers(
+    PATTERNS, 'patterns_no_communication',
+    **{row.name: {'reads_all': False} for row in PATTERNS.layers},
+)  # fmt: skip
+PATTERNS_ONE_COLUMN = dataclasses.replace(PATTERNS, name='patterns_one_column', columns=1)
+
 ARCHITECTURES = {
     net.name: net
     for net in (
         PAPER, PAPER_LRN_ACROSS, KRIZHEVSKY2012,
         HALF, NO_LRN, NON_OVERLAPPING, NO_COMMUNICATION, SIX_CONV, NO_CONV4,
         CAFFE, CAFFENET, TORCHVISION, ONE_WEIRD_TRICK, BATCHNORM227, ONE_TOWER, CONV5_192,
-        CIFAR18, FOUR_LAYER, SMALL,
+        CIFAR18, FOUR_LAYER, SMALL, PATTERNS, PATTERNS_NO_COMMUNICATION, PATTERNS_ONE_COLUMN,
     )
 }  # fmt: skip
 

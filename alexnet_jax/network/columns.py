@@ -75,6 +75,11 @@ def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
     }
 
 
+def everywhere(mesh: Mesh, array: jax.Array) -> np.ndarray:
+    """All of an array that is split over the mesh, in every process; all have to ask."""
+    return np.asarray(array if array.is_fully_addressable else _on_every_device(mesh)(array))
+
+
 def everyones_rows(mesh: Mesh, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The rows of `rows_here` -> those of the whole batch, in every process: NumPy arrays of
     numbers, or of bytes."""

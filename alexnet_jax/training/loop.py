@@ -53,6 +53,7 @@ def train(
     saves: Saves,
     log: Callable[[Row], None],
     health: Health,
+    watch: Callable[[int, Any], None] = lambda step, variables: None,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainState, bool]:
     """Trains from the state's step on until the plan or the learning rate ends
@@ -70,6 +71,8 @@ def train(
       saves: keeps states, each with the validation error if it was just measured.
       log: takes rows for metrics.jsonl.
       health: is shown the scores of every step.
+      watch: is shown the step and the net's variables before the first step and at every
+        validation.
       stop_requested: whether to stop before the next step.
 
     Raises:
@@ -84,6 +87,8 @@ def train(
     plateau = jax.device_get(state.plateau)
     saved = step, int(plateau.validations)
     rows = _TrainRows(plan, log, health)
+    if step == 0:
+        watch(step, state.variables)
     alive.slow('compiling the first step')
     while True:
         error, is_best, stopped = None, False, False
@@ -93,6 +98,7 @@ def train(
             if scores is None:
                 stopped = True
             else:
+                watch(step, state.variables)
                 health.epoch()
                 error = scores['top1_error']
                 best_before = plateau.best_error

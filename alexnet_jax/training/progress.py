@@ -14,10 +14,11 @@ PLAIN_LINE_SECONDS = 10
 class Reporter:
     """Shows train rows as they come and validation rows as they are."""
 
-    def __init__(self, steps: int, first_step: int, silent: bool = False):
+    def __init__(self, steps: int, first_step: int, silent: bool = False, print_every: int = 0):
+        """print_every: steps between lines where there is no terminal; 0: about ten seconds."""
         self._console = Console(highlight=False, soft_wrap=True, quiet=silent)
         self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
-        self._steps = steps
+        self._steps, self._print_every, self._printed = steps, print_every, first_step
         self._bar = None
         if self._console.is_terminal:
             # No bar: these figures just fit a terminal of 80 characters.
@@ -32,9 +33,17 @@ class Reporter:
         text = f'{describe(row)}  {row["images_per_second"]:.0f} img/s'
         if self._bar is not None:
             self._bar.update(self._task, completed=row['step'], row=text)
-        elif time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
+        elif self._line_is_due(row['step']):
             self.say(f'train  step {row["step"]}/{self._steps}  {text}')
+
+    def _line_is_due(self, step: int) -> bool:
+        if self._print_every:  # rows may come more seldom than that
+            before, self._printed = self._printed, step
+            return step // self._print_every > before // self._print_every
+        due = time.monotonic() >= self._next_line
+        if due:
+            self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
+        return due
 
     def evaluation(self, row: dict[str, Any]) -> None:
         self.say(f'{row["split"]:5}  step {row["step"]}  {describe(row)}')

@@ -1,0 +1,89 @@
+"""Images whose classes need either orientation or colour, made as they are read.
+
+Half of the classes are grey gratings that differ in nothing but orientation; the other half
+are soft patches that differ in nothing but hue. All lie on the same grey clouds and noise, so
+that neither brightness nor contrast tells a class. Made for the question of the paper's Figure 3:
+do two columns share such work out among themselves?
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from alexnet_jax.data.prepared import ImageSet, Record
+from alexnet_jax.data.statistics import measure
+
+ORIENTATIONS, HUES = 8, 8
+CLASSES = (
+    *(f'grating {180 * k / ORIENTATIONS:g}°' for k in range(ORIENTATIONS)),
+    *(f'hue {360 * k / HUES:g}°' for k in range(HUES)),
+)
+EXAMPLES = {'train': 4096, 'val': 512, 'test': 512}
+SEED = 2012  # of the set, which is the same for any run
+SAMPLE = 256  # training images that statistics are measured on
+
+# Orthogonal to (1, 1, 1): what is added along these leaves R + G + B as it is.
+CHROMA = np.array([[2, -1, -1], [0, 3**0.5, -(3**0.5)]]) / 6**0.5
+
+
+def patterns_set(size: int) -> ImageSet:
+    """4,096 training images, 512 to validate and 512 to test, as many of each of the 16 classes,
+    `size` pixels a side. Mirror images are of other classes."""
+    splits = {
+        split: Patterns(count, size, part) for part, (split, count) in enumerate(EXAMPLES.items())
+    }
+    statistics = measure(splits['train'].read(row).image for row in range(SAMPLE))
+    return ImageSet(splits, CLASSES, statistics, mirror=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Patterns:
+    """Image `row` of a `part` (0, 1, ...) depends on nothing but these two and the size."""
+
+    examples: int
+    size: int
+    part: int
+
+    def __len__(self) -> int:
+        return self.examples
+
+    def read(self, row: int, scratch: np.ndarray | None = None) -> Record:
+        if not 0 <= row < self.examples:
+            raise IndexError(row)
+        label = row % len(CLASSES)
+        random = np.random.default_rng([SEED, self.part, row, 1])
+        grey = 128 + 8 * clouds(random, self.size) + random.normal(0, 6, (self.size, self.size))
+        if label < ORIENTATIONS:
+            angle = math.pi * (label + random.uniform(-0.2, 0.2)) / ORIENTATIONS
+            image = (grey + grating(random, self.size, angle))[:, :, None].repeat(3, axis=2)
+        else:
+            hue = 2 * math.pi * (label - ORIENTATIONS + random.uniform(-0.2, 0.2)) / HUES
+            chroma = np.array([math.cos(hue), math.sin(hue)]) @ CHROMA
+            image = grey[:, :, None] + patches(random, self.size)[:, :, None] * chroma
+        return Record(np.clip(image.round(), 0, 255).astype(np.uint8), label, b'%d' % row)
+
+
+def grating(random: np.random.Generator, size: int, angle: float) -> np.ndarray:
+    """[size, size]: a sine wave whose stripes lie `angle` anticlockwise of the horizontal; a
+    fourth to an eighth of the side from crest to crest, of any phase."""
+    waves = random.uniform(4, 8)
+    y, x = np.mgrid[:size, :size] / size
+    across = x * math.sin(angle) + y * math.cos(angle)
+    phase, contrast = random.uniform(0, 2 * math.pi), random.uniform(15, 40)
+    return contrast * np.sin(2 * math.pi * waves * across + phase)
+
+
+def patches(random: np.random.Generator, size: int) -> np.ndarray:
+    """[size, size]: how strong the colour is at each place, from 0 to at most 60."""
+    return random.uniform(25, 60) / (1 + np.exp(-3 * clouds(random, size)))
+
+
+def clouds(random: np.random.Generator, size: int) -> np.ndarray:
+    """[size, size], standard deviation about 1: a few slow waves of any direction."""
+    waves = 4
+    places = np.arange(size) / size
+    frequency = random.uniform(-1.5, 1.5, (2, waves, 1))
+    down = np.exp(2j * math.pi * (frequency[0] * places + random.uniform(0, 1, (waves, 1))))
+    along = np.exp(2j * math.pi * frequency[1] * places)
+    return (down.T @ along).real * (2 / waves) ** 0.5

@@ -1,0 +1,35 @@
+"""How alike two sets of units see the same images: centred kernel alignment (Kornblith, Norouzi,
+Lee and Hinton, 2019, arXiv:1905.00414), linear, with the unbiased estimate of HSIC (Song et al.,
+2012), as the usual one nears 1 by itself where there are more units than images."""
+
+import numpy as np
+
+
+def gram(features: np.ndarray) -> np.ndarray:
+    """Units of some images, [images, ...] -> their products, [images, images], float64. Those of
+    two sets of units add up to that of both together."""
+    flat = np.asarray(features, np.float64).reshape(len(features), -1)
+    flat = flat - flat.mean(axis=0)  # changes nothing but the rounding
+    return flat @ flat.T
+
+
+def cka(first: np.ndarray, second: np.ndarray) -> float:
+    """Of two Gram matrices [images, images] of four images or more: 1 if one set of units is the
+    other turned, mirrored or scaled, around 0 if they have nothing in common. NaN for units that
+    are the same for every image."""
+    own = _hsic(first, first) * _hsic(second, second)
+    return _hsic(first, second) / own**0.5 if own > 0 else float('nan')
+
+
+def _hsic(first: np.ndarray, second: np.ndarray) -> float:
+    """Equation 5 of Song et al., but for the factor 1 / (n (n − 3))."""
+    first, second = (x - np.diag(np.diag(x)) for x in (first, second))
+    count = len(first)
+    if count < 4:
+        raise ValueError(f'{count} images; four at least are needed')
+    sums = first.sum(axis=0), second.sum(axis=0)
+    return float(
+        (first * second).sum()
+        + sums[0].sum() * sums[1].sum() / ((count - 1) * (count - 2))
+        - 2 * (sums[0] @ sums[1]) / (count - 2)
+    )

@@ -1,0 +1,157 @@
+"""Do two columns share the work out among themselves, as the paper's Figure 3 suggests?
+
+    python -m alexnet_jax.specialization --config configs/patterns.py --workdir runs/specialization
+        [--nets patterns_no_communication,patterns,patterns_one_column] [--seeds 5]
+        [--config.NAME=VALUE ...]
+
+Trains each net with several seeds and measures, of every run: how far the columns' kernels lie
+apart in colour and orientation, against chance; what each column errs alone, by group of
+classes; how alike the columns see the images. Each run is an ordinary workdir; stopped and
+called again, the command goes on. Keeps specialization.md and specialization.json, and a page,
+report/index.html (docs/columns.md). Exit status: as for alexnet_jax.main.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax import command_line
+from alexnet_jax import config as configuration
+from alexnet_jax.command_line import DONE, STOPPED, Parser
+from alexnet_jax.config import Config
+from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.results import write_json
+from alexnet_jax.stop import stop_requests
+
+NETS = ('patterns_no_communication', 'patterns', 'patterns_one_column')
+Row = dict[str, Any]
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    parser = Parser(prog='python -m alexnet_jax.specialization', description=__doc__)
+    parser.add_argument('--config', type=Path, required=True, help='of all runs')
+    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
+    parser.add_argument('--nets', default=','.join(NETS), help='commas between')
+    parser.add_argument('--seeds', type=int, default=5, help='runs of each net (5)')
+    options, overrides = parser.parse_with_settings(argv)
+    if not 2 <= options.seeds <= 1000:
+        raise InputError(f'--seeds is {options.seeds}; allowed: from 2 to 1000')
+    options.nets = list(dict.fromkeys(filter(None, options.nets.split(','))))
+    for name in options.nets:
+        if name not in ARCHITECTURES:
+            raise InputError(
+                f'--nets has {name!r}; the nearest is {nearest(name, ARCHITECTURES)};'
+                f' allowed: {", ".join(ARCHITECTURES)}'
+            )
+    if not options.nets:
+        raise InputError('--nets is empty; allowed: names of nets, commas between')
+    return options, overrides
+
+
+def plan(base: Config, nets: list[str], seeds: int) -> dict[str, Config]:
+    """The configurations by name, NET/seed-N, every net with the first seed first.
+
+    Raises:
+      InputError: a configuration that cannot be.
+    """
+    runs = {}
+    for number, net in itertools.product(range(seeds), nets):
+        config = base | {'network.name': net, 'seed': base['seed'] + number}
+        faults = configuration.validate(config)
+        if faults:
+            raise InputError('\n'.join(f'{net}: {fault}' for fault in faults))
+        runs[f'{net}/seed-{config["seed"]}'] = config
+    return runs
+
+
+def interval(values: list[float]) -> Row:
+    """Mean, and the 95 % interval of it by Student's t: of runs that differ in their seed. None
+    where a value is missing."""
+    from scipy import stats
+
+    if not values or any(value is None or math.isnan(value) for value in values):
+        return {'values': values, 'mean': None, 'low': None, 'high': None}
+    count, mean = len(values), math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    half = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count)
+    return {'values': values, 'mean': mean, 'low': mean - half, 'high': mean + half}
+
+
+def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
+    """A row a net: each measure's values by seed with their mean and interval, and in how many
+    runs the columns lie further apart than 19 of 20 random deals.
+
+    Args:
+      measured: by run, as `column_runs.measure` has it.
+    """
+    rows = []
+    for net in nets:
+        runs = [row for name, row in measured.items() if name.rpartition('/')[0] == net]
+        names = list(dict.fromkeys(name for row in runs for name in row['measures']))
+        rows.append({
+            'net': net,
+            'runs': len(runs),
+            'measures': {
+                name: interval([row['measures'].get(name) for row in runs]) for name in names
+            },
+            'apart': {
+                index: sum(row['separation'][index]['p'] < 0.05 for row in runs)
+                for index in runs[0]['separation']
+            },
+        })  # fmt: skip
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown, a line a measure."""
+    names = list(dict.fromkeys(name for row in rows for name in row['measures']))
+    head = ' | '.join(row['net'] for row in rows)
+    lines = [f'| mean [95 % interval] | {head} |', '|---' * (1 + len(rows)) + '|']
+    for name in names:
+        cells = [_told(row['measures'].get(name)) for row in rows]
+        lines.append(f'| {name} | {" | ".join(cells)} |')
+    for index in rows[0]['apart']:
+        cells = [f'{row["apart"][index]} of {row["runs"]}' for row in rows]
+        lines.append(f'| runs apart in {index}, p < 0.05 | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def _told(value: Row | None) -> str:
+    if value is None or value['mean'] is None:
+        return '–'
+    return f'{value["mean"]:.3f} [{value["low"]:.3f}, {value["high"]:.3f}]'
+
+
+def run(argv: list[str]) -> int:
+    options, overrides = parse(argv)
+    base = configuration.load(options.config, overrides)
+    configs = plan(base, options.nets, options.seeds)
+    command_line.before_jax()
+    from alexnet_jax import column_runs, runs  # JAX starts here: not before a bad setting is found
+
+    folder = options.workdir
+    with stop_requests() as stop_requested:
+        if runs.train_all(configs, folder, stop_requested) is None:
+            return STOPPED
+        measured = column_runs.measure_all(configs, folder, stop_requested)
+    rows = summarize(options.nets, measured)
+    page = f'{_about(base, options.seeds)}\n\n{table(rows)}\n'
+    (folder / 'specialization.md').write_text(page)
+    write_json(folder / 'specialization.json', {'rows': rows, 'runs': measured})
+    print(page)
+    return DONE
+
+
+def _about(base: Config, seeds: int) -> str:
+    return (
+        f'# Columns on {base["data.source"]}\n\n{seeds} seeds, from {base["seed"]};'
+        f' protocol {base["train.protocol"]}. What a measure is: docs/columns.md.'
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None))
