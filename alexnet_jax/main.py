@@ -1,7 +1,7 @@
 """The command line.
 
     python -m alexnet_jax.main --config configs/digits.py --workdir runs/digits
-        [--mode train|eval] [--config.NAME=VALUE ...] [--debug]
+        [--mode train|eval|report] [--config.NAME=VALUE ...] [--debug]
     python -m alexnet_jax.main --workdir runs/digits --mode=predict IMAGE ...
 
 One of several processes has the same command, with --processes=auto, or with
@@ -37,7 +37,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     )
     parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
     parser.add_argument('--workdir', type=Path, help='default: runs/NAME for configs/NAME.py')
-    parser.add_argument('--mode', choices=('train', 'eval', 'predict'), default='train')
+    parser.add_argument('--mode', choices=('train', 'eval', 'predict', 'report'), default='train')
     joining.add_options(parser)
     options, overrides, words = parser.parse_with_words(argv)
     if words and options.mode != 'predict':
@@ -50,7 +50,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     if options.workdir is not None:
         _require_possible(parser, options.workdir)
     options.joining = joining.read(options)
-    if options.joining and options.mode == 'predict':
+    if options.joining and options.mode not in ('train', 'eval'):
         parser.error('--processes goes with --mode=train and --mode=eval')
     return options, overrides
 
@@ -120,7 +120,13 @@ def do(
         from alexnet_jax import predict
 
         return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
-    return DONE if training_run.train(config, workdir, stop_requested) else STOPPED
+    if options.mode == 'train' and not training_run.train(config, workdir, stop_requested):
+        return STOPPED
+    if options.mode == 'report' or (config['train.report'] == 'on' and not options.joining):
+        from alexnet_jax.report import run_page
+
+        print(run_page.make(config, workdir, stop_requested), flush=True)
+    return DONE
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_jax import trained
 from alexnet_jax.config import Config
-from alexnet_jax.data import class_names
+from alexnet_jax.data import augment, class_names
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.errors import plain
 from alexnet_jax.evaluation.evaluate import softmax
@@ -22,7 +22,6 @@ from alexnet_jax.results import write_json
 TOP = 5
 MOST_DRAWN = 40  # images in the picture
 LONGEST = 1000  # characters of a path
-MIDDLE = {1: 0, 10: 4}  # which view shows the middle
 
 
 def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
@@ -49,7 +48,7 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
         rows.append(row)
         print('\n'.join(told(row)), flush=True)
         if len(drawn) < MOST_DRAWN:
-            drawn.append(_drawn(file, images[MIDDLE[views]], row))
+            drawn.append(_drawn(file, images[augment.MIDDLE[views]], row))
     folder = workdir / 'predict'
     folder.mkdir(exist_ok=True)
     about = {'network': config['network.name'], 'step': model.step, 'views': views}

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.data.prepared import evenly_spaced
+from alexnet_jax.data import augment
+from alexnet_jax.data.prepared import sample
 from alexnet_jax.evaluation import evaluate, selectivity, similarity
 from alexnet_jax.evaluation.selectivity import Separation
 from alexnet_jax.evaluation.tally import Tally
@@ -82,7 +83,7 @@ def cut(showing: Showing, runner: Any) -> dict[str, Tally]:
         nets[f'column {column + 1} alone'] = lesions.column_alone(net, whole, column)
     for layer in lesions.crossings(net):
         nets[f'no crossing at {layer}'] = lesions.without_crossing(net, whole, layer)
-    some = evenly_spaced(showing.images.splits[showing.split], MOST_CUT)
+    some = sample(showing.images.splits[showing.split], MOST_CUT)
     images = dataclasses.replace(showing.images, splits={showing.split: some})
     classes = len(showing.model.classes)
     return {
@@ -94,7 +95,7 @@ def cut(showing: Showing, runner: Any) -> dict[str, Tally]:
 def alikeness(showing: Showing) -> list[Alikeness]:
     """A row a layer, on `MOST_COMPARED` images of the split at most."""
     net = showing.model.net.architecture
-    some = evenly_spaced(showing.images.splits[showing.split], MOST_COMPARED)
+    some = sample(showing.images.splits[showing.split], MOST_COMPARED)
     if net.columns == 1 or len(some) < 4:
         return []
     outputs = [
@@ -104,7 +105,8 @@ def alikeness(showing: Showing) -> list[Alikeness]:
     kept: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
     for batch in showing.runner(outputs)(showing.model.variables, images):
         for name in outputs:
-            kept[name].append(batch.activations[name][:, 0])  # the middle, of several views
+            values = batch.activations[name]
+            kept[name].append(values[:, augment.MIDDLE[values.shape[1]]])
     return [
         _alikeness(name.split('/')[0], np.concatenate(rows), net.columns)
         for name, rows in kept.items()

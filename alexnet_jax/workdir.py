@@ -3,7 +3,9 @@
 import contextlib
 import fcntl
 import os
+import shlex
 import socket
+import sys
 from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -57,11 +59,16 @@ def claim(workdir: Path, config: Config) -> None:
     """
     refuse_other(workdir, config)
     versions = {name: metadata.version(name) for name in LIBRARIES}
-    about = {'versions': versions, 'processes': processes.count()}
+    about = {'versions': versions, 'processes': processes.count(), 'command': command()}
     try:
         results.write_json(workdir / 'config.json', configuration.nest(config) | about)
     except StorageError as error:
         raise InputError(f'--workdir {workdir} cannot be written: {error}') from error
+
+
+def command() -> str:
+    """The one that this process was started with."""
+    return shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
 
 
 def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> None:

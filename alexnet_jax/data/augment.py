@@ -72,6 +72,9 @@ def put(view: np.ndarray, image: np.ndarray, mirrored: bool) -> None:
         view[...] = image
 
 
+MIDDLE = {1: 0, 10: 4}  # which of so many views shows the middle
+
+
 def views(image: np.ndarray, size: int, count: int, mirror: bool = True) -> np.ndarray:
     """What an evaluation shows of an image, uint8 [count, size, size, 3]: the middle for
     one view, `ten_views` for ten."""

@@ -88,12 +88,16 @@ class SomeRecords:
         return self.records.read(self.rows[row], scratch)
 
 
-def evenly_spaced(records: Records, most: int) -> Records:
-    """All of them, or `most`, evenly spaced among them."""
-    count = len(records)
-    if count <= most:
-        return records
-    return SomeRecords(records, [row * count // most for row in range(most)])
+def sample(records: Records, most: int) -> Records:
+    """All of them, or `most` drawn at random, the same every time."""
+    return SomeRecords(records, drawn(len(records), most)) if len(records) > most else records
+
+
+def drawn(count: int, most: int) -> list[int]:
+    """`most` of so many rows, or all if there are fewer, ascending. At random: sets are often
+    sorted, or dealt by turns, by class."""
+    random = np.random.default_rng(0)
+    return sorted(random.choice(count, min(count, most), replace=False).tolist())
 
 
 class StoredRecords:

@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_jax.figures.canvas import label
+
 COLUMNS = 4
-SHORTEN = 28  # characters of a class's name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +41,15 @@ def draw(predictions: Sequence[Prediction], path: Path) -> None:
 
 def _image(axes: Axes, prediction: Prediction) -> None:
     axes.imshow(prediction.image)
-    axes.set_title(_plain(prediction.title), fontsize=8)
+    axes.set_title(label(prediction.title), fontsize=8)
 
 
 def _bars(axes: Axes, prediction: Prediction) -> None:
     places = range(len(prediction.classes))
     axes.barh(places, [p for _, p in prediction.classes], color='#e8a0a0')
     for place, (name, probability) in zip(places, prediction.classes, strict=True):
-        axes.text(0.01, place, f'{_plain(name)}  {probability:.3f}', va='center', fontsize=7)
+        axes.text(0.01, place, f'{label(name)}  {probability:.3f}', va='center', fontsize=7)
     axes.set_xlim(0, 1)
     axes.invert_yaxis()
 
 
-def _plain(text: str) -> str:
-    """Shortened, and without what matplotlib reads as formulas."""
-    short = text if len(text) <= SHORTEN else f'{text[: SHORTEN - 1]}…'
-    return short.replace('$', r'\$')

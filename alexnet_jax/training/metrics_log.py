@@ -2,12 +2,18 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax.errors import StorageError
+
+
+# What every row holds, and every train row.
+NUMBERS = ('step', 'epoch', 'loss', 'top1_error', 'top5_error')
+RATES = ('learning_rate', 'images_per_second')
 
 
 class MetricsLog:
@@ -56,6 +62,23 @@ def _told(path: Path, count: int) -> Iterator[None]:
             f'{path}: {count} bytes cannot be written: {error.strerror}\n'
             'What was saved is whole; once that is mended, the same command goes on'
         ) from error
+
+
+def read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of a metrics.jsonl, and how many lines are none: a run that is going on, or was
+    killed, may have written half of its last. None of either where there is no such file."""
+    lines = _lines(path)
+    rows = [row for row in map(_row, lines) if row is not None]
+    return rows, len(lines) - len(rows)
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+        numbers = NUMBERS + (RATES if row['split'] == 'train' else ())
+        return row if all(math.isfinite(row[name]) for name in numbers) else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,0 +1,169 @@
+"""What a trained net makes of the images it is shown, for a report."""
+
+import dataclasses
+import heapq
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax import predict
+from alexnet_jax.data import augment, class_names
+from alexnet_jax.data.prepared import drawn
+from alexnet_jax.evaluation import evaluate
+from alexnet_jax.evaluation.arrays import as_text
+from alexnet_jax.evaluation.evaluate import Outputs
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.figures.neighbors import Neighbor
+from alexnet_jax.figures.predictions import Prediction
+from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.trained import Showing
+
+DRAWN = 8  # test images shown, as in Figure 4 (left)
+MISTAKES = 8
+ASKED, NEAREST = 5, 6  # test images with so many neighbours each, as in Figure 4 (right)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """An image with what the net takes it for: top-five classes and probabilities."""
+
+    prediction: Prediction
+    id: str
+    label: int
+
+    @property
+    def right(self) -> bool:
+        return self.prediction.title == self.prediction.classes[0][0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """tally: the errors over the split. drawn: some images, at random. mistakes: those it was
+    surest of. neighbors: a row an image, itself first; [] where there are no training images."""
+
+    tally: Tally
+    drawn: list[Shown]
+    mistakes: list[Shown]
+    neighbors: list[list[Neighbor]]
+
+
+def last_hidden(showing: Showing) -> str:
+    """The name of the last activations below the classifier."""
+    net = showing.model.net
+    return list(layer_shapes(net.architecture, net.classes)[-2].activations)[-1]
+
+
+def find(showing: Showing, runner: Any) -> Findings:
+    """One pass over the split, and one over the training images.
+
+    Args:
+      runner: of the showing, with the last hidden activations.
+    """
+    rows = drawn(showing.count, DRAWN)
+    seen = _Seen(showing, rows)
+    tally = evaluate.evaluate(
+        seen.counting(runner(showing.model.variables)), len(showing.model.classes), seen.keep
+    )
+    shown = [seen.shown(row) for row in rows]
+    mistakes = [seen.shown(row) for _, row in sorted(seen.mistakes, reverse=True)]
+    neighbors = []
+    if 'train' in showing.images.splits:
+        asked = rows[:ASKED]
+        features = np.stack([seen.features[row] for row in asked])
+        train = runner(showing.model.variables, split='train')
+        nearest = search(features, (_features(batch) for batch in train))
+        neighbors = [
+            [_itself(seen.shown(row)), *(_neighbor(showing, *found) for found in line)]
+            for row, line in zip(asked, nearest, strict=True)
+        ]
+    return Findings(tally, shown, mistakes, neighbors)
+
+
+class _Seen:
+    """What is kept of a pass: of the images drawn, and of the surest mistakes."""
+
+    def __init__(self, showing: Showing, rows: list[int]):
+        self._showing, self._rows = showing, set(rows)
+        self._count = 0
+        self._classes: dict[int, list[tuple[str, float]]] = {}
+        self._records: dict[int, tuple[str, int]] = {}
+        self.features: dict[int, np.ndarray] = {}
+        self.mistakes: list[tuple[float, int]] = []  # a heap of (probability, row)
+
+    def counting(self, outputs: Generator[Outputs]) -> Generator[Outputs]:
+        for batch in outputs:
+            yield batch
+            self._count += len(batch.labels)
+
+    def keep(self, batch: Outputs, probabilities: np.ndarray) -> None:
+        """As `evaluate` calls it."""
+        mean = probabilities.mean(axis=1)
+        for place, label in enumerate(batch.labels.tolist()):
+            row, taken = self._count + place, int(mean[place].argmax())
+            if row in self._rows:
+                self.features[row] = _features(batch)[place]
+            if taken != label and len(self.mistakes) < MISTAKES:
+                heapq.heappush(self.mistakes, (float(mean[place, taken]), row))
+            elif taken != label and mean[place, taken] > self.mistakes[0][0]:
+                heapq.heapreplace(self.mistakes, (float(mean[place, taken]), row))
+            if row in self._rows or (taken != label and row in {r for _, r in self.mistakes}):
+                entries = predict.top(self._showing.model, mean[place])
+                self._classes[row] = [(entry['name'], entry['probability']) for entry in entries]
+                self._records[row] = as_text(batch.ids[place : place + 1])[0], label
+
+    def shown(self, row: int) -> Shown:
+        identifier, label = self._records[row]
+        title = class_names.told(self._showing.model.classes[label])
+        image = middle(self._showing, self._showing.split, row)
+        return Shown(Prediction(image, title, self._classes[row]), identifier, label)
+
+
+def search(
+    asked: np.ndarray, batches: Generator[np.ndarray]
+) -> list[list[tuple[int, float]]]:
+    """The nearest `NEAREST` of all rows of the batches to each row asked for, (row, Euclidean
+    distance), the nearest first and ties in the order of the rows: every distance is computed.
+
+    Args:
+      asked: [images, units]. batches: [rows, units] each.
+    """
+    best = np.full((len(asked), 0), np.inf)
+    rows = np.full((len(asked), 0), -1)
+    first = 0
+    for batch in batches:
+        squares = np.stack([((batch - one) ** 2).sum(axis=1) for one in asked])
+        here = np.broadcast_to(first + np.arange(len(batch)), squares.shape)
+        first += len(batch)
+        best, rows = np.concatenate([best, squares], axis=1), np.concatenate([rows, here], axis=1)
+        order = np.argsort(best, axis=1, kind='stable')[:, :NEAREST]
+        best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
+    return [
+        list(zip(line.tolist(), np.sqrt(squares).tolist(), strict=True))
+        for line, squares in zip(rows, best, strict=True)
+    ]
+
+
+def _features(batch: Outputs) -> np.ndarray:
+    """[images, units], float64, of the middle view."""
+    ((values),) = batch.activations.values()
+    middle_view = values[:, augment.MIDDLE[values.shape[1]]]
+    return middle_view.reshape(len(values), -1).astype(np.float64)
+
+
+def middle(showing: Showing, split: str, row: int) -> np.ndarray:
+    """What the net is shown of a record: uint8 [size, size, 3]."""
+    record = showing.images.splits[split].read(row)
+    size = showing.model.net.architecture.input_size
+    return np.array(augment.views(record.image, size, 1)[0])
+
+
+def _itself(shown: Shown) -> Neighbor:
+    return Neighbor(shown.prediction.image, shown.prediction.title, shown.id, 0.0)
+
+
+def _neighbor(showing: Showing, row: int, distance: float) -> Neighbor:
+    record = showing.images.splits['train'].read(row)
+    title = class_names.told(showing.model.classes[record.label])
+    (identifier,) = as_text(np.array([record.id], object))
+    return Neighbor(middle(showing, 'train', row), title, identifier, distance)

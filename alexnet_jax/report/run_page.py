@@ -1,0 +1,398 @@
+"""The report of one run: WORKDIR/report/index.html, and beside it every figure of it as a picture
+and as numbers."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax import config as configuration
+from alexnet_jax import results, settings, trained, two_columns
+from alexnet_jax.config import Config
+from alexnet_jax.data import class_names
+from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.evaluation import selectivity
+from alexnet_jax.figures import (
+    bars, columns, confusion, curves, diagram, kernels, neighbors, numbers, page, predictions,
+)  # fmt: skip
+from alexnet_jax.figures.page import Section
+from alexnet_jax.model import Model
+from alexnet_jax.network.architectures import PAPER
+from alexnet_jax.network.deviations import deviations
+from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
+from alexnet_jax.trained import Showing
+from alexnet_jax.training import manifest, metrics_log
+
+WORST = 20  # classes, and confusions, that are listed
+MOMENTS = 20  # of a training, at which the columns are compared
+DEALS = 999  # permutations at each
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a report is made of. showing: None where the images cannot be had, for `reason`."""
+
+    workdir: Path
+    config: Config
+    model: Model
+    rows: list[Row]
+    lost_lines: int
+    showing: Showing | None
+    reason: str
+
+    @property
+    def folder(self) -> Path:
+        return self.workdir / 'report'
+
+
+def make(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+) -> str:
+    """Makes the report of a workdir anew; returns a line on it.
+
+    Raises:
+      InputError: as `trained.open_model`.
+      StorageError: it cannot be written.
+      StopRequestedError: a stop was requested.
+    """
+    run = open_run(config, workdir, stop_requested)
+    try:
+        run.folder.mkdir(exist_ok=True)
+        content = _page(run)
+        beside = run.folder / 'index.tmp'
+        beside.write_text(content, encoding='utf-8')
+        beside.replace(run.folder / 'index.html')
+    except OSError as error:
+        raise StorageError(f'{run.folder}/ cannot be written: {error.strerror}') from error
+    return f'report -> {run.folder}/index.html'
+
+
+def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> Run:
+    """
+    Raises:
+      InputError: as `trained.open_model`.
+    """
+    model = trained.open_model(config, workdir)
+    rows, lost = metrics_log.read(workdir / 'metrics.jsonl')
+    showing, reason = None, ''
+    try:
+        showing = trained.show(config, workdir, stop_requested)
+    except InputError as error:
+        reason = str(error)
+    return Run(workdir, config, model, rows, lost, showing, reason)
+
+
+def _page(run: Run) -> str:
+    found, runner = None, None
+    if run.showing is not None:
+        runner = run.showing.runner([last_hidden(run.showing)])
+        found = find(run.showing, runner)
+    sections = [
+        Section('The net', _net(run)),
+        Section('Training', _training(run)),
+        Section('What conv1 looks for', _kernels(run)),
+        Section('Test images', _images(run, found)),
+        Section('Nearest training images', _neighbors(run, found)),
+        Section('Errors by class', _classes(run, found)),
+        Section('The columns', _columns(run, runner)),
+        Section('What differs from the paper', _deviations(run)),
+        Section('The run', _about(run)),
+    ]
+    net, source = run.config['network.name'], run.config['data.source']
+    return page.render(f'{net} on {source}', _lead(run, found), [s for s in sections if s.content])
+
+
+def _lead(run: Run, found: Findings | None) -> str:
+    about = f'Step {run.model.step} of {run.workdir}.'
+    if found is None or run.showing is None:
+        return page.paragraph(f'{about} No images could be shown to the net: {run.reason}')
+    scores, split = found.tally.scores(), run.showing.split
+    low, high = scores['top1_interval']
+    views = results.views_told(run.config['eval.views'])
+    return page.paragraph(
+        f'{split}: top-1 error {scores["top1_error"]:.4f} [{low:.4f}, {high:.4f}], top-5 error'
+        f' {scores["top5_error"]:.4f}, on {scores["examples"]} images, {views}.', 'big'
+    ) + page.paragraph(f'{about} In brackets, here and below: the 95 % interval.', 'muted')  # fmt: skip
+
+
+def _net(run: Run) -> list[str]:
+    net, classes, path = run.model.net.architecture, run.model.net.classes, run.folder / 'net'
+    diagram.draw(net, classes, path)
+    shapes = layer_shapes(net, classes)
+    rows = [(row.name, '×'.join(map(str, row.output)), f'{row.parameters:,}', f'{row.multiply_adds:,}')
+            for row in shapes]  # fmt: skip
+    total = f'{sum(row.parameters for row in shapes):,} parameters in all.'
+    caption = 'Each box a layer of one column; where arrows cross, the columns meet.'
+    if net.columns == 1:
+        caption = 'Each box a layer.'
+    return [
+        page.side_by_side(
+            page.picture(path, diagram.described(net, classes), caption),
+            page.table(('layer', 'leaves', 'parameters', 'multiply-adds an image'), rows, total),
+        )
+    ]
+
+
+def _training(run: Run) -> list[str]:
+    parts = []
+    if run.lost_lines:
+        lines = f'{run.lost_lines} line{"s" * (run.lost_lines > 1)}'
+        parts.append(page.paragraph(f'{lines} of metrics.jsonl cannot be read and are left out.'))
+    if not run.rows:
+        return [*parts, page.paragraph('There is no log of a training: metrics.jsonl has no rows.')]
+    path = run.folder / 'curves'
+    curves.draw(run.rows, path)
+    last = run.rows[-1]
+    described = (
+        f'Error and loss by epoch, up to epoch {last["epoch"]:.1f}: at last {last["split"]} loss'
+        f' {last["loss"]:.3f}, top-1 error {last["top1_error"]:.3f}.'
+    )
+    return [*parts, page.picture(path, described, 'Training values are means over neighbouring steps.')]
+
+
+def _kernels(run: Run) -> list[str]:
+    if not two_columns.has_first_kernels(run.model.net.architecture):
+        return []
+    path = run.folder / 'kernels'
+    kernel = two_columns.kernel_of(run.model)
+    kernels.draw(kernel, path)
+    count, side = kernel.shape[0] * kernel.shape[-1], kernel.shape[1]
+    described = f'The {count} kernels of the first layer, {side}×{side} pixels, by column.'
+    caption = "As the paper's Figure 3. Grey is 0; each kernel is scaled by its own largest weight."
+    return [page.picture(path, described, caption)]
+
+
+def _images(run: Run, found: Findings | None) -> list[str]:
+    if found is None:
+        return [page.paragraph('There are no images at hand.')]
+    parts = [
+        page.paragraph("As the paper's Figure 4, left: images drawn at random, their class, and the"
+                       ' five classes that the net holds for most probable.'),
+        _cards(found.drawn),
+    ]  # fmt: skip
+    _draw_predictions(run, 'images', found.drawn)
+    if found.mistakes:
+        parts += [page.heading('The surest mistakes'), _cards(found.mistakes)]
+        _draw_predictions(run, 'mistakes', found.mistakes)
+    return parts
+
+
+def _draw_predictions(run: Run, name: str, shown: Sequence[Shown]) -> None:
+    predictions.draw([one.prediction for one in shown], run.folder / f'{name}.png')
+    rows = [(one.id, one.prediction.title, place, *entry) for one in shown
+            for place, entry in enumerate(one.prediction.classes, start=1)]  # fmt: skip
+    numbers.write(run.folder / name, ('image', 'class', 'place', 'taken_for', 'probability'), rows)
+
+
+def _cards(shown: Sequence[Shown]) -> str:
+    return page.predictions(
+        [(one.prediction.image, one.prediction.title, one.prediction.classes) for one in shown]
+    )
+
+
+def _neighbors(run: Run, found: Findings | None) -> list[str]:
+    if found is None or not found.neighbors:
+        return [page.paragraph('There are no training images at hand to look among.')]
+    neighbors.draw(found.neighbors, run.folder / 'neighbors')
+    assert run.showing is not None
+    count = len(run.showing.images.splits['train'])
+    about = (
+        f"As the paper's Figure 4, right: a test image, and of all {count} training images those whose"
+        f' activations in the last hidden layer ({last_hidden(run.showing)}) have the smallest'
+        ' Euclidean distance from its own, which stands below.'
+    )
+    rows = [[(one.image, one.title, one.distance) for one in row] for row in found.neighbors]
+    return [page.paragraph(about), page.neighbors(rows)]
+
+
+def _classes(run: Run, found: Findings | None) -> list[str]:
+    names = run.model.classes
+    if found is None:
+        return [page.paragraph('There are no images at hand.')]
+    by_class = found.tally.by_class(names)
+    rows = [row for row in by_class['classes'] if row['examples']]
+    rows.sort(key=lambda row: -row['top1_error'])
+    worst = [row | {'name': class_names.told(row['class'])} for row in rows[:WORST]]
+    bars.draw(
+        [row['name'] for row in worst], [row['top1_error'] for row in worst],
+        run.folder / 'classes', 'top-1 error',
+    )  # fmt: skip
+    some = f'The {len(worst)} worst of {len(rows)} classes.' if len(rows) > len(worst) else ''
+    described = 'Top-1 error by class, the worst first: ' + ', '.join(
+        f'{row["name"]} {row["top1_error"]:.3f}' for row in worst[:3]
+    )
+    parts = [page.picture(run.folder / 'classes', described, some)]
+    if 1 < len(names) <= confusion.MOST_CLASSES:
+        parts.append(_confusion(run, found, [class_names.told(name) for name in names]))
+    listed = by_class['confusions'][:WORST]
+    if listed:
+        parts.append(page.table(
+            ('class', 'taken for', 'images'),
+            [(class_names.told(row['label']), class_names.told(row['taken_for']), row['images'])
+             for row in listed],
+            'The costliest confusions',
+        ))  # fmt: skip
+    else:
+        parts.append(page.paragraph('No image was taken for one of another class.'))
+    return [page.side_by_side(*parts)]
+
+
+def _confusion(run: Run, found: Findings, names: list[str]) -> str:
+    counts = np.diag(found.tally.examples - found.tally.top1)
+    for (label, taken_for), times in found.tally.confusions.items():
+        counts[label, taken_for] = times
+    confusion.draw(counts, names, run.folder / 'confusion')
+    wrong = int(found.tally.top1.sum())
+    described = f'How often each class was taken for each: {wrong} images off the diagonal.'
+    return page.picture(run.folder / 'confusion', described, 'Rows: the class; columns: what it was taken for.')
+
+
+def _columns(run: Run, runner: Any) -> list[str]:
+    net = run.model.net.architecture
+    parts = []
+    if two_columns.has_first_kernels(net):
+        parts += _selectivity(run)
+    if run.showing is not None and net.columns > 1:
+        parts += _cuts(run, run.showing, runner) + _alikeness(run, run.showing)
+    return parts
+
+
+def _selectivity(run: Run) -> list[str]:
+    kernel = two_columns.kernel_of(run.model)
+    found = two_columns.indices(kernel)
+    columns.selectivity(found['color'], found['orientation'], run.folder / 'selectivity')
+    parts = [page.paragraph(
+        'Colour index: the share of a kernel that a grey image cannot reach; random kernels lie at'
+        ' 0.67. Orientation index: the share that has one orientation in common.'
+    )]  # fmt: skip
+    described = 'Colour and orientation index of each kernel of the first layer, by column.'
+    drawn = [page.picture(run.folder / 'selectivity', described, 'Each mark a kernel.')]
+    if len(kernel) > 1:
+        found = two_columns.separations(kernel)
+        parts.append(page.table(
+            ('index', 'column 1', 'column 2', 'difference', 'by chance', 'p'),
+            [(name, *one.means, one.difference, one.by_chance, one.p) for name, one in found.items()],
+            'Means over the kernels of either column. By chance: the mean difference where kernels are'
+            ' dealt to the columns at random; p: how often that is as large.',
+        ))  # fmt: skip
+        drawn += _over_training(run)
+    return [*parts, page.side_by_side(*drawn)]
+
+
+def _over_training(run: Run) -> list[str]:
+    history = two_columns.over_training(run.workdir, run.model)
+    if len(history) < 2:
+        return []
+    steps = sorted(history)
+    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, MOMENTS).round().astype(int))]
+    apart: dict[str, list[tuple[float, float, float]]] = {}
+    for step in steps:
+        for name, values in two_columns.indices(history[step]).items():
+            one = selectivity.separation(values[0], values[1], DEALS)
+            apart.setdefault(name, []).append((one.difference, one.by_chance, one.p))
+    columns.separation(steps, apart, run.folder / 'separation')
+    described = f"How far the columns' means lie apart from step {steps[0]} to {steps[-1]}."
+    caption = 'Over training; dotted: by chance.'
+    return [page.picture(run.folder / 'separation', described, caption)]
+
+
+def _cuts(run: Run, showing: Showing, runner: Any) -> list[str]:
+    scores = {name: tally.scores() for name, tally in two_columns.cut(showing, runner).items()}
+    path = run.folder / 'cuts'
+    bars.draw(
+        list(scores), [row['top1_error'] for row in scores.values()], path, 'top-1 error',
+        intervals=[row['top1_interval'] for row in scores.values()],
+    )  # fmt: skip
+    described = 'Top-1 error with a part cut: ' + ', '.join(
+        f'{name} {row["top1_error"]:.3f}' for name, row in scores.items()
+    )
+    images = next(iter(scores.values()))['examples']
+    caption = f'On {images} {showing.split} images. Cut: weights from the other column set to 0.'
+    return [page.heading('With a part cut'), page.picture(path, described, caption)]
+
+
+def _alikeness(run: Run, showing: Showing) -> list[str]:
+    rows = two_columns.alikeness(showing)
+    if not rows or any(np.isnan([row.columns, *row.halves]).any() for row in rows):
+        return []
+    path = run.folder / 'alikeness'
+    columns.alikeness(
+        [row.layer for row in rows], [row.columns for row in rows], [row.halves for row in rows], path
+    )
+    described = 'CKA between the columns by layer: ' + ', '.join(
+        f'{row.layer} {row.columns:.2f}' for row in rows
+    )
+    caption = 'Centred kernel alignment of what either column makes of the same images: 1 is alike.'
+    return [page.heading('How alike the columns are'), page.picture(path, described, caption)]
+
+
+def _deviations(run: Run) -> list[str]:
+    found = deviations(run.model.net.architecture, PAPER)
+    parts = []
+    if found:
+        rows = [(row.field, row.one, row.other) for row in found]
+        parts.append(page.table(('of the net', 'here', 'in the paper'), rows, 'The net'))
+    else:
+        parts.append(page.paragraph("The net is the paper's."))
+    rows = [(name, str(run.config[name]), str(setting.default)) for name, setting in _own(run.config)]
+    if rows:
+        parts.append(page.table(('setting', 'here', 'in the paper'), rows, 'Data and training'))
+    return parts
+
+
+def _own(config: Config) -> list[tuple[str, settings.Setting]]:
+    """Settings of data and training that compute something else than the paper's."""
+    free = ('seed', 'network.name', *settings.IMAGES)
+    return [
+        (name, setting) for name, setting in settings.SETTINGS.items()
+        if not setting.free and name not in free and config[name] != setting.default
+    ]  # fmt: skip
+
+
+def _about(run: Run) -> list[str]:
+    kept = json.loads((run.workdir / 'config.json').read_text())
+    checkpoint = run.workdir / 'checkpoints' / str(run.model.step)
+    rows: list[tuple[str, Any]] = [('command', kept.get('command')), *_pace(run)]
+    rows += [(name, str(version)) for name, version in kept.get('versions', {}).items()]
+    rows += [('mesh', json.dumps(kept.get('mesh'))), ('checkpoint', str(checkpoint))]
+    files = manifest.read(checkpoint)['files']
+    sums = [(name, f'{file["bytes"]:,}', file['sha256']) for name, file in files.items()]
+    stored = [
+        (f'{row["split"]}, {results.views_told(row["views"])}', row['step'], row['examples'],
+         row['top1_error'], row['top5_error'], row['loss'])
+        for row in _stored(run.workdir)
+    ]  # fmt: skip
+    parts = [page.table(('what', 'value'), [row for row in rows if row[1] is not None])]
+    if stored:
+        names = ('evaluation', 'step', 'images', 'top-1 error', 'top-5 error', 'loss')
+        parts.append(page.table(names, stored, 'Evaluations kept in eval/'))
+    config = json.dumps(configuration.nest(run.config), indent=1)
+    parts.append(page.folded('The whole configuration', page.listing(config)))
+    table = page.table(('file', 'bytes', 'SHA-256'), sums)
+    return [*parts, page.folded('Checksums of the checkpoint', table)]
+
+
+def _stored(workdir: Path) -> list[Row]:
+    try:
+        return results.every(workdir)
+    except InputError:
+        return []
+
+
+def _pace(run: Run) -> list[tuple[str, str]]:
+    """Time and rate of the training, from its rows."""
+    train = [row for row in run.rows if row['split'] == 'train' and row['images_per_second'] > 0]
+    if not train:
+        return []
+    images = run.config['data.batch_size'] * run.config['train.log_every_steps']
+    seconds = sum(images / row['images_per_second'] for row in train)
+    seconds += sum(row.get('seconds_evaluation', 0) for row in run.rows)
+    rate = statistics.median(row['images_per_second'] for row in train)
+    return [('time of training and validation', f'{seconds / 60:.1f} minutes'),
+            ('images a second, median', f'{rate:.0f}')]  # fmt: skip
