@@ -211,6 +211,7 @@ def run(argv: list[str]) -> int:
     configs = plan(base, ablations, options.seeds)
     command_line.before_jax()
     from alexnet_jax import runs  # JAX starts here: not before a bad setting is found
+    from alexnet_jax.report import several
 
     with stop_requests() as stop_requested:
         results = runs.train_all(configs, options.workdir, stop_requested)
@@ -222,6 +223,7 @@ def run(argv: list[str]) -> int:
     (options.workdir / 'ablations.md').write_text(page)
     write_json(options.workdir / 'ablations.json', {'split': split, 'rows': rows})
     print(page)
+    print(several.make(options.workdir))
     return DONE
 
 

@@ -45,9 +45,7 @@ def measure(showing: trained.Showing, workdir: Path) -> Row:
         measures[f'{index} apart'] = abs(separation.difference)
         measures[f'{index} apart by chance'] = separation.by_chance
     measures |= _of_cuts(cuts, model.classes)
-    measures |= {
-        f'CKA at {row.layer}': row.columns for row in two_columns.alikeness(showing)
-    }
+    measures |= {f'CKA at {row.layer}': row.columns for row in two_columns.alikeness(showing)}
     history = two_columns.over_training(workdir, model)
     return {
         'step': model.step,
@@ -74,7 +72,9 @@ def _of_cuts(cuts: Mapping[str, Tally], classes: tuple[str, ...]) -> dict[str, f
     groups = [np.array([name.startswith(kind) for name in classes]) for kind in ('grating', 'hue')]
     if alone and all(group.any() for group in groups):
         leanings = [
-            np.subtract(*(tally.top1[group].sum() / tally.examples[group].sum() for group in groups))
+            np.subtract(
+                *(tally.top1[group].sum() / tally.examples[group].sum() for group in groups)
+            )
             for tally in alone[:2]
         ]
         measures['columns alone differ in leaning'] = float(abs(leanings[0] - leanings[1]))

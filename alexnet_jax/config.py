@@ -237,6 +237,13 @@ def read_workdir(path: Path) -> Config:
     return config
 
 
+def of_workdir(workdir: Path, overrides: Mapping[str, str]) -> Config:
+    """The configuration of a workdir, to use what was trained there on the devices that are
+    here; raises as `read_workdir` and `override` do."""
+    kept = read_workdir(workdir / 'config.json') | {'mesh.data': 0, 'mesh.column': 0}
+    return override(kept, overrides)
+
+
 def differences(config: Config, other: Config, but: Collection[str] = ()) -> list[str]:
     """Where two configurations compute different things, a line each; settings in
     `but` do not count."""

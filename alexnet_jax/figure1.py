@@ -177,6 +177,7 @@ def run(argv: list[str]) -> int:
         plan(base, activation, options.rates, seeds)
     command_line.before_jax()
     from alexnet_jax import runs
+    from alexnet_jax.report import several
 
     folder, chosen, names = options.workdir, {}, []
     with stop_requests() as stop_requested:
@@ -201,6 +202,7 @@ def run(argv: list[str]) -> int:
     write_json(folder / 'figure1.json', {'error': options.error, 'rows': rows})
     write_curves(folder / 'curves.csv', folder, names)
     print('\n'.join([*table(rows, options.error), f'curves: {folder / "curves.csv"}']))
+    print(several.make(folder))
     return DONE
 
 

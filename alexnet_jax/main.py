@@ -73,9 +73,7 @@ def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configur
     """From the config file, or else from the workdir's own config.json."""
     if options.config is not None:
         return configuration.load(options.config, overrides)
-    kept = configuration.read_workdir(options.workdir / 'config.json')
-    kept |= {'mesh.data': 0, 'mesh.column': 0}  # what fits the devices here
-    return configuration.override(kept, overrides)
+    return configuration.of_workdir(options.workdir, overrides)
 
 
 def run(argv: list[str]) -> int:

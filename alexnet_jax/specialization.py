@@ -112,7 +112,7 @@ def table(rows: list[Row]) -> str:
     head = ' | '.join(row['net'] for row in rows)
     lines = [f'| mean [95 % interval] | {head} |', '|---' * (1 + len(rows)) + '|']
     for name in names:
-        cells = [_told(row['measures'].get(name)) for row in rows]
+        cells = [told(row['measures'].get(name)) for row in rows]
         lines.append(f'| {name} | {" | ".join(cells)} |')
     for index in rows[0]['apart']:
         cells = [f'{row["apart"][index]} of {row["runs"]}' for row in rows]
@@ -120,7 +120,8 @@ def table(rows: list[Row]) -> str:
     return '\n'.join(lines)
 
 
-def _told(value: Row | None) -> str:
+def told(value: Row | None) -> str:
+    """Mean and interval as text."""
     if value is None or value['mean'] is None:
         return '–'
     return f'{value["mean"]:.3f} [{value["low"]:.3f}, {value["high"]:.3f}]'
@@ -132,6 +133,7 @@ def run(argv: list[str]) -> int:
     configs = plan(base, options.nets, options.seeds)
     command_line.before_jax()
     from alexnet_jax import column_runs, runs  # JAX starts here: not before a bad setting is found
+    from alexnet_jax.report import several
 
     folder = options.workdir
     with stop_requests() as stop_requested:
@@ -143,6 +145,7 @@ def run(argv: list[str]) -> int:
     (folder / 'specialization.md').write_text(page)
     write_json(folder / 'specialization.json', {'rows': rows, 'runs': measured})
     print(page)
+    print(several.make(folder))
     return DONE
 
 

@@ -49,7 +49,7 @@ def separations(kernel: np.ndarray) -> dict[str, Separation]:
         name: np.array_split(values[0], 2) if len(values) == 1 else values[:2]
         for name, values in indices(kernel).items()
     }
-    return {name: selectivity.separation(*values) for name, values in found.items()}
+    return {name: selectivity.separation(first, second) for name, (first, second) in found.items()}
 
 
 def has_first_kernels(architecture: Architecture) -> bool:

@@ -1,6 +1,6 @@
 """Two columns on made-up patterns, half of whose classes need orientation and half colour.
 
-    python -m alexnet_jax.main --config configs/patterns.py --workdir runs/patterns
+python -m alexnet_jax.main --config configs/patterns.py --workdir runs/patterns
 """
 
 config = {

@@ -27,7 +27,8 @@ def command(data_dir):
     def command(workdir, *more: str) -> list[str]:
         return [
             '--config', 'configs/digits.py', '--workdir', str(workdir),
-            f'--config.data.dir={data_dir}', '--config.network.width=0.5', *more,
+            f'--config.data.dir={data_dir}', '--config.network.width=0.5',
+            '--config.train.report=off', *more,
         ]  # fmt: skip
 
     return command

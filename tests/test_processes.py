@@ -40,6 +40,7 @@ def command(data_dir, tmp_path):
     def command(name: str, *more: str) -> list[str]:
         return [
             '--config', 'configs/digits.py', '--workdir', str(tmp_path / name),
+            '--config.train.report=off',
             f'--config.data.dir={data_dir}', '--config.network.width=0.5',
             f'--config.train.steps={STEPS}', *more,
         ]  # fmt: skip

@@ -69,14 +69,8 @@ def parse_weights(text: str, members: int) -> list[float]:
     return weights
 
 
-def settings(workdir: Path, overrides: dict[str, str]) -> Config:
-    """A workdir's configuration, changed by the command line."""
-    kept = configuration.read_workdir(workdir / 'config.json')
-    return configuration.override(kept, overrides)
-
-
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
-    config = settings(options.workdir, overrides)
+    config = configuration.of_workdir(options.workdir, overrides)
     command_line.before_jax()
     from alexnet_jax import trained
 
@@ -96,7 +90,10 @@ def members_of(
         seeds = range(base['seed'], base['seed'] + options.seeds)
         return [(options.out / f'seed-{seed}', base | {'seed': seed}) for seed in seeds]
     return [
-        (path, settings(path, overrides) if (path / 'config.json').exists() else None)
+        (
+            path,
+            configuration.of_workdir(path, overrides) if (path / 'config.json').exists() else None,
+        )
         for path in options.runs
     ]
 

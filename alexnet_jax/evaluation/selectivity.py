@@ -34,7 +34,8 @@ def orientation_index(kernels: np.ndarray) -> np.ndarray:
     down, along = np.meshgrid(frequency, frequency, indexing='ij')
     turn = np.exp(2j * np.arctan2(down, along))
     # Of the highest frequency of an even side the sign is not known, nor then the direction.
-    turn[(np.abs(down) == 0.5) ^ (np.abs(along) == 0.5)] = 0
+    highest = np.abs(down) == 0.5, np.abs(along) == 0.5
+    turn[(highest[0] & (along != 0)) | (highest[1] & (down != 0))] = 0
     turn[0, 0] = 0
     alike = np.abs((power * turn).sum(axis=(-2, -1)))
     return _share(alike, power.sum(axis=(-2, -1)))

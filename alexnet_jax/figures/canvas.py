@@ -4,6 +4,7 @@ has text that can be read aloud and searched, and is light or dark as its reader
 import unicodedata
 import warnings
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def legend(axes: Axes, **where) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes path.png and path.svg."""
-    fixed = {'svg.fonttype': 'none', 'svg.hashsalt': path.name}
+    fixed: dict[Any, Any] = {'svg.fonttype': 'none', 'svg.hashsalt': path.name}
     with matplotlib.rc_context(fixed), warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Glyph')  # of a name in letters that our font lacks
         figure.savefig(path.with_suffix('.png'), dpi=150, facecolor=PAPER[0])
@@ -65,10 +66,10 @@ def _themed(svg: str) -> str:
              enumerate((INK, MUTED, FAINT, BLUE, ORANGE, GREEN, PURPLE, RED, PAPER))}  # fmt: skip
     for name, (light, _) in roles.items():
         svg = svg.replace(light, f'var(--{name})')
-    sets = [
-        ';'.join(f'--{name}:{pair[shade]}' for name, pair in roles.items()) for shade in (0, 1)
-    ]
-    style = f'<style>:root{{{sets[0]}}}@media(prefers-color-scheme:dark){{:root{{{sets[1]}}}}}</style>'
+    sets = [';'.join(f'--{name}:{pair[shade]}' for name, pair in roles.items()) for shade in (0, 1)]
+    style = (
+        f'<style>:root{{{sets[0]}}}@media(prefers-color-scheme:dark){{:root{{{sets[1]}}}}}</style>'
+    )
     head, end, rest = svg.partition('<defs>')
     return head + style + end + rest
 

@@ -23,8 +23,15 @@ def selectivity(color_index: np.ndarray, orientation_index: np.ndarray, path: Pa
         )  # fmt: skip
         kept = ~np.isnan(x)
         if kept.any():
-            axes.axvline(x[kept].mean(), color=color(number), linestyle=LINES[number % 4], linewidth=1)
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel='colour index (lines: means)', ylabel='orientation index')
+            axes.axvline(
+                x[kept].mean(), color=color(number), linestyle=LINES[number % 4], linewidth=1
+            )
+    axes.set(
+        xlim=(-0.03, 1.03),
+        ylim=(-0.03, 1.03),
+        xlabel='colour index (lines: means)',
+        ylabel='orientation index',
+    )
     if len(color_index) > 1:
         legend(axes)
     save(figure, path)
@@ -47,7 +54,9 @@ def separation(
     for number, (index, values) in enumerate(apart.items()):
         axes.plot(steps, [abs(row[0]) for row in values], '-o', color=color(number), markersize=3,
                   label=index)  # fmt: skip
-        axes.plot(steps, [row[1] for row in values], ':', color=color(number), label=f'{index}, by chance')
+        axes.plot(
+            steps, [row[1] for row in values], ':', color=color(number), label=f'{index}, by chance'
+        )
     axes.set(xlabel='step', ylabel='difference of the means', ylim=(0, None))
     legend(axes)
     save(figure, path)

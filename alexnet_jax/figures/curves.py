@@ -1,5 +1,6 @@
 """Error and loss of a run by epoch, with the drops of the learning rate."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.figures import numbers
-from alexnet_jax.figures.canvas import FAINT, MUTED, LINES, canvas, color, label, legend, save
+from alexnet_jax.figures.canvas import FAINT, LINES, MUTED, canvas, color, label, legend, save
 
 POINTS = 300  # of a line at most: steps are averaged
 DROP = 1.5  # times lower is a drop; rates that fall a little every step have none
@@ -28,7 +29,7 @@ def thinned(rows: Sequence[Row]) -> list[dict[str, float]]:
 def drops(rows: Sequence[Row]) -> list[float]:
     """The epochs at which the rate fell."""
     return [
-        row['epoch'] for before, row in zip(rows, rows[1:], strict=False)
+        row['epoch'] for before, row in itertools.pairwise(rows)
         if row['learning_rate'] * DROP < before['learning_rate']
     ]  # fmt: skip
 
@@ -47,8 +48,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         epochs = [row['epoch'] for row in points]
         kept = {'color': color(number), 'linewidth': 1.4}
         kept |= {'marker': 'o', 'markersize': 3} if name != 'training' else {}
-        error.plot(epochs, [row['top1_error'] for row in points], '-', label=f'{name}, top-1', **kept)
-        error.plot(epochs, [row['top5_error'] for row in points], ':', label=f'{name}, top-5', **kept)
+        error.plot(
+            epochs, [row['top1_error'] for row in points], '-', label=f'{name}, top-1', **kept
+        )
+        error.plot(
+            epochs, [row['top5_error'] for row in points], ':', label=f'{name}, top-5', **kept
+        )
         loss.plot(epochs, [row['loss'] for row in points], '-', label=name, **kept)
     for place in (error, loss):
         for epoch in drops(train):
@@ -64,8 +69,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     )  # fmt: skip
 
 
-def compare(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path,
-            axes: tuple[str, str], level: float | None = None) -> None:
+def compare(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    path: Path,
+    axes: tuple[str, str],
+    level: float | None = None,
+) -> None:
     """Lines of several runs by name, [(x, y)] each; `level`: a height to reach."""  # fmt: skip
     figure, ((place,),) = canvas(height=3.2 + 0.16 * len(curves))
     for number, (name, points) in enumerate(curves.items()):
@@ -78,4 +87,6 @@ def compare(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path,
     place.set(xlabel=axes[0], ylabel=axes[1], ylim=(0, None))
     legend(place, loc='upper center', bbox_to_anchor=(0.5, -0.18))
     save(figure, path)
-    numbers.write(path, ('line', *axes), [(name, *point) for name, line in curves.items() for point in line])
+    numbers.write(
+        path, ('line', *axes), [(name, *point) for name, line in curves.items() for point in line]
+    )

@@ -11,7 +11,7 @@ from alexnet_jax.network.deviations import stage_text
 from alexnet_jax.network.layers import Architecture, Conv, Layer
 from alexnet_jax.network.shapes import LayerShape, layer_shapes
 
-ROW, BOX = 1.0, 0.5  # height of a row and of its box; the width is 1 in all
+ROW, BOX = 1.0, 0.66  # height of a row and of its box; the width is 1 in all
 GAP = 0.04  # between two columns
 
 
@@ -29,22 +29,22 @@ def draw(net: Architecture, classes: int, path: Path) -> None:
         ],
     )
     count = len(net.layers) + 2
-    figure, ((axes,),) = canvas(height=0.72 * count)
+    figure, ((axes,),) = canvas(height=0.8 * count)
     axes.set(xlim=(0, 1), ylim=(-ROW * count + 0.4, 0.1))
     axes.axis('off')
     size = net.input_size
-    _box(axes, 0.3, 0.7, 0, f'image\n{size}×{size}×3', FAINT[0])
+    _box(axes, 0.3, 0.7, 0, (f'image\n{size}×{size}×3', ''), FAINT[0])
     for number, (layer, shape) in enumerate(zip(net.layers, shapes, strict=False), start=1):
         _arrows(axes, net, number, layer)
         for column, (left, right) in enumerate(_places(net.columns)):
             edge = (BLUE, ORANGE)[column % 2][0]
-            _box(axes, left, right, number, _layer_text(layer, shape, net.columns), edge)
-        _stages(axes, layer, shape, number)
+            texts = _layer_text(layer, shape, net.columns), _stages_text(layer, shape)
+            _box(axes, left, right, number, texts, edge)
     last = count - 1
     for left, right in _places(net.columns):
         _arrow(axes, (left + right) / 2, 0.5, last, crossing=net.columns > 1)
     text = f'{net.output.name}: {classes} class{"es" * (classes != 1)}\nsoftmax'
-    _box(axes, 0.3, 0.7, last, text, FAINT[0])
+    _box(axes, 0.3, 0.7, last, (text, ''), FAINT[0])
     save(figure, path)
 
 
@@ -56,7 +56,9 @@ def described(net: Architecture, classes: int) -> str:
         for layer, shape in zip(net.layers, layer_shapes(net, classes), strict=False)
     )
     meet = [row.name for row in net.layers[1:] if row.reads_all] if net.columns > 1 else []
-    where = f'; the columns meet at {", ".join([*meet, net.output.name])}' if net.columns > 1 else ''
+    where = (
+        f'; the columns meet at {", ".join([*meet, net.output.name])}' if net.columns > 1 else ''
+    )
     return f'Diagram of {net.name}: {columns}; {layers}, then {classes} classes{where}.'
 
 
@@ -65,15 +67,22 @@ def _places(columns: int) -> list[tuple[float, float]]:
     return [(GAP / 2 + i / columns, (i + 1) / columns - GAP / 2) for i in range(columns)]
 
 
-def _box(axes: Axes, left: float, right: float, row: int, text: str, edge: str) -> None:
+def _box(
+    axes: Axes, left: float, right: float, row: int, texts: tuple[str, str], edge: str
+) -> None:
+    """`texts`: what is computed, and smaller, what follows."""
     bottom = -ROW * row - BOX
     shape = FancyBboxPatch(
         (left, bottom), right - left, BOX, boxstyle='round,pad=0,rounding_size=0.02',
         mutation_aspect=6, edgecolor=edge, facecolor=PAPER[0], linewidth=1.4,
     )  # fmt: skip
     axes.add_patch(shape)
-    place = (left + right) / 2, bottom + BOX / 2
-    axes.text(*place, text, ha='center', va='center', fontsize=8.5, color=INK[0])
+    middle, then = (left + right) / 2, texts[1]
+    height = BOX * (0.64 if then else 0.5)
+    axes.text(
+        middle, bottom + height, texts[0], ha='center', va='center', fontsize=8.5, color=INK[0]
+    )
+    axes.text(middle, bottom + 0.13, then, ha='center', va='center', fontsize=7, color=MUTED[0])
 
 
 def _arrows(axes: Axes, net: Architecture, row: int, layer: Layer) -> None:
@@ -106,14 +115,9 @@ def _layer_text(layer: Layer, shape: LayerShape, columns: int) -> str:
     return f'{layer.name}: {side}×{side}{stride}\n{"×".join(map(str, places))}×{own}'
 
 
-def _stages(axes: Axes, layer: Layer, shape: LayerShape, row: int) -> None:
-    """What follows the layer, between its row and the next."""
-    if not layer.then:
-        return
+def _stages_text(layer: Layer, shape: LayerShape) -> str:
+    """What follows the layer, and what it leaves of the places."""
     text = ' → '.join(stage_text(stage).split(' (')[0] for stage in layer.then)
     if shape.output[:-1] != shape.activations[layer.name][:-1]:
         text += f' → {"×".join(map(str, shape.output[:-1]))}'
-    axes.text(
-        0.5, -ROW * row - BOX - 0.05, text, ha='center', va='top', fontsize=7.5, color=MUTED[0],
-        bbox={'facecolor': PAPER[0], 'edgecolor': 'none', 'pad': 1},
-    )  # fmt: skip
+    return text

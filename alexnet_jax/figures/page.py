@@ -44,7 +44,7 @@ line-height:1.3}.strip img{width:5.6rem;height:5.6rem;object-fit:contain;display
 .scroll{overflow-x:auto;margin:.8rem 0}table{border-collapse:collapse;font-size:.87rem}
 th,td{text-align:left;vertical-align:top;padding:.25rem .9rem .25rem 0;
 border-bottom:1px solid var(--faint);overflow-wrap:break-word;max-width:26rem}
-th{font-weight:600}td.number{text-align:right;font-variant-numeric:tabular-nums}
+th{font-weight:600}.number{text-align:right;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--muted);padding-bottom:.3rem}
 pre{background:var(--panel);border-radius:.5rem;padding:.7rem;white-space:pre-wrap;font-size:.82rem}
 details{margin:.8rem 0}summary{cursor:pointer}
@@ -70,7 +70,13 @@ def heading(content: str, level: int = 3) -> str:
 
 def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '') -> str:
     """Numbers to the right; wider than the screen, it scrolls by itself."""
-    head = ''.join(f'<th scope="col">{text(name)}</th>' for name in names)
+    numeric = [
+        rows and all(isinstance(row[i], int | float) for row in rows) for i in range(len(names))
+    ]
+    head = ''.join(
+        f'<th scope="col"{_kind("number" if is_number else "")}>{text(name)}</th>'
+        for name, is_number in zip(names, numeric, strict=True)
+    )
     lines = ''.join(
         '<tr>' + ''.join(
             f'<td{_kind("number" if isinstance(cell, int | float) else "")}>{text(cell)}</td>'

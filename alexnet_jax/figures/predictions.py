@@ -51,5 +51,3 @@ def _bars(axes: Axes, prediction: Prediction) -> None:
         axes.text(0.01, place, f'{label(name)}  {probability:.3f}', va='center', fontsize=7)
     axes.set_xlim(0, 1)
     axes.invert_yaxis()
-
-

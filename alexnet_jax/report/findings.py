@@ -119,9 +119,7 @@ class _Seen:
         return Shown(Prediction(image, title, self._classes[row]), identifier, label)
 
 
-def search(
-    asked: np.ndarray, batches: Generator[np.ndarray]
-) -> list[list[tuple[int, float]]]:
+def search(asked: np.ndarray, batches: Generator[np.ndarray]) -> list[list[tuple[int, float]]]:
     """The nearest `NEAREST` of all rows of the batches to each row asked for, (row, Euclidean
     distance), the nearest first and ties in the order of the rows: every distance is computed.
 

@@ -17,7 +17,16 @@ from alexnet_jax.data import class_names
 from alexnet_jax.errors import InputError, StorageError
 from alexnet_jax.evaluation import selectivity
 from alexnet_jax.figures import (
-    bars, columns, confusion, curves, diagram, kernels, neighbors, numbers, page, predictions,
+    bars,
+    columns,
+    confusion,
+    curves,
+    diagram,
+    kernels,
+    neighbors,
+    numbers,
+    page,
+    predictions,
 )  # fmt: skip
 from alexnet_jax.figures.page import Section
 from alexnet_jax.model import Model
@@ -51,9 +60,7 @@ class Run:
         return self.workdir / 'report'
 
 
-def make(
-    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
-) -> str:
+def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False) -> str:
     """Makes the report of a workdir anew; returns a line on it.
 
     Raises:
@@ -153,7 +160,10 @@ def _training(run: Run) -> list[str]:
         f'Error and loss by epoch, up to epoch {last["epoch"]:.1f}: at last {last["split"]} loss'
         f' {last["loss"]:.3f}, top-1 error {last["top1_error"]:.3f}.'
     )
-    return [*parts, page.picture(path, described, 'Training values are means over neighbouring steps.')]
+    return [
+        *parts,
+        page.picture(path, described, 'Training values are means over neighbouring steps.'),
+    ]
 
 
 def _kernels(run: Run) -> list[str]:
@@ -218,7 +228,7 @@ def _classes(run: Run, found: Findings | None) -> list[str]:
     by_class = found.tally.by_class(names)
     rows = [row for row in by_class['classes'] if row['examples']]
     rows.sort(key=lambda row: -row['top1_error'])
-    worst = [row | {'name': class_names.told(row['class'])} for row in rows[:WORST]]
+    worst: list[Row] = [row | {'name': class_names.told(row['class'])} for row in rows[:WORST]]
     bars.draw(
         [row['name'] for row in worst], [row['top1_error'] for row in worst],
         run.folder / 'classes', 'top-1 error',
@@ -250,7 +260,9 @@ def _confusion(run: Run, found: Findings, names: list[str]) -> str:
     confusion.draw(counts, names, run.folder / 'confusion')
     wrong = int(found.tally.top1.sum())
     described = f'How often each class was taken for each: {wrong} images off the diagonal.'
-    return page.picture(run.folder / 'confusion', described, 'Rows: the class; columns: what it was taken for.')
+    return page.picture(
+        run.folder / 'confusion', described, 'Rows: the class; columns: what it was taken for.'
+    )
 
 
 def _columns(run: Run, runner: Any) -> list[str]:
@@ -290,7 +302,9 @@ def _over_training(run: Run) -> list[str]:
     if len(history) < 2:
         return []
     steps = sorted(history)
-    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, MOMENTS).round().astype(int))]
+    steps = [
+        steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, MOMENTS).round().astype(int))
+    ]
     apart: dict[str, list[tuple[float, float, float]]] = {}
     for step in steps:
         for name, values in two_columns.indices(history[step]).items():
@@ -323,7 +337,10 @@ def _alikeness(run: Run, showing: Showing) -> list[str]:
         return []
     path = run.folder / 'alikeness'
     columns.alikeness(
-        [row.layer for row in rows], [row.columns for row in rows], [row.halves for row in rows], path
+        [row.layer for row in rows],
+        [row.columns for row in rows],
+        [row.halves for row in rows],
+        path,
     )
     described = 'CKA between the columns by layer: ' + ', '.join(
         f'{row.layer} {row.columns:.2f}' for row in rows
@@ -340,7 +357,9 @@ def _deviations(run: Run) -> list[str]:
         parts.append(page.table(('of the net', 'here', 'in the paper'), rows, 'The net'))
     else:
         parts.append(page.paragraph("The net is the paper's."))
-    rows = [(name, str(run.config[name]), str(setting.default)) for name, setting in _own(run.config)]
+    rows = [
+        (name, str(run.config[name]), str(setting.default)) for name, setting in _own(run.config)
+    ]
     if rows:
         parts.append(page.table(('setting', 'here', 'in the paper'), rows, 'Data and training'))
     return parts

@@ -150,7 +150,9 @@ class WeightsAndBiases:
 
     def weights(self, step: int, sheet: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
         shown = {'conv1/kernels': self._wandb.Image(sheet)}
-        shown |= {name: self._wandb.Histogram(values, num_bins=BINS) for name, values in arrays.items()}
+        shown |= {
+            name: self._wandb.Histogram(values, num_bins=BINS) for name, values in arrays.items()
+        }
         self._run.log(shown, step=step)
 
     def close(self) -> None:
@@ -165,6 +167,10 @@ def _identifier(folder: Path) -> str:
 def held_here(array: jax.Array) -> np.ndarray:
     """What this process has of an array, flat; each number once."""
     return np.concatenate(
-        [np.asarray(shard.data).ravel() for shard in array.addressable_shards if shard.replica_id == 0]
+        [
+            np.asarray(shard.data).ravel()
+            for shard in array.addressable_shards
+            if shard.replica_id == 0
+        ]
         or [np.zeros(0, array.dtype)]
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 from alexnet_jax.errors import StorageError
 
-
 # What every row holds, and every train row.
 NUMBERS = ('step', 'epoch', 'loss', 'top1_error', 'top5_error')
 RATES = ('learning_rate', 'images_per_second')

@@ -1,0 +1,57 @@
+"""Pages of runs, to look at.
+
+    python -m alexnet_jax.report RUN
+    python -m alexnet_jax.report RUN RUN ... --out DIR
+
+One RUN: a workdir, as --mode=report of alexnet_jax.main makes it; or what alexnet_jax.figure1,
+alexnet_jax.ablations or alexnet_jax.specialization have left; the page is RUN/report/index.html.
+Several workdirs: their errors and curves beside each other, DIR/index.html.
+Exit status: as for alexnet_jax.main.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from alexnet_jax import command_line
+from alexnet_jax import config as configuration
+from alexnet_jax.command_line import DONE, Parser
+from alexnet_jax.errors import InputError
+from alexnet_jax.stop import stop_requests
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = Parser(prog='python -m alexnet_jax.report', description=__doc__)
+    parser.add_argument('runs', type=Path, nargs='+', metavar='RUN')
+    parser.add_argument('--out', type=Path, help='a folder, for several')
+    options, overrides = parser.parse_with_settings(argv)
+    if overrides:
+        parser.error('settings (--config.NAME=VALUE) go with --mode=report of alexnet_jax.main')
+    if (len(options.runs) > 1) != bool(options.out):
+        parser.error('--out goes with several RUNs, and they with it')
+    for run in options.runs:
+        if not run.is_dir():
+            raise InputError(f'{run}: no such folder')
+    return options
+
+
+def run(argv: list[str]) -> int:
+    options = parse(argv)
+    command_line.before_jax()
+    from alexnet_jax.report import run_page, several
+
+    first = options.runs[0]
+    if options.out:
+        told = several.compare(options.runs, options.out)
+    elif several.kind_of(first):
+        told = several.make(first)
+    else:
+        config = configuration.of_workdir(first, {})
+        with stop_requests() as stop_requested:
+            told = run_page.make(config, first, stop_requested)
+    print(told)
+    return DONE
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None))

@@ -1,0 +1,248 @@
+"""Pages of many runs: Figure 1, ablations, columns over seeds, and workdirs beside each other."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax import ablations, results, specialization
+from alexnet_jax import config as configuration
+from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.figures import bars, curves, page
+from alexnet_jax.figures.page import Section
+from alexnet_jax.training import metrics_log
+
+Row = dict[str, Any]
+MOST_LINES = 12  # of a figure
+PAGES = ('figure1.json', 'ablations.json', 'specialization.json')
+
+
+def make(folder: Path) -> str:
+    """The page of what one of the commands for many runs has left in the folder.
+
+    Raises:
+      InputError: none has, or its file cannot be read.
+      StorageError: the page cannot be written.
+    """
+    kind = kind_of(folder)
+    if kind is None:
+        raise InputError(f'{folder} holds none of {", ".join(PAGES)}')
+    try:
+        kept = json.loads((folder / kind).read_text())
+        make_page = {'figure1.json': _figure1, 'ablations.json': _ablations}.get(kind, _columns)
+        return _written(folder / 'report', lambda out: make_page(kept, folder, out))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(f'{folder / kind} cannot be read: {error!r:.200}') from error
+
+
+def kind_of(folder: Path) -> str | None:
+    return next((name for name in PAGES if (folder / name).is_file()), None)
+
+
+def _written(out: Path, make_page: Any) -> str:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / 'index.html').write_text(make_page(out), encoding='utf-8')
+    except OSError as error:
+        raise StorageError(f'{out}/ cannot be written: {error.strerror}') from error
+    return f'report -> {out}/index.html'
+
+
+def _figure1(kept: Row, folder: Path, out: Path) -> str:
+    error, rows = kept['error'], kept['rows']
+    lines: dict[str, list[tuple[float, float]]] = {}
+    with (folder / 'curves.csv').open(newline='') as file:
+        for row in csv.DictReader(file):
+            lines.setdefault(row['run'], []).append(
+                (float(row['epoch']), float(row['training_error']))
+            )
+    chosen = {}
+    for row in rows:
+        start = f'{row["activation"]}/rate-{row["learning_rate"]:g}/'
+        name = next(name for name in lines if name.startswith(start))
+        chosen[f'{row["activation"]}, ε {row["learning_rate"]:g}'] = lines[name]
+    axes = 'epoch', 'training error'
+    curves.compare(chosen, out / 'figure1', axes, level=error)
+    first = rows[0]['mean']
+    table = page.table(
+        ('activation', 'ε', f'epochs to an error of {error:g}, by seed', 'mean', 'standard deviation',
+         f'times {rows[0]["activation"]}'),
+        [(row['activation'], row['learning_rate'],
+          ', '.join('never' if x is None else f'{x:.2f}' for x in row['epochs']),
+          row['mean'], row['standard_deviation'],
+          row['mean'] / first if row['mean'] and first else None) for row in rows],
+    )  # fmt: skip
+    described = f'Training error by epoch of {len(rows)} activations, each at its best rate.'
+    caption = f'The first seed of each; the grey line is the error of {error:g}.'
+    lead = page.paragraph(
+        "The paper's Figure 1 (§3.1): how soon a four-layer net learns with one activation or"
+        ' another, each at the rate that was best for it.'
+    )
+    content = [page.picture(out / 'figure1', described, caption), table]
+    return page.render(f'Figure 1: {folder.name}', lead, [Section('Activations', content)])
+
+
+def _ablations(kept: Row, folder: Path, out: Path) -> str:
+    sections = []
+    for error in ablations.ERRORS:
+        base, *rows = kept['rows']
+        spread = [
+            None if row[error]['difference'] is None or row[error]['standard_error'] is None
+            else (row[error]['difference'] - row[error]['standard_error'],
+                  row[error]['difference'] + row[error]['standard_error'])
+            for row in rows
+        ]  # fmt: skip
+        axis = f'rise of the {error.replace("_", " ")}'
+        bars.draw(
+            [row['name'] for row in rows], [row[error]['difference'] for row in rows],
+            out / error, axis, spread, ('published', [row[error]['published'] for row in rows]),
+        )  # fmt: skip
+        table = page.table(
+            ('net', 'mean', 'by seed', f'rise over {base["name"]}', '± standard error', 'published', 'where'),
+            [(row['name'], row[error]['mean'],
+              ', '.join('none' if x is None else f'{x:.4f}' for x in row[error]['seeds']),
+              row[error]['difference'], row[error]['standard_error'], row[error]['published'],
+              row['source']) for row in kept['rows']],
+        )  # fmt: skip
+        described = f'How much the {error.replace("_", " ")} rises by each ablation: ' + ', '.join(
+            f'{row["name"]} {row[error]["difference"]:+.4f}'
+            for row in rows if row[error]['difference'] is not None
+        )  # fmt: skip
+        caption = 'Means over pairs of runs with the same seed, ± their standard error.'
+        content = [page.picture(out / error, described, caption), table]
+        sections.append(Section(error.replace('_', ' '), content))
+    lead = page.paragraph(
+        f'Errors on the {kept["split"]} images. Published numbers are of ImageNet; what is taken away'
+        ' here may do otherwise on other images.'
+    )
+    return page.render(f'Ablations of {kept["rows"][0]["name"]}', lead, sections)
+
+
+def _columns(kept: Row, folder: Path, out: Path) -> str:
+    rows, runs = kept['rows'], kept['runs']
+    names = list(dict.fromkeys(name for row in rows for name in row['measures']))
+    cells = [
+        (name, *(specialization.told(row['measures'].get(name)) for row in rows)) for name in names
+    ]
+    cells += [
+        (f'runs apart in {index}, p < 0.05', *(f'{row["apart"][index]} of {row["runs"]}' for row in rows))
+        for index in rows[0]['apart']
+    ]  # fmt: skip
+    table = page.table(
+        ('mean [95 % interval]', *(row['net'] for row in rows)), cells, 'Over the seeds'
+    )
+    drawn = []
+    for index in rows[0]['apart']:
+        lines = {row['net']: _over_training(runs, row['net'], index) for row in rows}
+        lines = {name: line for name, line in lines.items() if line}
+        if lines:
+            path = out / f'apart_{index}'
+            curves.compare(lines, path, ('step', f'{index}: difference over chance'))
+            described = f"How far apart the columns' mean {index} index lies over training, by net."
+            drawn.append(page.picture(path, described, 'Mean over the seeds; 1 is chance.'))
+    lead = page.paragraph(
+        'Do two columns share the work out among themselves? What a measure is: docs/columns.md.'
+    )
+    return page.render(
+        f'Columns: {folder.name}', lead,
+        [Section('Measures', [table]), Section('Over training', [page.side_by_side(*drawn)])],
+    )  # fmt: skip
+
+
+def _over_training(runs: Mapping[str, Row], net: str, index: str) -> list[tuple[float, float]]:
+    """Difference over what chance gives, mean over the seeds, at steps that all of them have."""
+    of_net = [row['over_training'] for name, row in runs.items() if name.rpartition('/')[0] == net]
+    steps = set.intersection(*(set(row) for row in of_net)) if of_net else set()
+    points = []
+    for step in sorted(steps, key=int):
+        ratios = [
+            abs(row[step][index]['difference']) / row[step][index]['by_chance'] for row in of_net
+        ]
+        points.append((float(step), float(np.mean(ratios))))
+    return points
+
+
+def compare(workdirs: Sequence[Path], out: Path) -> str:
+    """A page of several workdirs: their errors, curves, and the settings in which they differ.
+
+    Raises:
+      InputError: one of them is none.
+      StorageError: the page cannot be written.
+    """
+    runs = {_name(path, workdirs): _run(path) for path in workdirs}
+    return _written(out, lambda folder: _compared(runs, folder))
+
+
+def _name(path: Path, paths: Sequence[Path]) -> str:
+    """As short as tells it from the others."""
+    for length in range(1, len(path.parts) + 1):
+        short = path.parts[-length:]
+        if sum(other.parts[-length:] == short for other in paths) == 1:
+            return '/'.join(short)
+    return str(path)
+
+
+def _run(workdir: Path) -> Row:
+    config = configuration.read_workdir(workdir / 'config.json')
+    rows, _ = metrics_log.read(workdir / 'metrics.jsonl')
+    try:
+        stored = results.every(workdir)
+    except InputError:
+        stored = []
+    return {'config': config, 'rows': rows, 'stored': stored}
+
+
+def _compared(runs: Mapping[str, Row], out: Path) -> str:
+    sections = [Section('Errors', [_errors(runs)])]
+    shown = dict(list(runs.items())[:MOST_LINES])
+    drawn = []
+    for split, value in (('val', 'top1_error'), ('val', 'loss'), ('train', 'loss')):
+        lines = {name: _line(run['rows'], split, value) for name, run in shown.items()}
+        lines = {name: line for name, line in lines.items() if line}
+        if lines:
+            path, told = out / f'{split}_{value}', value.replace('_', ' ')
+            curves.compare(lines, path, ('epoch', f'{split} {told}'))
+            at_last = ', '.join(f'{name} {line[-1][1]:.4f}' for name, line in lines.items())
+            drawn.append(page.picture(path, f'{split} {told} by epoch; at last: {at_last}.', ''))
+    if drawn:
+        more = [page.paragraph(f'The first {MOST_LINES} of {len(runs)} runs.')] * (
+            len(runs) > len(shown)
+        )
+        sections.append(Section('Training', [*more, page.side_by_side(*drawn)]))
+    sections.append(Section('Settings that differ', [_settings(runs)]))
+    return page.render('Runs beside each other', page.paragraph(', '.join(runs)), sections)
+
+
+def _errors(runs: Mapping[str, Row]) -> str:
+    rows = []
+    for name, run in runs.items():
+        net = configuration.network_of(run['config'])
+        for row in run['stored'] or [{}]:
+            low, high = row.get('top1_interval', (None, None))
+            rows.append((
+                name, net.name, run['config']['data.source'],
+                f'{row["split"]}, {results.views_told(row["views"])}' if row else 'none kept',
+                row.get('step'), row.get('examples'), row.get('top1_error'),
+                '' if low is None else f'[{low:.4f}, {high:.4f}]', row.get('top5_error'), row.get('loss'),
+            ))  # fmt: skip
+    names = ('run', 'net', 'images', 'evaluation', 'step', 'examples', 'top-1 error', '95 % interval',
+             'top-5 error', 'loss')  # fmt: skip
+    return page.table(names, rows, 'Evaluations kept in eval/')
+
+
+def _line(rows: Sequence[Row], split: str, value: str) -> list[tuple[float, float]]:
+    kept = [row for row in rows if row['split'] == split]
+    points = curves.thinned(kept) if kept and split == 'train' else kept
+    return [(row['epoch'], row[value]) for row in points]
+
+
+def _settings(runs: Mapping[str, Row]) -> str:
+    configs = [run['config'] for run in runs.values()]
+    differing = [name for name in configs[0] if len({str(config[name]) for config in configs}) > 1]
+    if not differing:
+        return page.paragraph('None: all have the same configuration.')
+    rows = [(name, *(str(config[name]) for config in configs)) for name in differing]
+    return page.table(('setting', *runs), rows)
