@@ -116,7 +116,7 @@ BAD = [
     ),
     (
         {'data__source': 'mnist'},
-        r"data\.source is 'mnist'; allowed: digits, synthetic, folder:PATH",
+        r"data\.source is 'mnist'; allowed: digits, patterns, synthetic, folder:PATH",
     ),
     ({'data__source': 'folder:'}, r"data\.source is 'folder:'"),
     ({'data__source': 'tfds:'}, r"data\.source is 'tfds:'"),

@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from alexnet_jax import main
 from alexnet_jax.command_line import DONE
 from alexnet_jax.command_line import run as run_command
 from alexnet_jax.data import prepare
-from tests import random_run
 from tests.data.photographs import write_classes
 from tests.weights import authors, forms
 
@@ -64,8 +65,9 @@ DIGITS = MAIN + '--config configs/digits.py '
 LAUNCH = 'tests/test_launch.py::'
 SCALING = 'tests/test_tables.py::test_the_page_on_scaling_shows_what_the_commands_print'
 SHORT = '--config.network.width=0.5 --config.train.steps=2 --config.data.dir={data}'
+SHORT += ' --config.train.report=off'
 TINY = '--config.network.width=0.125 --config.network.input_size={size}'
-TINY_RUN = f'{TINY} --config.data.batch_size=4 --config.train.steps=1'
+TINY_RUN = f'{TINY} --config.data.batch_size=4 --config.train.steps=1 --config.train.report=off'
 MADE_UP = '--config.data.source=synthetic --config.data.synthetic_examples=20'
 BENCH = '--width=0.125 --size=67 --rounds=1'
 RULES = [
@@ -79,8 +81,8 @@ RULES = [
          TINY_RUN.format(size=67)),
     Rule(MAIN + '--config configs/NAME.py --workdir runs/NAME',
          f'{TINY_RUN} {MADE_UP}'.format(size=99)),
-    Rule(MAIN + '--config configs/six_conv.py' + ANY, f'{TINY_RUN} {MADE_UP}'.format(size=67),
-         needs='ImageNet'),
+    Rule(MAIN + '--config configs/six_conv.py' + ANY, needs='ImageNet',
+         test='tests/test_exchange.py::test_training_starts_from_an_imported_net'),
     Rule(MAIN + ANY + '--processes=auto', needs='ImageNet',
          test='tests/test_processes.py::test_what_slurm_tells_its_tasks_is_enough'),
     Rule(DIGITS + ANY + '--processes=2 --process=0' + ANY,
@@ -92,7 +94,7 @@ RULES = [
          test=LAUNCH + 'test_tpu_starts_again_what_can_go_on'),
     Rule('scancel JOB|kubectl ' + ANY, needs='many hosts'),
 
-    Rule('python -m alexnet_jax.evaluation ensemble --config' + ANY, f'--seeds 2 {SHORT}'),
+    Rule('python -m alexnet_jax.evaluation ensemble --config' + ANY, f'--seeds 1 {SHORT}'),
     Rule('python -m alexnet_jax.evaluation ensemble RUN' + ANY, '--weights 1,1,2'),
     Rule('python -m alexnet_jax.evaluation (tables|features) ' + ANY, ''),
     Rule(r'python -m alexnet_jax.weights import \S+\.pth ' + ANY, TINY.format(size=95),
@@ -115,8 +117,13 @@ RULES = [
     Rule('python -m alexnet_jax.training ' + ANY, ''),
     Rule('python -m alexnet_jax.ablations ' + ANY,
          '--ablations optimizer.momentum=0 --seeds 1 --config.train.epochs=1'
-         ' --config.network.width=0.125 --config.data.dir={data}'),
+         ' --config.network.width=0.125 --config.data.dir={data} --config.train.report=off',
+         test='tests/test_ablations.py::test_ablations_from_the_command_line_go_on_where_they_were_stopped',
+         slow=True),
     Rule('python -m alexnet_jax.figure1 ' + ANY,
+         '--activations relu --rates 0.01 --seeds 1 --config.train.epochs=1'
+         ' --config.network.width=0.25 --config.data.source=digits --config.data.record_size=32'
+         ' --config.data.dir={data} --config.train.report=off', slow=True,
          test='tests/test_ablations.py::test_figure_1_from_the_command_line'),
 
     Rule(r'python benchmarks/step_time.py ' + ANY + '4096', needs='a GPU'),
@@ -243,9 +250,19 @@ def test_what_a_command_needs_is_said_where_it_stands():
     unsaid = [
         f'{shown} needs {rule.needs}'
         for shown in SHOWN
-        if (rule := rule_of(shown)) and not re.search(rf'needs?\s[^.]*{rule.needs}', shown.said)
+        if (rule := rule_of(shown))
+        and rule.needs
+        and not re.search(rf'needs\s[^.]*{rule.needs}', shown.said)
     ]
     assert not unsaid
+
+
+@pytest.fixture(scope='module', autouse=True)
+def quickly():
+    """Nothing here runs for long: less is done for it when it is compiled."""
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', False)
 
 
 @pytest.fixture(scope='module')
@@ -255,16 +272,12 @@ def folder(data_dir, tmp_path_factory) -> Path:
     for name in ('configs', 'launch', 'alexnet_jax', 'tests'):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / 'benchmarks', folder / 'benchmarks')  # they write beside themselves
-    tiny = {'network.width': '0.125', 'network.input_size': '67', 'data.source': 'synthetic'}
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
         assert (
             main.main(
                 shlex.split(f'{DIGITS} --workdir runs/digits {SHORT}'.format(data=data_dir))[3:]
             )
             == DONE
-        )
-        random_run.make(
-            Path('runs/big'), tiny | {'network.name': 'six_conv', 'data.record_size': '96'}, 0
         )
         random = np.random.default_rng(0)
         pixels = random.integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -273,9 +286,8 @@ def folder(data_dir, tmp_path_factory) -> Path:
         write_classes(Path('PATH/train'), 4)
         write_classes(Path('PATH/val'), 1)
         write_classes(Path('OTHER'), 4, tuple('0123456789'))
-        prepare_other = '--source folder:OTHER --out SET --size=32 --workers=1 --val_fraction=0.5'
-        assert prepare.main(prepare_other.split()) == DONE
         arrays = forms.torchvision_arrays('torchvision', random)
+        save_file(arrays, 'file.safetensors', {'format': 'pt'})
         authors.write_state_dict(Path('alexnet-owt-7be5be79.pth'), arrays)
         authors.write_caffemodel(
             Path('bvlc_alexnet.caffemodel'), forms.caffe_blobs(random), authors.caffe_order('caffe')
@@ -294,6 +306,8 @@ def home(folder, tmp_path, monkeypatch) -> Path:
     """One for each page, where the commands are run."""
     shutil.copytree(folder, tmp_path / 'home', symlinks=True)
     monkeypatch.chdir(tmp_path / 'home')
+    command = '--source folder:OTHER --out SET --size=32 --workers=1 --val_fraction=0.5'
+    assert prepare.main(command.split()) == DONE
     return tmp_path / 'home'
 
 
@@ -324,12 +338,10 @@ def run_those_of(page: Path, slow: bool, data_dir: str, monkeypatch, capfd) -> N
         if not shown.place.startswith(f'{page}:'):
             continue
         command = f'{shown.command} {rule.run}'.format(data=data_dir)
-        command = command.replace('NAME', 'caffe').replace('FILE', 'ours.safetensors')
+        command = command.replace('NAME', 'caffe').replace('FILE', 'file.safetensors')
         if re.search('--(out|workdir) DIR', command):
             shutil.rmtree('DIR', ignore_errors=True)  # another each time
-        import time; t0 = time.process_time()
         assert run(command, monkeypatch) == DONE, f'{shown}\n{capfd.readouterr().err}'
-        open('/tmp/times', 'a').write(f'{time.process_time() - t0:.1f} {shown}\n')
 
 
 @pytest.mark.parametrize('page', PAGES, ids=str)

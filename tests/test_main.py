@@ -229,13 +229,3 @@ def test_help_names_every_setting(capsys):
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert all(name in text for name in SETTINGS)
-
-
-def test_the_readme_s_snippet_runs_as_printed():
-    text = Path('README.md').read_text()
-    *_, snippet = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
-    printed = subprocess.run(
-        [sys.executable, '-c', snippet], capture_output=True, text=True, check=True, timeout=300
-    )
-    promised = re.search(r'print\(.*# (.*)', snippet)
-    assert promised and printed.stdout.strip() == promised[1]

@@ -1,8 +1,5 @@
 """A trained net as a library gives it: a pure function of images."""
 
-import re
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,31 +11,9 @@ from tests import random_run
 
 
 @pytest.fixture(scope='module')
-def folder(data_dir, tmp_path_factory):
-    """As a user has it: runs/digits, and an image."""
-    folder = tmp_path_factory.mktemp('home')
+def model(data_dir, tmp_path_factory):
     settings = {'data.dir': data_dir, 'network.width': '0.5'}
-    random_run.make(folder / 'runs' / 'digits', settings, seed=0)
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / 'image.png')
-    return folder
-
-
-@pytest.fixture(scope='module')
-def model(folder):
-    return load(folder / 'runs' / 'digits')
-
-
-@pytest.mark.parametrize('page', ['README.md', 'docs/weights.md'])
-def test_three_lines_give_logits_and_activations(page, folder, monkeypatch):
-    text = Path(page).read_text()
-    (snippet,) = re.findall(r'```python\n(from alexnet_jax import load.*?)```', text, re.DOTALL)
-    assert len([line for line in snippet.splitlines() if line]) == 3
-    monkeypatch.chdir(folder)
-    found: dict = {}
-    exec(snippet, found)
-    assert found['logits'].shape == (1, 10)
-    assert found['activations']['conv5/pool'].shape == (1, 3, 3, 32)
+    return load(random_run.make(tmp_path_factory.mktemp('run') / 'run', settings, seed=0))
 
 
 def test_it_is_a_pure_function_that_jax_transforms(model, random):

@@ -22,8 +22,15 @@ MAY_IMPORT = {
     'settings': {'network', 'training'},
     'config': {'errors', 'network', 'settings', 'training'},
     'results': {'config', 'data', 'errors', 'evaluation'},
+    'two_columns': {'data', 'evaluation', 'model', 'network', 'trained', 'training'},
+    'column_runs': {'config', 'evaluation', 'results', 'trained', 'two_columns'},
+    'report': {
+        'ablations', 'command_line', 'config', 'data', 'errors', 'evaluation', 'figures', 'model',
+        'network', 'predict', 'results', 'settings', 'specialization', 'stop', 'trained', 'training',
+        'two_columns',
+    },
     'workdir': {'config', 'errors', 'processes', 'results', 'training'},
-    'figures': set(),
+    'figures': {'network'},
     'training': {'alive', 'errors', 'network', 'data', 'weights'},
     'weights': {'errors', 'network'},
     'evaluation': {'alive', 'errors', 'network', 'data'},
@@ -46,16 +53,21 @@ MAY_IMPORT = {
     },
     'exchange': {'config', 'errors', 'model', 'settings', 'training', 'weights', 'workdir'},
     'training_run': {
-        'alive', 'config', 'data', 'errors', 'experiment', 'model', 'processes', 'results', 'training',
-        'weights', 'workdir',
+        'alive', 'config', 'data', 'errors', 'experiment', 'model', 'network', 'processes', 'results',
+        'training', 'weights', 'workdir',
     },
     'runs': {'config', 'errors', 'results', 'settings', 'training_run'},
     'ablations': {
-        'command_line', 'config', 'errors', 'network', 'results', 'runs', 'settings', 'stop',
+        'command_line', 'config', 'errors', 'network', 'report', 'results', 'runs', 'settings', 'stop',
     },
-    'figure1': {'command_line', 'config', 'errors', 'experiment', 'network', 'results', 'runs', 'stop'},
+    'figure1': {
+        'command_line', 'config', 'errors', 'experiment', 'network', 'report', 'results', 'runs', 'stop',
+    },
+    'specialization': {
+        'column_runs', 'command_line', 'config', 'errors', 'network', 'report', 'results', 'runs', 'stop',
+    },
     'main': {
-        'alive', 'command_line', 'config', 'experiment', 'joining', 'predict', 'processes', 'stop',
+        'alive', 'command_line', 'config', 'experiment', 'joining', 'predict', 'processes', 'report', 'stop',
         'supervisor', 'trained', 'training_run',
     },
     '__init__': {'model'},
@@ -64,7 +76,7 @@ OWNERS = {
     'tensorflow_datasets': 'data/',
     'grain': 'data/',
     'sklearn': 'data/',
-    'PIL': 'data/',
+    'PIL': ('data/', 'figures/page.py', 'training/boards.py'),
     'simplejpeg': 'data/images.py',
     'cv2': ('data/augment.py', 'data/images.py'),
     'array_record': 'data/',
@@ -76,6 +88,9 @@ OWNERS = {
     'google': 'weights/caffe.py',
     'ml_dtypes': 'weights/arrays.py',
     'matplotlib': 'figures/',
+    'tensorboardX': 'training/boards.py',
+    'wandb': 'training/boards.py',
+    'scipy': 'specialization.py',
     'rich': ('training/progress.py', 'data/prepare.py'),
 }
 NEVER = {'tensorflow', 'torch'}
@@ -107,7 +122,7 @@ def test_imports(path):
 
 def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
-    for name in ('ablations.py', 'alive.py', 'command_line.py', 'config.py', 'figure1.py', 'errors.py', 'joining.py', 'main.py', 'supervisor.py', 'stop.py',
+    for name in ('ablations.py', 'alive.py', 'command_line.py', 'config.py', 'figure1.py', 'specialization.py', 'errors.py', 'joining.py', 'main.py', 'supervisor.py', 'stop.py',
                  'network/architectures.py', 'network/deviations.py', 'network/layers.py',
                  'network/plan.py', 'network/shapes.py', 'network/traffic.py', 'network/variants.py', 'network/__main__.py', 'settings.py',
                  'training/protocols.py', 'training/__init__.py'):  # fmt: skip

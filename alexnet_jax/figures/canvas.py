@@ -1,8 +1,10 @@
 """What all figures share: a picture in two forms. NAME.png is light, for slides and print; NAME.svg
 has text that can be read aloud and searched, and is light or dark as its reader has it."""
 
+import contextlib
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,25 @@ def legend(axes: Axes, **where) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes path.png and path.svg."""
+    save_png(figure, path)
     fixed: dict[Any, Any] = {'svg.fonttype': 'none', 'svg.hashsalt': path.name}
-    with matplotlib.rc_context(fixed), warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Glyph')  # of a name in letters that our font lacks
-        figure.savefig(path.with_suffix('.png'), dpi=150, facecolor=PAPER[0])
+    with matplotlib.rc_context(fixed), _any_letters():
         figure.savefig(path.with_suffix('.svg'), transparent=True, metadata={'Date': None})
     path.with_suffix('.svg').write_text(_themed(path.with_suffix('.svg').read_text()))
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes path.png alone, of a figure that is all pictures."""
+    with _any_letters():
+        figure.savefig(path.with_suffix('.png'), dpi=150, facecolor=PAPER[0])
+
+
+@contextlib.contextmanager
+def _any_letters() -> Iterator[None]:
+    """Names may be in letters that Matplotlib's font lacks: it draws boxes, and need not say so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)
+        yield
 
 
 def _themed(svg: str) -> str:

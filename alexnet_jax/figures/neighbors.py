@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alexnet_jax.figures import numbers
-from alexnet_jax.figures.canvas import label
+from alexnet_jax.figures.canvas import label, save_png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Neighbor:
 
 
 def draw(rows: Sequence[Sequence[Neighbor]], path: Path) -> None:
-    """A row an image: itself, and its neighbours, the nearest first. Draws path.png; path.csv has ids, classes and distances."""
+    """A row an image: itself, and its neighbours, the nearest first. Draws path.png; path.csv has
+    ids, classes and distances."""
     across = max(map(len, rows))
     figure = Figure(figsize=(1.1 * across, 1.35 * len(rows)), layout='constrained')
     axes = figure.subplots(len(rows), across, squeeze=False)
@@ -33,7 +34,7 @@ def draw(rows: Sequence[Sequence[Neighbor]], path: Path) -> None:
         for place, neighbor in zip(line, row, strict=False):
             place.imshow(neighbor.image)
             place.set_title(label(neighbor.title, 14), fontsize=7)
-    figure.savefig(path.with_suffix('.png'), dpi=120)
+    save_png(figure, path)
     numbers.write(
         path, ('image', 'image_class', 'place', 'neighbor', 'neighbor_class', 'distance'),
         [(row[0].id, row[0].title, place, other.id, other.title, other.distance)

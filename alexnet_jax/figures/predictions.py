@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.figures.canvas import label
+from alexnet_jax.figures.canvas import label, save_png
 
 COLUMNS = 4
 
@@ -25,7 +25,7 @@ class Prediction:
 
 
 def draw(predictions: Sequence[Prediction], path: Path) -> None:
-    """Draws each image over the bars of its classes; the format is the path's suffix."""
+    """Draws path.png: each image over the bars of its classes."""
     across = min(COLUMNS, len(predictions))
     down = math.ceil(len(predictions) / across)
     figure = Figure(figsize=(2.6 * across, 4.2 * down), layout='constrained')
@@ -36,7 +36,7 @@ def draw(predictions: Sequence[Prediction], path: Path) -> None:
         row, column = divmod(number, across)
         _image(axes[2 * row, column], prediction)
         _bars(axes[2 * row + 1, column], prediction)
-    figure.savefig(path, dpi=120)
+    save_png(figure, path)
 
 
 def _image(axes: Axes, prediction: Prediction) -> None:

@@ -74,6 +74,7 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
           ', '.join('never' if x is None else f'{x:.2f}' for x in row['epochs']),
           row['mean'], row['standard_deviation'],
           row['mean'] / first if row['mean'] and first else None) for row in rows],
+        'Epochs of each',
     )  # fmt: skip
     described = f'Training error by epoch of {len(rows)} activations, each at its best rate.'
     caption = f'The first seed of each; the grey line is the error of {error:g}.'
@@ -106,6 +107,7 @@ def _ablations(kept: Row, folder: Path, out: Path) -> str:
               ', '.join('none' if x is None else f'{x:.4f}' for x in row[error]['seeds']),
               row[error]['difference'], row[error]['standard_error'], row[error]['published'],
               row['source']) for row in kept['rows']],
+            f'The {error.replace("_", " ")} of each net',
         )  # fmt: skip
         described = f'How much the {error.replace("_", " ")} rises by each ablation: ' + ', '.join(
             f'{row["name"]} {row[error]["difference"]:+.4f}'

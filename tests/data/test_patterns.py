@@ -27,7 +27,6 @@ def test_splits_and_labels():
 
 
 def test_gratings_are_grey_and_of_their_orientation():
-    y, x = np.mgrid[:32, :32] - 15.5
     for label in range(ORIENTATIONS):
         images = read(label)
         assert (images[..., 0] == images[..., 1]).all() and (images[..., 0] == images[..., 2]).all()

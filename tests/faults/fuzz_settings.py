@@ -95,7 +95,7 @@ TEXTS = (
     'é', '😀' * 50, '\udcff', '\ud800', 'x' * 100_000, 'paper' * 10_000, '../..', '~nobody/x',
     '~', '/dev/null', 'n' * 300 + '/x', 'folder:/dev/null', 'folder:~nobody', 'folder:' + 'n' * 300,
     'folder:a\nb', 'folder:.', 'tfds:..', 'tfds:a/b/c/d', 'tfds:mnist:9.9.9', 'tfds:mnst',
-    'tfds:mnist', 'tfds:mnist/no', 'tfds:\udcff', 'tfds:x y', 'digits', 'synthetic', '1,2,3',
+    'tfds:mnist', 'tfds:mnist/no', 'tfds:\udcff', 'tfds:x y', 'digits', 'patterns', 'synthetic', '1,2,3',
     '255,255,256', '1,nan,3', ',,', 'conv1', 'conv1=0', 'conv1=nan', 'conv1=1e999', 'conv9=1',
     'conv1=1,' * 2000, 'fc8,conv1', '%s%n', '{seed}', '[]', '\0', 'a\0b', '"', "'", '$(id)',
 )  # fmt: skip

@@ -112,6 +112,6 @@ def test_wandb_offline(tmp_path, monkeypatch):
     assert wandb.run.config['seed'] == 3
     board.row(row(1, 0.5))
     board.weights(1, np.zeros((4, 4, 3), np.uint8), {'fc6/bias': np.arange(4.0)})
-    assert wandb.run.summary['train/loss'] == 0.5
     board.close()
-    assert list(tmp_path.glob('wandb/offline-run-*/*.wandb'))
+    (kept,) = tmp_path.glob('wandb/offline-run-*/*.wandb')
+    assert all(name in kept.read_bytes() for name in (b'train/loss', b'fc6/bias', b'conv1/kernels'))

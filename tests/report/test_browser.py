@@ -1,0 +1,105 @@
+"""The pages in a browser, as a person has them: on a desk and on a phone, light and dark."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax import main
+from alexnet_jax.command_line import DONE
+from alexnet_jax.report import several
+from tests.report import many
+
+playwright = pytest.importorskip('playwright.sync_api')
+axe = pytest.importorskip('axe_playwright_python.sync_playwright')
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium')
+
+WIDTHS = (375, 1440)
+
+# Colours in each picture, on a small canvas: one is a blank.
+COLORS = """() => [...document.images].map(image => {
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = 96;
+  const context = canvas.getContext('2d');
+  context.drawImage(image, 0, 0, 96, 96);
+  return new Set(new Uint32Array(context.getImageData(0, 0, 96, 96).data.buffer)).size;
+})"""
+
+# Texts that reach beyond the screen, or out of what hides them; what scrolls may.
+CLIPPED = """() => [...document.querySelectorAll('body *')].filter(element => {
+  const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+  if (!own || element.closest('.scroll') || !element.offsetParent) return false;
+  const box = element.getBoundingClientRect();
+  return box.left < 0 || box.right > innerWidth + 1 || element.scrollWidth > element.clientWidth + 1
+    && getComputedStyle(element).display !== 'inline';
+}).map(element => element.outerHTML.slice(0, 200))"""
+
+# Texts of a figure that reach beyond its edge.
+CUT_OFF = """() => {
+  const edge = document.querySelector('svg').getBoundingClientRect();
+  return [...document.querySelectorAll('text')].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.left < edge.left - 1 || box.right > edge.right + 1
+      || box.top < edge.top - 1 || box.bottom > edge.bottom + 1;
+  }).map(text => text.textContent);
+}"""
+
+
+@pytest.fixture(scope='module')
+def browser():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+def assert_sound(browser, path: Path) -> None:
+    for width in WIDTHS:
+        for scheme in ('light', 'dark'):
+            asked, told = [], []
+            view = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
+            view.on('request', lambda request, asked=asked: asked.append(request.url))
+            view.on('console', lambda message, told=told: told.append(message.text))
+            view.on('pageerror', lambda error, told=told: told.append(str(error)))
+            view.goto(path.as_uri())
+            assert [url for url in asked if not url.startswith('data:')] == [path.as_uri()]
+            assert not told
+            assert view.evaluate('document.documentElement.scrollWidth') <= width
+            assert view.evaluate('[...document.images].every(i => i.complete && i.naturalWidth)')
+            assert min(view.evaluate(COLORS)) > 1
+            assert view.evaluate(CLIPPED) == []
+            found = axe.Axe().run(view)
+            assert found.violations_count == 0, found.generate_report()
+            view.close()
+    view = browser.new_page()
+    for figure in sorted(path.parent.glob('*.svg')):
+        view.goto(figure.as_uri())
+        assert view.evaluate(CUT_OFF) == [], figure.name
+    view.close()
+
+
+def test_the_report_of_the_digits(made, browser):
+    assert_sound(browser, made / 'report' / 'index.html')
+
+
+def test_the_report_of_the_patterns(browser, tmp_path):
+    arguments = [
+        '--config', 'configs/patterns.py', '--workdir', str(tmp_path / 'run'),
+        '--config.train.steps=70', '--config.network.width=0.5',
+    ]  # fmt: skip
+    assert main.main(arguments) == DONE
+    assert_sound(browser, tmp_path / 'run' / 'report' / 'index.html')
+
+
+def test_runs_beside_each_other(made, browser, tmp_path):
+    other = shutil.copytree(made, tmp_path / 'other')
+    several.compare([made, other], tmp_path / 'page')
+    assert_sound(browser, tmp_path / 'page' / 'index.html')
+
+
+@pytest.mark.parametrize('kind', many.ALL)
+def test_pages_of_many_runs(kind, browser, tmp_path):
+    many.ALL[kind](tmp_path)
+    several.make(tmp_path)
+    assert_sound(browser, tmp_path / 'report' / 'index.html')

@@ -1,0 +1,111 @@
+"""Pages of many runs, and of runs beside each other."""
+
+import csv
+import html
+import json
+import shutil
+
+import pytest
+
+from alexnet_jax.command_line import BAD_INPUT, DONE
+from alexnet_jax.command_line import run as run_command
+from alexnet_jax.report import __main__ as command
+from tests.report import many
+from tests.report.conftest import ROWS
+
+
+def page(folder) -> str:
+    return html.unescape((folder / 'index.html').read_text())
+
+
+def numbers(path) -> list[dict[str, str]]:
+    with path.open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def page_of(folder, kind: str):
+    many.ALL[kind](folder)
+    assert run_command(command.run, [str(folder)]) == DONE
+    return folder / 'report'
+
+
+def test_figure1_draws_each_activation_at_its_own_rate(tmp_path):
+    out = page_of(tmp_path, 'figure1')
+    lines = numbers(out / 'figure1.csv')
+    assert {row['line'] for row in lines} == {'relu, ε 0.01', 'tanh, ε 0.003'}
+    points = [float(row['training error']) for row in lines if row['line'] == 'relu, ε 0.01']
+    assert points == pytest.approx([0.5 * 2 / (2 + epoch) for epoch in range(1, 9)])
+    assert '>5.00, never<' in page(out) and '>2.00, 3.00<' in page(out)
+
+
+def test_ablations_show_differences_beside_the_published(tmp_path):
+    out = page_of(tmp_path, 'ablations')
+    lrn, mirror = numbers(out / 'top1_error.csv')
+    assert (lrn['name'], float(lrn['rise of the top1 error'])) == ('no_lrn', 0.03)
+    assert [float(lrn[end]) for end in ('low', 'high', 'published')] == pytest.approx(
+        [0.02, 0.04, 0.014]
+    )
+    assert mirror['rise of the top1 error'] == ''
+    assert 'no_lrn +0.0300' in page(out) and '§3.3' in page(out)
+
+
+def test_columns_over_seeds(tmp_path):
+    out = page_of(tmp_path, 'specialization')
+    lines = [row for row in numbers(out / 'apart_color.csv') if row['line'] == 'patterns']
+    # Step 64: 0.064 and 0.074 over a chance of 0.05.
+    assert float(lines[1]['color: difference over chance']) == pytest.approx(0.069 / 0.05)
+    assert '0.600 [0.500, 0.700]' in page(out) and '2 of 2' in page(out) and '–' in page(out)
+
+
+@pytest.mark.parametrize(
+    ('content', 'kind'),
+    [('{"rows": [', 'figure1'), ('[]', 'ablations'), ('{"rows": [{}]}', 'specialization'), ('7', 'figure1')],
+)  # fmt: skip
+def test_a_file_that_is_none_is_named(content, kind, tmp_path, capsys):
+    (tmp_path / f'{kind}.json').write_text(content)
+    assert run_command(command.run, [str(tmp_path)]) == BAD_INPUT
+    (told,) = capsys.readouterr().err.splitlines()
+    assert f'{kind}.json cannot be read' in told
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made, tmp_path / 'a' / 'run')
+
+
+def test_runs_beside_each_other(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / 'b' / 'run')
+    config = json.loads((other / 'config.json').read_text())
+    config['seed'] = 7
+    (other / 'config.json').write_text(json.dumps(config))
+    (other / 'metrics.jsonl').write_text('{"half')
+    shutil.rmtree(other / 'eval')
+    assert run_command(command.run, [str(run), str(other), '--out', str(tmp_path / 'out')]) == DONE
+    content = page(tmp_path / 'out')
+    kept = json.loads((run / 'eval' / 'test-1.json').read_text())
+    assert f'>{kept["top1_error"]:.4f}<' in content and 'none kept' in content
+    lines = numbers(tmp_path / 'out' / 'val_top1_error.csv')
+    expected = [(row['epoch'], row['top1_error']) for row in ROWS if row['split'] == 'val']
+    assert [(float(row['epoch']), float(row['val top1 error'])) for row in lines] == expected
+    assert {row['line'] for row in lines} == {'a/run'}
+    assert '>seed</td><td>0</td><td>7</td>' in content.replace(' class="number"', '')
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['{run}', '{run}'], '--out goes with several RUNs'),
+        (['{run}', '--out', '{out}'], '--out goes with several RUNs'),
+        (['{out}/no'], 'no such folder'),
+        (['{run}', '{empty}', '--out', '{out}'], 'config.json cannot be read'),
+        (['{empty}'], 'config.json cannot be read'),
+        (['{run}', '--config.seed=3'], 'settings (--config.NAME=VALUE) go with --mode=report'),
+        ([], 'required: RUN'),
+    ],
+)
+def test_bad_commands(words, message, run, tmp_path, capsys):
+    (tmp_path / 'empty').mkdir()
+    places = {'run': run, 'out': tmp_path / 'out', 'empty': tmp_path / 'empty'}
+    assert run_command(command.run, [word.format(**places) for word in words]) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert message in told and len(told.splitlines()) == 1
