@@ -317,7 +317,7 @@ def run(command: str, monkeypatch) -> int | str | None:
     while re.match(r'\w+=', words[0]):
         monkeypatch.setenv(*words.pop(0).split('=', 1))
     if words[:2] != ['python', '-m']:
-        words[:1] = [sys.executable, *words[1:]] if words[0] == 'python' else words[:1]
+        words[0] = sys.executable if words[0] == 'python' else words[0]
         return subprocess.run(words, env=os.environ | {'PYTHON': sys.executable}).returncode
     module = importlib.import_module(words[2])
     if hasattr(module, '__path__'):

@@ -30,7 +30,7 @@ def draw(net: Architecture, classes: int, path: Path) -> None:
     )
     count = len(net.layers) + 2
     figure, ((axes,),) = canvas(height=0.8 * count)
-    axes.set(xlim=(0, 1), ylim=(-ROW * count + 0.4, 0.1))
+    axes.set(xlim=(0, 1), ylim=(-ROW * (count - 1) - BOX - 0.05, 0.05))
     axes.axis('off')
     size = net.input_size
     _box(axes, 0.3, 0.7, 0, (f'image\n{size}×{size}×3', ''), FAINT[0])
