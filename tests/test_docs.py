@@ -302,10 +302,11 @@ def folder(data_dir, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def home(folder, tmp_path, monkeypatch) -> Path:
+def home(folder, data_dir, tmp_path, monkeypatch) -> Path:
     """One for each page, where the commands are run."""
     shutil.copytree(folder, tmp_path / 'home', symlinks=True)
     monkeypatch.chdir(tmp_path / 'home')
+    monkeypatch.setenv('TFDS_DATA_DIR', data_dir)  # of processes of their own
     command = '--source folder:OTHER --out SET --size=32 --workers=1 --val_fraction=0.5'
     assert prepare.main(command.split()) == DONE
     return tmp_path / 'home'

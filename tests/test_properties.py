@@ -56,7 +56,9 @@ def values_of(name: str) -> st.SearchStrategy:
         return numbers_allowed(name)
     channel = st.floats(0.5, 255).map(str)
     texts = {
-        'data.source': st.sampled_from(['digits', 'patterns', 'synthetic', 'folder:a b/ç', 'tfds:a/b:1.*.*']),
+        'data.source': st.sampled_from(
+            ['digits', 'patterns', 'synthetic', 'folder:a b/ç', 'tfds:a/b:1.*.*']
+        ),
         'data.mean': st.tuples(channel, channel, channel).map(','.join),
         'data.std': st.tuples(channel, channel, channel).map(','.join),
         'start.layers': st.sampled_from(['', 'fc8', 'conv1, conv2']),

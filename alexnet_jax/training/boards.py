@@ -151,7 +151,8 @@ class WeightsAndBiases:
     def weights(self, step: int, sheet: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
         shown = {'conv1/kernels': self._wandb.Image(sheet)}
         shown |= {
-            name: self._wandb.Histogram(values, num_bins=BINS) for name, values in arrays.items()
+            name: self._wandb.Histogram(np_histogram=np.histogram(values, BINS))
+            for name, values in arrays.items()
         }
         self._run.log(shown, step=step)
 
