@@ -38,14 +38,16 @@ def measure(showing: trained.Showing, workdir: Path) -> Row:
     """{'step', 'measures': numbers by name, 'separation': by index, 'over_training': by step,
     p and all of `separation` by index}."""
     model = showing.model
-    cuts = two_columns.cut(showing, showing.runner())
+    cuts = two_columns.cut(showing)
     found = two_columns.separations(two_columns.kernel_of(model))
     measures = {'top1 error': showing.tally().scores()['top1_error']}
     for index, separation in found.items():
         measures[f'{index} apart'] = abs(separation.difference)
         measures[f'{index} apart by chance'] = separation.by_chance
     measures |= _of_cuts(cuts, model.classes)
-    measures |= {f'CKA at {row.layer}': row.columns for row in two_columns.alikeness(showing)}
+    for row in two_columns.alikeness(showing):
+        measures[f'CKA at {row.layer}'] = row.columns
+        measures[f'CKA at {row.layer}, halves at random'] = float(row.halves.mean())
     history = two_columns.over_training(workdir, model)
     return {
         'step': model.step,

@@ -68,16 +68,17 @@ def over_training(workdir: Path, model: Model) -> dict[int, np.ndarray]:
     return {step: kernel for step, kernel in kept.items() if kernel.shape == shape}
 
 
-def cut(showing: Showing, runner: Any) -> dict[str, Tally]:
+def cut(showing: Showing, runner: Any = None) -> dict[str, Tally]:
     """The errors with a part cut, on the split or `MOST_CUT` of its images: of the whole net,
     of each column alone, and without each crossing.
 
     Args:
-      runner: of the showing.
+      runner: of the showing, if there is one already.
     """
     net, whole = showing.model.net.architecture, showing.model.variables
     if net.columns == 1:
         return {}
+    runner = runner or showing.runner()
     nets = {'whole net': whole}
     for column in range(net.columns):
         nets[f'column {column + 1} alone'] = lesions.column_alone(net, whole, column)

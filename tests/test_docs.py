@@ -74,7 +74,8 @@ RULES = [
     Rule(DIGITS + '--workdir runs/digits', SHORT),
     Rule(MAIN + '--workdir (RUN|runs/digits) --mode=(eval|predict)' + ANY, ''),
     Rule(MAIN + '--help', ''),
-    Rule('XLA_FLAGS=.*=4 ' + DIGITS + ANY, SHORT),
+    Rule('XLA_FLAGS=.*=4 ' + DIGITS + ANY, SHORT, slow=True,
+         test='tests/test_main.py::test_a_mesh_of_four_from_the_command_line'),
     Rule(MAIN + '--config configs/imagenet.py --config.data.source=synthetic' + ANY,
          f'{TINY_RUN} {MADE_UP}'.format(size=67)),
     Rule(MAIN + '--config configs/imagenet.py --config.data.source=folder:' + ANY,
@@ -273,12 +274,8 @@ def folder(data_dir, tmp_path_factory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / 'benchmarks', folder / 'benchmarks')  # they write beside themselves
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        assert (
-            main.main(
-                shlex.split(f'{DIGITS} --workdir runs/digits {SHORT}'.format(data=data_dir))[3:]
-            )
-            == DONE
-        )
+        command = f'{DIGITS} --workdir runs/digits {SHORT}'.format(data=data_dir)
+        assert main.main(command.split()[3:]) == DONE
         random = np.random.default_rng(0)
         pixels = random.integers(0, 256, (40, 60, 3), dtype=np.uint8)
         Image.fromarray(pixels).save('image.png')
