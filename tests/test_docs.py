@@ -40,7 +40,7 @@ PAGES += [Path(folder, 'README.md') for folder in ('configs', 'launch', 'benchma
 TEXTS = ('source -> prepare', 'alexnet_jax/', 'training: small on digits')
 
 # Among the words of a sentence, these begin a command if another word follows.
-PROGRAMS = r'python3?|pytest|pip|ruff|sbatch|scancel|kubectl|launch/\S+\.sh'
+PROGRAMS = r'python3?|pytest|pip|ruff|tensorboard|sbatch|scancel|kubectl|launch/\S+\.sh'
 
 
 class Rule(NamedTuple):
@@ -72,7 +72,7 @@ MADE_UP = '--config.data.source=synthetic --config.data.synthetic_examples=20'
 BENCH = '--width=0.125 --size=67 --rounds=1'
 RULES = [
     Rule(DIGITS + '--workdir runs/digits', SHORT),
-    Rule(MAIN + '--workdir (RUN|runs/digits) --mode=(eval|predict)' + ANY, ''),
+    Rule(MAIN + '--workdir (RUN|runs/digits) --mode=(eval|predict|report)' + ANY, ''),
     Rule(MAIN + '--help', ''),
     Rule('XLA_FLAGS=.*=4 ' + DIGITS + ANY, SHORT, slow=True,
          test='tests/test_main.py::test_a_mesh_of_four_from_the_command_line'),
@@ -95,6 +95,18 @@ RULES = [
          test=LAUNCH + 'test_tpu_starts_again_what_can_go_on'),
     Rule('scancel JOB|kubectl ' + ANY, needs='many hosts'),
 
+    Rule('python -m alexnet_jax.report RUN RUN --out DIR', ''),
+    Rule('python -m alexnet_jax.report runs/digits ' + ANY,
+         test='tests/report/test_several.py::test_runs_beside_each_other'),
+    Rule('python -m alexnet_jax.report runs/figure1',
+         test='tests/report/test_several.py::test_figure1_draws_each_activation_at_its_own_rate'),
+    Rule('python -m alexnet_jax.report runs/ablations',
+         test='tests/report/test_several.py::test_ablations_show_differences_beside_the_published'),
+    Rule('python -m alexnet_jax.specialization ' + ANY, '--nets patterns --seeds 2'
+         ' --config.train.steps=3 --config.network.width=0.5', slow=True,
+         test='tests/test_specialization.py::test_from_the_command_line'),
+    Rule('tensorboard --logdir runs', needs='TensorBoard',
+         test='tests/training/test_boards.py::test_its_own_reader_finds_what_was_written'),
     Rule('python -m alexnet_jax.evaluation ensemble --config' + ANY, f'--seeds 1 {SHORT}'),
     Rule('python -m alexnet_jax.evaluation ensemble RUN' + ANY, '--weights 1,1,2'),
     Rule('python -m alexnet_jax.evaluation (tables|features) ' + ANY, ''),
@@ -142,6 +154,8 @@ RULES = [
 
     Rule(r'python3 -m venv \.venv', test='.ci/run::python3 -m venv'),
     Rule(r'pip install ' + ANY + r'-e (\.|\.\[(test|beam|prepare)\])', test='.ci/run::pip install'),
+    Rule(r'pip install -e \.\[wandb\]', test='tests/training/test_boards.py::test_wandb_offline'),
+    Rule(r'pip install tensorboard', test='pyproject.toml::tensorboard'),
     Rule(r'pip install ' + ANY + r'-e \.\[bench\]', needs='a download', test='pyproject.toml::bench'),
     Rule(r'ruff (check|format) \.', test='.ci/run::ruff'),
     Rule(r'pyright', test='.ci/run::pyright'),

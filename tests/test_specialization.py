@@ -1,0 +1,120 @@
+"""Columns over seeds: the table by hand, the command on a few steps."""
+
+import contextlib
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from alexnet_jax import column_runs, specialization, two_columns
+from alexnet_jax.command_line import BAD_INPUT, DONE, STOPPED
+from alexnet_jax.command_line import run as run_command
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.specialization import interval
+
+
+def test_intervals_by_hand():
+    """Student's t at 0.975: 2.776 with four degrees of freedom (any table of it), 12.706 with one."""
+    found = interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    half = 2.776 * math.sqrt(2.5 / 5)
+    assert [found['mean'], found['low'], found['high']] == pytest.approx(
+        [3, 3 - half, 3 + half], rel=1e-3
+    )
+    two = interval([0.1, 0.3])
+    assert two['high'] - two['mean'] == pytest.approx(12.706 * 0.1, rel=1e-3)
+    assert interval([0.2, 0.2])['low'] == pytest.approx(0.2)
+    assert interval([0.1, None])['mean'] is None and interval([math.nan, 1.0])['mean'] is None
+
+
+def test_rows_by_net_and_their_table():
+    def run(error, p, **more):
+        return {'measures': {'top1 error': error, **more}, 'separation': {'color': {'p': p}}}
+
+    measured = {
+        'patterns/seed-0': run(0.1, 0.04, CKA=0.5), 'patterns/seed-1': run(0.3, 0.05, CKA=0.7),
+        'patterns_one_column/seed-0': run(0.0, 0.5), 'patterns_one_column/seed-1': run(0.2, 0.6),
+    }  # fmt: skip
+    rows = specialization.summarize(['patterns', 'patterns_one_column'], measured)
+    assert [row['apart']['color'] for row in rows] == [1, 0]  # 0.05 is not below 0.05
+    assert rows[0]['measures']['CKA']['mean'] == pytest.approx(0.6)
+    lines = specialization.table(rows).splitlines()
+    assert lines[0] == '| mean [95 % interval] | patterns | patterns_one_column |'
+    assert lines[2].startswith('| top1 error | 0.200 [-1.071, 1.471] | 0.100 [')
+    assert re.fullmatch(r'\| CKA \| 0.600 \[.*\] \| – \|', lines[3])
+    assert lines[-1] == '| runs apart in color, p < 0.05 | 1 of 2 | 0 of 2 |'
+
+
+def tally(errors: list[int]) -> Tally:
+    """Ten images a class, with so many errors."""
+    return Tally(np.full(len(errors), 10), np.array(errors), np.zeros(len(errors), int))
+
+
+def test_how_columns_lean():
+    """One errs on all hues, the other on a half of all gratings and no hue: (0 − 1) − (0.5 − 0)."""
+    classes = ('grating 0°', 'grating 90°', 'hue 0°', 'hue 180°')
+    cuts = {
+        'whole net': tally([0] * 4), 'column 1 alone': tally([0, 0, 10, 10]),
+        'column 2 alone': tally([10, 0, 0, 0]), 'no crossing at fc6': tally([1, 1, 1, 1]),
+    }  # fmt: skip
+    found = column_runs._of_cuts(cuts, classes)
+    assert found == {
+        'top1 error, no crossing at fc6': 0.1, 'top1 error, better column alone': 0.25,
+        'top1 error, other column alone': 0.5, 'columns alone differ in leaning': 1.5,
+    }  # fmt: skip
+    assert 'columns alone differ in leaning' not in column_runs._of_cuts(cuts, ('a', 'b', 'c', 'd'))
+
+
+def test_one_column_is_compared_by_halves(random):
+    kernel = random.normal(size=(1, 5, 5, 3, 7))
+    found = two_columns.separations(kernel)['color']
+    index = two_columns.indices(kernel)['color'][0]
+    assert found.means == pytest.approx((index[:4].mean(), index[4:].mean()))
+
+
+SHORT = ['--seeds', '2', '--config.train.steps=3', '--config.network.width=0.5']
+
+
+def test_from_the_command_line(tmp_path, capsys, monkeypatch):
+    command = [
+        '--config', 'configs/patterns.py', '--workdir', str(tmp_path), *SHORT,
+        '--nets', 'patterns_one_column,patterns',
+    ]  # fmt: skip
+    stops = iter([False] * 4)
+    monkeypatch.setattr(
+        specialization, 'stop_requests', lambda: contextlib.nullcontext(lambda: next(stops, True))
+    )
+    assert run_command(specialization.run, command) == STOPPED
+    monkeypatch.undo()
+    assert run_command(specialization.run, command) == DONE
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == f'report -> {tmp_path}/report/index.html'
+    assert (tmp_path / 'specialization.md').read_text() in printed
+    kept = json.loads((tmp_path / 'specialization.json').read_text())
+    assert [row['net'] for row in kept['rows']] == ['patterns_one_column', 'patterns']
+    assert len(kept['runs']) == 4
+    one, two = (
+        kept['runs'][f'{net}/seed-1']['measures'] for net in ('patterns_one_column', 'patterns')
+    )
+    assert 'CKA at conv1' not in one and -0.1 < two['CKA at conv1'] <= 1
+    stored = json.loads((tmp_path / 'patterns' / 'seed-1' / 'eval' / 'test-1.json').read_text())
+    assert two['top1 error'] == stored['top1_error']
+    # Again: nothing is trained or measured anew.
+    assert run_command(specialization.run, command) == DONE
+    assert 'measured' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--seeds', '1'], '--seeds is 1; allowed: from 2 to 1000'),
+        (['--nets', 'pattern'], "--nets has 'pattern'; the nearest is patterns"),
+        (['--nets', ''], '--nets is empty'),
+        (['--config.network.width=0.1'], 'patterns_no_communication: network.width is 0.1'),
+    ],
+)
+def test_bad_commands(words, message, tmp_path, capsys):
+    command = ['--config', 'configs/patterns.py', '--workdir', str(tmp_path / 'new'), *words]
+    assert run_command(specialization.run, command) == BAD_INPUT
+    assert message in capsys.readouterr().err and not (tmp_path / 'new').exists()
