@@ -102,6 +102,8 @@ RULES = [
          test='tests/report/test_several.py::test_figure1_draws_each_activation_at_its_own_rate'),
     Rule('python -m alexnet_jax.report runs/ablations',
          test='tests/report/test_several.py::test_ablations_show_differences_beside_the_published'),
+    Rule('python -m alexnet_jax.specialization --config configs/imagenet.py' + ANY, needs='ImageNet',
+         test='tests/test_specialization.py::test_from_the_command_line'),
     Rule('python -m alexnet_jax.specialization ' + ANY, '--nets patterns --seeds 2'
          ' --config.train.steps=3 --config.network.width=0.5', slow=True,
          test='tests/test_specialization.py::test_from_the_command_line'),
