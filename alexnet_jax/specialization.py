@@ -13,7 +13,6 @@ report/index.html (docs/columns.md). Exit status: as for alexnet_jax.main.
 
 import argparse
 import itertools
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.evaluation import seeds
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.results import write_json
 from alexnet_jax.stop import stop_requests
@@ -68,19 +68,6 @@ def plan(base: Config, nets: list[str], seeds: int) -> dict[str, Config]:
     return runs
 
 
-def interval(values: list[float]) -> Row:
-    """Mean, and the 95 % interval of it by Student's t: of runs that differ in their seed. None
-    where a value is missing."""
-    from scipy import stats
-
-    if not values or any(value is None or math.isnan(value) for value in values):
-        return {'values': values, 'mean': None, 'low': None, 'high': None}
-    count, mean = len(values), math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    half = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count)
-    return {'values': values, 'mean': mean, 'low': mean - half, 'high': mean + half}
-
-
 def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
     """A row a net: each measure's values by seed with their mean and interval, and in how many
     runs the columns lie further apart than 19 of 20 random deals.
@@ -96,7 +83,7 @@ def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
             'net': net,
             'runs': len(runs),
             'measures': {
-                name: interval([row['measures'].get(name) for row in runs]) for name in names
+                name: seeds.interval([row['measures'].get(name) for row in runs]) for name in names
             },
             'apart': {
                 index: sum(row['separation'][index]['p'] < 0.05 for row in runs)
@@ -112,19 +99,12 @@ def table(rows: list[Row]) -> str:
     head = ' | '.join(row['net'] for row in rows)
     lines = [f'| mean [95 % interval] | {head} |', '|---' * (1 + len(rows)) + '|']
     for name in names:
-        cells = [told(row['measures'].get(name)) for row in rows]
+        cells = [seeds.told(row['measures'].get(name)) for row in rows]
         lines.append(f'| {name} | {" | ".join(cells)} |')
     for index in rows[0]['apart']:
         cells = [f'{row["apart"][index]} of {row["runs"]}' for row in rows]
         lines.append(f'| runs apart in {index}, p < 0.05 | {" | ".join(cells)} |')
     return '\n'.join(lines)
-
-
-def told(value: Row | None) -> str:
-    """Mean and interval as text."""
-    if value is None or value['mean'] is None:
-        return '–'
-    return f'{value["mean"]:.3f} [{value["low"]:.3f}, {value["high"]:.3f}]'
 
 
 def run(argv: list[str]) -> int:

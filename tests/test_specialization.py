@@ -11,8 +11,8 @@ import pytest
 from alexnet_jax import column_runs, specialization, two_columns
 from alexnet_jax.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.command_line import run as run_command
+from alexnet_jax.evaluation.seeds import interval
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.specialization import interval
 
 
 def test_intervals_by_hand():

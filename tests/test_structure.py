@@ -25,9 +25,8 @@ MAY_IMPORT = {
     'two_columns': {'data', 'evaluation', 'model', 'network', 'trained', 'training'},
     'column_runs': {'config', 'evaluation', 'results', 'trained', 'two_columns'},
     'report': {
-        'ablations', 'command_line', 'config', 'data', 'errors', 'evaluation', 'figures', 'model',
-        'network', 'predict', 'results', 'settings', 'specialization', 'stop', 'trained', 'training',
-        'two_columns',
+        'command_line', 'config', 'data', 'errors', 'evaluation', 'figures', 'model', 'network',
+        'predict', 'results', 'settings', 'stop', 'trained', 'training', 'two_columns',
     },
     'workdir': {'config', 'errors', 'processes', 'results', 'training'},
     'figures': {'network'},
@@ -64,7 +63,8 @@ MAY_IMPORT = {
         'command_line', 'config', 'errors', 'experiment', 'network', 'report', 'results', 'runs', 'stop',
     },
     'specialization': {
-        'column_runs', 'command_line', 'config', 'errors', 'network', 'report', 'results', 'runs', 'stop',
+        'column_runs', 'command_line', 'config', 'errors', 'evaluation', 'network', 'report', 'results',
+        'runs', 'stop',
     },
     'main': {
         'alive', 'command_line', 'config', 'experiment', 'joining', 'predict', 'processes', 'report', 'stop',
@@ -90,7 +90,7 @@ OWNERS = {
     'matplotlib': 'figures/',
     'tensorboardX': 'training/boards.py',
     'wandb': 'training/boards.py',
-    'scipy': 'specialization.py',
+    'scipy': 'evaluation/seeds.py',
     'rich': ('training/progress.py', 'data/prepare.py'),
 }
 NEVER = {'tensorflow', 'torch'}

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import ablations, results, specialization
 from alexnet_jax import config as configuration
+from alexnet_jax import results
 from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.evaluation import seeds
 from alexnet_jax.figures import bars, curves, page
 from alexnet_jax.figures.page import Section
 from alexnet_jax.training import metrics_log
 
 Row = dict[str, Any]
+ERRORS = ('top1_error', 'top5_error')
 MOST_LINES = 12  # of a figure
 PAGES = ('figure1.json', 'ablations.json', 'specialization.json')
 
@@ -88,7 +90,7 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
 
 def _ablations(kept: Row, folder: Path, out: Path) -> str:
     sections = []
-    for error in ablations.ERRORS:
+    for error in ERRORS:
         base, *rows = kept['rows']
         spread = [
             None if row[error]['difference'] is None or row[error]['standard_error'] is None
@@ -126,9 +128,7 @@ def _ablations(kept: Row, folder: Path, out: Path) -> str:
 def _columns(kept: Row, folder: Path, out: Path) -> str:
     rows, runs = kept['rows'], kept['runs']
     names = list(dict.fromkeys(name for row in rows for name in row['measures']))
-    cells = [
-        (name, *(specialization.told(row['measures'].get(name)) for row in rows)) for name in names
-    ]
+    cells = [(name, *(seeds.told(row['measures'].get(name)) for row in rows)) for name in names]
     cells += [
         (f'runs apart in {index}, p < 0.05', *(f'{row["apart"][index]} of {row["runs"]}' for row in rows))
         for index in rows[0]['apart']
