@@ -111,7 +111,7 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
         (['--seeds', '1'], '--seeds is 1; allowed: from 2 to 1000'),
         (['--nets', 'pattern'], "--nets has 'pattern'; the nearest is patterns"),
         (['--nets', ''], '--nets is empty'),
-        (['--config.network.width=0.1'], 'patterns_no_communication: network.width is 0.1'),
+        (['--config.network.width=0.1'], 'network.width is 0.1: conv1 of network patterns has'),
     ],
 )
 def test_bad_commands(words, message, tmp_path, capsys):

@@ -1,7 +1,7 @@
 """Where images come from, by name.
 
 A source is named by a text, the setting `data.source`: `tfds:NAME[/config][:version]`,
-`folder:PATH`, `digits` or `synthetic`. `open_source` finds the originals behind it
+`folder:PATH`, `digits`, `patterns` or `synthetic`. `open_source` finds the originals behind it
 without reading their pixels; `data/prepare.py` makes records of them.
 """
 
@@ -15,6 +15,8 @@ from alexnet_jax.data.folder import absolute, open_folder, require_folder
 from alexnet_jax.data.originals import Originals, Source
 from alexnet_jax.data.tfds_set import find_builder, open_tfds
 from alexnet_jax.errors import InputError
+
+MADE_UP = ('patterns', 'synthetic')  # as they are read: nothing is stored
 
 
 def open_source(
@@ -43,7 +45,7 @@ def open_source(
         return open_tfds(spec, rest, data_dir, manual_dir, allow_partial)
     raise InputError(
         f'--source {spec}: allowed: digits, folder:PATH or tfds:NAME[/config][:version]'
-        + (' (synthetic images need no preparing)' if spec == 'synthetic' else '')
+        + (f' ({spec} images need no preparing)' if spec in MADE_UP else '')
     )
 
 

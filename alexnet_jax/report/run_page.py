@@ -15,10 +15,8 @@ from alexnet_jax import results, settings, trained, two_columns
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
 from alexnet_jax.errors import InputError, StorageError
-from alexnet_jax.evaluation import selectivity
 from alexnet_jax.figures import (
     bars,
-    columns,
     confusion,
     curves,
     diagram,
@@ -33,13 +31,12 @@ from alexnet_jax.model import Model
 from alexnet_jax.network.architectures import PAPER
 from alexnet_jax.network.deviations import deviations
 from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.report import column_section
 from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
 from alexnet_jax.trained import Showing
 from alexnet_jax.training import manifest, metrics_log
 
 WORST = 20  # classes, and confusions, that are listed
-MOMENTS = 20  # of a training, at which the columns are compared
-DEALS = 999  # permutations at each
 Row = dict[str, Any]
 
 
@@ -107,7 +104,7 @@ def _page(run: Run) -> str:
         Section('Test images', _images(run, found)),
         Section('Nearest training images', _neighbors(run, found)),
         Section('Errors by class', _classes(run, found)),
-        Section('The columns', _columns(run, runner)),
+        Section('The columns', column_section.content(run.workdir, run.model, run.showing, runner)),
         Section('What differs from the paper', _deviations(run)),
         Section('The run', _about(run)),
     ]
@@ -263,90 +260,6 @@ def _confusion(run: Run, found: Findings, names: list[str]) -> str:
     return page.picture(
         run.folder / 'confusion', described, 'Rows: the class; columns: what it was taken for.'
     )
-
-
-def _columns(run: Run, runner: Any) -> list[str]:
-    net = run.model.net.architecture
-    parts = []
-    if two_columns.has_first_kernels(net):
-        parts += _selectivity(run)
-    if run.showing is not None and net.columns > 1:
-        parts += _cuts(run, run.showing, runner) + _alikeness(run, run.showing)
-    return parts
-
-
-def _selectivity(run: Run) -> list[str]:
-    kernel = two_columns.kernel_of(run.model)
-    found = two_columns.indices(kernel)
-    columns.selectivity(found['color'], found['orientation'], run.folder / 'selectivity')
-    parts = [page.paragraph(
-        'Colour index: the share of a kernel that a grey image cannot reach; random kernels lie at'
-        ' 0.67. Orientation index: the share that has one orientation in common.'
-    )]  # fmt: skip
-    described = 'Colour and orientation index of each kernel of the first layer, by column.'
-    drawn = [page.picture(run.folder / 'selectivity', described, 'Each mark a kernel.')]
-    if len(kernel) > 1:
-        found = two_columns.separations(kernel)
-        parts.append(page.table(
-            ('index', 'column 1', 'column 2', 'difference', 'by chance', 'p'),
-            [(name, *one.means, one.difference, one.by_chance, one.p) for name, one in found.items()],
-            'Means over the kernels of either column. By chance: the mean difference where kernels are'
-            ' dealt to the columns at random; p: how often that is as large.',
-        ))  # fmt: skip
-        drawn += _over_training(run)
-    return [*parts, page.side_by_side(*drawn)]
-
-
-def _over_training(run: Run) -> list[str]:
-    history = two_columns.over_training(run.workdir, run.model)
-    if len(history) < 2:
-        return []
-    steps = sorted(history)
-    steps = [
-        steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, MOMENTS).round().astype(int))
-    ]
-    apart: dict[str, list[tuple[float, float, float]]] = {}
-    for step in steps:
-        for name, values in two_columns.indices(history[step]).items():
-            one = selectivity.separation(values[0], values[1], DEALS)
-            apart.setdefault(name, []).append((one.difference, one.by_chance, one.p))
-    columns.separation(steps, apart, run.folder / 'separation')
-    described = f"How far the columns' means lie apart from step {steps[0]} to {steps[-1]}."
-    caption = 'Over training; dotted: by chance.'
-    return [page.picture(run.folder / 'separation', described, caption)]
-
-
-def _cuts(run: Run, showing: Showing, runner: Any) -> list[str]:
-    scores = {name: tally.scores() for name, tally in two_columns.cut(showing, runner).items()}
-    path = run.folder / 'cuts'
-    bars.draw(
-        list(scores), [row['top1_error'] for row in scores.values()], path, 'top-1 error',
-        intervals=[row['top1_interval'] for row in scores.values()],
-    )  # fmt: skip
-    described = 'Top-1 error with a part cut: ' + ', '.join(
-        f'{name} {row["top1_error"]:.3f}' for name, row in scores.items()
-    )
-    images = next(iter(scores.values()))['examples']
-    caption = f'On {images} {showing.split} images. Cut: weights from the other column set to 0.'
-    return [page.heading('With a part cut'), page.picture(path, described, caption)]
-
-
-def _alikeness(run: Run, showing: Showing) -> list[str]:
-    rows = two_columns.alikeness(showing)
-    if not rows or any(np.isnan([row.columns, *row.halves]).any() for row in rows):
-        return []
-    path = run.folder / 'alikeness'
-    columns.alikeness(
-        [row.layer for row in rows],
-        [row.columns for row in rows],
-        [row.halves for row in rows],
-        path,
-    )
-    described = 'CKA between the columns by layer: ' + ', '.join(
-        f'{row.layer} {row.columns:.2f}' for row in rows
-    )
-    caption = 'Centred kernel alignment of what either column makes of the same images: 1 is alike.'
-    return [page.heading('How alike the columns are'), page.picture(path, described, caption)]
 
 
 def _deviations(run: Run) -> list[str]:
