@@ -87,7 +87,7 @@ def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
             },
             'apart': {
                 index: sum(row['separation'][index]['p'] < 0.05 for row in runs)
-                for index in runs[0]['separation']
+                for index in ('color', 'orientation')
             },
         })  # fmt: skip
     return rows
@@ -117,11 +117,16 @@ def run(argv: list[str]) -> int:
 
     folder = options.workdir
     with stop_requests() as stop_requested:
-        if runs.train_all(configs, folder, stop_requested) is None:
+        results = runs.train_all(configs, folder, stop_requested)
+        if results is None:
             return STOPPED
-        measured = column_runs.measure_all(configs, folder, stop_requested)
+        whole = {name: configs[name] for name, result in results.items() if 'fault' not in result}
+        measured = column_runs.measure_all(whole, folder, stop_requested)
     rows = summarize(options.nets, measured)
-    page = f'{_about(base, options.seeds)}\n\n{table(rows)}\n'
+    faults = [
+        f'{name} is left out: {results[name]["fault"]}' for name in configs if name not in whole
+    ]
+    page = '\n\n'.join([_about(base, options.seeds), table(rows), *faults]) + '\n'
     (folder / 'specialization.md').write_text(page)
     write_json(folder / 'specialization.json', {'rows': rows, 'runs': measured})
     print(page)

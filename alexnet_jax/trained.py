@@ -101,9 +101,20 @@ def show(
     """The model of a workdir and the configured images.
 
     Raises:
-      InputError: as `open_model`; the images cannot be had, or are of other classes.
+      InputError: as `open_model` and `show_to`.
     """
-    model, images = open_model(config, workdir), experiment.open_images(config)
+    return show_to(open_model(config, workdir), config, stop_requested)
+
+
+def show_to(
+    model: Model, config: Config, stop_requested: Callable[[], bool] = lambda: False
+) -> Showing:
+    """The model and the configured images.
+
+    Raises:
+      InputError: the images cannot be had, or are of other classes.
+    """
+    images = experiment.open_images(config)
     split = experiment.held_out_split(config, images)
     require_same_classes(model.classes, images.classes, config['data.source'])
     return Showing(config, model, images, split, stop_requested)

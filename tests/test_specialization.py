@@ -118,3 +118,28 @@ def test_bad_commands(words, message, tmp_path, capsys):
     command = ['--config', 'configs/patterns.py', '--workdir', str(tmp_path / 'new'), *words]
     assert run_command(specialization.run, command) == BAD_INPUT
     assert message in capsys.readouterr().err and not (tmp_path / 'new').exists()
+
+
+def test_a_run_that_went_to_no_number_is_left_out_and_told(tmp_path, capsys, monkeypatch):
+    """Of three seeds of one net; of another not one is left."""
+    lost = {'patterns/seed-1', *(f'patterns_one_column/seed-{seed}' for seed in range(3))}
+
+    def train_all(configs, folder, stop_requested):
+        return {name: {'fault': 'the loss is nan'} if name in lost else {} for name in configs}
+
+    def measure_all(configs, folder, stop_requested):
+        apart = {'p': 0.01, 'difference': 0.2, 'by_chance': 0.1}
+        found = {'color': apart, 'orientation': apart}
+        return {
+            name: {'measures': {'top1 error': config['seed'] / 10}, 'separation': found, 'over_training': {'3': found}}
+            for name, config in configs.items()
+        }  # fmt: skip
+
+    monkeypatch.setattr('alexnet_jax.runs.train_all', train_all)
+    monkeypatch.setattr(column_runs, 'measure_all', measure_all)
+    command = ['--config', 'configs/patterns.py', '--workdir', str(tmp_path), '--seeds', '3']
+    command += ['--nets', 'patterns,patterns_one_column']
+    assert run_command(specialization.run, command) == DONE
+    printed = capsys.readouterr().out
+    assert 'patterns/seed-1 is left out: the loss is nan' in printed
+    assert '| top1 error | 0.100 [' in printed and '| 2 of 2 | 0 of 0 |' in printed

@@ -15,13 +15,15 @@ MOMENTS = 20  # of a training, at which the columns are compared
 DEALS = 999  # permutations at each
 
 
-def content(workdir: Path, model: Model, showing: Showing | None, runner: Any) -> list[str]:
-    """The section's parts.
+def content(
+    workdir: Path, folder: Path, model: Model, showing: Showing | None, runner: Any
+) -> list[str]:
+    """The section's parts, its figures in `folder`.
 
     Args:
       showing: None where there are no images. runner: of the showing, if there is one.
     """
-    net, folder = model.net.architecture, workdir / 'report'
+    net = model.net.architecture
     parts = []
     if two_columns.has_first_kernels(net):
         parts += _selectivity(workdir, model, folder)

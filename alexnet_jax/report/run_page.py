@@ -3,6 +3,7 @@ and as numbers."""
 
 import dataclasses
 import json
+import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,9 +43,11 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a report is made of. showing: None where the images cannot be had, for `reason`."""
+    """What a report is made of. folder: where it is made. showing: None where the images cannot
+    be had, for `reason`."""
 
     workdir: Path
+    folder: Path
     config: Config
     model: Model
     rows: list[Row]
@@ -52,13 +55,10 @@ class Run:
     showing: Showing | None
     reason: str
 
-    @property
-    def folder(self) -> Path:
-        return self.workdir / 'report'
-
 
 def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False) -> str:
-    """Makes the report of a workdir anew; returns a line on it.
+    """Makes the report of a workdir, which takes the place of one that is there; returns a line
+    on it.
 
     Raises:
       InputError: as `trained.open_model`.
@@ -66,15 +66,18 @@ def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lam
       StopRequestedError: a stop was requested.
     """
     run = open_run(config, workdir, stop_requested)
+    place = workdir / 'report'
     try:
-        run.folder.mkdir(exist_ok=True)
-        content = _page(run)
-        beside = run.folder / 'index.tmp'
-        beside.write_text(content, encoding='utf-8')
-        beside.replace(run.folder / 'index.html')
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.folder.mkdir()
+        (run.folder / 'index.html').write_text(_page(run), encoding='utf-8')
+        shutil.rmtree(place, ignore_errors=True)
+        run.folder.replace(place)
     except OSError as error:
-        raise StorageError(f'{run.folder}/ cannot be written: {error.strerror}') from error
-    return f'report -> {run.folder}/index.html'
+        raise StorageError(f'{place}/ cannot be written: {error.strerror}') from error
+    finally:
+        shutil.rmtree(run.folder, ignore_errors=True)
+    return f'report -> {place}/index.html'
 
 
 def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> Run:
@@ -86,10 +89,10 @@ def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) 
     rows, lost = metrics_log.read(workdir / 'metrics.jsonl')
     showing, reason = None, ''
     try:
-        showing = trained.show(config, workdir, stop_requested)
+        showing = trained.show_to(model, config, stop_requested)
     except InputError as error:
         reason = str(error)
-    return Run(workdir, config, model, rows, lost, showing, reason)
+    return Run(workdir, workdir / '.report', config, model, rows, lost, showing, reason)
 
 
 def _page(run: Run) -> str:
@@ -104,7 +107,10 @@ def _page(run: Run) -> str:
         Section('Test images', _images(run, found)),
         Section('Nearest training images', _neighbors(run, found)),
         Section('Errors by class', _classes(run, found)),
-        Section('The columns', column_section.content(run.workdir, run.model, run.showing, runner)),
+        Section(
+            'The columns',
+            column_section.content(run.workdir, run.folder, run.model, run.showing, runner),
+        ),
         Section('What differs from the paper', _deviations(run)),
         Section('The run', _about(run)),
     ]

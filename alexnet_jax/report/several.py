@@ -36,6 +36,8 @@ def make(folder: Path) -> str:
         kept = json.loads((folder / kind).read_text())
         make_page = {'figure1.json': _figure1, 'ablations.json': _ablations}.get(kind, _columns)
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f'{folder / kind} cannot be read: {error!r:.200}') from error
 
@@ -55,17 +57,12 @@ def _written(out: Path, make_page: Any) -> str:
 
 def _figure1(kept: Row, folder: Path, out: Path) -> str:
     error, rows = kept['error'], kept['rows']
-    lines: dict[str, list[tuple[float, float]]] = {}
-    with (folder / 'curves.csv').open(newline='') as file:
-        for row in csv.DictReader(file):
-            lines.setdefault(row['run'], []).append(
-                (float(row['epoch']), float(row['training_error']))
-            )
+    lines = _curves(folder / 'curves.csv')
     chosen = {}
     for row in rows:
         start = f'{row["activation"]}/rate-{row["learning_rate"]:g}/'
-        name = next(name for name in lines if name.startswith(start))
-        chosen[f'{row["activation"]}, ε {row["learning_rate"]:g}'] = lines[name]
+        first_seed = next((name for name in lines if name.startswith(start)), '')
+        chosen[f'{row["activation"]}, ε {row["learning_rate"]:g}'] = lines.get(first_seed, [])
     axes = 'epoch', 'training error'
     curves.compare(chosen, out / 'figure1', axes, level=error)
     first = rows[0]['mean']
@@ -86,6 +83,19 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
     )
     content = [page.picture(out / 'figure1', described, caption), table]
     return page.render(f'Figure 1: {folder.name}', lead, [Section('Activations', content)])
+
+
+def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Of every run, (epoch, training error)."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    try:
+        with path.open(newline='') as file:
+            for row in csv.DictReader(file):
+                point = float(row['epoch']), float(row['training_error'])
+                lines.setdefault(row['run'], []).append(point)
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {error.strerror}') from error
+    return lines
 
 
 def _ablations(kept: Row, folder: Path, out: Path) -> str:
