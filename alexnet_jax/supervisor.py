@@ -108,18 +108,20 @@ def _watch(child: subprocess.Popen, channel: socket.socket, signs: Signs) -> str
     with selectors.DefaultSelector() as selector:
         selector.register(channel, selectors.EVENT_READ)
         rest = ''
-        while child.poll() is None:
-            if signs.seconds_left <= 0:
+        while True:
+            ended = child.poll() is not None  # asked first: its last signs are still read
+            if not ended and signs.seconds_left <= 0:
                 return signs.fault()
-            if not selector.select(min(1.0, max(0.0, signs.seconds_left))):
-                continue
-            received = channel.recv(65536).decode()
-            if not received:
-                return ''  # the child is about to end
-            *lines, rest = (rest + received).split('\n')
-            for line in lines:
-                signs.take(line)
-    return ''
+            wait = 0.0 if ended else min(1.0, max(0.0, signs.seconds_left))
+            if selector.select(wait):
+                received = channel.recv(65536).decode()
+                if not received:
+                    return ''  # the child is about to end
+                *lines, rest = (rest + received).split('\n')
+                for line in lines:
+                    signs.take(line)
+            elif ended:
+                return ''
 
 
 def _forward_signals(child: subprocess.Popen) -> list[int]:

@@ -55,6 +55,7 @@ def test_it_is_kept_as_one_run_left_it():
         assert len(source.splitlines()) <= 20, source
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip('nbclient')
     pytest.importorskip('ipykernel')

@@ -20,6 +20,7 @@ import numpy as np
 from alexnet_jax import config as configuration
 from alexnet_jax import experiment, main, training_run
 from alexnet_jax.data import prepared, synthetic
+from alexnet_jax.report import run_page
 from alexnet_jax.training import start
 from alexnet_jax.workdir import refuse_other
 from tests.weights.mutations import damaged
@@ -46,6 +47,7 @@ WHOLE = {
     'train.steps': (0, 2147483647),
     'train.micro_batches': (1, 2147483647),
     'train.log_every_steps': (1, 2147483647),
+    'train.print_every_steps': (0, 2147483647),
     'checkpoint.every_steps': (0, 2147483647),
     'checkpoint.keep': (1, 2147483647),
     'eval.step': (0, 2147483647),
@@ -66,13 +68,14 @@ NUMBER = r'\s*\d+(_?\d)*(\.\d*)?(e-?\d+)?\s*'
 WORD = {
     'network.name': r'paper|paper_lrn_across|krizhevsky2012|half|no_lrn|non_overlapping'
     r'|no_communication|six_conv|no_conv4|caffe|caffenet|torchvision|one_weird_trick'
-    r'|batchnorm227|one_tower|conv5_192|cifar18|four_layer|small',
+    r'|batchnorm227|one_tower|conv5_192|cifar18|four_layer|small|patterns|patterns_no_communication'
+    r'|patterns_one_column',
     'network.activation': '|relu|tanh|sigmoid|leaky_relu|maxout',
     'network.exchange': 'gather|scatter',
     'network.compute': 'float32|bfloat16',
     'start.from': r'[^\0]*',
     'start.layers': r'[\w,\s]*',
-    'data.source': r'digits|synthetic|(folder|tfds):[^\0]+',
+    'data.source': r'digits|patterns|synthetic|(folder|tfds):[^\0]+',
     'data.dir': r'[^\0]*',
     'data.resize': 'center_square|short_side|squash',
     'data.mirror': 'on|off',
@@ -82,6 +85,8 @@ WORD = {
     'data.color_scale': 'std|variance',
     'optimizer.layer_rates': rf'[\s,]*|(\s*\w+={NUMBER},?\s*)+',
     'train.protocol': 'paper|diary|caffe|torchvision|one_weird_trick|large_batch|cifar18|constant',
+    'train.log_to': '|tensorboard|wandb|tensorboard,wandb',
+    'train.report': 'on|off',
     'eval.split': '|train|val|test',
     'eval.views': '1|10',
     'eval.save': '|predictions|views',
@@ -423,6 +428,7 @@ def stopped_before_training() -> Iterator[list[dict[str, Any]]]:
 
     with (
         mock.patch.object(training_run, 'train', train),
+        mock.patch.object(run_page, 'make', lambda *given: ''),
         mock.patch.object(main.supervisor, 'supervise', supervise),
         mock.patch.object(synthetic, 'SAMPLE', 1),
     ):

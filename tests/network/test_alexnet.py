@@ -99,8 +99,8 @@ def test_initial_values_have_the_table_s_std_and_bias(small):
 # Layers that read both columns, and nets whose normalisation reaches across: by hand.
 MEETINGS = {name: {'conv3', 'fc6', 'fc7', 'fc8'} for name in (
     'paper', 'paper_lrn_across', 'krizhevsky2012', 'no_lrn', 'non_overlapping', 'no_conv4',
-    'caffe', 'caffenet', 'conv5_192', 'small',
-)} | {'no_communication': {'fc8'}, 'six_conv': {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'}}  # fmt: skip
+    'caffe', 'caffenet', 'conv5_192', 'small', 'patterns',
+)} | {'no_communication': {'fc8'}, 'patterns_no_communication': {'fc8'}, 'six_conv': {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'}}  # fmt: skip
 ACROSS = {'paper_lrn_across', 'caffe', 'caffenet'}
 
 
@@ -140,7 +140,9 @@ QUICK_ONES = ('paper', 'caffe', 'no_communication', 'six_conv', 'small')
 def test_columns_meet_only_where_they_should(name):
     """Other kernels in column 1 of a layer change column 0 of the next where that reads
     both columns, and nowhere else."""
-    net = ARCHITECTURES['small'] if name == 'small' else architecture(name, 67, width=0.25)
+    net = ARCHITECTURES[name]
+    if net.input_size > 100:
+        net = architecture(name, 67, width=0.25)
     module, variables = made_up(net)
     rows = [row.name for row in (*net.layers, net.output)]
     for below, above in itertools.pairwise(rows):

@@ -32,7 +32,7 @@ def drawn(net: AlexNet, images: np.ndarray, random: np.random.Generator):
 @pytest.mark.parametrize(
     'name',
     [
-        'paper',
+        pytest.param('paper', marks=pytest.mark.slow),
         'krizhevsky2012',
         pytest.param('batchnorm227', marks=pytest.mark.slow),
         pytest.param('torchvision', marks=pytest.mark.slow),

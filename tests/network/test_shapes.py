@@ -29,6 +29,11 @@ PARAMETERS = {name: (60_965_224, 56_909_194) for name in PAPERS} | {
     'cifar18': (1_104_328, 89_578),
     'four_layer': (1_104_328, 89_578),
     'small': (1_223_848, 715_978),
+    # By hand: conv1 7,808; the rest is small's, less half of what conv3, fc6 and fc7 read, or with
+    # twice what conv2, conv4 and conv5 read.
+    'patterns': (1_229_224, 721_354),
+    'patterns_no_communication': (1_229_224 - 306_176, 721_354 - 306_176),
+    'patterns_one_column': (1_229_224 + 94_720, 721_354 + 94_720),
 }
 
 # What a layer leaves to the next, all columns together: by hand.
@@ -36,6 +41,16 @@ PAPER_LEAVES = [(27, 27, 96), (13, 13, 256), (13, 13, 384), (13, 13, 384), (6, 6
                 (4096,), (4096,), (1000,)]  # fmt: skip
 TOWER_LEAVES = [(27, 27, 64), (13, 13, 192), (13, 13, 384), (13, 13, 256), (6, 6, 256),
                 (4096,), (4096,), (1000,)]  # fmt: skip
+SMALL_LEAVES = [
+    (14, 14, 32),
+    (7, 7, 64),
+    (7, 7, 96),
+    (7, 7, 96),
+    (3, 3, 64),
+    (512,),
+    (512,),
+    (1000,),
+]
 CIFAR_LEAVES = [(16, 16, 32), (8, 8, 32), (4, 4, 64), (1000,)]
 LEAVES = {name: PAPER_LEAVES for name in (*PAPERS, 'batchnorm227', 'one_tower')} | {
     'half': [(27, 27, 48), (13, 13, 128), (13, 13, 192), (13, 13, 192), *PAPER_LEAVES[4:]],
@@ -49,8 +64,8 @@ LEAVES = {name: PAPER_LEAVES for name in (*PAPERS, 'batchnorm227', 'one_tower')}
     'conv5_192': [*PAPER_LEAVES[:4], (6, 6, 192), *PAPER_LEAVES[5:]],
     'cifar18': CIFAR_LEAVES,
     'four_layer': CIFAR_LEAVES,
-    'small': [(14, 14, 32), (7, 7, 64), (7, 7, 96), (7, 7, 96), (3, 3, 64), (512,), (512,),
-              (1000,)],
+    **dict.fromkeys(('patterns', 'patterns_no_communication', 'patterns_one_column'), SMALL_LEAVES),
+    'small': SMALL_LEAVES,
 }  # fmt: skip
 
 

@@ -83,15 +83,16 @@ def same_map_norm(x: Tensor, size: int = 5, scale: float = 1e-3) -> Tensor:
 paper_lrn = partial(lrn, alpha=5e-4)
 
 
-def paper(net, x, norm=paper_lrn, norm5=None, conv1=None) -> Tensor:
-    """§3.5. `norm5`: a normalisation after conv5 too; `conv1`: another reading of the image."""
+def paper(net, x, norm=paper_lrn, norm5=None, conv1=None, columns=2, apart=False) -> Tensor:
+    """§3.5. `norm5`: a normalisation after conv5 too; `conv1`: another reading of the image;
+    `apart`: columns that meet at fc8 alone."""
     x = conv(x, net['conv1'], **conv1) if conv1 else conv(overhanging(x), net['conv1'], stride=4)
     x = pool(norm(F.relu(x)))
-    x = pool(norm(F.relu(conv(x, net['conv2'], padding=2, groups=2))))
-    x = F.relu(conv(x, net['conv3'], padding=1))
-    x = F.relu(conv(x, net['conv4'], padding=1, groups=2))
-    x = F.relu(conv(x, net['conv5'], padding=1, groups=2))
-    return classifier(net, pool(norm5(x) if norm5 else x))
+    x = pool(norm(F.relu(conv(x, net['conv2'], padding=2, groups=columns))))
+    x = F.relu(conv(x, net['conv3'], padding=1, groups=columns if apart else 1))
+    x = F.relu(conv(x, net['conv4'], padding=1, groups=columns))
+    x = F.relu(conv(x, net['conv5'], padding=1, groups=columns))
+    return classifier(net, pool(norm5(x) if norm5 else x), dense_apart if apart else dense)
 
 
 def krizhevsky2012(
@@ -198,6 +199,11 @@ NETS: dict[str, Callable[..., Tensor]] = {
     'paper_lrn_across': partial(paper, norm=partial(paper_lrn, columns=1)),
     'conv5_192': partial(paper, norm5=paper_lrn),
     'small': partial(paper, conv1={'padding': 2}),
+    'patterns': partial(paper, conv1={'padding': 4}),
+    'patterns_no_communication': partial(paper, conv1={'padding': 4}, apart=True),
+    'patterns_one_column': partial(
+        paper, conv1={'padding': 4}, columns=1, norm=partial(paper_lrn, columns=1)
+    ),
     'krizhevsky2012': krizhevsky2012,
     'half': partial(krizhevsky2012, columns=1, norm=partial(lrn, columns=1)),
     'no_lrn': partial(krizhevsky2012, norm=same, norm_in_map=same),

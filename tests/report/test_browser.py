@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax import main
 from alexnet_jax.command_line import DONE
 from alexnet_jax.report import several
+from tests import random_run
 from tests.report import many
+from tests.report.conftest import report
 
 playwright = pytest.importorskip('playwright.sync_api')
 axe = pytest.importorskip('axe_playwright_python.sync_playwright')
@@ -84,12 +85,10 @@ def test_the_report_of_the_digits(made, browser):
 
 
 def test_the_report_of_the_patterns(browser, tmp_path):
-    arguments = [
-        '--config', 'configs/patterns.py', '--workdir', str(tmp_path / 'run'),
-        '--config.train.steps=70', '--config.network.width=0.5',
-    ]  # fmt: skip
-    assert main.main(arguments) == DONE
-    assert_sound(browser, tmp_path / 'run' / 'report' / 'index.html')
+    settings = {'data.source': 'patterns', 'network.name': 'patterns', 'network.width': '0.5'}
+    workdir = random_run.make(tmp_path / 'run', settings, seed=0)
+    assert report(workdir) == DONE
+    assert_sound(browser, workdir / 'report' / 'index.html')
 
 
 def test_runs_beside_each_other(made, browser, tmp_path):

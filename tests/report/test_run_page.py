@@ -214,7 +214,7 @@ def test_training_ends_with_a_report(data_dir, tmp_path, capsys):
     assert_sound(page(tmp_path / 'run'))
     assert 'val: top-1 error' in page(tmp_path / 'run')
     command = json.loads((tmp_path / 'run' / 'config.json').read_text())['command']
-    assert 'pytest' in command and html.escape(command) in page(tmp_path / 'run')
+    assert 'python' in command and html.escape(command) in page(tmp_path / 'run')
     assert kernel_history.read(tmp_path / 'run' / 'kernels', 3).keys() == {0}
 
 
