@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -79,6 +80,18 @@ GO_ON = 'The same command goes on from the last checkpoint\n'
 )  # fmt: skip
 def test_how_a_child_ended(program, status, error, play):
     assert ended(play(program)) == (status, error)
+
+
+def test_the_last_signs_of_a_child_that_has_ended_are_read():
+    """However late its supervisor comes to read them."""
+    ours, theirs = socket.socketpair()
+    child = subprocess.Popen([sys.executable, '-c', ''])
+    child.wait()
+    theirs.send(b'?saving\n.step 3\n')
+    signs = Signs(5)
+    with ours, theirs:  # open still, as a process that the child started may have it
+        assert supervisor._watch(child, ours, signs) == ''
+    assert signs.last == 'step 3'
 
 
 def test_a_child_that_stands_still_is_ended(play):
