@@ -17,7 +17,7 @@ CLASSES = 10
 
 def drawn(net: AlexNet, images: np.ndarray, random: np.random.Generator):
     """Parameters that keep the scale of the activations from layer to layer."""
-    params = nn.unbox(net.init(jax.random.key(0), images))
+    params = nn.unbox(jax.jit(net.init)(jax.random.key(0), images))
 
     def draw(path, x):
         if path[-1].key != 'kernel':
@@ -50,8 +50,9 @@ def test_logits_and_gradients_are_those_of_float32_to_its_digits(name, random):
         probability = jax.nn.log_softmax(logits)[jnp.arange(4), labels]
         return -probability.mean(), (logits, activations)
 
-    (_, (logits, wide)), gradients = jax.value_and_grad(loss, has_aux=True)(params, nets[0])
-    (_, (rough, narrow)), rough_gradients = jax.value_and_grad(loss, has_aux=True)(params, nets[1])
+    compute = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    (_, (logits, wide)), gradients = compute(params, nets[0])
+    (_, (rough, narrow)), rough_gradients = compute(params, nets[1])
     assert {x.dtype for n, x in narrow.items() if n != 'fc8'} == {jnp.dtype('bfloat16')}
     assert {x.dtype for x in wide.values()} == {rough.dtype} == {jnp.dtype('float32')}
     assert {x.dtype for x in jax.tree.leaves(rough_gradients)} == {jnp.dtype('float32')}

@@ -206,8 +206,9 @@ def test_what_differs_from_the_paper_and_the_run_are_told(made):
 
 def test_training_ends_with_a_report(data_dir, tmp_path, capsys):
     arguments = [
-        '--config', 'configs/patterns.py', '--workdir', str(tmp_path / 'run'),
-        '--config.network.width=0.5', '--config.train.steps=3', '--config.eval.split=val',
+        '--config', 'configs/digits.py', '--workdir', str(tmp_path / 'run'),
+        f'--config.data.dir={data_dir}', '--config.network.width=0.5', '--config.train.steps=3',
+        '--config.eval.split=val',
     ]  # fmt: skip
     assert main.main(arguments) == DONE
     assert capsys.readouterr().out.splitlines()[-1] == f'report -> {tmp_path}/run/report/index.html'
