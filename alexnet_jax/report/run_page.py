@@ -37,6 +37,7 @@ from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
 from alexnet_jax.trained import Showing
 from alexnet_jax.training import manifest, metrics_log
 
+MANY = 20_000  # training images, which take a while
 WORST = 20  # classes, and confusions, that are listed
 Row = dict[str, Any]
 
@@ -99,6 +100,9 @@ def _page(run: Run) -> str:
     found, runner = None, None
     if run.showing is not None:
         runner = run.showing.runner([last_hidden(run.showing)])
+        count = len(run.showing.images.splits.get('train', ()))
+        if count > MANY:
+            print(f'report: {count} training images are looked through for neighbours', flush=True)
         found = find(run.showing, runner)
     sections = [
         Section('The net', _net(run)),
