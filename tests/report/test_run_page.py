@@ -17,6 +17,7 @@ from PIL import Image
 from alexnet_jax import experiment, load, main
 from alexnet_jax.command_line import BAD_INPUT, DONE
 from alexnet_jax.data.prepared import SomeRecords
+from alexnet_jax.figures import curves
 from alexnet_jax.report.findings import search
 from alexnet_jax.training import kernel_history
 from tests import random_run
@@ -318,3 +319,16 @@ def test_thousands_of_classes(data_dir, tmp_path):
     assert_sound(content)
     assert 'The 20 worst of 20 classes' not in content and len(numbers(workdir, 'classes')) == 20
     assert not (workdir / 'report' / 'confusion.csv').exists()
+
+
+def test_many_steps_are_averaged_and_drops_are_found():
+    """3,000 steps make 300 points, each the mean of ten."""
+    rates = np.repeat([0.01, 0.009, 0.0009], 1000)  # nine tenths is no drop
+    rows = [
+        {'epoch': step / 10, 'loss': float(step), 'top1_error': 0.0, 'top5_error': 0.0,
+         'learning_rate': rate} for step, rate in enumerate(rates)
+    ]  # fmt: skip
+    points = curves.thinned(rows)
+    np.testing.assert_allclose([point['loss'] for point in points], np.arange(300) * 10 + 4.5)
+    np.testing.assert_allclose([point['epoch'] for point in points], np.arange(300) + 0.45)
+    assert curves.drops(rows) == [200.0]
