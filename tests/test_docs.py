@@ -96,7 +96,7 @@ RULES = [
     Rule('scancel JOB|kubectl ' + ANY, needs='many hosts'),
 
     Rule('python -m alexnet_jax.report RUN RUN --out DIR', ''),
-    Rule('python -m alexnet_jax.report runs/digits ' + ANY,
+    Rule('python -m alexnet_jax.report runs/ensemble/' + ANY,
          test='tests/report/test_several.py::test_runs_beside_each_other'),
     Rule('python -m alexnet_jax.report runs/figure1',
          test='tests/report/test_several.py::test_figure1_draws_each_activation_at_its_own_rate'),
