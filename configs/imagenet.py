@@ -12,7 +12,7 @@ without any, the same net, step, log and checkpoints run on images made from a s
         --config.data.source=synthetic --config.train.steps=3
 
 Hardware and time: the paper took five to six days on two GTX 580 GPUs. On 2 CPU
-cores a step takes about three seconds (the dry run half a minute), 90 epochs a
+cores a step takes about three seconds (the dry run a minute), 90 epochs a
 month. Not yet run on ImageNet here.
 Error to expect, the paper's on the validation set: top-1 0.407, top-5 0.182 over
 ten views (§6, Table 2), as --mode=eval --config.eval.views=10 has them. One view is
