@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,14 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
         }
         for line in lines
     ]
+
+
+@contextlib.contextmanager
+def held_still(process) -> Iterator[None]:
+    """From when the process has stopped itself until it is let go on."""
+    wait_for(lambda: Path(f'/proc/{process.pid}/stat').read_text().split()[2] == 'T', process)
+    yield
+    os.kill(process.pid, signal.SIGCONT)
 
 
 def saved_step(workdir: Path) -> int:

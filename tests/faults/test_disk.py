@@ -5,6 +5,7 @@ import os
 import random as python_random
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from alexnet_jax.training.checkpoint import newest_whole
 from tests.faults import driver
 
 SIZE = 40 << 20
+
+
+# When a step was saved and no other save has begun, a process stops itself.
+IN_THE_MIDST = driver.Moment('prune/after', 2, number=signal.SIGSTOP)
 
 
 @pytest.fixture
@@ -78,9 +83,9 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
 def test_a_disk_that_is_taken_away(disk, undisturbed, data_dir, tmp_path):
     """The workdir's folder is another's then; nothing is written into it."""
     workdir, output = tmp_path / 'run', tmp_path / 'printed'
-    process = driver.start(driver.command(workdir, data_dir), output)
-    driver.wait_for(lambda: driver.saved_step(workdir) > 0, process)
-    workdir.rename(disk.parent / 'elsewhere')
+    process = driver.start(driver.command(workdir, data_dir), output, IN_THE_MIDST)
+    with driver.held_still(process):
+        workdir.rename(disk.parent / 'elsewhere')
     process.join(120)
     printed = output.read_text()
     assert process.exitcode == FAULT and 'Traceback' not in printed, printed
@@ -94,11 +99,11 @@ def test_a_disk_that_is_taken_away(disk, undisturbed, data_dir, tmp_path):
 def test_a_disk_that_became_read_only(disk, undisturbed, data_dir, tmp_path):
     workdir, output = disk / 'run', tmp_path / 'printed'
     argv = driver.command(workdir, data_dir)
-    process = driver.start(argv, output)
-    driver.wait_for(lambda: driver.saved_step(workdir) > 0, process)
+    process = driver.start(argv, output, IN_THE_MIDST)
     # An open file for writing would hinder a remount; what is saved next cannot be.
-    subprocess.run(['mount', '--bind', str(disk), str(disk)], check=True)
-    subprocess.run(['mount', '-o', 'remount,bind,ro', str(disk)], check=True)
+    with driver.held_still(process):
+        subprocess.run(['mount', '--bind', str(disk), str(disk)], check=True)
+        subprocess.run(['mount', '-o', 'remount,bind,ro', str(disk)], check=True)
     try:
         process.join(120)
         printed = output.read_text()
