@@ -342,7 +342,7 @@ def run(command: str, monkeypatch) -> int | str | None:
         return ended.code
 
 
-def run_those_of(page: Path, slow: bool, data_dir: str, monkeypatch, capfd) -> None:
+def assert_those_are_done(page: Path, slow: bool, data_dir: str, monkeypatch, capfd) -> None:
     """Each in the order of the page; but no command twice, on whatever pages it stands."""
     first = {shown.command: shown for shown in reversed(SHOWN)}
     for shown in SHOWN:
@@ -360,13 +360,13 @@ def run_those_of(page: Path, slow: bool, data_dir: str, monkeypatch, capfd) -> N
 
 @pytest.mark.parametrize('page', PAGES, ids=str)
 def test_commands(page, home, data_dir, monkeypatch, capfd):
-    run_those_of(page, False, data_dir, monkeypatch, capfd)
+    assert_those_are_done(page, False, data_dir, monkeypatch, capfd)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('page', PAGES, ids=str)
 def test_commands_that_take_long(page, home, data_dir, monkeypatch, capfd):
-    run_those_of(page, True, data_dir, monkeypatch, capfd)
+    assert_those_are_done(page, True, data_dir, monkeypatch, capfd)
 
 
 @pytest.mark.parametrize('snippet', SNIPPETS)

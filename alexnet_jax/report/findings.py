@@ -26,15 +26,10 @@ ASKED, NEAREST = 5, 6  # test images with so many neighbours each, as in Figure 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """An image with what the net takes it for: top-five classes and probabilities."""
+    """An image with what the net takes it for, its five most probable classes; and its record's id."""
 
     prediction: Prediction
     id: str
-    label: int
-
-    @property
-    def right(self) -> bool:
-        return self.prediction.title == self.prediction.classes[0][0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +111,7 @@ class _Seen:
         identifier, label = self._records[row]
         title = class_names.told(self._showing.model.classes[label])
         image = middle(self._showing, self._showing.split, row)
-        return Shown(Prediction(image, title, self._classes[row]), identifier, label)
+        return Shown(Prediction(image, title, self._classes[row]), identifier)
 
 
 def search(asked: np.ndarray, batches: Generator[np.ndarray]) -> list[list[tuple[int, float]]]:

@@ -27,7 +27,7 @@ def keep(folder: Path, step: int, kernel: np.ndarray) -> None:
 
 def read(folder: Path, last_step: int) -> dict[int, np.ndarray]:
     """By step, in order, up to `last_step`: a run may have gone on from an earlier one. Files
-    that are cut short are left out."""
+    that are cut short, or hold something else, are left out."""
     kept = {}
     for path in sorted(folder.glob('*.npy')):
         if re.fullmatch(r'\d+', path.stem) and int(path.stem) <= last_step:
@@ -35,6 +35,6 @@ def read(folder: Path, last_step: int) -> dict[int, np.ndarray]:
                 kernel = np.load(path, allow_pickle=False)
             except (OSError, ValueError, EOFError):
                 continue
-            if kernel.ndim == 5 and np.isfinite(kernel).all():
+            if kernel.ndim == 5 and kernel.dtype.kind == 'f' and np.isfinite(kernel).all():
                 kept[int(path.stem)] = kernel
     return kept

@@ -41,14 +41,18 @@ class Moment:
     that it comes to a place of `PLACES`.
 
     number: of the signal; None: SIGTERM twice, while the main thread hears nothing.
+    saved: a workdir and a step: the thread waits there until that step is saved.
     """
 
     place: str
     count: int = 1
     seconds: float = 0.0
     number: int | None = signal.SIGKILL
+    saved: tuple[Path, int] | None = None
 
     def send(self) -> None:
+        while self.saved and saved_step(self.saved[0]) < self.saved[1]:
+            time.sleep(0.01)
         if self.number is not None:
             return os.kill(os.getpid(), self.number)
         for _ in range(2):

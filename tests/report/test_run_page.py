@@ -255,6 +255,7 @@ def test_a_half_written_log(copied):
 def test_kernels_of_another_net_or_cut_short_are_left_out(copied):
     (copied / 'kernels' / '00000020.npy').write_bytes(b'\x93NUMPY')
     kernel_history.keep(copied / 'kernels', 40, np.ones((2, 3, 3, 3, 4)))
+    np.save(copied / 'kernels' / '00000050.npy', np.full((2, 5, 5, 3, 8), 'text'))
     assert report(copied, NO_IMAGES) == DONE
     assert {line['step'] for line in numbers(copied, 'separation')} == {'0', '60'}
 
