@@ -137,10 +137,10 @@ def _open_boards(
       StorageError: as `boards.TensorBoard`.
     """
     names, opened = config['train.log_to'].split(','), []
-    if processes.is_first():
-        if 'tensorboard' in names:
+    with processes.together():
+        if processes.is_first() and 'tensorboard' in names:
             opened.append(TensorBoard(workdir / 'tensorboard', first_step))
-        if 'wandb' in names:
+        if processes.is_first() and 'wandb' in names:
             opened.append(WeightsAndBiases(workdir, config))
     for board in opened:
         stack.enter_context(contextlib.closing(board))

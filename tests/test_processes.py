@@ -266,3 +266,12 @@ def test_a_process_that_is_missing_at_the_start_ends_the_wait(command):
 def test_options_that_do_not_go_together_are_refused(arguments, line, command, capsys):
     assert main.main(command('run', *arguments.split())) == BAD_INPUT
     assert capsys.readouterr().err == f'error: {line}\n'
+
+
+def test_what_the_first_alone_lacks_is_told_by_both(command, tmp_path, monkeypatch):
+    """Weights & Biases, which the first alone opens."""
+    (tmp_path / 'wandb.py').write_text('raise ImportError')
+    monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{os.getcwd()}')
+    for status, _, error in several.run(2, command('run', '--config.train.log_to=wandb')):
+        assert status == 2
+        assert 'process 0 of 2: train.log_to names wandb, which is not installed' in error
