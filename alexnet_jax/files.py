@@ -1,0 +1,145 @@
+"""Small files that may come from a stranger: read in bounded memory, without waiting, or written
+whole."""
+
+import contextlib
+import io
+import json
+import math
+import os
+import stat
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+MOST_BYTES = 2**26  # of a file of text; a configuration has 4,000, 100,000 class names 2 million
+HEADER_BYTES = 10_000  # of an array in an .npz file, at most
+Shape = tuple[int, ...]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Opens a regular file for reading.
+
+    Raises:
+      OSError: it cannot be opened, or is a pipe, socket or device, which could block for ever.
+    """
+    with open(path, 'rb', opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(None, 'it is not a regular file', str(path))
+        yield file
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Reads a regular file of at most `most` bytes.
+
+    Raises:
+      OSError: as `opened`.
+      ValueError: the file is larger.
+    """
+    with opened(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f'it has more than {most} bytes')
+    return content
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """Reads JSON of at most `most` bytes in UTF-8. NaN and Infinity are no JSON.
+
+    Raises:
+      OSError: as `opened`.
+      ValueError: the file is larger, or is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(path, most).decode(), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError('it is nested too deep') from error
+
+
+def read_arrays(path: Path, shapes: Mapping[str, Sequence[Shape]]) -> dict[str, np.ndarray]:
+    """Reads the named arrays of an .npz file. Each header is checked before its array is
+    allocated, so that a small file cannot fill the memory.
+
+    Args:
+      shapes: by array, the shapes that are allowed.
+
+    Raises:
+      OSError: as `opened`.
+      ValueError: the file is not such an archive; an array is missing, is not of finite real
+        numbers, or has another shape.
+    """
+    with opened(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return {name: _read_array(archive, name, shapes[name]) for name in shapes}
+        except OSError:
+            raise
+        except ValueError:
+            raise
+        except Exception as error:  # Whatever a broken archive makes its reader raise.
+            raise ValueError(f'{type(error).__name__}: {error}') from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, in a folder that is made if need be.
+
+    Raises:
+      OSError: it cannot be written; what was there before is as it was.
+    """
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe without a writer would block
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f'it holds {name}, which is not JSON')
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, allowed: Sequence[Shape]) -> np.ndarray:
+    if f'{name}.npy' not in archive.namelist():
+        raise ValueError(f'it has no array {name}')
+    with archive.open(f'{name}.npy') as member:
+        version = np.lib.format.read_magic(member)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise ValueError(f'{name} has the format {version}; allowed: (1, 0) and (2, 0)')
+        shape, fortran, dtype = read_header(member, max_header_size=HEADER_BYTES)
+        if shape not in allowed:
+            raise ValueError(f'{name} has the shape {shape}; allowed: {_either(allowed)}')
+        if dtype.kind not in 'fiu':
+            raise ValueError(f'{name} has the type {dtype}; allowed: real numbers')
+        size = math.prod(shape) * dtype.itemsize
+        content = member.read(size + 1)
+    if len(content) != size:
+        raise ValueError(f'{name} has another number of bytes than its header states')
+    array = np.frombuffer(content, dtype).reshape(shape, order='F' if fortran else 'C')
+    if not np.isfinite(array).all():
+        raise ValueError(f'{name} has numbers that are not finite')
+    return array
+
+
+def _either(shapes: Sequence[Shape]) -> str:
+    return ' or '.join(map(str, shapes))
+
+
+def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the bytes of an .npz file of the arrays."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    return content.getvalue()

@@ -1,0 +1,148 @@
+"""Files of strangers: pipes, bombs, and numbers that are none."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_jax import files
+
+SHAPES = {'mean': ((3,), (8, 8, 3))}
+
+
+def npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=True)
+    return content.getvalue()
+
+
+def archive(path: Path, content: bytes, name: str = 'mean.npy') -> Path:
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr(name, content)
+    return path
+
+
+def test_arrays_are_read(tmp_path, random):
+    for mean in (random.normal(size=3), random.normal(size=(8, 8, 3)).astype(np.float32)):
+        for order in 'CF':
+            path = archive(tmp_path / 'a.npz', npy(np.asarray(mean, order=order)))
+            np.testing.assert_array_equal(files.read_arrays(path, SHAPES)['mean'], mean)
+
+
+def test_what_is_written_is_read(tmp_path, random):
+    mean = random.normal(size=3)
+    files.write_bytes(tmp_path / 'new' / 'a.npz', files.npz({'mean': mean}))
+    np.testing.assert_array_equal(
+        files.read_arrays(tmp_path / 'new' / 'a.npz', SHAPES)['mean'], mean
+    )
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['a.npz']
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (npy(np.array([1.0, np.nan, 2.0])), 'mean has numbers that are not finite'),
+        (npy(np.array([1.0, np.inf, 2.0])), 'mean has numbers that are not finite'),
+        (npy(np.array(['a', 'b', 'c'])), 'mean has the type <U1; allowed: real numbers'),
+        (npy(np.array([1j, 1, 2])), 'mean has the type complex128; allowed: real numbers'),
+        (npy(np.array([True, False, True])), 'mean has the type bool; allowed: real numbers'),
+        (npy(np.array([1, 'a', None], object)), 'mean has the type object; allowed: real numbers'),
+        (npy(np.zeros(4)), r'mean has the shape (4,); allowed: (3,) or (8, 8, 3)'),
+        (npy(np.zeros(3))[:-1], 'mean has another number of bytes than its header states'),
+        (npy(np.zeros(3)) + b'0', 'mean has another number of bytes than its header states'),
+        (b'', ''),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path, content, message):
+    with pytest.raises(ValueError) as error:
+        files.read_arrays(archive(tmp_path / 'a.npz', content), SHAPES)
+    assert message in str(error.value)
+
+
+def test_a_missing_array_and_no_archive_are_refused(tmp_path):
+    path = archive(tmp_path / 'a.npz', npy(np.zeros(3)), 'scale.npy')
+    with pytest.raises(ValueError, match='it has no array mean'):
+        files.read_arrays(path, SHAPES)
+    path.write_bytes(b'PK' + bytes(100))
+    with pytest.raises(ValueError, match='BadZipFile'):
+        files.read_arrays(path, SHAPES)
+
+
+def bomb(path: Path, name: str, shape: str = '(3,)') -> None:
+    """A file of a few megabytes that inflates to 3 gigabytes."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + '\n'
+    with (
+        zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as zipped,
+        zipped.open(name, 'w', force_zip64=True) as member,
+    ):
+        member.write(b'\x93NUMPY\x01\x00' + len(header).to_bytes(2, 'little') + header.encode())
+        for _ in range(192):
+            member.write(bytes(2**24))
+
+
+@pytest.mark.parametrize('shape', ['(3,)', '(402653184,)'])
+def test_a_bomb_takes_no_memory(tmp_path, shape):
+    bomb(tmp_path / 'a.npz', 'mean.npy', shape)
+    program = (
+        'import resource; from pathlib import Path; from alexnet_jax import files\n'
+        f'try: files.read_arrays(Path({str(tmp_path / "a.npz")!r}), {SHAPES!r})\n'
+        'except ValueError as error: print(error)\n'
+        'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)'
+    )
+    run = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    message, kilobytes = run.stdout.splitlines()
+    assert 'mean has' in message
+    assert int(kilobytes) < 300_000
+
+
+@pytest.mark.parametrize(
+    'read', [files.read_bytes, files.read_json, lambda p: files.read_arrays(p, SHAPES)]
+)
+def test_pipes_sockets_and_folders_are_refused_at_once(tmp_path, read):
+    os.mkfifo(tmp_path / 'pipe')
+    for path in (tmp_path / 'pipe', Path('/dev/zero'), tmp_path):
+        with pytest.raises(OSError):
+            read(path)
+
+
+def test_a_large_file_is_refused(tmp_path):
+    path = tmp_path / 'a.json'
+    path.write_text('"' + 'a' * 100 + '"')
+    assert files.read_json(path, 102) == 'a' * 100
+    with pytest.raises(ValueError, match='it has more than 101 bytes'):
+        files.read_json(path, 101)
+
+
+@pytest.mark.parametrize(
+    'text', ['NaN', '[1, Infinity]', '{"a": -Infinity}', '[' * 100_000, '{', '\xff']
+)
+def test_what_is_not_json_is_refused(tmp_path, text):
+    path = tmp_path / 'a.json'
+    path.write_bytes(text.encode('latin-1'))
+    with pytest.raises(ValueError):
+        files.read_json(path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / 'a.json'
+    path.write_text(json.dumps('before'))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(OSError):
+            files.write_bytes(path, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert files.read_json(path) == 'before'
+    assert [p.name for p in tmp_path.iterdir()] == ['a.json']
