@@ -4,6 +4,9 @@ A configuration is a flat dictionary from a setting's name to its value. A file 
 `configs/` holds, under `config`, what differs from the defaults (`settings.py`); the
 command line overrides with `--config.NAME=VALUE`. Only modules beside this one read
 configurations: the packages below take plain arguments.
+
+The configuration of a workdir or a weight file holds, beside the settings, the whole table of its
+net under `TABLE`. It goes before the table that has the same name in this package.
 """
 
 import contextlib
@@ -14,14 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.errors import InputError, nearest, plain, shown
-from alexnet_jax.network import shapes
+from alexnet_jax.network import shapes, table_json
 from alexnet_jax.network.architectures import architecture
+from alexnet_jax.network.deviations import deviations
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.settings import CHANNEL_KINDS, SETTINGS
 from alexnet_jax.training import protocols
 from alexnet_jax.training.protocols import PROTOCOLS, Protocol
 
 Config = dict[str, Any]
+
+TABLE = 'network.table'  # as `table_json.to_json` has it; no setting
+# The settings that make a table; another value of one makes another net.
+OF_TABLE = ('network.name', 'network.input_size', 'network.width', 'network.activation')
 
 
 def load(path: Path | None, overrides: dict[str, str]) -> Config:
@@ -36,13 +44,15 @@ def load(path: Path | None, overrides: dict[str, str]) -> Config:
       InputError: the file cannot be read or run; an unknown setting; a value
         that is not allowed. All bad settings are named, one a line.
     """
-    return complete(read_file(path) if path else {}, overrides)
+    changes = read_file(path) if path else {}
+    _refuse_unknown(changes)
+    return complete(changes, overrides)
 
 
 def complete(changes: Config, overrides: Mapping[str, str]) -> Config:
-    """The defaults, changed by those of the protocol, by `changes` and then by
-    `overrides`; raises as `load` does."""
-    _refuse_unknown(changes)
+    """The defaults, changed by those of the protocol, by `changes`, which may hold a table, and
+    then by `overrides`; raises as `load` does."""
+    _refuse_unknown([name for name in changes if name != TABLE])
     defaults = {name: setting.default for name, setting in SETTINGS.items()}
     name = (defaults | changes | dict(overrides))['train.protocol']
     if isinstance(name, str) and name in PROTOCOLS:  # or else `override` refuses it
@@ -56,8 +66,10 @@ def complete(changes: Config, overrides: Mapping[str, str]) -> Config:
 def override(config: Config, overrides: Mapping[str, str]) -> Config:
     """A complete configuration, changed by `overrides`; raises as `load` does."""
     _refuse_unknown(overrides)
-    config = config | {name: _parse(name, text) for name, text in overrides.items()}
-    config = {name: _as_default(name, value) for name, value in config.items()}
+    changes = {name: _as_default(name, _parse(name, text)) for name, text in overrides.items()}
+    if any(changes.get(name, config[name]) != config[name] for name in OF_TABLE):
+        config = {name: value for name, value in config.items() if name != TABLE}
+    config = {name: _as_default(name, value) for name, value in (config | changes).items()}
     faults = validate(config)
     if faults:
         raise InputError('\n'.join(faults))
@@ -104,6 +116,8 @@ def validate(config: Config) -> list[str]:
     for name, setting in SETTINGS.items():
         value = config[name]
         right_type = type(value) is type(setting.default)
+        if name == 'network.name' and TABLE in config and right_type:
+            continue  # the table may be one that this package does not have
         if not right_type or not setting.rule.allows(value):
             near = ''
             if isinstance(value, str) and value and setting.rule.names:
@@ -116,18 +130,38 @@ def network_of(config: Config) -> Architecture:
     """The net that a configuration describes.
 
     Raises:
-      InputError: the table cannot be had in that width, or for so small an input.
+      InputError: the table cannot be had in that width, or for so small an input; the
+        configuration's own table is not one.
     """
     size, width = config['network.input_size'], config['network.width']
     try:
-        net = architecture(config['network.name'], size, width, config['network.activation'])
+        if TABLE in config:
+            net = table_json.from_json(config[TABLE])
+        else:
+            net = architecture(config['network.name'], size, width, config['network.activation'])
     except InputError as error:
-        raise InputError(f'network.width is {width:g}: {error}') from error
+        fault = TABLE if TABLE in config else f'network.width is {width:g}'
+        raise InputError(f'{fault}: {error}') from error
     try:
         shapes.layer_shapes(net, classes=1)
     except InputError as error:
         raise InputError(f'network.input_size is {size}: {error}') from error
     return net
+
+
+def _require_own_table(config: Config, net: Architecture) -> None:
+    """
+    Raises:
+      InputError: the settings are of another table than the one in the configuration.
+    """
+    for name, value in {'network.name': net.name, 'network.input_size': net.input_size}.items():
+        if TABLE in config and config[name] not in (value, 0):
+            raise InputError(f'{name} is {shown(config[name])}; its table has {shown(value)}')
+
+
+def with_table(config: Config) -> Config:
+    """Returns the configuration with the whole table of its net, as workdirs keep it."""
+    return config | {TABLE: table_json.to_json(network_of(config))}
 
 
 def protocol_of(config: Config, net: Architecture) -> Protocol:
@@ -158,6 +192,7 @@ def start_layers(config: Config, net: Architecture) -> list[str]:
 def _validate_together(config: Config) -> list[str]:
     try:
         net = network_of(config)
+        _require_own_table(config, net)
         protocol_of(config, net)
         start_layers(config, net)
     except InputError as error:
@@ -225,16 +260,29 @@ def read_workdir(path: Path) -> Config:
         raise InputError(f'{path} is not JSON of a configuration: it is nested too deep') from error
     if not isinstance(tree, dict):
         raise InputError(f'{path} holds no configuration')
-    config = {}
-    for name, setting in SETTINGS.items():
-        value = tree
-        for part in name.split('.'):
-            value = value.get(part) if isinstance(value, dict) else None
-        config[name] = _as_default(name, setting.default if value is None else value)
+    config = of_tree(tree)
     faults = validate(config)
     if faults:
         raise InputError('\n'.join(f'{path}: {fault}' for fault in faults))
     return config
+
+
+def of_tree(tree: dict[str, Any]) -> Config:
+    """Returns the configuration that `nest` has made a tree of; defaults where it is silent, no
+    value checked."""
+
+    def found(name: str) -> Any:
+        value: Any = tree
+        for part in name.split('.'):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    config = {}
+    for name, setting in SETTINGS.items():
+        value = found(name)
+        config[name] = _as_default(name, setting.default if value is None else value)
+    table = found(TABLE)
+    return config if table is None else config | {TABLE: table}
 
 
 def of_workdir(workdir: Path, overrides: Mapping[str, str]) -> Config:
@@ -246,15 +294,21 @@ def of_workdir(workdir: Path, overrides: Mapping[str, str]) -> Config:
 
 def differences(config: Config, other: Config, but: Collection[str] = ()) -> list[str]:
     """Where two configurations compute different things, a line each; settings in
-    `but` do not count."""
+    `but`, and the table if `TABLE` is, do not count."""
     # A rate that falls towards the end of the run depends on where that is.
     looks_at_length = PROTOCOLS[config['train.protocol']].looks_at_length
     fixed = ('train.epochs', 'train.steps') if looks_at_length else ()
-    return [
-        f'{name} was {other[name]!r}, now {config[name]!r}'
+    found = [
+        name
         for name, setting in SETTINGS.items()
         if (not setting.free or name in fixed) and name not in but and config[name] != other[name]
     ]
+    lines = [f'{name} was {other[name]!r}, now {config[name]!r}' for name in found]
+    if TABLE in but or TABLE not in other or set(OF_TABLE) & set(found):
+        return lines
+    # Under the same name the table may have changed since.
+    changed = deviations(network_of(other), network_of(config))
+    return lines + [f'{row.field} of the net was {row.one}, now {row.other}' for row in changed]
 
 
 def describe() -> str:
@@ -282,7 +336,7 @@ def _parse(name: str, text: str) -> Any:
 def _as_default(name: str, value: Any) -> Any:
     """A whole number given for a real one becomes one; one too large for that stays, for
     `validate` to refuse."""
-    if isinstance(SETTINGS[name].default, float) and type(value) is int:
+    if name != TABLE and isinstance(SETTINGS[name].default, float) and type(value) is int:
         with contextlib.suppress(OverflowError):
             return float(value)
     return value

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import jax
 
-from alexnet_jax import config as configuration
 from alexnet_jax import model
 from alexnet_jax import workdir as workdirs
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError
 from alexnet_jax.model import Model
+from alexnet_jax.network import table_json
 from alexnet_jax.settings import SETTINGS
 from alexnet_jax.training import step
 from alexnet_jax.training.checkpoint import Checkpoints
@@ -65,11 +65,9 @@ def write_workdir(workdir: Path, loaded: Model) -> None:
 
 
 def _write_workdir(workdir: Path, loaded: Model) -> None:
-    workdirs.claim(workdir, loaded.config)
-    model.describe(workdir, loaded.classes, loaded.mirror, loaded.mean, loaded.scale)
-    state = step.start_from(**jax.device_put(loaded.variables))
-    settings = configuration.nest(loaded.config)
-    with contextlib.closing(Checkpoints(workdir / 'checkpoints', config=settings)) as checkpoints:
+    workdirs.claim(workdir, loaded.identity)
+    state, record = step.start_from(**jax.device_put(loaded.variables)), loaded.identity.record
+    with contextlib.closing(Checkpoints(workdir / 'checkpoints', record=record)) as checkpoints:
         checkpoints.save(state.replace(step=state.step + loaded.step))
         checkpoints.wait()
 
@@ -141,8 +139,14 @@ def metadata(loaded: Model) -> dict[str, str]:
     return {
         'format': 'alexnet_jax',
         'config': json.dumps(portable(loaded.config)),
+        'network': json.dumps(table_json.to_json(loaded.net.architecture)),
         'model': json.dumps(
-            {'classes': loaded.classes, 'mirror': loaded.mirror, 'step': loaded.step}
+            {
+                'classes': loaded.classes,
+                'mirror': loaded.mirror,
+                'step': loaded.step,
+                'data': loaded.data,
+            }
         ),
     }
 
@@ -155,7 +159,7 @@ def portable(config: Config) -> Config:
     return {
         name: value
         for name, value in config.items()
-        if not SETTINGS[name].free and not name.startswith('start.')
+        if name in SETTINGS and not SETTINGS[name].free and not name.startswith('start.')
     }
 
 

@@ -28,6 +28,7 @@ from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.identity import Identity
 from alexnet_jax.network import columns, inference, traffic
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
@@ -63,6 +64,18 @@ class Experiment:
         mean, std = (settings.channels(config[name]) for name in ('data.mean', 'data.std'))
         kind = config['data.normalization']
         return pipeline.normalization(self.images, self.crop_size, kind, mean, std)
+
+    @functools.cached_property
+    def identity(self) -> Identity:
+        """Everything that a workdir is bound to by this run."""
+        images = self.images
+        return Identity(
+            self.config,
+            images.classes,
+            images.mirror,
+            *self.normalization,
+            getattr(images, 'identity', {}),
+        )
 
 
 def build(config: Config) -> Experiment:

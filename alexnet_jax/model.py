@@ -1,8 +1,6 @@
 """A trained net with all it takes to use it, from a workdir or a weight file."""
 
 import dataclasses
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,22 +8,20 @@ import jax
 import numpy as np
 
 from alexnet_jax import config as configuration
-from alexnet_jax import settings
+from alexnet_jax import identity, settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import augment, class_names, images
 from alexnet_jax.errors import InputError
-from alexnet_jax.network import inference
+from alexnet_jax.identity import Identity
+from alexnet_jax.network import inference, table_json
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
 from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.results import write_json
 from alexnet_jax.training import checkpoint
 from alexnet_jax.weights import pretrained
 from alexnet_jax.weights.arrays import told
 from alexnet_jax.weights.files import Layers
 
-# What a workdir holds for this, beside config.json and checkpoints/.
-ABOUT, NORMALIZATION = 'model.json', 'normalization.npz'
 LONGEST = 300  # characters of a fault in a file's settings
 MOST_NUMBERS = 10**11  # of a net's; JAX stumbles over sizes far beyond
 MOST_TOLD = 3  # of a net's arrays, in a message
@@ -44,6 +40,7 @@ class Model:
     variables: {'params': ..., 'batch_stats': ...}, NumPy arrays.
     mean, scale: as in `inference.normalize`.
     step: of training, after which it is like this.
+    data: the set it was trained on, as `ImageSet.identity`; empty where it is not known.
     """
 
     config: Config
@@ -54,6 +51,12 @@ class Model:
     mean: np.ndarray
     scale: np.ndarray
     step: int
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def identity(self) -> Identity:
+        """Everything that the model is, but for its numbers and step."""
+        return Identity(self.config, self.classes, self.mirror, self.mean, self.scale, self.data)
 
     @property
     def layers(self) -> Layers:
@@ -114,46 +117,34 @@ def load(
     return _of_workdir(source, step, asked_as)
 
 
-def describe(
-    workdir: Path, classes: tuple[str, ...], mirror: bool, mean: Array, scale: Array
-) -> None:
-    """Writes what `load` needs of a workdir beside the configuration and checkpoints."""
-    write_json(workdir / ABOUT, {'classes': classes, 'mirror': mirror})
-    content = io.BytesIO()
-    np.savez(content, mean=np.asarray(mean), scale=np.asarray(scale))
-    (workdir / NORMALIZATION).write_bytes(content.getvalue())
-
-
 def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
     if not (workdir / 'checkpoints').is_dir():
         raise InputError(f'{workdir} holds no checkpoints; train there first')
-    config = configuration.read_workdir(workdir / 'config.json')
-    try:
-        about = json.loads((workdir / ABOUT).read_text())
-        classes, mirror = tuple(map(str, about['classes'])), bool(about['mirror'])
-        with np.load(workdir / NORMALIZATION, allow_pickle=False) as arrays:
-            normalization = dict(arrays)
-    except Exception as error:  # Whatever a broken file makes its reader raise.
-        raise InputError(
-            f'{workdir} does not tell what its net was shown: {error}; its training command'
-            ' writes that anew'
-        ) from error
-    layers, step = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
-    return _model(config, classes, mirror, layers, normalization, step, workdir)
+    kept = identity.read(workdir)
+    layers, step, record = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
+    others = identity.record_differences(record, kept)
+    if others:
+        place = workdir / 'checkpoints' / str(step)
+        raise InputError(f'{place} is not of the run in {workdir}: {"; ".join(others)}')
+    return _model(kept, layers, step, workdir)
 
 
 def _of_file(path: Path, net: str, overrides: Mapping[str, str]) -> Model:
     file = pretrained.open_file(path, net)
+    table = {}
+    if file.architecture is not None:
+        table = {configuration.TABLE: table_json.to_json(file.architecture)}
     try:
-        config = configuration.complete(file.settings, overrides)
+        config = configuration.with_table(configuration.complete(file.settings | table, overrides))
     except InputError as error:
         fault, *more = str(error).splitlines()
         raise InputError(f'{path}: {fault[:LONGEST]}{_and_more(len(more))}') from error
     layers = file.layers(configuration.network_of(config))
     classes = file.classes or _classes_of(layers, config)
     own = None if overrides.keys() & set(PREPROCESSING) else file.normalization
-    normalization = own or _normalization_of(config)
-    return _model(config, classes, file.mirror, layers, normalization, file.step, path)
+    arrays = own or _normalization_of(config)
+    found = Identity(config, classes, file.mirror, arrays['mean'], arrays['scale'], file.data)
+    return _model(found, layers, file.step, path)
 
 
 def _classes_of(layers: Layers, config: Config) -> tuple[str, ...]:
@@ -173,32 +164,25 @@ def _normalization_of(config: Config) -> dict[str, np.ndarray]:
     return {'mean': np.asarray(mean, np.float32), 'scale': np.asarray(scale, np.float32)}
 
 
-def _model(
-    config: Config,
-    classes: tuple[str, ...],
-    mirror: bool,
-    layers: Layers,
-    normalization: dict[str, np.ndarray],
-    step: int,
-    source: Path,
-) -> Model:
-    net = AlexNet(configuration.network_of(config), len(classes))
+def _model(kept: Identity, layers: Layers, step: int, source: Path) -> Model:
+    net = AlexNet(configuration.network_of(kept.config), len(kept.classes))
     size = net.architecture.input_size
     for name, shapes in {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)}.items():
-        found = normalization[name].shape if name in normalization else None
+        found = getattr(kept, name).shape
         if found not in shapes:
             raise InputError(f'the {name} of {source} has the shape {found}; allowed: {shapes}')
-    if not (normalization['scale'] > 0).all():
+    if not (kept.scale > 0).all():
         raise InputError(f'the scale of {source} is not above 0')
     return Model(
-        config,
+        kept.config,
         net,
-        classes,
-        mirror,
+        kept.classes,
+        kept.mirror,
         _variables(net, layers, source),
-        normalization['mean'],
-        normalization['scale'],
+        kept.mean,
+        kept.scale,
         step,
+        kept.data,
     )
 
 

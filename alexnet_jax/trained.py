@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax import experiment, processes, results
 from alexnet_jax import workdir as workdirs
-from alexnet_jax.config import Config
+from alexnet_jax.config import TABLE, Config
 from alexnet_jax.data import class_names
 from alexnet_jax.data.feature_records import RecordWriter
 from alexnet_jax.data.prepared import ImageSet
@@ -91,7 +91,8 @@ def open_model(config: Config, workdir: Path) -> Model:
     """
     if workdirs.last_checkpoint(workdir) is None:
         raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
-    workdirs.refuse_other(workdir, config, but=IMAGES)
+    # The net is the workdir's own, whatever table has its name now.
+    workdirs.refuse_other(workdir, config, but=(*IMAGES, TABLE))
     return load(workdir, config['eval.step'] or None, asked_as='eval.step')
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import jax
 
-from alexnet_jax import alive, model, processes, results
-from alexnet_jax import config as configuration
+from alexnet_jax import alive, processes, results
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.errors import InputError, NotFiniteError, StopRequestedError, StorageError
@@ -34,7 +33,7 @@ from alexnet_jax.training.health import Health
 from alexnet_jax.training.metrics_log import MetricsLog
 from alexnet_jax.training.progress import Reporter
 from alexnet_jax.weights.files import Layers
-from alexnet_jax.workdir import claim, last_checkpoint, locked, refuse_other
+from alexnet_jax.workdir import claim, last_checkpoint, locked, require_same_run
 
 
 def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
@@ -49,8 +48,9 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
     with processes.together():
         experiment = build(config)
         held_out_split(config, experiment.images)
-        refuse_other(workdir, config)
+        require_same_run(workdir, experiment.identity)
         taken = start_values(config) if last_checkpoint(workdir) is None else None
+    processes.require_alike(experiment.identity.facts)
     with contextlib.ExitStack() as stack:
         with processes.together():
             if processes.is_first():
@@ -70,9 +70,7 @@ def _train_there(
             told = [of_start] if of_start else []
         with processes.together():
             if processes.is_first():
-                claim(workdir, config)
-                about = experiment.images.classes, experiment.images.mirror
-                model.describe(workdir, *about, *experiment.normalization)
+                claim(workdir, experiment.identity)
         processes.require_shared(workdir)
         if at is not None:
             checkpoints.set_aside_after(at)
@@ -116,7 +114,8 @@ def _open_checkpoints(
     found: tuple[int | None, list[str]] = None, []
     with processes.together():
         try:
-            checkpoints = Checkpoints(folder, config['checkpoint.keep'], configuration.nest(config))
+            record = experiment.identity.record
+            checkpoints = Checkpoints(folder, config['checkpoint.keep'], record)
         except StorageError as error:
             raise InputError(f'--workdir {workdir}: {error}') from error
         stack.enter_context(contextlib.closing(checkpoints))

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax import config as configuration
-from alexnet_jax import processes, results
+from alexnet_jax import identity, processes
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError, StorageError
-from alexnet_jax.training import checkpoint
+from alexnet_jax.errors import InputError
+from alexnet_jax.identity import Identity
+from alexnet_jax.training import checkpoint, manifest
+from alexnet_jax.training.manifest import DamagedError
 
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
 LOCK = '.lock'
@@ -51,19 +54,19 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim(workdir: Path, config: Config) -> None:
-    """Makes the folder if need be and writes config.json.
+def claim(workdir: Path, run: Identity) -> None:
+    """Makes the folder if need be and binds it to a run.
 
     Raises:
-      InputError: it cannot be written, or holds a run of another configuration.
+      InputError: it cannot be written, or as `require_same_run`.
     """
-    refuse_other(workdir, config)
+    require_same_run(workdir, run)
     versions = {name: metadata.version(name) for name in LIBRARIES}
     about = {'versions': versions, 'processes': processes.count(), 'command': command()}
     try:
-        results.write_json(workdir / 'config.json', configuration.nest(config) | about)
-    except StorageError as error:
-        raise InputError(f'--workdir {workdir} cannot be written: {error}') from error
+        identity.write(workdir, run, about)
+    except OSError as error:
+        raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
 
 
 def command() -> str:
@@ -78,7 +81,7 @@ def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> No
     Raises:
       InputError: the workdir's config.json computes something else.
     """
-    kept = workdir / 'config.json'
+    kept = workdir / identity.CONFIG
     if os.path.exists(kept):  # of a path that cannot be, pathlib would raise
         differences = configuration.differences(config, configuration.read_workdir(kept), but)
         if differences:
@@ -87,6 +90,45 @@ def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> No
                 + '; '.join(differences)
                 + '; take another --workdir, or those settings'
             )
+
+
+def require_same_run(workdir: Path, run: Identity) -> None:
+    """Lets pass a workdir that is new, or holds this run: the same configuration, table of the
+    net, classes, normalization and set. Nothing is written.
+
+    Raises:
+      InputError: it holds, or one of its checkpoints is of, another run.
+    """
+    refuse_other(workdir, run.config)
+    folder = workdir / 'checkpoints'
+    steps = checkpoint.steps(folder)
+    if not steps:
+        return  # a run is bound by its first step that is saved
+    differences = identity.differences(identity.with_kept(run, workdir), run)
+    if differences:
+        raise InputError(
+            f'--workdir {workdir} holds a run on other data: {"; ".join(differences)};'
+            ' take another --workdir, or the set that it was trained on'
+        )
+    for step in steps:
+        place = folder / str(step)
+        record = _record(place)
+        differences = [] if record is None else identity.record_differences(record, run)
+        if differences:
+            raise InputError(
+                f'{place} is a checkpoint of another run: {"; ".join(differences)};'
+                ' take another --workdir, or move that checkpoint away'
+            )
+
+
+def _record(place: Path) -> dict[str, Any] | None:
+    """Returns the record of a checkpoint; None of one that is damaged, which is passed over, or
+    refused, where it is read."""
+    try:
+        manifest.verify(place, checkpoint.RECORD_FILE)
+        return checkpoint.read_record(place)
+    except (DamagedError, InputError):
+        return None
 
 
 def last_checkpoint(workdir: Path) -> int | None:

@@ -92,8 +92,8 @@ def test_a_run_goes_on_elsewhere(legs, data_dir, tmp_path):
     rows, expected = train_rows(tmp_path / 'moved'), train_rows(tmp_path / 'one')
     for name in ('step', 'epoch', 'top1_error', 'learning_rate'):
         assert [row[name] for row in rows] == [row[name] for row in expected], name
-    found, step = checkpoint.read_layers(tmp_path / 'moved' / 'checkpoints')
-    undisturbed, at = checkpoint.read_layers(tmp_path / 'one' / 'checkpoints')
+    found, step, _ = checkpoint.read_layers(tmp_path / 'moved' / 'checkpoints')
+    undisturbed, at, _ = checkpoint.read_layers(tmp_path / 'one' / 'checkpoints')
     assert step == at == 60
     for layer, parts in undisturbed.items():
         for part, values in parts.items():

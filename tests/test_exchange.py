@@ -18,6 +18,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax import main, model
 from alexnet_jax import workdir as workdirs
 from alexnet_jax.command_line import DONE
+from alexnet_jax.identity import Identity
 from alexnet_jax.model import Model
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
@@ -136,12 +137,12 @@ def random_run(workdir: Path, name: str) -> dict[int, step.TrainState]:
             drawn = random.uniform(0.5, 1.5, array.shape)
         return drawn.astype(array.dtype)
 
-    workdirs.claim(workdir, config)
     size = net.architecture.input_size
     shape = (size, size, 3) if name == 'small' else (3,)
     mean, scale = (random.uniform(40, 60, s).astype(np.float32) for s in (shape, 3))
-    model.describe(workdir, CLASSES, False, mean, scale)
-    checkpoints, states = Checkpoints(workdir / 'checkpoints', keep=2), {}
+    run = Identity(config, CLASSES, False, mean, scale, {})
+    workdirs.claim(workdir, run)
+    checkpoints, states = Checkpoints(workdir / 'checkpoints', keep=2, record=run.record), {}
     for at in (3, 7):
         drawn = jax.tree_util.tree_map_with_path(number, like)
         states[at] = drawn.replace(step=np.int32(at))

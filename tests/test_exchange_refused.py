@@ -169,17 +169,20 @@ BAD_FILES: dict[str, tuple[dict, dict, str]] = {
     'a truth': ({'config.data.batch_size': True}, {}, 'data.batch_size is True'),
     'no number': ({'config.network.width': float('nan')}, {}, 'is not what'),
     'a nested setting': ({'config.network.width': {'a': 1}}, {}, 'is not what'),
-    'absurd width': ({'config.network.width': 16.0}, {}, r'conv1/bias is .*, not \(2, 256\)'),
+    'absurd width': ({'config.network.width': 16.0, 'network': None}, {}, r'conv1/bias is .*, not \(2, 256\)'),
     'absurd sizes': (
         {'config.network.width': 16.0, 'config.network.input_size': 4096,
-         'config.data.record_size': 4096},
+         'config.data.record_size': 4096, 'network': None},
         {'normalization/mean': np.zeros(3, np.float32)}, r'of a net of [\d,]+ numbers; allowed: at most 1',
     ),
     'larger than any integer': ({'config.network.width': 10**400}, {}, 'is not what'),
     'negative size': ({'config.network.input_size': -1}, {}, 'network.input_size is -1'),
     'size for another mean': (
-        {'config.network.input_size': 32}, {}, r'mean .* shape \(28, 28, 3\); allowed'
+        {'config.network.input_size': 32, 'network': None}, {}, r'mean .* shape \(28, 28, 3\); allowed'
     ),
+    'size for another table': ({'config.network.input_size': 32}, {}, 'its table has 28'),
+    'no table': ({'network': '[]'}, {}, r'table of the net is \[\]; allowed: an object'),
+    'no JSON for a table': ({'network': '{'}, {}, 'is not JSON'),
     'classes no list': ({'model.classes': 'abc'}, {}, 'is not what'),
     'classes no text': ({'model.classes': ['a', 1, 2]}, {}, 'is not what'),
     'no classes': ({'model.classes': []}, {}, 'is not what'),

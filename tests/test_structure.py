@@ -20,6 +20,7 @@ MAY_IMPORT = {
     'joining': {'errors'},
     'supervisor': {'alive', 'command_line', 'joining'},
     'processes': {'alive', 'command_line', 'errors', 'joining'},
+    'identity': {'config', 'errors'},
     'settings': {'network', 'training'},
     'config': {'errors', 'network', 'settings', 'training'},
     'results': {'config', 'data', 'errors', 'evaluation'},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
         'command_line', 'config', 'data', 'errors', 'evaluation', 'figures', 'model', 'network',
         'predict', 'results', 'settings', 'stop', 'trained', 'training', 'two_columns',
     },
-    'workdir': {'config', 'errors', 'processes', 'results', 'training'},
+    'workdir': {'config', 'errors', 'identity', 'processes', 'training'},
     'figures': {'network'},
     'training': {'alive', 'errors', 'network', 'data', 'weights'},
     'weights': {'errors', 'network'},
@@ -39,9 +40,9 @@ MAY_IMPORT = {
     'training/__main__': {'command_line', 'config', 'experiment'},
     'weights/__main__': {'command_line', 'exchange'},
     'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
-    'model': {'config', 'data', 'errors', 'network', 'results', 'settings', 'training', 'weights'},
+    'model': {'config', 'data', 'errors', 'identity', 'network', 'settings', 'training', 'weights'},
     'experiment': {
-        'config', 'data', 'errors', 'evaluation', 'network', 'processes', 'results', 'settings',
+        'config', 'data', 'errors', 'evaluation', 'identity', 'network', 'processes', 'results', 'settings',
         'training', 'weights', 'workdir',
     },
     'trained': {
@@ -51,7 +52,9 @@ MAY_IMPORT = {
     'predict': {
         'config', 'data', 'errors', 'evaluation', 'figures', 'model', 'results', 'trained',
     },
-    'exchange': {'config', 'errors', 'model', 'settings', 'training', 'weights', 'workdir'},
+    'exchange': {
+        'config', 'errors', 'model', 'network', 'settings', 'training', 'weights', 'workdir',
+    },
     'training_run': {
         'alive', 'config', 'data', 'errors', 'experiment', 'model', 'network', 'processes', 'results',
         'training', 'weights', 'workdir',

@@ -24,12 +24,14 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
+from alexnet_jax import files
 from alexnet_jax.errors import InputError, NotFiniteError, StorageError
 from alexnet_jax.training import declared, manifest
 from alexnet_jax.training.manifest import DamagedError
 from alexnet_jax.training.step import TrainState
 
 PARTIAL, REPLACED = '.partial', '.replaced'
+RECORD_FILE = 'config/metadata'  # as Orbax calls the JSON `config`
 
 
 @contextlib.contextmanager
@@ -47,16 +49,16 @@ class Checkpoints:
     """The checkpoints of one run, to be written: the one with the lowest validation error
     and the last `keep`."""
 
-    def __init__(self, folder: Path, keep: int = 1, config: Mapping[str, Any] = {}):
+    def __init__(self, folder: Path, keep: int = 1, record: Mapping[str, Any] = {}):
         """Makes the folder if need be; what a killed process has left half saved goes.
 
         Args:
-          config: JSON that is saved with every state.
+          record: JSON that is saved with every state.
 
         Raises:
           StorageError: it cannot be written.
         """
-        self._folder, self._keep, self._config = folder.absolute(), keep, dict(config)
+        self._folder, self._keep, self._record = folder.absolute(), keep, dict(record)
         self._partial = self._folder / PARTIAL
         self._is_first = jax.process_index() == 0
         with _told(f'{folder} cannot be written'):
@@ -153,7 +155,10 @@ class Checkpoints:
             how = ocp.args.PyTreeRestore(
                 item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
             )
-            return self._writer.restore(folder, args=ocp.args.Composite(state=how))['state']
+            state = self._writer.restore(folder, args=ocp.args.Composite(state=how))['state']
+        if int(state.step) != step:
+            raise InputError(f'{folder} holds the state of step {int(state.step)}')
+        return state
 
     def _begin(self, step: int, copy: TrainState) -> None:
         """Has Orbax write, in threads of its own."""
@@ -169,7 +174,7 @@ class Checkpoints:
             self._writer.save(
                 self._partial / str(step),
                 args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(copy), config=ocp.args.JsonSave(self._config)
+                    state=ocp.args.PyTreeSave(copy), config=ocp.args.JsonSave(self._record)
                 ),
             )
 
@@ -263,9 +268,9 @@ def read_layers(
     folder: Path,
     step: int | None = None,
     asked_as: str = 'step',
-) -> tuple[dict[str, dict[str, np.ndarray]], int]:
-    """Parameters and moving statistics by layer, of whatever net was saved there, and the
-    step they are of. Nothing in the folder is touched: another process may be saving there.
+) -> tuple[dict[str, dict[str, np.ndarray]], int, dict[str, Any]]:
+    """Parameters and moving statistics by layer, of whatever net was saved there, the
+    step they are of, and the record that was saved with them. Nothing in the folder is touched: another process may be saving there.
 
     Args:
       step: None: the last that is whole; of those after it, stderr is told.
@@ -298,7 +303,22 @@ def read_layers(
     for kind in trees.values():
         for layer, parts in kind.items():
             layers.setdefault(layer, {}).update(parts)
-    return layers, step
+    return layers, step, read_record(place)
+
+
+def read_record(place: Path) -> dict[str, Any]:
+    """Returns the JSON that was saved with a checkpoint: its configuration, and more.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    try:
+        record = files.read_json(place / RECORD_FILE)
+        if not isinstance(record, dict):
+            raise ValueError('it is not an object')
+        return record
+    except (OSError, ValueError) as error:
+        raise InputError(f'{place} is no checkpoint of this program: {_reason(error)}') from error
 
 
 def _choose(folder: Path, step: int | None, asked_as: str) -> int:

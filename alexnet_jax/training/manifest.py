@@ -50,14 +50,22 @@ def read(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """What the manifest says, if every file it names is as it was written.
+def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
+    """What the manifest says, if it is of the step that the folder is named after and every file
+    it names is as it was written.
+
+    Args:
+      only: the name of the one file to look at; None: all.
 
     Raises:
       DamagedError: the first that is not.
     """
     tree = read(folder)
+    if str(tree.get('step')) != folder.name:
+        raise DamagedError(f'{folder / NAME} is of step {tree.get("step")}')
     for name, expected in tree['files'].items():
+        if only not in (None, name):
+            continue
         path = folder / name
         try:
             size = path.stat().st_size

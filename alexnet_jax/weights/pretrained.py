@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.network import table_json
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.weights import caffe, files, layouts, torch_file
 from alexnet_jax.weights.arrays import told
@@ -52,6 +53,8 @@ class Pretrained:
     mirror: whether an image's mirror image is one of its class too.
     step: of training, after which it is like this.
     normalization: 'mean' and 'scale', if it has them.
+    architecture: the table of its net, if it has one; goes before the one that the settings name.
+    data: the set it was trained on, as `ImageSet.identity`; empty where it is not known.
     """
 
     settings: dict[str, Any]
@@ -60,6 +63,8 @@ class Pretrained:
     mirror: bool = True
     step: int = 0
     normalization: dict[str, np.ndarray] | None = None
+    architecture: Architecture | None = None
+    data: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def open_file(path: Path, net: str = '') -> Pretrained:
@@ -120,6 +125,7 @@ def _of_ours(
     try:
         settings = json.loads(metadata['config'][:_LONGEST])
         about = json.loads(metadata.get('model', ''))
+        table = json.loads(metadata.get('network', 'null'))  # older files have none
     except (ValueError, RecursionError) as error:
         raise InputError(f'the metadata of {path} is not JSON: {error}') from error
     match settings, about:
@@ -131,12 +137,25 @@ def _of_ours(
             and all(isinstance(label, str) for label in classes)
             and 0 <= step <= _LARGEST
             and normalization.keys() == {'mean', 'scale'}
+            and _are_texts(about.get('data', {}))
         ):
             _require_net(path, net, name)
             return Pretrained(
-                settings, lambda net: layers, tuple(classes), mirror, step, normalization
-            )
+                settings, lambda net: layers, tuple(classes), mirror, step, normalization,
+                _table(table, path), about.get('data', {}),
+            )  # fmt: skip
     raise InputError(f'the metadata of {path} is not what `export` writes')
+
+
+def _table(tree: Any, path: Path) -> Architecture | None:
+    try:
+        return None if tree is None else table_json.from_json(tree)
+    except InputError as error:
+        raise InputError(f'the metadata of {path}: {error}') from error
+
+
+def _are_texts(tree: Any) -> bool:
+    return isinstance(tree, dict) and all(isinstance(text, str) for text in tree.values())
 
 
 def _may_be_setting(value: Any) -> bool:

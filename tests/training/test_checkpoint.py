@@ -147,7 +147,7 @@ def test_reading_leaves_alone_what_another_process_is_saving(state, tmp_path):
     saved(tmp_path, [at(state, 3)])
     begun = tmp_path / checkpoint.PARTIAL / '4'
     begun.mkdir(parents=True)
-    layers, found = read_layers(tmp_path)
+    layers, found, _ = read_layers(tmp_path)
     assert found == 3
     assert_same(layers, state.params)
     assert begun.exists()

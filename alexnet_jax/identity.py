@@ -1,0 +1,211 @@
+"""The identity of a run: everything that a workdir is bound to from its first step on.
+
+It is kept in three files of the workdir, and with every checkpoint, so that none of them can be
+exchanged for that of another run without notice.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax import config as configuration
+from alexnet_jax import files
+from alexnet_jax.config import Config
+from alexnet_jax.errors import InputError, plain, shown
+
+# Beside checkpoints/. `load` needs no more than these.
+CONFIG, ABOUT, NORMALIZATION = 'config.json', 'model.json', 'normalization.npz'
+RUN = 'run'  # of a checkpoint's record: the facts beside the configuration
+CLOSE = 1e-6  # relative; means of one set may differ by rounding between processors
+NAMED = 3  # class names in a message
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Identity:
+    """What a net is, and what it was trained on.
+
+    config: with the table of the net, if it is of a workdir.
+    classes: their names, in the order of the logits.
+    mirror: whether an image's mirror image is one of its class too.
+    mean, scale: as in `inference.normalize`.
+    data: the set, as `ImageSet.identity`; empty where it is not known.
+    """
+
+    config: Config
+    classes: tuple[str, ...]
+    mirror: bool
+    mean: np.ndarray
+    scale: np.ndarray
+    data: Mapping[str, str]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Short texts, equal where the classes, normalization and set are equal."""
+        some = ', '.join(plain(name, 40) for name in self.classes[:NAMED])
+        more = ', ...' if len(self.classes) > NAMED else ''
+        numbers = np.concatenate([np.ravel(self.mean), np.ravel(self.scale)]).astype(np.float32)
+        return {
+            'classes': f'{len(self.classes)}: {some}{more} ({_digest(json.dumps(self.classes))})',
+            'mirror': str(self.mirror),
+            'mean and scale': _digest(numbers.tobytes()),
+            **{f'data {name}': value for name, value in self.data.items()},
+        }
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """JSON for a checkpoint: the configuration with the table of the net, and the facts."""
+        return configuration.nest(configuration.with_table(self.config)) | {RUN: self.facts}
+
+
+def write(workdir: Path, identity: Identity, about: Mapping[str, Any]) -> None:
+    """Writes the three files.
+
+    Args:
+      about: more to write into config.json.
+
+    Raises:
+      OSError: one cannot be written.
+    """
+    config = configuration.nest(configuration.with_table(identity.config))
+    _write_json(workdir / CONFIG, config | dict(about))
+    shown = {'classes': identity.classes, 'mirror': identity.mirror, 'data': identity.data}
+    _write_json(workdir / ABOUT, shown)
+    arrays = {'mean': np.asarray(identity.mean), 'scale': np.asarray(identity.scale)}
+    files.write_bytes(workdir / NORMALIZATION, files.npz(arrays))
+
+
+def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    files.write_bytes(path, (json.dumps(tree, indent=2, allow_nan=False) + '\n').encode())
+
+
+def read(workdir: Path) -> Identity:
+    """Returns the identity that a workdir keeps.
+
+    Raises:
+      InputError: one of its files is missing, or is not what `write` has written.
+    """
+    config = configuration.read_workdir(workdir / CONFIG)
+    size = configuration.network_of(config).input_size
+    about, arrays = read_about(workdir / ABOUT), read_normalization(workdir / NORMALIZATION, size)
+    mean, scale = arrays['mean'], arrays['scale']
+    return Identity(config, about['classes'], about['mirror'], mean, scale, about['data'])
+
+
+def with_kept(run: Identity, workdir: Path) -> Identity:
+    """Returns the identity with the fields that model.json and normalization.npz of a workdir
+    hold, where there are these files; raises as `read`."""
+    about, arrays = workdir / ABOUT, workdir / NORMALIZATION
+    if about.exists():
+        run = dataclasses.replace(run, **read_about(about))
+    if arrays.exists():
+        size = configuration.network_of(run.config).input_size
+        kept = read_normalization(arrays, size)
+        run = dataclasses.replace(run, mean=kept['mean'], scale=kept['scale'])
+    return run
+
+
+def read_normalization(path: Path, size: int) -> dict[str, np.ndarray]:
+    """Returns the mean and scale of a net of `size` pixels; raises as `read`."""
+    try:
+        arrays = files.read_arrays(path, {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)})
+        if not (arrays['scale'] > 0).all():
+            raise ValueError('scale is not above 0')
+    except (OSError, ValueError) as error:
+        raise InputError(_cannot_be_read(path, error)) from error
+    return arrays
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Returns the classes, mirror and set of model.json; raises as `read`."""
+    try:
+        tree = files.read_json(path)
+        match tree:
+            case {'classes': [str(), *_] as classes, 'mirror': bool(mirror)}:
+                data = tree.get('data', {})  # older workdirs have none
+            case _:
+                raise ValueError('it does not hold "classes", a list of names, and "mirror"')
+        if not all(isinstance(name, str) for name in classes):
+            raise ValueError('a class name is not text')
+        if len(set(classes)) < len(classes):
+            double = next(name for name in classes if classes.count(name) > 1)
+            raise ValueError(f'it names the class {shown(double)} twice')
+        texts = isinstance(data, dict) and all(isinstance(text, str) for text in data.values())
+        if not texts:
+            raise ValueError(f'data is {shown(data)}; allowed: texts by name')
+    except (OSError, ValueError) as error:
+        raise InputError(_cannot_be_read(path, error)) from error
+    return {'classes': tuple(classes), 'mirror': mirror, 'data': data}
+
+
+def differences(kept: Identity, now: Identity) -> list[str]:
+    """Returns where the classes, normalization and set of a run differ from those it is to go on
+    with, a line each; the configurations are compared by `config.differences`."""
+    lines = class_differences(kept.classes, now.classes)
+    if kept.mirror != now.mirror:
+        lines.append(f'mirror of the set was {kept.mirror}, now {now.mirror}')
+    for name in ('mean', 'scale'):
+        one, other = getattr(kept, name), getattr(now, name)
+        if one.shape != other.shape or not np.allclose(one, other, rtol=CLOSE, atol=CLOSE):
+            lines.append(
+                f'the {name} of the training images was {_numbers(one)}, now {_numbers(other)}'
+            )
+    if kept.data:  # not known of weights that were imported
+        lines += [
+            f'{name} of the set was {kept.data.get(name, "nothing")}, now {value}'
+            for name, value in now.data.items()
+            if kept.data.get(name) != value
+        ]
+    return lines
+
+
+def class_differences(kept: Collection[str], now: Collection[str]) -> list[str]:
+    """Returns at most one line: other classes, or another order."""
+    if len(kept) != len(now):
+        return [f'there were {len(kept)} classes, now {len(now)}']
+    for label, (one, other) in enumerate(zip(kept, now, strict=True)):
+        if one != other:
+            return [f'class {label} was {shown(one)}, now {shown(other)}']
+    return []
+
+
+def record_differences(
+    record: Mapping[str, Any], identity: Identity, but: Collection[str] = ()
+) -> list[str]:
+    """Returns where the record of a checkpoint differs from an identity, a line each; [] if it
+    is a checkpoint of that run.
+
+    Args:
+      but: settings that do not count.
+    """
+    config = configuration.of_tree(dict(record))
+    faults = configuration.validate(config)
+    if faults:
+        return faults
+    lines = configuration.differences(identity.config, config, but)
+    facts = record.get(RUN, {})  # older checkpoints have none
+    return lines + [
+        f'{name} was {shown(facts[name])}, now {value}'
+        for name, value in identity.facts.items()
+        if name in facts and facts[name] != value
+    ]
+
+
+def _numbers(values: np.ndarray) -> str:
+    """Three numbers, or the mean of each channel of an image."""
+    channels = values.reshape(-1, 3).mean(axis=0)
+    return ','.join(f'{number:.2f}' for number in channels)
+
+
+def _digest(content: str | bytes) -> str:
+    data = content.encode('utf-8', 'surrogateescape') if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _cannot_be_read(path: Path, error: Exception) -> str:
+    reason = plain(getattr(error, 'strerror', None) or error)
+    return f'{path} cannot be read: {reason}; the training command writes it again if it is missing'
