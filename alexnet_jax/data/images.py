@@ -11,6 +11,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 FORMATS = ('JPEG', 'PNG')
+FORMS = ('jpeg', 'raw')  # in which records hold images
 LEAST_SIDE = 8
 # Half a gigabyte at the worst: a progressive CMYK JPEG needs twelve bytes a pixel.
 MAX_PIXELS = 50_000_000

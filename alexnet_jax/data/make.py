@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import dataset_info, splits
 
-from alexnet_jax.data import prepared, shards, sources
+from alexnet_jax.data import prepared, set_files, shards, sources
 from alexnet_jax.data.engines import Engine
 from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, SQUASH
 from alexnet_jax.data.originals import Source
@@ -115,18 +115,18 @@ def _is_there(out: Path, request: Request, say: Callable[[str], None]) -> bool:
     """
     if not prepared.is_whole(out):
         return False
-    about = prepared.read_about(out)
+    about = set_files.read_about(out)
     if about['options'] != request.options():
         raise InputError(
             f'--out {out} holds a set prepared with {_words(about["options"])};'
             f' now asked for: {_words(request.options())}'
         )
-    if not prepared.damage_of(out, about):
+    if not set_files.damage_of(out, about):
         say(f'{out} is prepared already; if its source has changed since, remove it and run again')
         shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
     say(f'{out} is not whole: making it again')
-    (out / prepared.DATASET_INFO).unlink()
+    (out / set_files.DATASET_INFO).unlink()
     return False
 
 
@@ -156,7 +156,7 @@ def _refuse_strange(out: Path) -> None:
     Raises:
       InputError: `out` holds what is neither a set nor the beginning of one.
     """
-    ours = (WORK, prepared.PREPARED)
+    ours = (WORK, set_files.PREPARED)
     if out.is_dir() and not any((out / name).exists() for name in ours):
         strange = sorted(path.name for path in out.iterdir())
         if strange:
@@ -271,18 +271,19 @@ def _finish(out: Path, plan: dict[str, Any], source: Source, tasks: list[Task]) 
         raise InputError(f'{source.spec}: no image of the split {empty[0]} can be read')
     work = out / WORK / 'final'
     work.mkdir(exist_ok=True)
-    with open(work / prepared.STATISTICS, 'wb') as file:
+    with open(work / set_files.STATISTICS, 'wb') as file:
         np.savez(file, **dataclasses.asdict(sums.statistics()))
     about = plan | {
         'counts': {split: sum(counts) for split, counts in lengths.items()},
         'skipped': [list(entry) for shard in made.values() for entry in shard.bad],
         'shards': {path.name: shard.bytes for path, shard in made.items()},
+        'shard_digests': {path.name: shard.digest for path, shard in made.items()},
     }
     _write_tfds_files(work, out, source, plan, lengths, made)
-    beside = sorted(path for path in work.iterdir() if path.name != prepared.PREPARED)
-    about['digests'] = {path.name: prepared.digest_of(path) for path in beside}
-    (work / prepared.PREPARED).write_text(json.dumps(about, indent=2) + '\n')
-    last = work / prepared.DATASET_INFO
+    beside = sorted(path for path in work.iterdir() if path.name != set_files.PREPARED)
+    about['digests'] = {path.name: set_files.digest_of(path) for path in beside}
+    (work / set_files.PREPARED).write_text(json.dumps(about, indent=2) + '\n')
+    last = work / set_files.DATASET_INFO
     for file in sorted(work.iterdir(), key=lambda file: file == last):
         os.replace(file, out / file.name)
     for left_over in out.glob('.*.array_record-*'):

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from alexnet_jax.data.prepared import ImageSet, Record
+from alexnet_jax.data.set_files import make_identity
 from alexnet_jax.data.statistics import measure
 
 ORIENTATIONS, HUES = 8, 8
@@ -21,6 +22,7 @@ CLASSES = (
 )
 EXAMPLES = {'train': 4096, 'val': 512, 'test': 512}
 SEED = 2012  # of the set, which is the same for any run
+VERSION = '1'  # another once the same arguments give other images
 SAMPLE = 256  # training images that statistics are measured on
 
 # Orthogonal to (1, 1, 1): what is added along these leaves R + G + B as it is.
@@ -34,7 +36,8 @@ def patterns_set(size: int) -> ImageSet:
         split: Patterns(count, size, part) for part, (split, count) in enumerate(EXAMPLES.items())
     }
     statistics = measure(splits['train'].read(row).image for row in range(SAMPLE))
-    return ImageSet(splits, CLASSES, statistics, mirror=False)
+    identity = make_identity('patterns', VERSION, CLASSES, EXAMPLES, (size, SEED))
+    return ImageSet(splits, CLASSES, statistics, False, identity)
 
 
 @dataclasses.dataclass(frozen=True)

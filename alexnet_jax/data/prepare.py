@@ -31,7 +31,7 @@ from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.data import engines, prepared, sources
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.data.engines import Engine
-from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, PILLOW_LIMIT, RESIZES
+from alexnet_jax.data.images import CENTER_SQUARE, FORMS, MAX_PIXELS, PILLOW_LIMIT, RESIZES
 from alexnet_jax.data.make import PAPER_SIZE, QUALITY, Request, make_set
 from alexnet_jax.data.shards import Encoding, Shard, Task
 from alexnet_jax.errors import InputError, StopRequestedError
@@ -126,7 +126,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         '--encoding',
-        choices=('jpeg', 'raw'),
+        choices=FORMS,
         default='jpeg',
         help='raw: no decoding later, five times the room',
     )

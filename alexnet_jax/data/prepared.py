@@ -9,7 +9,6 @@ import bisect
 import dataclasses
 import hashlib
 import itertools
-import json
 import re
 import shlex
 import threading
@@ -18,24 +17,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.core import constants
 from tensorflow_datasets.proto import tf_example_pb2
 
-from alexnet_jax.data import images, sources
+from alexnet_jax.data import images, set_files, sources
+from alexnet_jax.data.set_files import DATASET_INFO, PREPARED, damage_of, read_about
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import InputError, RecordError, plain, shown
 
 Example = tf_example_pb2.Example  # pyright: ignore
 
-PREPARED, STATISTICS, DATASET_INFO = 'prepared.json', 'statistics.npz', 'dataset_info.json'
-FEATURES = 'features.json'
-# What prepared.json must say, and the kind of it.
-ABOUT = {
-    'source': str, 'version': str, 'size': int, 'encoding': str, 'mirror': bool,
-    'options': dict, 'shards': dict, 'digests': dict,
-}  # fmt: skip
 READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 READER_BUFFER = 2**16  # bytes; the reader's own default is a megabyte, three times as slow for JPEG
 
@@ -64,14 +56,22 @@ class Records(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Prepared images: random access to the records of each split, the names of
-    the classes, the training set's statistics, and whether an image's mirror
-    image is one of its class too."""
+    """Prepared images.
+
+    splits: random access to the records of each split.
+    classes: their names, in the order of the labels.
+    statistics: of the training set.
+    mirror: whether an image's mirror image is one of its class too.
+    identity: what tells this set from others, as text: `source`, `version`, a digest of the
+      `classes` in order, the `splits` with their lengths, and a digest of the images and labels
+      (`content`).
+    """
 
     splits: Mapping[str, Records]
     classes: tuple[str, ...]
     statistics: Statistics
     mirror: bool
+    identity: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +104,15 @@ class StoredRecords:
     """Random access to the records of ArrayRecord files.
 
     Args:
-      paths, lengths: the files in order, and how many records each must hold.
+      files: by path, in order, how many records each must hold.
       encoding, size: how images are stored, and their side.
+      classes: labels are below it.
     """
 
-    def __init__(self, paths: Sequence[str], lengths: Sequence[int], encoding: str, size: int):
-        self._paths, self._encoding, self._size = tuple(paths), encoding, size
-        self._lengths = tuple(lengths)
-        self._ends = list(itertools.accumulate(lengths))
+    def __init__(self, files: Mapping[Path, int], encoding: str, size: int, classes: int):
+        self._paths, self._lengths = tuple(map(str, files)), tuple(files.values())
+        self._encoding, self._size, self._classes = encoding, size, classes
+        self._ends = list(itertools.accumulate(self._lengths))
         self._readers: dict[int, ArrayRecordReader] = {}
         self._opening = threading.Lock()
 
@@ -131,20 +132,19 @@ class StoredRecords:
         place = row - self._ends[shard] + self._lengths[shard]
         try:
             reader = self._readers.get(shard) or self._reader(shard)
-            example = Example.FromString(reader.read([place])[0])
-            feature = example.features.feature
-            stored = feature['image'].bytes_list.value[0]
-            return Record(
-                images.decode(stored, self._encoding, self._size, scratch),
-                feature['label'].int64_list.value[0],
-                feature['id'].bytes_list.value[0],
-            )
+            feature = Example.FromString(reader.read([place])[0]).features.feature
+            stored = _only(feature['image'].bytes_list.value, 'image')
+            label = _only(feature['label'].int64_list.value, 'label')
+            name = _only(feature['id'].bytes_list.value, 'id')
+            if not 0 <= label < self._classes:
+                raise ValueError(f'it has the label {label}; allowed: 0 to {self._classes - 1}')
+            return Record(images.decode(stored, self._encoding, self._size, scratch), label, name)
         except RecordError:
             raise
         except Exception as error:  # Whatever a broken file makes its reader raise.
-            reason = re.sub(r'\s+', ' ', str(error))[:200]
+            reason = plain(re.sub(r'\s+', ' ', str(error)))
             raise RecordError(
-                f'record {place} of {self._paths[shard]} cannot be read: {reason}'
+                f'record {place} of {plain(self._paths[shard])} cannot be read: {reason}'
             ) from error
 
     def _reader(self, shard: int) -> ArrayRecordReader:
@@ -169,91 +169,44 @@ class StoredRecords:
         self.__dict__.update(state, _opening=threading.Lock())
 
 
+def _only(values: Sequence[Any], name: str) -> Any:
+    if len(values) != 1:
+        raise ValueError(f'it has {len(values)} values of {name}; allowed: 1')
+    return values[0]
+
+
 def open_set(folder: Path) -> ImageSet:
-    """A prepared set.
+    """Opens a prepared set.
 
     Raises:
       InputError: it is not whole.
     """
     about = read_about(folder)
     try:
-        _require_own_features(folder)
-        info: Any = tfds.builder_from_directory(folder).info
-        splits = {
-            split: StoredRecords(
-                [str(path) for path in about_split.filepaths],
-                about_split.shard_lengths,
-                about['encoding'],
-                about['size'],
-            )
-            for split, about_split in info.splits.items()
-        }
-        classes = tuple(info.features['label'].names)
-        with np.load(folder / STATISTICS) as arrays:
-            statistics = _checked(Statistics(**arrays), about['size'])
         damage = damage_of(folder, about)
         again = command(folder, **about['options'])
+        if not damage:
+            contents = set_files.read_contents(folder, about)
+            identity = set_files.identity(folder, about, contents)
+            splits = {
+                split: StoredRecords(
+                    {folder / name: length for name, length in shards.items()},
+                    about['encoding'],
+                    about['size'],
+                    len(contents.classes),
+                )
+                for split, shards in contents.splits.items()
+            }
+            mirror = about['mirror']
+            return ImageSet(splits, contents.classes, contents.statistics, mirror, identity)
     except Exception as error:  # Whatever a broken file makes its reader raise.
-        reason = re.sub(r'\s+', ' ', str(error))[:200]
+        reason = plain(re.sub(r'\s+', ' ', str(error)))
         raise InputError(
-            f'the prepared set {folder} cannot be read: {type(error).__name__}: {reason}'
+            f'the prepared set {plain(folder)} cannot be read: {type(error).__name__}: {reason}'
         ) from error
-    if damage:
-        raise InputError(
-            f'the prepared set {folder} is not whole: {damage}; prepare it again:\n' + again
-        )
-    return ImageSet(splits, classes, statistics, about['mirror'])
-
-
-def damage_of(folder: Path, about: Mapping[str, Any]) -> str:
-    """What of a set's files is missing or other than it was made; '' for nothing. Records
-    have checksums of their own, which are looked at when they are read."""
-    for name, size in about['shards'].items():
-        path = folder / name
-        found = path.stat().st_size if path.exists() else None
-        if found != size:
-            state = 'is missing' if found is None else f'has {found} bytes, not {size}'
-            return f'{plain(name)} {state}'
-    for name, digest in about['digests'].items():
-        path = folder / name
-        if not path.is_file():
-            return f'{plain(name)} is missing'
-        if digest_of(path) != digest:
-            return f'{plain(name)} is not as it was made'
-    return ''
-
-
-def digest_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _require_own_features(folder: Path) -> None:
-    """TFDS imports whatever module is named there.
-
-    Raises:
-      ValueError: one that is not TFDS's own.
-    """
-
-    def look(branch: dict[str, Any]) -> None:
-        for name in ('pythonClassName', 'type'):
-            module = branch.get(name, 'tensorflow_datasets.')
-            if not str(module).startswith('tensorflow_datasets.'):
-                raise ValueError(f'{FEATURES} names {shown(module)}; allowed: features of TFDS')
-
-    json.loads((folder / FEATURES).read_text(), object_hook=look)
-
-
-def _checked(statistics: Statistics, size: int) -> Statistics:
-    """
-    Raises:
-      ValueError: they are not those of images of this size.
-    """
-    shapes = {'mean_image': (size, size, 3), 'color_variances': (3,), 'color_components': (3, 3)}
-    for name, shape in shapes.items():
-        values = getattr(statistics, name)
-        if values.shape != shape or values.dtype != np.float64 or not np.isfinite(values).all():
-            raise ValueError(f'{name} of {STATISTICS} is not {shape} finite numbers')
-    return statistics
+    raise InputError(
+        f'the prepared set {plain(folder)} is not whole: {damage}; prepare it again:\n' + again
+    )
 
 
 def is_whole(folder: Path) -> bool:
@@ -266,25 +219,6 @@ def command(folder: Path, source: str, **options: Any) -> str:
     words = ['python', '-m', 'alexnet_jax.data.prepare', '--source', source, '--out', str(folder)]
     words += [f'--{name}={value}' for name, value in options.items()]
     return shlex.join(words)
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """What prepared.json says.
-
-    Raises:
-      InputError: it cannot be read.
-    """
-    try:
-        about = json.loads((folder / PREPARED).read_text())
-        if not isinstance(about, dict):
-            raise ValueError('it does not say what the set was made of')
-        about = {'digests': {}} | about  # older sets have none
-        for name, kind in ABOUT.items():
-            if type(about.get(name)) is not kind:
-                raise ValueError(f'{name} is {shown(about.get(name))}')
-        return about
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f'{folder / PREPARED} cannot be read: {plain(error)}') from error
 
 
 def usual_place(

@@ -17,9 +17,11 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
+from alexnet_jax import files
 from alexnet_jax.data import images
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.data.originals import Originals
+from alexnet_jax.data.set_files import digest_of
 from alexnet_jax.data.statistics import PixelSums
 from alexnet_jax.errors import InputError, StopRequestedError
 
@@ -66,7 +68,11 @@ class Task:
     def is_done(self) -> bool:
         if not (self.path.exists() and self.note_file('.json').exists()):
             return False
-        return self.path.stat().st_size == read_note(self).bytes
+        try:
+            note = read_note(self)
+        except ValueError:  # of an older version, or broken: the shard is made anew
+            return False
+        return self.path.stat().st_size == note.bytes
 
     def note_file(self, suffix: str) -> Path:
         return self.notes / (self.path.name + suffix)
@@ -74,11 +80,12 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A finished shard: records and bytes in it, and originals left out."""
+    """A finished shard: records and bytes in it, originals left out, and its SHA-256."""
 
     records: int
     bytes: int
     bad: Bad
+    digest: str
 
 
 def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) -> Shard:
@@ -92,7 +99,8 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
     sums = PixelSums.zero(task.encoding.size)
     try:
         bad = _write_records(task, beside, sums, stop_requested)
-        shard = Shard(len(task.originals) - len(bad), beside.stat().st_size, bad)
+        records = len(task.originals) - len(bad)
+        shard = Shard(records, beside.stat().st_size, bad, digest_of(beside))
         os.replace(beside, task.path)
         if task.measured:
             _write_whole(task.note_file('.npz'), lambda file: np.savez(file, **vars(sums)))
@@ -106,15 +114,25 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
 
 
 def read_note(task: Task) -> Shard:
-    """What is known of a finished task."""
-    kept = json.loads(task.note_file('.json').read_text())
-    return Shard(kept['records'], kept['bytes'], [(name, why) for name, why in kept['bad']])
+    """Reads what is known of a finished task.
+
+    Raises:
+      ValueError: it is not such a note.
+    """
+    kept = files.read_json(task.note_file('.json'))
+    try:
+        bad = [(name, why) for name, why in kept['bad']]
+        return Shard(kept['records'], kept['bytes'], bad, kept['digest'])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{task.note_file(".json")} is not a note of a shard') from error
 
 
 def read_sums(task: Task) -> PixelSums:
-    """The sums of a finished task whose pixels count."""
-    with np.load(task.note_file('.npz')) as sums:
-        return PixelSums(int(sums['count']), sums['total'], sums['products'])
+    """Reads the sums of a finished task whose pixels count."""
+    size = task.encoding.size
+    shapes = {'count': ((),), 'total': ((size, size, 3),), 'products': ((3, 3),)}
+    sums = files.read_arrays(task.note_file('.npz'), shapes)
+    return PixelSums(int(sums['count']), sums['total'], sums['products'])
 
 
 def disk_error(path: Path, error: OSError) -> InputError:

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 
 from alexnet_jax.data.prepared import ImageSet, Record
+from alexnet_jax.data.set_files import make_identity
 from alexnet_jax.data.statistics import measure
 
 SAMPLE = 256
+VERSION = '1'  # another once the same arguments give other images
 
 
 def synthetic_set(examples: int, classes: int, size: int, seed: int) -> ImageSet:
@@ -17,7 +19,10 @@ def synthetic_set(examples: int, classes: int, size: int, seed: int) -> ImageSet
     val = Synthetic(max(1, examples // 10), classes, size, seed, part=1)
     statistics = measure(train.read(row).image for row in range(min(examples, SAMPLE)))
     names = tuple(f'class {label}' for label in range(classes))
-    return ImageSet({'train': train, 'val': val}, names, statistics, mirror=True)
+    identity = make_identity(
+        'synthetic', VERSION, names, {'train': len(train), 'val': len(val)}, (size, seed)
+    )
+    return ImageSet({'train': train, 'val': val}, names, statistics, True, identity)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Numbered:
 def numbered(count=300, size=36, mirror=True) -> prepared.ImageSet:
     records = Numbered(count, size)
     statistics = measure(records.read(row).image for row in range(count))
-    return prepared.ImageSet({'train': records, 'val': records}, ('x',), statistics, mirror)
+    return prepared.ImageSet({'train': records, 'val': records}, ('x',), statistics, mirror, {})
 
 
 def test_each_epoch_meets_each_image_once_in_an_order_of_its_own():

@@ -1,0 +1,289 @@
+"""The small files of a prepared set, read as data: nothing in them is imported, and no path in
+them leaves the set's folder.
+
+TFDS opens these sets as well (`tfds.builder_from_directory`), but imports whatever modules
+`features.json` names. This module therefore parses the files itself and accepts what this
+package writes.
+"""
+
+import hashlib
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_jax import files
+from alexnet_jax.data.images import FORMS, RESIZES
+from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.errors import InputError, plain, shown
+
+PREPARED, STATISTICS, DATASET_INFO = 'prepared.json', 'statistics.npz', 'dataset_info.json'
+FEATURES, LABELS = 'features.json', 'label.labels.txt'
+BESIDE = (STATISTICS, DATASET_INFO, FEATURES, LABELS)  # the files that prepared.json has digests of
+SPLITS = ('train', 'val', 'test')
+# What prepared.json must hold, and its type.
+ABOUT = {
+    'source': str, 'version': str, 'size': int, 'encoding': str, 'mirror': bool,
+    'options': dict, 'shards': dict, 'digests': dict, 'shard_digests': dict, 'counts': dict,
+    'skipped': list,
+}  # fmt: skip
+OPTIONS = {
+    'source': str, 'size': int, 'encoding': str, 'quality': int, 'resize': str,
+    'val_fraction': float,
+}  # fmt: skip
+MOST_SIZE = 4096  # pixels a side
+MOST_JSON = 2**24  # bytes; parsed, JSON takes up to twenty times its size
+TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
+FEATURE = 'tensorflow_datasets.core.features'
+# Shards of at most so many bytes in all are hashed each time a set is opened: a tenth of a second.
+VERIFIED = 2**26
+SHORT = 16  # hexadecimal digits of a digest in an identity
+
+
+class Contents(NamedTuple):
+    """splits: by name, the shards' file names in order with their numbers of records."""
+
+    splits: dict[str, dict[str, int]]
+    classes: tuple[str, ...]
+    statistics: Statistics
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Reads prepared.json.
+
+    Raises:
+      InputError: it cannot be read, or holds what this package does not write.
+    """
+    try:
+        about = files.read_json(folder / PREPARED, MOST_JSON)
+        if not isinstance(about, dict):
+            raise ValueError('it does not say what the set was made of')
+        about = {'digests': {}, 'shard_digests': {}, 'counts': {}, 'skipped': []} | about
+        _require_types(about, ABOUT)
+        _require_values(about)
+        return about
+    except (OSError, ValueError) as error:
+        raise InputError(f'{plain(folder / PREPARED)} cannot be read: {plain(error)}') from error
+
+
+def _require_types(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
+    for name, kind in types.items():
+        if type(values.get(name)) is not kind:
+            raise ValueError(f'{name} is {shown(values.get(name))}')
+
+
+def _require_values(about: Mapping[str, Any]) -> None:
+    if not 1 <= about['size'] <= MOST_SIZE:
+        raise ValueError(f'size is {shown(about["size"])}; allowed: 1 to {MOST_SIZE}')
+    if about['encoding'] not in FORMS:
+        raise ValueError(f'encoding is {shown(about["encoding"])}; allowed: {" or ".join(FORMS)}')
+    if about.get('resize', RESIZES[0]) not in RESIZES:
+        raise ValueError(f'resize is {shown(about["resize"])}; allowed: {", ".join(RESIZES)}')
+    options = about['options']
+    if 'source' not in options or not options.keys() <= OPTIONS.keys():
+        raise ValueError(f'options is {shown(options)}; allowed: {", ".join(OPTIONS)}')
+    _require_types(options, {name: OPTIONS[name] for name in options})
+    for name, size in about['shards'].items():
+        if type(size) is not int or size < 0:
+            raise ValueError(f'shards: {plain(name)} has the size {shown(size)}')
+    for entry in about['skipped']:
+        if not isinstance(entry, list) or [str, str] != list(map(type, entry)):
+            raise ValueError(f'skipped holds {shown(entry)}')
+    for kind, names in (('digests', BESIDE), ('shard_digests', about['shards'])):
+        for name, digest in about[kind].items():
+            if name not in names or not isinstance(digest, str):
+                raise ValueError(f'{kind} holds {shown(name)}: {shown(digest)}')
+
+
+def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
+    """Reads the other small files of a set, and compares them with each other.
+
+    Raises:
+      OSError: one cannot be opened, or is not a regular file.
+      ValueError: one is not as this package writes it.
+    """
+    size = about['size']
+    classes = _read_classes(folder / LABELS)
+    features = files.read_json(folder / FEATURES, MOST_JSON)
+    if features != features_json(size, about['encoding'], len(classes)):
+        raise ValueError(
+            f'{FEATURES} is not what this package writes for {len(classes)} classes at {size}'
+            ' pixels, and TFDS imports the modules that it names'
+        )
+    splits = _splits(files.read_json(folder / DATASET_INFO, MOST_JSON))
+    named = {name for shards in splits.values() for name in shards}
+    if named != about['shards'].keys():
+        other = min(named ^ about['shards'].keys())
+        raise ValueError(f'{DATASET_INFO} and {PREPARED} do not agree about {shown(other)}')
+    for name, records in ((n, r) for shards in splits.values() for n, r in shards.items()):
+        if records > about['shards'][name]:  # each takes more than a byte
+            raise ValueError(f'{name} has {about["shards"][name]} bytes for {records} records')
+    return Contents(splits, classes, _read_statistics(folder / STATISTICS, size))
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in files.read_bytes(path, MOST_JSON).decode().split('\n'))
+    names = tuple(filter(None, names))  # TFDS skips empty lines, too
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f'{path.name} names no classes, or one twice')
+    return names
+
+
+def features_json(size: int, encoding: str, classes: int) -> dict[str, Any]:
+    """Returns what TFDS writes to features.json for the sets of this package."""
+    image: dict[str, Any] = {
+        'dtype': 'uint8',
+        'shape': {'dimensions': [str(size), str(size), '3']},
+    }
+    if encoding == 'jpeg':
+        pixels = {
+            'pythonClassName': f'{FEATURE}.image_feature.Image',
+            'image': image | {'encodingFormat': 'jpeg'},
+        }
+    else:
+        pixels = {
+            'pythonClassName': f'{FEATURE}.tensor_feature.Tensor',
+            'tensor': image | {'encoding': 'bytes'},
+        }
+    label = {
+        'pythonClassName': f'{FEATURE}.class_label_feature.ClassLabel',
+        'classLabel': {'numClasses': str(classes)},
+    }
+    text = {'pythonClassName': f'{FEATURE}.text_feature.Text', 'text': {}}
+    return {
+        'pythonClassName': f'{FEATURE}.features_dict.FeaturesDict',
+        'featuresDict': {'features': {'id': text, 'image': pixels, 'label': label}},
+    }
+
+
+def _splits(info: Any) -> dict[str, dict[str, int]]:
+    """Names the shards of each split; the names are made here, not taken from the file."""
+    if not isinstance(info, dict) or not isinstance(info.get('splits'), list):
+        raise ValueError(f'{DATASET_INFO} has no splits')
+    dataset = info.get('name')
+    if info.get('fileFormat') != 'array_record' or not _is_word(dataset):
+        raise ValueError(
+            f'{DATASET_INFO} has the name {shown(dataset)}'
+            f' and the format {shown(info.get("fileFormat"))}; allowed: a word, array_record'
+        )
+    splits = {}
+    for split in info['splits']:
+        if not isinstance(split, dict) or split.get('name') not in SPLITS:
+            raise ValueError(f'{DATASET_INFO} has a split other than {", ".join(SPLITS)}')
+        if split['name'] in splits or split.get('filepathTemplate') != TEMPLATE:
+            raise ValueError(f'{DATASET_INFO}: {split["name"]} is there twice, or has other files')
+        lengths = _lengths(split['name'], split.get('shardLengths'))
+        splits[split['name']] = {
+            f'{dataset}-{split["name"]}.array_record-{shard:05d}-of-{len(lengths):05d}': length
+            for shard, length in enumerate(lengths)
+        }
+    if 'train' not in splits:
+        raise ValueError(f'{DATASET_INFO} has no split train')
+    return splits
+
+
+def _is_word(name: Any) -> bool:
+    return isinstance(name, str) and re.fullmatch(r'\w{1,200}', name) is not None
+
+
+def _lengths(split: str, found: Any) -> list[int]:
+    texts = found if isinstance(found, list) else []
+    if not all(isinstance(text, str) and re.fullmatch(r'[0-9]{1,12}', text) for text in texts):
+        raise ValueError(f'{DATASET_INFO}: {split} has a number of records that is none')
+    lengths = list(map(int, texts))
+    if not sum(lengths):
+        raise ValueError(f'{DATASET_INFO}: {split} has no records')
+    return lengths
+
+
+def _read_statistics(path: Path, size: int) -> Statistics:
+    shapes = {'mean_image': (size, size, 3), 'color_variances': (3,), 'color_components': (3, 3)}
+    arrays = files.read_arrays(path, {name: (shape,) for name, shape in shapes.items()})
+    for name, values in arrays.items():
+        if values.dtype != np.float64:
+            raise ValueError(f'{name} of {path.name} is {values.dtype}; allowed: float64')
+    return Statistics(**arrays)
+
+
+def damage_of(folder: Path, about: Mapping[str, Any], most: int = VERIFIED) -> str:
+    """Returns what of a set's files is missing or other than it was made; '' for nothing.
+
+    Shards of more than `most` bytes in all are compared by their sizes alone.
+    """
+    for name, size in about['shards'].items():
+        found = _size_of(folder / name)
+        if found != size:
+            state = 'is missing' if found is None else f'has {found} bytes, not {size}'
+            return f'{plain(name)} {state}'
+    digests = about['digests']
+    if sum(about['shards'].values()) <= most:
+        digests = digests | about['shard_digests']
+    for name, digest in digests.items():
+        if _size_of(folder / name) is None:
+            return f'{plain(name)} is missing'
+        if digest_of(folder / name) != digest:
+            return f'{plain(name)} is not as it was made'
+    return ''
+
+
+def _size_of(path: Path) -> int | None:
+    """Returns the size of a regular file; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def digest_of(path: Path) -> str:
+    with files.opened(path) as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def identity(folder: Path, about: Mapping[str, Any], contents: Contents) -> dict[str, str]:
+    """Returns what tells a set from others, as `ImageSet.identity`.
+
+    Raises:
+      OSError: a file cannot be read.
+    """
+    lengths = {split: sum(shards.values()) for split, shards in contents.splits.items()}
+    shards = [
+        (split, records, _content_of(folder / name, about))
+        for split, names in contents.splits.items()
+        for name, records in names.items()
+    ]
+    made = [about[name] for name in ('size', 'encoding', 'mirror')]
+    if not about['shard_digests'] and isinstance(shards[0][-1], int):
+        made.append(digest_of(folder / STATISTICS))
+    return make_identity(
+        about['source'], about['version'], contents.classes, lengths, [*made, *shards]
+    )
+
+
+def _content_of(shard: Path, about: Mapping[str, Any]) -> str | int:
+    """Returns a shard's SHA-256, or its size in a large set that is older than these digests."""
+    if shard.name in about['shard_digests']:
+        return about['shard_digests'][shard.name]
+    small = sum(about['shards'].values()) <= VERIFIED
+    return digest_of(shard) if small else about['shards'][shard.name]
+
+
+def make_identity(
+    source: str, version: str, classes: tuple[str, ...], lengths: Mapping[str, int], content: Any
+) -> dict[str, str]:
+    """Returns an identity. content: whatever decides the images, with a sound `repr`."""
+    return {
+        'source': source,
+        'version': version,
+        'classes': short_digest(classes),
+        'splits': ', '.join(f'{split} {count}' for split, count in lengths.items()),
+        'content': short_digest(content),
+    }
+
+
+def short_digest(content: Any) -> str:
+    text = repr(content).encode('utf-8', 'surrogateescape')
+    return hashlib.sha256(text).hexdigest()[:SHORT]
