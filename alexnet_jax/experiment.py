@@ -74,7 +74,7 @@ class Experiment:
             images.classes,
             images.mirror,
             *self.normalization,
-            getattr(images, 'identity', {}),
+            images.identity,
         )
 
 

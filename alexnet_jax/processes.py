@@ -78,7 +78,8 @@ def is_first() -> bool:
 
 
 def require_alike(facts: Mapping[str, Any]) -> None:
-    """
+    """Compares facts, JSON by name, between the processes of a run.
+
     Raises:
       InputError: these differ between the processes; in all of them.
     """

@@ -149,6 +149,7 @@ def evaluate_workdir(
     """
     with processes.together():
         showing = show(config, workdir, processes.agreed(stop_requested))
+    processes.require_alike(showing.images.identity)
     if not processes.is_first():  # it takes part, and leaves it to the first to keep anything
         showing.tally()
         return ''

@@ -16,7 +16,9 @@ import pytest
 
 from alexnet_jax import main
 from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT, STOPPED
+from alexnet_jax.data import prepare
 from tests import several
+from tests.data.photographs import write_classes
 
 STEPS = 30
 # What training and evaluating do after so many steps when told to block for ever.
@@ -210,6 +212,30 @@ def test_processes_that_differ_are_refused_by_all(command, tmp_path):
     line = 'error: process 1 differs from process 0: seed is 2, not 1\n'
     assert [(status, error) for status, _, error in found] == [(BAD_INPUT, line)] * 2
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+def test_processes_on_different_sets_are_refused_by_all(mode, tmp_path):
+    """As many images and classes, other names: each would train on labels of its own."""
+    photos, source = tmp_path / 'photos', f'--config.data.source=folder:{tmp_path}/photos'
+    write_classes(photos, 4, ('a', 'b', 'c'))
+    for name in ('one', 'other'):
+        arguments = ['--source', f'folder:{photos}', '--out', str(tmp_path / name), '--size=32']
+        assert prepare.main([*arguments, '--val_fraction=0.25']) == DONE
+        if name == 'one':
+            (photos / 'a').rename(photos / 'z')
+    arguments = [
+        '--config', 'configs/digits.py', '--workdir', str(tmp_path / 'run'), source,
+        '--config.data.batch_size=4', '--config.train.steps=2', '--config.train.report=off',
+    ]  # fmt: skip
+    own = [[f'--config.data.dir={tmp_path / name}'] for name in ('one', 'other')]
+    if mode == 'eval':
+        assert main.main([*arguments, *own[0]]) == DONE
+    found = several.run(2, [*arguments, f'--mode={mode}'], own)
+    for status, _, error in found:
+        assert status == BAD_INPUT
+        assert (error.startswith('error: process 1') and 'b, c, z' in error) or "'b'" in error
+    assert (tmp_path / 'run').exists() == (mode == 'eval')
 
 
 def test_processes_that_do_not_share_the_workdir_are_refused(command, tmp_path):
