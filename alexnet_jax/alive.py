@@ -31,8 +31,10 @@ def start() -> None:
     _channel = socket.socket(fileno=int(number))
     threading.Thread(target=_end_with_supervisor, args=(_channel,), daemon=True).start()
     threading.Thread(target=_pulse, daemon=True).start()
-    # Ctrl-C reaches every process of a terminal: the supervisor passes it on as SIGTERM.
+    # Ctrl-C and the end of a terminal reach every process of it: the supervisor passes them on as
+    # SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def is_watched() -> bool:

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import io
 import os
 import platform
 import re
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 
 from absl import logging
 
+from alexnet_jax import output
 from alexnet_jax.errors import (
     InputError,
     LostProcessError,
@@ -113,22 +113,41 @@ def _leave_out(texts: Sequence[str]) -> None:
     sys.unraisablehook = hook
 
 
-def run(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
-    """Runs the command; prints an error, and returns the exit status."""
+def run(
+    command: Callable[[list[str]], int], argv: list[str] | None, prints: bool = False
+) -> int:
+    """Runs the command; prints an error, and returns the exit status.
+
+    Args:
+      prints: what the command prints is its product: printed to a full disk, it failed. The
+        product of other commands is in files.
+    """
     argv = sys.argv[1:] if argv is None else argv
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors='backslashreplace')  # a name that is no text ends no run
+    with output.unbreakable() as printed:
+        status, lines = _run(command, argv)
+        told = [f'error: {plain(line, LONGEST)}' for line in lines]
+        lost = output.fault_of(printed)
+        if lost:
+            failed = prints and status == DONE
+            status = FAULT if failed else status
+            kind = 'error' if failed else 'warning'
+            told.append(f'{kind}: what was printed could not all be written: {lost}')
+        for line in told:
+            print(line, file=sys.stderr)
+    return status
+
+
+def _run(command: Callable[[list[str]], int], argv: list[str]) -> tuple[int, list[str]]:
+    """The exit status, and the lines to print for an error."""
     try:
-        return command(argv)
+        return command(argv), []
     except StopRequestedError:
         print('stopped; the same command goes on')
-        return STOPPED
+        return STOPPED, []
     except (Exception, KeyboardInterrupt) as error:
         if '--debug' in argv:
             traceback.print_exc()
-        status, lines = explain(error)
-    print('\n'.join(f'error: {plain(line, LONGEST)}' for line in lines), file=sys.stderr)
-    return status
+        return explain(error)
 
 
 def explain(error: BaseException) -> tuple[int, list[str]]:

@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -64,9 +63,7 @@ def leave(status: int) -> NoReturn:
     if status in (DONE, STOPPED):
         alive.slow('waiting for the other processes to end')
         jax.distributed.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    os._exit(status)  # what was printed is flushed by `command_line.run`
 
 
 def count() -> int:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from alexnet_jax import alive
+from alexnet_jax import alive, stop
 from alexnet_jax.command_line import BAD_INPUT, FAULT, STOPPED
 from alexnet_jax.joining import Joining
 
@@ -129,10 +129,12 @@ def _forward_signals(child: subprocess.Popen) -> list[int]:
     asked = []
 
     def forward(number, frame):
+        if asked and number == signal.SIGHUP:
+            return  # as in `stop`
         child.send_signal(signal.SIGKILL if asked else signal.SIGTERM)
         asked.append(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop.stopping():
         signal.signal(number, forward)
     return asked
 

@@ -4,7 +4,8 @@
 #     launch/local.sh N [arguments of alexnet_jax.main ...]
 set -euo pipefail
 
-say() { echo "local.sh: $*" >&2; }
+trap '' PIPE # Whoever reads what is said may go away.
+say() { echo "local.sh: $*" >&2 || true; }
 
 processes=${1-}
 if ! [[ $processes =~ ^[1-9][0-9]*$ ]]; then
@@ -91,6 +92,7 @@ asked_to_stop() {
   fi
 }
 trap asked_to_stop TERM INT
+trap 'if ((requests == 0)); then asked_to_stop; fi' HUP # The terminal was closed; it may come twice.
 
 all_ended_with() {
   local status

@@ -178,7 +178,7 @@ def test_local_starts_again_no_more_often_than_it_may(tmp_path):
     assert len(run.starts(0)) == 2
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize(('play', 'expected'), [('exit 75', 75), ('exit 0', 0), ('exit 1', 1)])
 def test_local_passes_a_request_to_stop_on(tmp_path, number, play, expected):
     run = Local(tmp_path, f'trap "{play}" TERM; {READY}; while :; do sleep 0.05; done')
@@ -208,6 +208,23 @@ def test_local_kills_all_at_the_second_request(tmp_path):
     assert run.end()[0] == 1
     for process in range(2):
         assert gone(int(wait_for(tmp_path / f'ready-{process}')))
+
+
+def test_local_takes_a_terminal_that_is_closed_for_one_request(tmp_path):
+    play = f'trap "sleep 1; exit 75" TERM; {READY}; while :; do sleep 0.05; done'
+    run = Local(tmp_path, play)
+    wait_until_ready(run)
+    for _ in range(3):
+        run.process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+    assert run.end()[0] == 75
+
+
+def test_local_starts_again_though_nobody_reads_what_it_says(tmp_path):
+    run = Local(tmp_path, f'sleep 0.5; [ $start = 1 ] && exit 1; {READY}')
+    run.process.stderr.close()
+    assert run.process.wait(30) == 0
+    assert len(run.starts(0)) == 2
 
 
 @pytest.mark.parametrize('arguments', [(), ('0',), ('two',), ('--config=a.py',)])

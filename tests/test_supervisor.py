@@ -15,9 +15,10 @@ from alexnet_jax.supervisor import Signs
 
 SUPERVISE = """
 import sys
-from alexnet_jax import supervisor
+from alexnet_jax import command_line, supervisor
 from alexnet_jax.joining import Joining
-sys.exit(supervisor.supervise('play', [], Joining(2, 1, 'host:1', 5, 2)))
+joining = Joining(2, 1, 'host:1', 5, 2)
+sys.exit(command_line.run(lambda argv: supervisor.supervise('play', [], joining), []))
 """
 
 
@@ -113,7 +114,7 @@ def test_a_child_that_is_frozen_is_ended_even_in_what_may_be_slow(play):
     )
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_request_to_stop_is_passed_on(number, play):
     process = play('signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n'
                    'print("listening", flush=True); time.sleep(100)')  # fmt: skip
@@ -130,6 +131,27 @@ def test_a_second_request_ends_the_child_at_once(play):
     assert process.stdout.readline() == 'asked\n'
     process.send_signal(signal.SIGTERM)
     assert ended(process) == (1, '')
+
+
+def test_a_terminal_that_is_closed_asks_once(play):
+    """It may be said twice, to the child too."""
+    process = play('signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))\n'
+                   'print("listening", flush=True)\nos.kill(os.getpid(), signal.SIGHUP)\n'
+                   'for _ in range(3): time.sleep(0.5)\nsys.exit(75)')  # fmt: skip
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout.readline() == 'asked\n'
+    process.send_signal(signal.SIGHUP)
+    assert ended(process) == (75, '')
+
+
+def test_a_child_whose_supervisor_has_no_reader_is_not_held_up(play, tmp_path):
+    """Though it writes more than a pipe takes."""
+    process = play('time.sleep(0.5)\nfor _ in range(20_000): print("a line of text", file=sys.stderr)\n'
+                   f'open({str(tmp_path / "end")!r}, "w")')  # fmt: skip
+    process.stderr.close()
+    assert process.wait(30) == 0
+    assert (tmp_path / 'end').exists()
 
 
 @pytest.mark.parametrize('unread', [False, True])

@@ -256,4 +256,4 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(command_line.run(run, None))
+    sys.exit(command_line.run(run, None, prints=True))
