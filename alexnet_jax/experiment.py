@@ -248,4 +248,6 @@ def evaluator(
 
 def reading_of(config: Config, size: int, mesh: Mesh, views: int) -> evaluate.Reading:
     """How a configuration has a split read, in crops of `size` pixels."""
-    return evaluate.Reading(size, mesh, views, config['eval.batch_size'], config['data.threads'])
+    mirror = config['data.mirror'] == 'on'
+    crops, threads = config['eval.batch_size'], config['data.threads']
+    return evaluate.Reading(size, mesh, views, mirror, crops, threads)

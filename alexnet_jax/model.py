@@ -59,6 +59,12 @@ class Model:
         return Identity(self.config, self.classes, self.mirror, self.mean, self.scale, self.data)
 
     @property
+    def mirrored(self) -> bool:
+        """Whether mirror images are among the ten views: the net was trained with them, and they
+        are of the same class."""
+        return self.mirror and self.config['data.mirror'] == 'on'
+
+    @property
     def layers(self) -> Layers:
         """The variables by layer, as weight files have them."""
         layers: Layers = {}
@@ -75,7 +81,8 @@ class Model:
 
     def read(self, file: str | Path | bytes, views: int = 1) -> np.ndarray:
         """A JPEG or PNG as the net takes it: uint8 [views, size, size, 3], made a square as
-        the training images were; the middle of it, or its ten views (§4.1).
+        the training images were; the middle of it, or its ten views (§4.1);
+        without `mirrored`, the five crops among them twice.
 
         Raises:
           BadImageError: it cannot be read.
@@ -85,7 +92,7 @@ class Model:
             self.config['data.record_size'],
             resize=self.config['data.resize'],
         )
-        return augment.views(square, self.net.architecture.input_size, views, self.mirror)
+        return augment.views(square, self.net.architecture.input_size, views, self.mirrored)
 
 
 def load(

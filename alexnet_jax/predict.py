@@ -12,8 +12,8 @@ from alexnet_jax import trained
 from alexnet_jax.config import Config
 from alexnet_jax.data import augment, class_names
 from alexnet_jax.data.images import BadImageError
-from alexnet_jax.errors import plain
-from alexnet_jax.evaluation.evaluate import softmax
+from alexnet_jax.errors import NotFiniteError, StorageError, plain
+from alexnet_jax.evaluation.evaluate import log_mean, log_softmax
 from alexnet_jax.figures import predictions
 from alexnet_jax.figures.predictions import Prediction
 from alexnet_jax.model import Model
@@ -31,6 +31,8 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
 
     Raises:
       InputError: as `trained.open_model`.
+      NotFiniteError: the net gives values that are not finite.
+      StorageError: the predictions cannot be written; they are printed before.
     """
     model = trained.open_model(config, workdir)
     views = config['eval.views']
@@ -43,30 +45,47 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
             print(f'error: {plain(file, LONGEST)} {error}', file=sys.stderr)
             rows.append({'image': str(file), 'error': str(error)})
             continue
-        probabilities = softmax(np.asarray(run(images), np.float64)).mean(axis=0)
-        row = {'image': str(file), 'predictions': top(model, probabilities)}
+        log_probabilities = log_mean(log_softmax(np.asarray(run(images), np.float64)))
+        if not np.isfinite(log_probabilities).all():
+            raise NotFiniteError(
+                f'the net of {workdir} at step {model.step} gives NaN or infinite values for'
+                f' {plain(file, LONGEST)}',
+                model.step,
+            )
+        row = {'image': str(file), 'predictions': top(model, log_probabilities)}
         rows.append(row)
         print('\n'.join(told(row)), flush=True)
         if len(drawn) < MOST_DRAWN:
             drawn.append(_drawn(file, images[augment.MIDDLE[views]], row))
     folder = workdir / 'predict'
-    folder.mkdir(exist_ok=True)
     about = {'network': config['network.name'], 'step': model.step, 'views': views}
+    about['distinct_views'] = views if model.mirrored or views == 1 else views // 2
     write_json(folder / 'predictions.json', about | {'images': rows})
     if drawn:
-        predictions.draw(drawn, folder / 'predictions.png')
+        _draw(drawn, folder / 'predictions.png')
     print(f'-> {folder}/predictions.json{", predictions.png" if drawn else ""}')
     return all('error' not in row for row in rows)
 
 
-def top(model: Model, probabilities: np.ndarray) -> list[dict[str, Any]]:
+def _draw(drawn: Sequence[Prediction], path: Path) -> None:
+    """
+    Raises:
+      StorageError: it cannot be written.
+    """
+    try:
+        predictions.draw(drawn, path)
+    except OSError as error:
+        raise StorageError(f'{path} cannot be written: {error.strerror}') from error
+
+
+def top(model: Model, log_probabilities: np.ndarray) -> list[dict[str, Any]]:
     """The most probable classes, ties in the order of the classes."""
-    labels = np.argsort(-probabilities, kind='stable')[:TOP]
+    labels = np.argsort(-log_probabilities, kind='stable')[:TOP]
     return [
         {
             'class': model.classes[label],
             'name': class_names.told(model.classes[label]),
-            'probability': float(probabilities[label]),
+            'probability': float(np.exp(log_probabilities[label])),
         }
         for label in labels
     ]
@@ -77,7 +96,7 @@ def told(row: dict[str, Any]) -> list[str]:
     for entry in row['predictions']:
         english = entry['class'] in class_names.imagenet_classes()
         known_as = f' ({entry["class"]})' if english else ''
-        lines.append(f'  {entry["probability"]:.4f}  {entry["name"]}{known_as}')
+        lines.append(f'  {entry["probability"]:.4f}  {plain(entry["name"])}{known_as}')
     return lines
 
 

@@ -1,118 +1,228 @@
-"""What a workdir keeps of its evaluations: eval/SPLIT-VIEWS.json, and files beside it."""
+"""What a workdir keeps of its evaluations, in eval/: the run's own last result of a split with so
+many views, SPLIT-VIEWS.json; results of its other steps and of other sets under longer names."""
 
+import hashlib
 import json
-import os
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax import files
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
-from alexnet_jax.errors import InputError, StorageError
-from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.errors import InputError, NotFiniteError, StorageError, plain
+from alexnet_jax.evaluation.tally import Tally, has_top5
 
 SHOWN = 3  # of the confusions, on the terminal
+LONGEST = 40  # characters of a source in a file's name
+OWN = re.compile(r'(train|val|test)-(1|10)\.json')
+OTHER = re.compile(r'(train|val|test)-(1|10)(-step-\d+)?(-[A-Za-z0-9._]+-[0-9a-f]{8})?\.json')
+# What a result holds, and its type.
+KEYS = {
+    'split': str, 'views': int, 'source': str, 'network': str, 'step': int, 'examples': int,
+    'loss': float, 'top1_error': float, 'top5_error': float,
+}  # fmt: skip
 
 
-def keep(workdir: Path, about: dict[str, Any], tally: Tally, classes: tuple[str, ...]) -> str:
+def keep(
+    workdir: Path, about: dict[str, Any], tally: Tally, classes: tuple[str, ...], which: str = ''
+) -> str:
     """Writes eval/SPLIT-VIEWS.json, and eval/SPLIT-VIEWS-classes.json with the errors of
-    each class and what was taken for what; returns it as lines of text.
+    each class and the confusions; returns them as lines of text.
 
     Args:
-      about: {'split', 'views', 'source', 'network', 'step'}, as `about` gives it.
+      about: as `about` returns it.
+      which: as `which` returns it.
+
+    Raises:
+      NotFiniteError: the loss is NaN or infinite; nothing is written.
+      StorageError: it cannot be written; the lines are printed all the same.
     """
     scores, by_class = tally.scores(), tally.by_class(classes)
-    path = place(workdir, about['split'], about['views'])
-    write_json(path, about | scores)
-    write_json(path.with_name(f'{path.stem}-classes.json'), about | by_class)
-    return '\n'.join(
-        [
-            *(
-                f'{row["images"]} of {class_names.told(row["label"])} taken for'
-                f' {class_names.told(row["taken_for"])}'
-                for row in by_class['confusions'][:SHOWN]
-            ),
-            f'{about["split"]}: {told(scores)}  ({scores["examples"]} images,'
-            f' {views_told(about["views"])}, step {about["step"]}) -> {path}',
-        ]
-    )
+    if not math.isfinite(scores['loss']):
+        raise NotFiniteError(
+            f'{about["split"]}: the loss is {scores["loss"]} at step {about["step"]}: the net ended'
+            ' in NaN or infinite values; nothing is kept of this evaluation',
+            about['step'],
+        )
+    path = place(workdir, about['split'], about['views'], which)
+    lines = [
+        *(
+            f'{row["images"]} of {plain(class_names.told(row["label"]))} taken for'
+            f' {plain(class_names.told(row["taken_for"]))}'
+            for row in by_class['confusions'][:SHOWN]
+        ),
+        f'{about["split"]}: {told(scores)}  ({images_told(scores["examples"])},'
+        f' {views_told(about)}, step {about["step"]})',
+    ]
+    try:
+        write_json(path, about | scores)
+        write_json(path.with_name(f'{path.stem}-classes.json'), about | by_class)
+    except StorageError:
+        print('\n'.join(lines), flush=True)
+        raise
+    return '\n'.join(lines) + f' -> {path}'
 
 
-def about(config: Config, split: str, step: int) -> dict[str, Any]:
-    """What was evaluated."""
+def about(config: Config, split: str, step: int, mirror: bool) -> dict[str, Any]:
+    """Returns what is evaluated, {'split', 'views', 'distinct_views', 'source', 'set', 'network',
+    'step'}.
+
+    Args:
+      mirror: whether mirror images are of the same class. They are among the ten views only if
+        the net was trained with them, too; without them the five crops are taken twice.
+    """
+    views, source = config['eval.views'], config['data.source']
+    mirrored = mirror and config['data.mirror'] == 'on'
     return {
         'split': split,
-        'views': config['eval.views'],
-        'source': config['data.source'],
+        'views': views,
+        'distinct_views': views if mirrored or views == 1 else views // 2,
+        'source': source,
+        'set': set_of(config),
         'network': config['network.name'],
         'step': step,
     }
 
 
-def told(scores: dict[str, Any]) -> str:
+def set_of(config: Config) -> str:
+    """Returns the source, and of synthetic images all that makes them, the run's seed included."""
+    if config['data.source'] != 'synthetic':
+        return config['data.source']
+    return (
+        f'synthetic, {config["data.synthetic_examples"]} images of'
+        f' {config["data.synthetic_classes"]} classes, seed {config["seed"]}'
+    )
+
+
+def which(step: int | None, other_set: Mapping[str, Any] | None) -> str:
+    """Returns what stands in a result's name after SPLIT-VIEWS: nothing for the run's own.
+
+    Args:
+      step: a step before the run's last; None: the last.
+      other_set: 'data.source' and whatever else makes the set; None: the run's own set.
+    """
+    parts = [] if step is None else [f'-step-{step}']
+    if other_set is not None:
+        name = re.sub(r'[^A-Za-z0-9._]+', '_', other_set['data.source'])[:LONGEST]
+        digest = hashlib.sha256(json.dumps(other_set, sort_keys=True).encode()).hexdigest()
+        parts.append(f'-{name}-{digest[:8]}')
+    return ''.join(parts)
+
+
+def told(scores: Mapping[str, Any]) -> str:
     """Errors with their 95 % intervals, and the loss."""
     parts = []
     for name in ('top1', 'top5'):
         low, high = scores[f'{name}_interval']
         parts.append(f'{name}_error {scores[f"{name}_error"]:.6f} [{low:.4f}, {high:.4f}]')
+    if not has_top5(scores):
+        parts[1] = 'top5_error –'
     return '  '.join([*parts, f'loss {scores["loss"]:.6f}'])
 
 
-def views_told(views: int) -> str:
-    return f'{views} view{"s" * (views > 1)}'
+def images_told(count: int) -> str:
+    return f'{count} image{"s" * (count != 1)}'
+
+
+def distinct_views(about: Mapping[str, Any]) -> int:
+    """How many different views an evaluation showed of an image. Earlier versions stated none:
+    as many as were asked for."""
+    return about.get('distinct_views', about['views'])
+
+
+def views_told(about: Mapping[str, Any]) -> str:
+    views = distinct_views(about)
+    return f'{views} view{"s" * (views > 1)}' + ', none mirrored' * (1 < views < about['views'])
 
 
 def read(workdir: Path, split: str, views: int) -> dict[str, Any]:
-    """What `keep` kept."""
-    return json.loads(place(workdir, split, views).read_text())
+    """Returns the run's own result.
+
+    Raises:
+      InputError: there is none, or it cannot be read.
+    """
+    return _read(place(workdir, split, views))
 
 
-def place(workdir: Path, split: str, views: int) -> Path:
-    return workdir / 'eval' / f'{split}-{views}.json'
+def place(workdir: Path, split: str, views: int, which: str = '') -> Path:
+    return workdir / 'eval' / f'{split}-{views}{which}.json'
 
 
 def every(workdir: Path) -> list[dict[str, Any]]:
-    """All that `keep` kept there.
+    """Returns all of the run's own results.
 
     Raises:
-      InputError: nothing, or what is no such file.
+      InputError: there is none, or one that cannot be read.
     """
-    paths = [
-        path
-        for path in sorted((workdir / 'eval').glob('*.json'))
-        if re.fullmatch(r'(train|val|test)-(1|10)\.json', path.name)
-    ]
-    if not paths:
+    results = _matching(workdir, OWN)
+    if not results:
         raise InputError(f'{workdir} holds no eval/SPLIT-VIEWS.json; run --mode=eval there first')
+    return results
+
+
+def others(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the results of the run's other steps and of other sets.
+
+    Raises:
+      InputError: one cannot be read.
+    """
+    return _matching(workdir, OTHER, but=OWN)
+
+
+def _matching(workdir: Path, wanted: re.Pattern, but: re.Pattern | None = None) -> list[Any]:
+    return [
+        _read(path)
+        for path in sorted((workdir / 'eval').glob('*.json'))
+        if wanted.fullmatch(path.name) and not (but and but.fullmatch(path.name))
+    ]
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return [json.loads(path.read_text()) for path in paths]
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f'an evaluation in {workdir}/eval cannot be read: {error}') from error
+        result = files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f'{path} cannot be read: {error}; evaluate it anew') from error
+    fault = f'{path} is not a result of an evaluation: it has no usable'
+    if not isinstance(result, dict):
+        raise InputError(f'{fault} keys; evaluate it anew')
+    for key, kind in KEYS.items():
+        value = result.get(key)
+        usable = type(value) is kind or (kind is float and type(value) is int)
+        if not usable or (isinstance(value, int | float) and value < 0):
+            raise InputError(f'{fault} {key}; evaluate it anew')
+    for key in ('top1_interval', 'top5_interval'):
+        match result.get(key):
+            case [int() | float() as low, int() | float() as high] if 0 <= low <= high <= 1:
+                pass
+            case _:
+                raise InputError(f'{fault} {key}; evaluate it anew')
+    return result
 
 
 def write_text(path: Path, text: str) -> None:
-    """
+    """Writes a file whole or not at all.
+
     Raises:
       InputError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        files.write_bytes(path, text.encode('utf-8', 'backslashreplace'))
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error.strerror}') from error
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Whole or not at all, in a folder that is made if need be.
+    """Writes a file whole or not at all, in a folder that is made if need be.
 
     Raises:
       StorageError: it cannot be written; what was there before is as it was.
     """
-    content, beside = json.dumps(tree, indent=2) + '\n', path.with_suffix('.tmp')
+    content = (json.dumps(tree, indent=2) + '\n').encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(content)
-        os.replace(beside, path)
+        files.write_bytes(path, content)
     except OSError as error:
         raise StorageError(
             f'{path}, {len(content)} bytes, cannot be written: {error.strerror}'

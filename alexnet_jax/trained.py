@@ -18,7 +18,7 @@ from alexnet_jax.data.feature_records import RecordWriter
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.errors import InputError, nearest
 from alexnet_jax.evaluation import arrays, ensemble, evaluate
-from alexnet_jax.evaluation.ensemble import PROBABILITIES, Member
+from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
 from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.model import Model, load
@@ -45,8 +45,35 @@ class Showing:
     @property
     def about(self) -> dict[str, Any]:
         """As `results.about`, and the classes."""
-        about = results.about(self.config, self.split, self.model.step)
-        return about | {'classes': list(self.model.classes)}
+        return self._about | {'classes': list(self.model.classes)}
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        mirror = self.model.mirror and self.images.mirror
+        return results.about(self.config, self.split, self.model.step, mirror)
+
+    @property
+    def is_of_own_set(self) -> bool:
+        """Whether the images are of the set that the net was trained on, by the settings. A set
+        in the usual place may have been moved."""
+        config, own = self.config, self.model.config
+        return all(config[name] == own[name] for name in IMAGES) and (
+            own['data.dir'] in ('', config['data.dir'])
+        )
+
+    def which(self, workdir: Path) -> str:
+        """As `results.which`, of a model of the workdir."""
+        config, step = self.config, self.model.step
+        is_last = not config['eval.step'] or step == workdirs.last_checkpoint(workdir)
+        other_set = None
+        if not self.is_of_own_set:
+            made = IMAGES if config['data.source'] == 'synthetic' else ('data.source', 'data.dir')
+            other_set = {name: config[name] for name in made}
+        return results.which(None if is_last else step, other_set)
+
+    def keep(self, workdir: Path, tally: Tally) -> str:
+        """Keeps the result in the workdir, as `results.keep`."""
+        return results.keep(workdir, self._about, tally, self.model.classes, self.which(workdir))
 
     def outputs(self, names: Sequence[str] = ()) -> Generator[Outputs]:
         """What the model makes of every image; `names`: the activations wanted."""
@@ -60,6 +87,7 @@ class Showing:
         forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
         size = model.net.architecture.input_size
         reading = experiment.reading_of(config, size, mesh, config['eval.views'])
+        reading = dataclasses.replace(reading, mirror=model.mirrored)
 
         def run(
             variables: Variables, images: ImageSet = self.images, split: str = self.split
@@ -71,7 +99,7 @@ class Showing:
         return run
 
     def tally(
-        self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, probabilities: None
+        self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, log_probabilities: None
     ) -> Tally:
         """The errors over all; `keep`: as in `evaluate.evaluate`."""
         return evaluate.evaluate(self.outputs(), len(self.model.classes), keep)
@@ -118,6 +146,8 @@ def show_to(
     images = experiment.open_images(config)
     split = experiment.held_out_split(config, images)
     require_same_classes(model.classes, images.classes, config['data.source'])
+    if not len(images.splits[split]):
+        raise InputError(f'the {split} split of data.source {config["data.source"]} has no images')
     return Showing(config, model, images, split, stop_requested)
 
 
@@ -154,22 +184,26 @@ def evaluate_workdir(
         showing.tally()
         return ''
     tally = _keeping(showing, workdir) if config['eval.save'] else showing.tally()
-    about = results.about(config, showing.split, showing.model.step)
-    return results.keep(workdir, about, tally, showing.model.classes)
+    return showing.keep(workdir, tally)
 
 
 def _keeping(showing: Showing, workdir: Path) -> Tally:
-    """Keeps probabilities in float16; those of the single views, from which anyone may
-    average anew, in float32."""
+    """Keeps probabilities in float32, and their logarithms, of which none underflows; those of
+    the single views, from which anyone may average anew, if the configuration says so."""
     about, every_view = showing.about, showing.config['eval.save'] == 'views'
-    folder = workdir / 'eval' / f'{about["split"]}-{about["views"]}-predictions'
+    result = results.place(workdir, about['split'], about['views'], showing.which(workdir))
+    folder = result.with_name(f'{result.stem}-predictions')
     make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)
     with arrays.writing(folder, about, make_writer) as writer:
 
-        def keep(batch: Outputs, probabilities: np.ndarray) -> None:
-            rows = {PROBABILITIES: probabilities.mean(axis=1).astype(np.float16)}
+        def keep(batch: Outputs, log_probabilities: np.ndarray) -> None:
+            rows = {
+                'probabilities': np.exp(log_probabilities).astype(np.float32),
+                LOG_PROBABILITIES: ensemble.kept(log_probabilities),
+            }
             if every_view:
-                rows['views'] = probabilities.astype(np.float32)
+                of_views = evaluate.log_softmax(batch.logits.astype(np.float64))
+                rows['views'] = np.exp(of_views).astype(np.float32)
             writer.add(batch.ids, batch.labels, rows)
 
         return showing.tally(keep)
@@ -203,15 +237,13 @@ def _member(path: Path, config: Config | None) -> Member:
     showing = show(config, path)
     ids, labels, kept = [], [], []
 
-    def keep(batch: Outputs, probabilities: np.ndarray) -> None:
+    def keep(batch: Outputs, log_probabilities: np.ndarray) -> None:
         ids.extend(arrays.as_text(batch.ids))
         labels.append(batch.labels)
-        kept.append(probabilities.mean(axis=1).astype(np.float32))
+        kept.append(ensemble.kept(log_probabilities))
 
-    tally = showing.tally(keep)
-    return Member(
-        str(path), showing.about, ids, np.concatenate(labels), np.concatenate(kept), tally
-    )  # fmt: skip
+    showing.tally(keep)
+    return Member(str(path), showing.about, ids, np.concatenate(labels), np.concatenate(kept))
 
 
 def keep_features(config: Config, workdir: Path, names: Sequence[str], out: Path, form: str) -> str:

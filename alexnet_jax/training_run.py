@@ -79,7 +79,13 @@ def _train_there(
         first_step, silent = int(state.step), not processes.is_first()
         reporter = stack.enter_context(
             contextlib.closing(
-                Reporter(plan.steps, first_step, silent, config['train.print_every_steps'])
+                Reporter(
+                    plan.steps,
+                    first_step,
+                    silent,
+                    config['train.print_every_steps'],
+                    top5=len(experiment.images.classes) > 5,
+                )
             )
         )
         for line in [_opening(experiment, workdir, first_step), *told]:
@@ -198,7 +204,7 @@ def _run(
     if held_out == 'test':
         keep(loop.evaluation_row('test', at_step, plan, tally.scores()))
     if processes.is_first():
-        about = results.about(config, held_out, at_step)
+        about = results.about(config, held_out, at_step, experiment.images.mirror)
         reporter.say(results.keep(workdir, about, tally, experiment.images.classes))
 
 

@@ -169,6 +169,7 @@ def eval_batches(
     size: int,
     batch_size: int,
     views: int = 1,
+    mirror: bool = True,
     rows: slice = slice(None),
     threads: int = 2,
 ) -> grain.DatasetIterator[Batch]:
@@ -178,6 +179,7 @@ def eval_batches(
     Args:
       batch_size: images a batch, however many views each has.
       views: as for `augment.views`.
+      mirror: whether mirror images are among the views, if the set allows it at all.
       rows, threads: as for `train_batches`.
 
     A batch is {'image': uint8 [batch · views, size, size, 3], an image's views one
@@ -185,7 +187,7 @@ def eval_batches(
     """
     records = images.splits[split]
     count = -(-len(records) // batch_size)
-    make = _EvalBatch(records, size, batch_size, rows, views, images.mirror)
+    make = _EvalBatch(records, size, batch_size, rows, views, mirror and images.mirror)
     batches = grain.MapDataset.range(count).map(make)
     return iter(batches.to_iter_dataset(_read_options(threads)))
 

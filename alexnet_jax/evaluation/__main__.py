@@ -98,8 +98,26 @@ def members_of(
     ]
 
 
+def require_one_set(members: list[tuple[Path, Config | None]]) -> None:
+    """
+    Raises:
+      InputError: the members would be evaluated on different images. Synthetic images are made
+        from the seed of each run.
+    """
+    from alexnet_jax import results
+
+    sets = {results.set_of(config): path for path, config in members if config}
+    if len(sets) > 1:
+        (one, first), (other, second) = list(sets.items())[:2]
+        raise InputError(
+            f'the members of an ensemble need one set of images; {first} has {one}, {second} has'
+            f' {other}'
+        )
+
+
 def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     members = members_of(options, overrides)
+    require_one_set(members)
     weights = parse_weights(options.weights, len(members))
     command_line.before_jax()
     from alexnet_jax import runs, trained

@@ -7,43 +7,48 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import InputError
-from alexnet_jax.evaluation.arrays import ImageArrays
-from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.errors import InputError, shown
+from alexnet_jax.evaluation.arrays import ImageArrays, file_name
+from alexnet_jax.evaluation.tally import Tally, has_top5
 
-PROBABILITIES = 'probabilities'
-SAME = ('split', 'views', 'source', 'classes')  # of all members
-SMALLEST = {np.float16: 2.0**-25, np.float32: 2.0**-126}  # what lies below is kept as 0
+LOG_PROBABILITIES = 'log_probabilities'
+SAME = ('split', 'views', 'distinct_views', 'set', 'classes')  # of all members
+LOWEST = float(np.finfo(np.float32).min)  # of a kept logarithm, so that it is a number
+TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
     """What one net makes of a split.
 
-    about: {'split', 'views', 'source', 'classes', 'network', 'step'}.
-    ids: [images]. labels: [images]. probabilities: [images, classes].
+    about: as `trained.Showing.about`.
+    ids: [images]. labels: [images]. log_probabilities: as `kept` returns them.
     """
 
     name: str
     about: dict[str, Any]
     ids: list[str]
     labels: np.ndarray
-    probabilities: np.ndarray
-    tally: Tally
+    log_probabilities: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """about: what all members share, their networks and names. members: each net's
-    errors. together: those of their mean `probabilities` [images, classes]. agreement:
-    [members, members], the share of images that two nets take for the same class."""
+    """about: what all members share, their networks, steps and names. members: each net's
+    errors. together: those of their mean probabilities. agreement: [members, members], the
+    share of images that two nets take for the same class."""
 
     about: dict[str, Any]
     weights: Sequence[float]
     members: list[Tally]
     together: Tally
-    probabilities: np.ndarray
     agreement: np.ndarray
+
+
+def kept(log_probabilities: np.ndarray) -> np.ndarray:
+    """Returns logarithms of probabilities as members and files hold them, float32
+    [images, classes]: no probability underflows to 0."""
+    return np.maximum(log_probabilities, LOWEST).astype(np.float32)
 
 
 def saved_member(saved: ImageArrays) -> Member:
@@ -52,20 +57,28 @@ def saved_member(saved: ImageArrays) -> Member:
     Raises:
       InputError: they are no predictions.
     """
-    probabilities = saved.array(PROBABILITIES)
-    missing = [name for name in (*SAME, 'network', 'step') if name not in saved.about]
-    if missing:
-        raise InputError(f'{saved.folder} does not tell its {missing[0]} in about.json')
-    classes = len(saved.about['classes'])
-    if probabilities.shape != (len(saved.ids), classes):
+    folder, about = saved.folder, saved.about
+    if not saved.ids:
+        raise InputError(f'{folder} holds predictions of no images')
+    if not (folder / file_name(LOG_PROBABILITIES)).exists():
         raise InputError(
-            f'{saved.folder} holds probabilities of the shape {probabilities.shape};'
-            f' allowed: {(len(saved.ids), classes)}, images and classes'
+            f'{folder} holds no {file_name(LOG_PROBABILITIES)}; earlier versions kept rounded'
+            ' probabilities alone: keep them anew with --mode=eval --config.eval.save=predictions'
+        )
+    missing = [name for name in ('source', *SAME, 'network', 'step') if name not in about]
+    if missing:
+        raise InputError(f'{folder} does not state its {missing[0]} in about.json')
+    if not isinstance(about['classes'], list) or type(about['step']) is not int:
+        raise InputError(f'{folder} states no list of classes or no step in about.json')
+    values, classes = saved.array(LOG_PROBABILITIES), len(about['classes'])
+    if values.shape != (len(saved.ids), classes) or values.dtype != np.float32:
+        raise InputError(
+            f'{folder} holds log-probabilities of the shape {values.shape} and type {values.dtype};'
+            f' allowed: {(len(saved.ids), classes)}, images and classes, float32'
         )
     if not np.isin(saved.labels, range(classes)).all():
-        raise InputError(f'{saved.folder} holds labels beyond its {classes} classes')
-    tally = _tally(probabilities, saved.labels)
-    return Member(str(saved.folder), saved.about, saved.ids, saved.labels, probabilities, tally)
+        raise InputError(f'{folder} holds labels beyond its {classes} classes')
+    return Member(str(folder), about, saved.ids, saved.labels, np.asarray(values))
 
 
 def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
@@ -73,41 +86,57 @@ def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
     after the other, and let go.
 
     Raises:
-      InputError: they are not of the same images, views and classes.
+      InputError: they are not of the same images, views and classes; a member has no
+        probabilities, as its net ended in NaN.
     """
-    first, total, tallies, taken_for, abouts = None, np.zeros(()), [], [], []
-    for member, weight in zip(members, weights, strict=True):
-        first = first or dataclasses.replace(member, probabilities=np.empty(0))
+    log_weights = np.log(np.asarray(weights, np.float64))
+    log_weights -= np.logaddexp.reduce(log_weights)
+    first, total, tallies, taken_for, abouts = None, np.full((), -np.inf), [], [], []
+    for member, log_weight in zip(members, log_weights, strict=True):
+        first = first or dataclasses.replace(member, log_probabilities=np.empty(0))
+        _require_probabilities(member)
         _require_same_images(member, first)
-        total = total + member.probabilities * np.float64(weight / sum(weights))
-        tallies.append(member.tally)
-        taken_for.append(member.probabilities.argmax(axis=1))
+        total = np.logaddexp(total, member.log_probabilities + log_weight)
+        tallies.append(_tally(member.log_probabilities, member.labels))
+        taken_for.append(member.log_probabilities.argmax(axis=1))
         abouts.append(member.about | {'name': member.name})
     assert first is not None, 'no members'
     agreement = np.array([[np.mean(one == other) for other in taken_for] for one in taken_for])
-    about = {name: first.about[name] for name in SAME} | {
+    about = {name: first.about[name] for name in ('source', *SAME)} | {
         'network': ', '.join(dict.fromkeys(about['network'] for about in abouts)),
         'step': max(about['step'] for about in abouts),
+        'steps': [about['step'] for about in abouts],
         'members': [about['name'] for about in abouts],
     }
-    return Ensemble(about, weights, tallies, _tally(total, first.labels), total, agreement)
+    return Ensemble(about, weights, tallies, _tally(total, first.labels), agreement)
+
+
+def _require_probabilities(member: Member) -> None:
+    values = member.log_probabilities
+    if not np.isfinite(values).all():
+        raise InputError(f'{member.name} gives NaN or infinite probabilities; leave it out')
+    sums = np.exp(values, dtype=np.float64).sum(axis=1)
+    if np.abs(sums - 1).max() > TOLERANCE:
+        raise InputError(
+            f'{member.name} gives an image probabilities that sum to'
+            f' {sums[np.abs(sums - 1).argmax()]:.6g}; allowed: 1'
+        )
 
 
 def _require_same_images(member: Member, first: Member) -> None:
-    differ = [name for name in SAME if member.about.get(name) != first.about.get(name)]
-    if differ:
-        raise InputError(f'{member.name} is of another {differ[0]} than {first.name}')
+    for name in SAME:
+        own, wanted = member.about[name], first.about[name]
+        if own != wanted:
+            values = '' if name == 'classes' else f': {shown(own)}, not {shown(wanted)}'
+            raise InputError(f'{member.name} is of another {name} than {first.name}{values}')
     if member.ids != first.ids or not np.array_equal(member.labels, first.labels):
         raise InputError(f'{member.name} is of other images than {first.name}')
 
 
-def _tally(probabilities: np.ndarray, labels: np.ndarray) -> Tally:
-    """Errors and loss of kept probabilities. What was rounded to 0 counts in the loss as
-    the smallest number that is not."""
-    tally = Tally.zero(probabilities.shape[1])
-    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    least = SMALLEST.get(probabilities.dtype.type, SMALLEST[np.float32])
-    tally.add(np.asarray(probabilities), labels, -np.log(np.maximum(of_label, least)))
+def _tally(log_probabilities: np.ndarray, labels: np.ndarray) -> Tally:
+    tally = Tally.zero(log_probabilities.shape[1])
+    of_label = log_probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    tally.add(log_probabilities, labels, -of_label)
     return tally
 
 
@@ -143,8 +172,9 @@ def _line(*cells: str) -> str:
 
 def _errors(tally: Tally) -> list[str]:
     scores = tally.scores()
-    return [
+    cells = [
         f'{scores[f"{name}_error"]:.4f} [{low:.4f}, {high:.4f}]'
         for name in ('top1', 'top5')
         for low, high in [scores[f'{name}_interval']]
     ]
+    return cells if has_top5(scores) else [cells[0], '–']

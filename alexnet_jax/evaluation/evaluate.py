@@ -34,12 +34,14 @@ class Outputs:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How a split is read: side of the crops, views an image, the mesh, and how many
-    crops each device is given at a time. An image's views go together."""
+    """How a split is read: side of the crops, views an image, whether mirror images are among
+    them (if the set allows it at all), the mesh, and how many crops each device is given at a
+    time. An image's views go together."""
 
     size: int
     mesh: Mesh
     views: int = 1
+    mirror: bool = True
     crops_a_device: int = 64
     threads: int = 2
 
@@ -65,6 +67,7 @@ def run(
         size=reading.size,
         batch_size=reading.batch_size,
         views=reading.views,
+        mirror=reading.mirror,
         rows=columns.rows_here(mesh, reading.batch_size),
         threads=reading.threads,
     )
@@ -98,31 +101,36 @@ def _outputs(batch: dict[str, Any], made: tuple[jax.Array, dict[str, jax.Array]]
 def evaluate(
     outputs: Generator[Outputs],
     classes: int,
-    keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, probabilities: None,
+    keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, log_probabilities: None,
 ) -> Tally:
     """Counts the errors of all outputs; of an image with several views, those of its mean
     probabilities (§4.1).
 
     Args:
-      keep: called with each batch's outputs and its probabilities [images, views, classes].
+      keep: called with each batch's outputs and the logarithms of its mean probabilities,
+        float64 [images, classes].
     """
     tally = Tally.zero(classes)
     for batch in outputs:
-        log_probabilities = log_softmax(batch.logits.astype(np.float64))
-        probabilities = np.exp(log_probabilities)
-        of_label = log_probabilities[np.arange(len(batch.labels)), :, batch.labels]
+        of_views = log_softmax(batch.logits.astype(np.float64))
+        of_label = of_views[np.arange(len(batch.labels)), :, batch.labels]
         losses = np.log(of_label.shape[1]) - np.logaddexp.reduce(of_label, axis=1)
-        tally.add(probabilities.mean(axis=1), batch.labels, losses)
-        keep(batch, probabilities)
+        log_probabilities = log_mean(of_views)
+        tally.add(log_probabilities, batch.labels, losses)
+        keep(batch, log_probabilities)
     return tally
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    return np.exp(log_softmax(logits))
+def log_mean(log_probabilities: np.ndarray) -> np.ndarray:
+    """Averages the probabilities over the views: logarithms [..., views, classes] ->
+    [..., classes]."""
+    largest = log_probabilities.max(axis=-2, keepdims=True)
+    means = np.exp(log_probabilities - largest).mean(axis=-2)
+    return largest[..., 0, :] + np.log(means)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    """Over the last axis. NaN where a logit is infinite or NaN."""
+    with np.errstate(invalid='ignore'):
+        shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -7,9 +7,10 @@ from typing import Any
 from scipy import stats
 
 
-def interval(values: Sequence[float | None]) -> dict[str, Any]:
-    """{'values', 'mean', 'low', 'high'}: the mean of two values or more, and its 95 % interval by
-    Student's t. No mean where a value is missing or no number."""
+def interval(values: Sequence[float | None], highest: float = 1.0) -> dict[str, Any]:
+    """{'values', 'mean', 'low', 'high'}: the mean of two values or more, and its 95 % interval
+    by Student's t, cut to the range of the values, 0 to `highest`. No mean where a value is
+    missing or no number."""
     found = [value for value in values if value is not None and not math.isnan(value)]
     about: dict[str, Any] = {'values': list(values), 'mean': None, 'low': None, 'high': None}
     count = len(found)
@@ -18,7 +19,7 @@ def interval(values: Sequence[float | None]) -> dict[str, Any]:
     mean = math.fsum(found) / count
     variance = math.fsum((value - mean) ** 2 for value in found) / (count - 1)
     half = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count)
-    return about | {'mean': mean, 'low': mean - half, 'high': mean + half}
+    return about | {'mean': mean, 'low': max(0.0, mean - half), 'high': min(highest, mean + half)}
 
 
 def told(value: dict[str, Any] | None) -> str:

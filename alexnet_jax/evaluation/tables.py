@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.evaluation.tally import has_top5
 
 Interval = tuple[float, float]
 
@@ -55,30 +55,31 @@ PAPER = {'Table 1': TABLE1, 'Table 2': TABLE2}
 
 
 def rows_of(run: str, results: Sequence[dict[str, Any]]) -> list[Row]:
-    """A run's evaluations (its eval/SPLIT-VIEWS.json), a row for each number of views and
-    each source of images.
-
-    Raises:
-      InputError: an evaluation lacks what it should hold.
-    """
-    rows: dict[tuple[int, str], dict[str, Score]] = {}
-    model = run
-    try:
-        for result in results:
-            members = len(result.get('members', [run]))
-            model = f'{members} CNN{"s" * (members > 1)}, {result["network"]}: {run}'
-            scores = rows.setdefault((result['views'], result['source']), {})
-            for error in ('top1', 'top5'):
-                low, high = result[f'{error}_interval']
-                score = Score(float(result[f'{error}_error']), (float(low), float(high)))
-                scores[f'{result["split"]}_{error}'] = score
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f'{run} holds an evaluation without {error}; evaluate it anew') from error
+    """Returns a run's own evaluations, as `results.every` reads them, as rows. Two evaluations
+    share a row if they are of the same members at the same steps, the same set and views."""
+    rows: dict[tuple[Any, ...], dict[str, Score]] = {}
+    for result in results:
+        views = result.get('distinct_views', result['views'])
+        source = result.get('set', result['source'])
+        scores = rows.setdefault((_model(run, result), source, views), {})
+        for error in ('top1', 'top5') if has_top5(result) else ('top1',):
+            low, high = result[f'{error}_interval']
+            scores[f'{result["split"]}_{error}'] = Score(result[f'{error}_error'], (low, high))
     known = {field.name for field in dataclasses.fields(Row)}
     return [
-        Row(model, source, views, **{name: x for name, x in scores.items() if name in known})
-        for (views, source), scores in sorted(rows.items())
+        Row(*row, **{name: score for name, score in scores.items() if name in known})
+        for row, scores in sorted(rows.items(), key=lambda item: (item[0][2], item[0]))
     ]
+
+
+def _model(run: str, result: dict[str, Any]) -> str:
+    """How many nets of which tables at which steps, and which members an ensemble has."""
+    members = list(map(str, result.get('members', [])))
+    steps = list(dict.fromkeys(result.get('steps', [result['step']])))
+    at = f'step{"s" * (len(steps) > 1)} {", ".join(map(str, steps))}'
+    nets = f'{len(members)} CNNs' if len(members) > 1 else '1 CNN'
+    of = f' of {", ".join(members)}' if members else ''
+    return f'{nets}, {result["network"]}, {at}: {run}{of}'
 
 
 def filled(ours: Sequence[Row]) -> dict[str, list[Row]]:

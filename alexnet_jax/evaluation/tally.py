@@ -1,12 +1,14 @@
 """Errors and loss from probabilities, in all and by class, in float64 on the host.
 
 An image is a top-k error if k classes or more are more probable than its label, ties in
-the order of the classes. A label whose probability is no number is an error.
+the order of the classes. A label whose probability is no number is an error. Log-probabilities
+stand for probabilities: those that underflow to 0 could not be ordered.
 """
 
 import collections
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,15 +36,16 @@ class Tally:
         none = np.zeros(classes, np.int64)
         return cls(none, none.copy(), none.copy())
 
-    def add(self, probabilities: np.ndarray, labels: np.ndarray, losses: np.ndarray) -> None:
-        """Adds images: probabilities [images, classes], labels and losses [images]."""
-        places = places_of(probabilities, labels)
+    def add(self, scores: np.ndarray, labels: np.ndarray, losses: np.ndarray) -> None:
+        """Adds images: scores [images, classes], log-probabilities or whatever else orders the
+        classes alike; labels and losses [images]."""
+        places = places_of(scores, labels)
         np.add.at(self.examples, labels, 1)
         np.add.at(self.top1, labels, places >= 1)
         np.add.at(self.top5, labels, places >= 5)
         self.losses += losses.tolist()
-        wrong = places >= 1
-        predicted = probabilities[wrong].argmax(axis=1)
+        wrong = (places >= 1) & ~np.isnan(scores).any(axis=1)  # NaN predicts no class
+        predicted = scores[wrong].argmax(axis=1)
         pairs = zip(labels[wrong].tolist(), predicted.tolist(), strict=True)
         self.confusions.update(pairs)
 
@@ -51,12 +54,13 @@ class Tally:
         return int(self.examples.sum())
 
     def scores(self) -> dict[str, Any]:
-        """{'examples', 'loss', 'top1_error', 'top5_error', 'top1_interval',
+        """{'examples', 'class_count', 'loss', 'top1_error', 'top5_error', 'top1_interval',
         'top5_interval'}: fractions, and the 95 % interval of each error."""
         count = self.images
         top1, top5 = int(self.top1.sum()), int(self.top5.sum())
         return {
             'examples': count,
+            'class_count': len(self.examples),
             'loss': math.fsum(self.losses) / count,  # exact, in whatever batches they came
             'top1_error': top1 / count,
             'top5_error': top5 / count,
@@ -86,6 +90,12 @@ class Tally:
         return {'classes': classes, 'confusions': confusions}
 
 
+def has_top5(scores: Mapping[str, Any]) -> bool:
+    """Whether the top-5 error of these `Tally.scores` means anything: of five classes or fewer,
+    every answer is among the five most probable."""
+    return scores.get('class_count', 6) > 5
+
+
 def places_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How many classes come before each label: scores [images, classes] -> [images]."""
     of_label = np.take_along_axis(scores, labels[:, None], axis=1)
@@ -96,10 +106,12 @@ def places_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def interval(errors: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of an error rate, as fractions: which rates make so many
-    errors among so many images drawn alike no surprise."""
+    errors among so many images drawn alike no surprise. Without images, any rate does."""
+    if count == 0:
+        return 0.0, 1.0
     rate, z2 = errors / count, Z95**2
     middle = (rate + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count**2))
-    low = 0.0 if errors == 0 else middle - half
-    high = 1.0 if errors == count else middle + half
+    low = 0.0 if errors == 0 else max(0.0, middle - half)
+    high = 1.0 if errors == count else min(1.0, middle + half)
     return low, high

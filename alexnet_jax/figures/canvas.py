@@ -2,6 +2,7 @@
 has text that can be read aloud and searched, and is light or dark as its reader has it."""
 
 import contextlib
+import io
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_jax import files
+
 WIDTH = 4.6  # inches: on a phone, letters keep their size
 SHORTEN = 28  # characters of a name
 # By role: the colour on light paper, and on dark.
@@ -19,6 +22,7 @@ INK, MUTED, FAINT = ('#1f2328', '#e6edf3'), ('#59636e', '#9198a1'), ('#d1d9e0', 
 BLUE, ORANGE, GREEN = ('#0969da', '#4493f8'), ('#bc4c00', '#f0883e'), ('#1a7f37', '#3fb950')
 PURPLE, RED, PAPER = ('#8250df', '#ab7df8'), ('#cf222e', '#f85149'), ('#ffffff', '#0d1117')
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, RED, MUTED)
+TURNING = ('LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI', 'PDI')
 LINES = ('-', '--', '-.', ':')  # colour alone tells nothing to some
 
 
@@ -56,15 +60,18 @@ def save(figure: Figure, path: Path) -> None:
     """Writes path.png and path.svg."""
     save_png(figure, path)
     fixed: dict[Any, Any] = {'svg.fonttype': 'none', 'svg.hashsalt': path.name}
+    content = io.BytesIO()
     with matplotlib.rc_context(fixed), _any_letters():
-        figure.savefig(path.with_suffix('.svg'), transparent=True, metadata={'Date': None})
-    path.with_suffix('.svg').write_text(_themed(path.with_suffix('.svg').read_text()))
+        figure.savefig(content, format='svg', transparent=True, metadata={'Date': None})
+    files.write_bytes(path.with_suffix('.svg'), _themed(content.getvalue().decode()).encode())
 
 
 def save_png(figure: Figure, path: Path) -> None:
     """Writes path.png alone, of a figure that is all pictures."""
+    content = io.BytesIO()
     with _any_letters():
-        figure.savefig(path.with_suffix('.png'), dpi=150, facecolor=PAPER[0])
+        figure.savefig(content, format='png', dpi=150, facecolor=PAPER[0])
+    files.write_bytes(path.with_suffix('.png'), content.getvalue())
 
 
 @contextlib.contextmanager
@@ -97,8 +104,12 @@ def label(text: str, most: int = SHORTEN) -> str:
 
 
 def printable(text: str) -> str:
-    """Control characters, and halves of characters, replaced by the sign for such."""
-    return ''.join(
-        '\N{REPLACEMENT CHARACTER}' if unicodedata.category(sign) in ('Cc', 'Cs', 'Cn') else sign
-        for sign in text
+    """Control characters, halves of characters, and characters that turn the direction of what
+    follows, replaced by the sign for such."""
+    return ''.join('\N{REPLACEMENT CHARACTER}' if _is_control(sign) else sign for sign in text)
+
+
+def _is_control(sign: str) -> bool:
+    return unicodedata.category(sign) in ('Cc', 'Cs', 'Cn') or (
+        unicodedata.bidirectional(sign) in TURNING
     )

@@ -34,8 +34,13 @@ def drops(rows: Sequence[Row]) -> list[float]:
     ]  # fmt: skip
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """rows: as in metrics.jsonl. Draws path.png and path.svg; path.csv has the points."""
+def draw(rows: Sequence[Row], path: Path, top5: bool = True) -> None:
+    """Draws path.png and path.svg; path.csv has the points.
+
+    Args:
+      rows: as in metrics.jsonl. top5: whether their top-5 errors mean anything.
+    """
+    shown = ERRORS if top5 else ERRORS[:2]
     train = [row for row in rows if row['split'] == 'train']
     lines = {'training': thinned(train) if train else []}
     lines |= {
@@ -51,9 +56,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         error.plot(
             epochs, [row['top1_error'] for row in points], '-', label=f'{name}, top-1', **kept
         )
-        error.plot(
-            epochs, [row['top5_error'] for row in points], ':', label=f'{name}, top-5', **kept
-        )
+        if top5:
+            error.plot(
+                epochs, [row['top5_error'] for row in points], ':', label=f'{name}, top-5', **kept
+            )
         loss.plot(epochs, [row['loss'] for row in points], '-', label=name, **kept)
     for place in (error, loss):
         for epoch in drops(train):
@@ -64,8 +70,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         legend(place)
     save(figure, path)
     numbers.write(
-        path, ('line', 'epoch', *ERRORS),
-        [(name, row['epoch'], *(row[e] for e in ERRORS)) for name, points in lines.items() for row in points],
+        path, ('line', 'epoch', *shown),
+        [(name, row['epoch'], *(row[e] for e in shown)) for name, points in lines.items() for row in points],
     )  # fmt: skip
 
 

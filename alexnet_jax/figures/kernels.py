@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_jax import files
 from alexnet_jax.figures.canvas import canvas, save
 from alexnet_jax.network.kernels import as_images, first_kernels, tile
 
@@ -21,7 +22,7 @@ def draw(kernel: np.ndarray, path: Path) -> None:
     """conv1's parameter, [columns, side, side, 3, features]. Draws path.png and path.svg;
     path.npz holds the kernels, [columns, features, side, side, 3]."""
     kernels = first_kernels(kernel)
-    np.savez(path.with_suffix('.npz'), kernels=kernels)
+    files.write_bytes(path.with_suffix('.npz'), files.npz({'kernels': kernels}))
     across = min(ACROSS, math.ceil(math.sqrt(2 * kernels.shape[1])))
     sheets = [_seen_through(images, across) for images in as_images(kernels)]
     height, width = sheets[0].shape[:2]

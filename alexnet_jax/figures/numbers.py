@@ -1,16 +1,28 @@
 """The numbers behind a figure, as a table that any program reads."""
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax import files
+
+FORMULA = ('=', '+', '-', '@', '\t', '\r')  # how a spreadsheet tells a formula
+
 
 def write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes path.csv; floats so that they read back as they were, None as nothing. A file's name
-    that is no text is escaped."""
-    table = path.with_suffix('.csv')
-    with table.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(rows)
+    that is no text is escaped; a text that a spreadsheet would run as a formula begins with an
+    apostrophe."""
+    table = io.StringIO(newline='')
+    writer = csv.writer(table)
+    writer.writerow(names)
+    writer.writerows(map(_cell, row) for row in rows)
+    files.write_bytes(
+        path.with_suffix('.csv'), table.getvalue().encode('utf-8', 'backslashreplace')
+    )
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -126,35 +126,53 @@ def image(pixels: np.ndarray, described: str) -> str:
     return f'<img{_kind("pixels" if small else "")} alt="{text(described)}" src="data:image/{form};base64,{data}">'
 
 
-def predictions(cards: Sequence[tuple[np.ndarray, str, Sequence[tuple[str, float]]]]) -> str:
-    """(image, its class, [(class, probability), ...]) each, the most probable first."""
-    return f'<ul class="cards">{"".join(_card(*card) for card in cards)}</ul>'
+def predictions(
+    cards: Sequence[tuple[np.ndarray, str, Sequence[tuple[str, float]], int | None]], kind: str
+) -> str:
+    """(image, its class, [(class, probability), ...], the place of its class among these) each,
+    the most probable first. Two classes may have one name.
+
+    Args:
+      kind: what to call an image.
+    """
+    return f'<ul class="cards">{"".join(_card(kind, *card) for card in cards)}</ul>'
 
 
-def _card(pixels: np.ndarray, label: str, classes: Sequence[tuple[str, float]]) -> str:
+def _card(
+    kind: str,
+    pixels: np.ndarray,
+    label: str,
+    classes: Sequence[tuple[str, float]],
+    own: int | None,
+) -> str:
     bars = ''.join(
         f'<li><i style="width:{100 * probability:.1f}%"></i>'
-        f'<span{_kind("right" if name == label else "")}>{text(name)}</span>'
+        f'<span{_kind("right" if place == own else "")}>{text(name)}</span>'
         f'<span>{probability:.3f}</span></li>'
-        for name, probability in classes
+        for place, (name, probability) in enumerate(classes)
     )
-    kind = 'right' if classes and classes[0][0] == label else 'wrong'
+    verdict = 'right' if own == 0 else 'wrong'
     return (
-        f'<li class="card">{image(pixels, f"test image of class {label}")}'
-        f'<strong class="{kind}">{text(label)}</strong><ol class="bars">{bars}</ol></li>'
+        f'<li class="card">{image(pixels, f"{kind} of class {label}")}'
+        f'<strong class="{verdict}">{text(label)}</strong><ol class="bars">{bars}</ol></li>'
     )
 
 
-def neighbors(rows: Sequence[Sequence[tuple[np.ndarray, str, float]]]) -> str:
-    """(image, its class, distance) each: an image, then those nearest to it."""
+def neighbors(rows: Sequence[Sequence[tuple[np.ndarray, str, float]]], kind: str) -> str:
+    """(image, its class, distance) each: an image, then those nearest to it.
+
+    Args:
+      kind: what to call the image.
+    """
     return ''.join(
-        f'<ul class="strip">{"".join(_neighbor(place, *one) for place, one in enumerate(row))}</ul>'
+        '<ul class="strip">'
+        f'{"".join(_neighbor(kind, place, *one) for place, one in enumerate(row))}</ul>'
         for row in rows
     )
 
 
-def _neighbor(place: int, pixels: np.ndarray, label: str, distance: float) -> str:
-    described = f'neighbour {place}, class {label}' if place else f'test image, class {label}'
+def _neighbor(kind: str, place: int, pixels: np.ndarray, label: str, distance: float) -> str:
+    described = f'neighbor {place}, class {label}' if place else f'{kind}, class {label}'
     far = f'<br><span class="muted">{distance:.2f}</span>' if place else ''
     return f'<li>{image(pixels, described)}{text(label)}{far}</li>'
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import heapq
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,19 @@ from alexnet_jax.figures.predictions import Prediction
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.trained import Showing
 
-DRAWN = 8  # test images shown, as in Figure 4 (left)
+DRAWN = 8  # images shown, as in Figure 4 (left)
 MISTAKES = 8
-ASKED, NEAREST = 5, 6  # test images with so many neighbours each, as in Figure 4 (right)
+ASKED, NEAREST = 5, 6  # images with so many neighbours each, as in Figure 4 (right)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """An image with what the net takes it for, its five most probable classes; and its record's id."""
+    """An image with what the net takes it for, its five most probable classes; its record's id;
+    and the place of its own class among the five, None if it is not one of them."""
 
     prediction: Prediction
     id: str
+    place: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,8 @@ def find(showing: Showing, runner: Any) -> Findings:
         asked = rows[:ASKED]
         features = np.stack([seen.features[row] for row in asked])
         train = runner(showing.model.variables, split='train')
-        nearest = search(features, (_features(batch) for batch in train))
+        own = asked if showing.split == 'train' else [None] * len(asked)
+        nearest = search(features, (_features(batch) for batch in train), own)
         neighbors = [
             [_itself(seen.shown(row)), *(_neighbor(showing, *found) for found in line)]
             for row, line in zip(asked, nearest, strict=True)
@@ -82,7 +85,7 @@ class _Seen:
         self._showing, self._rows = showing, set(rows)
         self._count = 0
         self._classes: dict[int, list[tuple[str, float]]] = {}
-        self._records: dict[int, tuple[str, int]] = {}
+        self._records: dict[int, tuple[str, int, int | None]] = {}
         self.features: dict[int, np.ndarray] = {}
         self.mistakes: list[tuple[float, int]] = []  # a heap of (probability, row)
 
@@ -91,9 +94,9 @@ class _Seen:
             yield batch
             self._count += len(batch.labels)
 
-    def keep(self, batch: Outputs, probabilities: np.ndarray) -> None:
+    def keep(self, batch: Outputs, log_probabilities: np.ndarray) -> None:
         """As `evaluate` calls it."""
-        mean = probabilities.mean(axis=1)
+        mean = np.exp(log_probabilities)
         for place, label in enumerate(batch.labels.tolist()):
             row, taken = self._count + place, int(mean[place].argmax())
             if row in self._rows:
@@ -103,23 +106,29 @@ class _Seen:
             elif taken != label and mean[place, taken] > self.mistakes[0][0]:
                 heapq.heapreplace(self.mistakes, (float(mean[place, taken]), row))
             if row in self._rows or (taken != label and row in {r for _, r in self.mistakes}):
-                entries = predict.top(self._showing.model, mean[place])
+                entries = predict.top(self._showing.model, log_probabilities[place])
                 self._classes[row] = [(entry['name'], entry['probability']) for entry in entries]
-                self._records[row] = as_text(batch.ids[place : place + 1])[0], label
+                own = self._showing.model.classes[label]
+                at = next((i for i, entry in enumerate(entries) if entry['class'] == own), None)
+                self._records[row] = as_text(batch.ids[place : place + 1])[0], label, at
 
     def shown(self, row: int) -> Shown:
-        identifier, label = self._records[row]
+        identifier, label, place = self._records[row]
         title = class_names.told(self._showing.model.classes[label])
         image = middle(self._showing, self._showing.split, row)
-        return Shown(Prediction(image, title, self._classes[row]), identifier)
+        return Shown(Prediction(image, title, self._classes[row]), identifier, place)
 
 
-def search(asked: np.ndarray, batches: Generator[np.ndarray]) -> list[list[tuple[int, float]]]:
+def search(
+    asked: np.ndarray, batches: Generator[np.ndarray], own: Sequence[int | None]
+) -> list[list[tuple[int, float]]]:
     """The nearest `NEAREST` of all rows of the batches to each row asked for, (row, Euclidean
     distance), the nearest first and ties in the order of the rows: every distance is computed.
 
     Args:
       asked: [images, units]. batches: [rows, units] each.
+      own: the row of each image asked for among those of the batches, which is not near to
+        itself; None: it is not one of them.
     """
     best = np.full((len(asked), 0), np.inf)
     rows = np.full((len(asked), 0), -1)
@@ -129,11 +138,15 @@ def search(asked: np.ndarray, batches: Generator[np.ndarray]) -> list[list[tuple
         here = np.broadcast_to(first + np.arange(len(batch)), squares.shape)
         first += len(batch)
         best, rows = np.concatenate([best, squares], axis=1), np.concatenate([rows, here], axis=1)
-        order = np.argsort(best, axis=1, kind='stable')[:, :NEAREST]
+        order = np.argsort(best, axis=1, kind='stable')[:, : NEAREST + 1]
         best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
     return [
-        list(zip(line.tolist(), np.sqrt(squares).tolist(), strict=True))
-        for line, squares in zip(rows, best, strict=True)
+        [
+            (row, distance)
+            for row, distance in zip(line.tolist(), np.sqrt(squares).tolist(), strict=True)
+            if row != itself
+        ][:NEAREST]
+        for line, squares, itself in zip(rows, best, own, strict=True)
     ]
 
 

@@ -2,20 +2,18 @@
 and as numbers."""
 
 import dataclasses
-import json
-import shutil
-import statistics
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alexnet_jax import config as configuration
-from alexnet_jax import results, settings, trained, two_columns
+from alexnet_jax import results, trained, two_columns
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
-from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.errors import InputError
+from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.figures import (
     bars,
     confusion,
@@ -29,16 +27,15 @@ from alexnet_jax.figures import (
 )  # fmt: skip
 from alexnet_jax.figures.page import Section
 from alexnet_jax.model import Model
-from alexnet_jax.network.architectures import PAPER
-from alexnet_jax.network.deviations import deviations
 from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.report import column_section
+from alexnet_jax.report import column_section, differences, place, run_facts
 from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
 from alexnet_jax.trained import Showing
-from alexnet_jax.training import manifest, metrics_log
+from alexnet_jax.training import metrics_log
 
 MANY = 20_000  # training images, which take a while
 WORST = 20  # classes, and confusions, that are listed
+SPLITS = {'train': 'training', 'val': 'validation', 'test': 'test'}
 Row = dict[str, Any]
 
 
@@ -67,18 +64,9 @@ def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lam
       StopRequestedError: a stop was requested.
     """
     run = open_run(config, workdir, stop_requested)
-    place = workdir / 'report'
-    try:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        run.folder.mkdir()
+    with place.filling(run.folder, workdir / 'report'):
         (run.folder / 'index.html').write_text(_page(run), encoding='utf-8')
-        shutil.rmtree(place, ignore_errors=True)
-        run.folder.replace(place)
-    except OSError as error:
-        raise StorageError(f'{place}/ cannot be written: {error.strerror}') from error
-    finally:
-        shutil.rmtree(run.folder, ignore_errors=True)
-    return f'report -> {place}/index.html'
+    return f'report -> {workdir}/report/index.html'
 
 
 def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> Run:
@@ -93,7 +81,8 @@ def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) 
         showing = trained.show_to(model, config, stop_requested)
     except InputError as error:
         reason = str(error)
-    return Run(workdir, workdir / '.report', config, model, rows, lost, showing, reason)
+    folder = place.new_folder(workdir)
+    return Run(workdir, folder, config, model, rows, lost, showing, reason)
 
 
 def _page(run: Run) -> str:
@@ -104,22 +93,39 @@ def _page(run: Run) -> str:
         if count > MANY:
             print(f'report: {count} training images are looked through for neighbours', flush=True)
         found = find(run.showing, runner)
+        if not math.isfinite(found.tally.scores()['loss']):
+            reason = 'its net gives NaN or infinite values for them.'
+            run, found = dataclasses.replace(run, showing=None, reason=reason), None
     sections = [
         Section('The net', _net(run)),
         Section('Training', _training(run)),
         Section('What conv1 looks for', _kernels(run)),
-        Section('Test images', _images(run, found)),
+        Section(f'{_kind(run).capitalize()} images', _images(run, found)),
         Section('Nearest training images', _neighbors(run, found)),
         Section('Errors by class', _classes(run, found)),
         Section(
             'The columns',
             column_section.content(run.workdir, run.folder, run.model, run.showing, runner),
         ),
-        Section('What differs from the paper', _deviations(run)),
-        Section('The run', _about(run)),
+        Section(
+            'What differs from the paper',
+            differences.content(run.config, run.model, run.showing, run.rows),
+        ),
+        Section('The run', run_facts.content(run.workdir, run.config, run.model.step, run.rows)),
     ]
-    net, source = run.config['network.name'], run.config['data.source']
+    net, source = run.config['network.name'], run.model.config['data.source']
     return page.render(f'{net} on {source}', _lead(run, found), [s for s in sections if s.content])
+
+
+def _kind(run: Run) -> str:
+    """Of the images shown: training, validation or test."""
+    return SPLITS[run.showing.split] if run.showing else 'test'
+
+
+def _of_source(run: Run) -> str:
+    """Names the set if it is not the run's own."""
+    own = run.showing is None or run.showing.is_of_own_set
+    return '' if own else f' of {run.config["data.source"]}'
 
 
 def _lead(run: Run, found: Findings | None) -> str:
@@ -128,10 +134,11 @@ def _lead(run: Run, found: Findings | None) -> str:
         return page.paragraph(f'{about} No images could be shown to the net: {run.reason}')
     scores, split = found.tally.scores(), run.showing.split
     low, high = scores['top1_interval']
-    views = results.views_told(run.config['eval.views'])
+    top5 = f', top-5 error {scores["top5_error"]:.4f}' if has_top5(scores) else ''
+    count, views = results.images_told(scores['examples']), results.views_told(run.showing.about)
     return page.paragraph(
-        f'{split}: top-1 error {scores["top1_error"]:.4f} [{low:.4f}, {high:.4f}], top-5 error'
-        f' {scores["top5_error"]:.4f}, on {scores["examples"]} images, {views}.', 'big'
+        f'{split}{_of_source(run)}: top-1 error {scores["top1_error"]:.4f} [{low:.4f}, {high:.4f}]'
+        f'{top5}, on {count}, {views}.', 'big'
     ) + page.paragraph(f'{about} In brackets, here and below: the 95 % interval.', 'muted')  # fmt: skip
 
 
@@ -161,7 +168,7 @@ def _training(run: Run) -> list[str]:
     if not run.rows:
         return [*parts, page.paragraph('There is no log of a training: metrics.jsonl has no rows.')]
     path = run.folder / 'curves'
-    curves.draw(run.rows, path)
+    curves.draw(run.rows, path, top5=len(run.model.classes) > 5)
     last = run.rows[-1]
     described = (
         f'Error and loss by epoch, up to epoch {last["epoch"]:.1f}: at last {last["split"]} loss'
@@ -189,13 +196,14 @@ def _images(run: Run, found: Findings | None) -> list[str]:
     if found is None:
         return [page.paragraph('There are no images at hand.')]
     parts = [
-        page.paragraph("As the paper's Figure 4, left: images drawn at random, their class, and the"
-                       ' five classes that the net holds for most probable.'),
-        _cards(found.drawn),
+        page.paragraph(f"As the paper's Figure 4, left: {_kind(run)} images drawn at random"
+                       f'{_of_source(run)}, their class, and the five classes that the net holds'
+                       ' for most probable.'),
+        _cards(run, found.drawn),
     ]  # fmt: skip
     _draw_predictions(run, 'images', found.drawn)
     if found.mistakes:
-        parts += [page.heading('The surest mistakes'), _cards(found.mistakes)]
+        parts += [page.heading('The surest mistakes'), _cards(run, found.mistakes)]
         _draw_predictions(run, 'mistakes', found.mistakes)
     return parts
 
@@ -207,9 +215,13 @@ def _draw_predictions(run: Run, name: str, shown: Sequence[Shown]) -> None:
     numbers.write(run.folder / name, ('image', 'class', 'place', 'taken_for', 'probability'), rows)
 
 
-def _cards(shown: Sequence[Shown]) -> str:
+def _cards(run: Run, shown: Sequence[Shown]) -> str:
     return page.predictions(
-        [(one.prediction.image, one.prediction.title, one.prediction.classes) for one in shown]
+        [
+            (one.prediction.image, one.prediction.title, one.prediction.classes, one.place)
+            for one in shown
+        ],
+        f'{_kind(run)} image',
     )
 
 
@@ -219,13 +231,14 @@ def _neighbors(run: Run, found: Findings | None) -> list[str]:
     neighbors.draw(found.neighbors, run.folder / 'neighbors')
     assert run.showing is not None
     count = len(run.showing.images.splits['train'])
+    but = ' but itself' * (run.showing.split == 'train')
     about = (
-        f"As the paper's Figure 4, right: a test image, and of all {count} training images those whose"
-        f' activations in the last hidden layer ({last_hidden(run.showing)}) have the smallest'
+        f"As the paper's Figure 4, right: a {_kind(run)} image{_of_source(run)}, and of all {count}"
+        f' training images{but} those whose activations in the last hidden layer ({last_hidden(run.showing)}) have the smallest'
         ' Euclidean distance from its own, which stands below.'
     )
     rows = [[(one.image, one.title, one.distance) for one in row] for row in found.neighbors]
-    return [page.paragraph(about), page.neighbors(rows)]
+    return [page.paragraph(about), page.neighbors(rows, f'{_kind(run)} image')]
 
 
 def _classes(run: Run, found: Findings | None) -> list[str]:
@@ -270,71 +283,3 @@ def _confusion(run: Run, found: Findings, names: list[str]) -> str:
     return page.picture(
         run.folder / 'confusion', described, 'Rows: the class; columns: what it was taken for.'
     )
-
-
-def _deviations(run: Run) -> list[str]:
-    found = deviations(run.model.net.architecture, PAPER)
-    parts = []
-    if found:
-        rows = [(row.field, row.one, row.other) for row in found]
-        parts.append(page.table(('of the net', 'here', 'in the paper'), rows, 'The net'))
-    else:
-        parts.append(page.paragraph("The net is the paper's."))
-    rows = [
-        (name, str(run.config[name]), str(setting.default)) for name, setting in _own(run.config)
-    ]
-    if rows:
-        parts.append(page.table(('setting', 'here', 'in the paper'), rows, 'Data and training'))
-    return parts
-
-
-def _own(config: Config) -> list[tuple[str, settings.Setting]]:
-    """Settings of data and training that compute something else than the paper's."""
-    free = ('seed', 'network.name', *settings.IMAGES)
-    return [
-        (name, setting) for name, setting in settings.SETTINGS.items()
-        if not setting.free and name not in free and config[name] != setting.default
-    ]  # fmt: skip
-
-
-def _about(run: Run) -> list[str]:
-    kept = json.loads((run.workdir / 'config.json').read_text())
-    checkpoint = run.workdir / 'checkpoints' / str(run.model.step)
-    rows: list[tuple[str, Any]] = [('command', kept.get('command')), *_pace(run)]
-    rows += [(name, str(version)) for name, version in kept.get('versions', {}).items()]
-    rows += [('mesh', json.dumps(kept.get('mesh'))), ('checkpoint', str(checkpoint))]
-    files = manifest.read(checkpoint)['files']
-    sums = [(name, f'{file["bytes"]:,}', file['sha256']) for name, file in files.items()]
-    stored = [
-        (f'{row["split"]}, {results.views_told(row["views"])}', row['step'], row['examples'],
-         row['top1_error'], row['top5_error'], row['loss'])
-        for row in _stored(run.workdir)
-    ]  # fmt: skip
-    parts = [page.table(('what', 'value'), [row for row in rows if row[1] is not None])]
-    if stored:
-        names = ('evaluation', 'step', 'images', 'top-1 error', 'top-5 error', 'loss')
-        parts.append(page.table(names, stored, 'Evaluations kept in eval/'))
-    config = json.dumps(configuration.nest(run.config), indent=1)
-    parts.append(page.folded('The whole configuration', page.listing(config)))
-    table = page.table(('file', 'bytes', 'SHA-256'), sums)
-    return [*parts, page.folded('Checksums of the checkpoint', table)]
-
-
-def _stored(workdir: Path) -> list[Row]:
-    try:
-        return results.every(workdir)
-    except InputError:
-        return []
-
-
-def _pace(run: Run) -> list[tuple[str, str]]:
-    """Time and rate of the training, from its rows."""
-    train = [row for row in run.rows if row['split'] == 'train' and row['images_per_second'] > 0]
-    if not train:
-        return []
-    images = run.config['data.batch_size'] * run.config['train.log_every_steps']
-    seconds = sum(images / row['images_per_second'] for row in train)
-    seconds += sum(row.get('seconds_evaluation', 0) for row in run.rows)
-    rate = statistics.median(row['images_per_second'] for row in train)
-    return [('time of training and validation', f'{seconds / 60:.1f} minutes'),
-            ('images a second, median', f'{rate:.0f}')]  # fmt: skip

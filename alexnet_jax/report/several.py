@@ -1,7 +1,7 @@
 """Pages of many runs: Figure 1, ablations, columns over seeds, and workdirs beside each other."""
 
 import csv
-import json
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import config as configuration
-from alexnet_jax import results
+from alexnet_jax import files, results
 from alexnet_jax.errors import InputError, StorageError
 from alexnet_jax.evaluation import seeds
+from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.figures import bars, curves, page
 from alexnet_jax.figures.page import Section
+from alexnet_jax.report import run_facts
 from alexnet_jax.training import metrics_log
 
 Row = dict[str, Any]
@@ -33,7 +35,7 @@ def make(folder: Path) -> str:
     if kind is None:
         raise InputError(f'{folder} holds none of {", ".join(PAGES)}')
     try:
-        kept = json.loads((folder / kind).read_text())
+        kept = files.read_json(folder / kind)
         make_page = {'figure1.json': _figure1, 'ablations.json': _ablations}.get(kind, _columns)
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
     except InputError:
@@ -49,7 +51,7 @@ def kind_of(folder: Path) -> str | None:
 def _written(out: Path, make_page: Any) -> str:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / 'index.html').write_text(make_page(out), encoding='utf-8')
+        files.write_bytes(out / 'index.html', make_page(out).encode())
     except OSError as error:
         raise StorageError(f'{out}/ cannot be written: {error.strerror}') from error
     return f'report -> {out}/index.html'
@@ -89,10 +91,10 @@ def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Of every run, (epoch, training error)."""
     lines: dict[str, list[tuple[float, float]]] = {}
     try:
-        with path.open(newline='') as file:
-            for row in csv.DictReader(file):
-                point = float(row['epoch']), float(row['training_error'])
-                lines.setdefault(row['run'], []).append(point)
+        table = io.StringIO(files.read_bytes(path).decode(), newline='')
+        for row in csv.DictReader(table):
+            point = float(row['epoch']), float(row['training_error'])
+            lines.setdefault(row['run'], []).append(point)
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
     return lines
@@ -100,7 +102,7 @@ def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
 
 def _ablations(kept: Row, folder: Path, out: Path) -> str:
     sections = []
-    for error in ERRORS:
+    for error in ERRORS if has_top5(kept) else ERRORS[:1]:
         base, *rows = kept['rows']
         spread = [
             None if row[error]['difference'] is None or row[error]['standard_error'] is None
@@ -232,16 +234,15 @@ def _errors(runs: Mapping[str, Row]) -> str:
     rows = []
     for name, run in runs.items():
         net = configuration.network_of(run['config'])
-        for row in run['stored'] or [{}]:
-            low, high = row.get('top1_interval', (None, None))
-            rows.append((
-                name, net.name, run['config']['data.source'],
-                f'{row["split"]}, {results.views_told(row["views"])}' if row else 'none kept',
-                row.get('step'), row.get('examples'), row.get('top1_error'),
-                '' if low is None else f'[{low:.4f}, {high:.4f}]', row.get('top5_error'), row.get('loss'),
-            ))  # fmt: skip
-    names = ('run', 'net', 'images', 'evaluation', 'step', 'examples', 'top-1 error', '95 % interval',
-             'top-5 error', 'loss')  # fmt: skip
+        for row in run['stored']:
+            low, high = row['top1_interval']
+            *about, top1, top5, loss = run_facts.cells(row)
+            rows.append((name, net.name, *about, top1, f'[{low:.4f}, {high:.4f}]', top5, loss))
+        if not run['stored']:
+            source = run['config']['data.source']
+            rows.append((name, net.name, 'none kept', source, *[None] * 6))
+    names = ('run', 'net', 'evaluation', 'images', 'step', 'examples', 'top-1 error',
+             '95 % interval', 'top-5 error', 'loss')  # fmt: skip
     return page.table(names, rows, 'Evaluations kept in eval/')
 
 

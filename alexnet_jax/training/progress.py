@@ -14,8 +14,20 @@ PLAIN_LINE_SECONDS = 10
 class Reporter:
     """Shows train rows as they come and validation rows as they are."""
 
-    def __init__(self, steps: int, first_step: int, silent: bool = False, print_every: int = 0):
-        """print_every: steps between lines where there is no terminal; 0: about ten seconds."""
+    def __init__(
+        self,
+        steps: int,
+        first_step: int,
+        silent: bool = False,
+        print_every: int = 0,
+        top5: bool = True,
+    ):
+        """
+        Args:
+          print_every: steps between lines where there is no terminal; 0: about ten seconds.
+          top5: whether top-5 errors mean anything: there are more than five classes.
+        """
+        self._top5 = top5
         self._console = Console(highlight=False, soft_wrap=True, quiet=silent)
         self._next_line = time.monotonic() + PLAIN_LINE_SECONDS
         self._steps, self._print_every, self._printed = steps, print_every, first_step
@@ -30,7 +42,7 @@ class Reporter:
             self._bar.start()
 
     def train(self, row: dict[str, Any]) -> None:
-        text = f'{describe(row)}  {row["images_per_second"]:.0f} img/s'
+        text = f'{describe(row, self._top5)}  {row["images_per_second"]:.0f} img/s'
         if self._bar is not None:
             self._bar.update(self._task, completed=row['step'], row=text)
         elif self._line_is_due(row['step']):
@@ -46,7 +58,7 @@ class Reporter:
         return due
 
     def evaluation(self, row: dict[str, Any]) -> None:
-        self.say(f'{row["split"]:5}  step {row["step"]}  {describe(row)}')
+        self.say(f'{row["split"]:5}  step {row["step"]}  {describe(row, self._top5)}')
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False)
@@ -57,9 +69,10 @@ class Reporter:
             self._bar.stop()
 
 
-def describe(row: dict[str, Any]) -> str:
+def describe(row: dict[str, Any], top5: bool = True) -> str:
     """The figures every row has."""
+    last = f'{row["top5_error"]:.4f}' if top5 else '–'
     return (
         f'epoch {row["epoch"]:.2f}  loss {row["loss"]:.4f}'
-        f'  top1 {row["top1_error"]:.4f}  top5 {row["top5_error"]:.4f}'
+        f'  top1 {row["top1_error"]:.4f}  top5 {last}'
     )

@@ -108,19 +108,50 @@ def test_errors_are_those_of_the_mean_probabilities(random):
                for rows in np.split(np.arange(40), [13])]  # fmt: skip
     kept = []
     tally = evaluate.evaluate(
-        (batch for batch in batches), 8, lambda batch, probabilities: kept.append(probabilities)
+        (batch for batch in batches), 8, lambda batch, logarithms: kept.append(logarithms)
     )
-    losses, wrong = [], []
+    losses, wrong, means = [], [], []
     for image, label in zip(logits.astype(np.float64), labels, strict=True):
         mean = np.zeros(8)
         for view in image:
             mean += np.exp(view) / np.exp(view).sum() / 10
+        means.append(mean)
         losses.append(-np.log(mean[label]))
         wrong.append(mean.argmax() != label)
     scores = tally.scores()
     assert scores['loss'] == pytest.approx(np.mean(losses), rel=1e-12)
     assert scores['top1_error'] == np.mean(wrong)
-    np.testing.assert_allclose(np.concatenate(kept).sum(axis=-1), 1)
+    np.testing.assert_allclose(np.exp(np.concatenate(kept)), means, rtol=1e-12)
+
+
+def test_probabilities_that_underflow_are_still_ordered():
+    """At a distance of 800 all but the first are 0 in float64: they are no ties."""
+    logits = np.float32([[[0, -900, -800, -850, -999, -870, -860]] * views for views in (10,)])
+    (batch,) = [Outputs(np.array([b'a']), np.array([2]), logits, {})]
+    tally = evaluate.evaluate((batch for _ in range(1)), 7)
+    assert (tally.scores()['top1_error'], tally.scores()['top5_error']) == (1, 0)
+    assert tally.scores()['loss'] == pytest.approx(800)
+    (last,) = [Outputs(np.array([b'a']), np.array([1]), logits, {})]
+    assert evaluate.evaluate((last for _ in range(1)), 7).scores()['top5_error'] == 1
+
+
+@pytest.mark.parametrize('of_set', [True, False])
+@pytest.mark.parametrize('of_run', [True, False])
+def test_mirror_images_are_shown_where_run_and_set_allow_them(of_set, of_run):
+    record = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
+    images = dataclasses.replace(synthetic_set(4, 2, 32, seed=0), mirror=of_set)
+    seen = []
+    reading = Reading(28, columns.make_mesh(1, 1), views=10, mirror=of_run)
+    list(evaluate.run(lambda _, batch: _seen(seen, batch), {}, images, 'train', reading))
+    record = images.splits['train'].read(0).image
+    five = [record[a : a + 28, b : b + 28] for a, b in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))]
+    second = [crop[:, ::-1] for crop in five] if of_set and of_run else five
+    np.testing.assert_array_equal(seen[0][:10], [*five, *second])
+
+
+def _seen(seen, batch):
+    seen.append(np.asarray(batch))
+    return np.zeros((len(batch), 2), np.float32), {}
 
 
 def test_the_loss_of_what_is_certain_and_wrong_is_finite():

@@ -1,0 +1,95 @@
+"""The section of a report on the differences from the paper: net, data, training, evaluation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from alexnet_jax import results, settings
+from alexnet_jax.config import Config
+from alexnet_jax.figures import page
+from alexnet_jax.model import Model
+from alexnet_jax.network.architectures import PAPER
+from alexnet_jax.network.deviations import deviations
+from alexnet_jax.trained import Showing
+
+CLASSES, EPOCHS, VIEWS = 1000, 90, 10  # of the paper: §2, §5, §4.1
+IMAGENET = 'tfds:imagenet'
+Row = tuple[str, str, str]
+
+
+def content(
+    config: Config, model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]
+) -> list[str]:
+    """The section's parts.
+
+    Args:
+      showing: None where there are no images. metrics: the rows of metrics.jsonl.
+    """
+    net = [(row.field, row.one, row.other) for row in deviations(model.net.architecture, PAPER)]
+    parts = []
+    for name, rows in (
+        ('The net', net),
+        ('Data and training', training(model, showing, metrics)),
+        ('Evaluation', evaluation(config, model, showing)),
+    ):
+        what = 'of the net' if rows is net else 'setting'
+        if rows:
+            parts.append(page.table((what, 'here', 'in the paper'), rows, name))
+        else:
+            parts.append(page.paragraph(f"{name}: the paper's."))
+    return parts
+
+
+def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]) -> list[Row]:
+    """How the net was trained, where the paper did otherwise."""
+    config, rows = model.config, []
+    if not config['data.source'].startswith(IMAGENET):
+        rows.append(('data.source', config['data.source'], 'ImageNet: ILSVRC-2010 and 2012'))
+        if showing is not None and showing.is_of_own_set and 'train' in showing.images.splits:
+            count = len(showing.images.splits['train'])
+            rows.append(('training images', f'{count:,}', '1.2 million'))
+    if len(model.classes) != CLASSES:
+        rows.append(('classes', f'{len(model.classes):,}', f'{CLASSES:,}'))
+    epochs = _epochs(model, showing, metrics)
+    if epochs is None or round(epochs) != EPOCHS:
+        here = 'unknown' if epochs is None else f'{epochs:.2f}'
+        rows.append(('epochs', f'{here}, up to step {model.step}', f'roughly {EPOCHS}'))
+    if not model.mirrored:
+        reason = '' if config['data.mirror'] == 'off' else ': a mirror image is of another class'
+        rows.append(('data.mirror', f'off{reason}', 'on'))
+    free = ('seed', 'network.name', 'data.mirror', *settings.IMAGES)
+    return rows + [
+        (name, str(config[name]), str(setting.default) or 'nothing')
+        for name, setting in settings.SETTINGS.items()
+        if not setting.free and name not in free and config[name] != setting.default
+    ]
+
+
+def evaluation(config: Config, model: Model, showing: Showing | None) -> list[Row]:
+    """How the net is evaluated in this report, where the paper did otherwise."""
+    if showing is None:
+        return []
+    rows = []
+    if not showing.is_of_own_set:
+        own = model.config['data.source']
+        rows.append(('data.source', config['data.source'], f"the training set's ({own} here)"))
+    if showing.split == 'train':
+        rows.append(('eval.split', 'train', 'test or val'))
+    views = results.distinct_views(showing.about)
+    if views != VIEWS:
+        rows.append(('eval.views', results.views_told(showing.about), str(VIEWS)))
+    return rows
+
+
+def _epochs(
+    model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]
+) -> float | None:
+    """Passes over the training set up to the model's step; None: the set is not at hand."""
+    for row in metrics:
+        if row['step'] == model.step:
+            return row['epoch']
+    if model.step == 0:
+        return 0.0
+    if showing is None or not showing.is_of_own_set or 'train' not in showing.images.splits:
+        return None
+    count = len(showing.images.splits['train'])
+    return model.step * model.config['data.batch_size'] / count

@@ -1,0 +1,100 @@
+"""The section of a report on the run itself: its command, versions, pace, checkpoint and results."""
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax import config as configuration
+from alexnet_jax import files, results
+from alexnet_jax.config import Config
+from alexnet_jax.errors import InputError
+from alexnet_jax.evaluation.tally import has_top5
+from alexnet_jax.figures import page
+from alexnet_jax.figures.page import Cell
+from alexnet_jax.training import manifest
+from alexnet_jax.training.manifest import DamagedError
+
+Row = dict[str, Any]
+
+
+def content(workdir: Path, config: Config, step: int, metrics: Sequence[Row]) -> list[str]:
+    """The section's parts.
+
+    Args:
+      step: of the checkpoint that the report is of. metrics: the rows of metrics.jsonl.
+    """
+    checkpoint = workdir / 'checkpoints' / str(step)
+    facts = [*_kept(workdir / 'config.json'), *_pace(config, metrics)]
+    facts.append(('checkpoint', str(checkpoint)))
+    tree = json.dumps(configuration.nest(config), indent=1)
+    return [
+        page.table(('what', 'value'), facts),
+        *_evaluations(workdir),
+        page.folded('The whole configuration', page.listing(tree)),
+        page.folded('Checksums of the checkpoint', _checksums(checkpoint)),
+    ]
+
+
+def _kept(path: Path) -> list[tuple[str, str]]:
+    """What config.json holds beside the settings."""
+    try:
+        kept = files.read_json(path)
+    except (OSError, ValueError):
+        return []
+    versions = kept.get('versions')
+    rows = [('command', str(kept['command']))] if 'command' in kept else []
+    rows += [(name, str(x)) for name, x in versions.items()] if isinstance(versions, dict) else []
+    return [*rows, ('mesh', json.dumps(kept.get('mesh')))]
+
+
+def _checksums(checkpoint: Path) -> str:
+    try:
+        named = manifest.read(checkpoint)['files']
+    except DamagedError as fault:  # a training that goes on has removed it since
+        return page.paragraph(f'There are none: {fault}.')
+    rows = [(name, f'{file["bytes"]:,}', file['sha256']) for name, file in named.items()]
+    return page.table(('file', 'bytes', 'SHA-256'), rows)
+
+
+def _evaluations(workdir: Path) -> list[str]:
+    titles = {
+        'Evaluations kept in eval/': results.every,
+        'Evaluations of other sets or steps': results.others,
+    }
+    return [part for title, read in titles.items() for part in _table(title, read, workdir)]
+
+
+def _table(title: str, read: Callable[[Path], list[Row]], workdir: Path) -> list[str]:
+    try:
+        found = read(workdir)
+    except InputError as error:
+        return [page.paragraph(f'{title}: {error}.')]
+    if not found:
+        return []
+    names = ('evaluation', 'images', 'step', 'examples', 'top-1 error', 'top-5 error', 'loss')
+    return [page.table(names, [cells(row) for row in found], title)]
+
+
+def cells(row: Row) -> list[Cell]:
+    """A result's split and views, set, step, number of images, errors and loss."""
+    top5 = row['top5_error'] if has_top5(row) else '–'
+    return [
+        f'{row["split"]}, {results.views_told(row)}', str(row.get('set', row['source'])),
+        row['step'], row['examples'], row['top1_error'], top5, row['loss'],
+    ]  # fmt: skip
+
+
+def _pace(config: Config, metrics: Sequence[Row]) -> list[tuple[str, str]]:
+    """Time and rate of the training, from its rows."""
+    train = [row for row in metrics if row['split'] == 'train' and row['images_per_second'] > 0]
+    if not train:
+        return []
+    images = config['data.batch_size'] * config['train.log_every_steps']
+    seconds = sum(images / row['images_per_second'] for row in train)
+    evaluations = [row.get('seconds_evaluation', 0) for row in metrics]
+    seconds += sum(x for x in evaluations if isinstance(x, int | float))
+    rate = statistics.median(row['images_per_second'] for row in train)
+    return [('time of training and validation', f'{seconds / 60:.1f} minutes'),
+            ('images a second, median', f'{rate:.0f}')]  # fmt: skip
