@@ -13,7 +13,7 @@ from alexnet_jax import alive
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.network import columns
+from alexnet_jax.network import checks, columns
 
 Forward = Callable[[Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -109,9 +109,14 @@ def evaluate(
     Args:
       keep: called with each batch's outputs and the logarithms of its mean probabilities,
         float64 [images, classes].
+
+    Raises:
+      ValueError: the outputs are of other classes, or not of equally many images.
     """
     tally = Tally.zero(classes)
     for batch in outputs:
+        checks.require_shape('logits', batch.logits, len(batch.labels), 'views', classes)
+        _require_labels(batch.labels, classes)
         of_views = log_softmax(batch.logits.astype(np.float64))
         of_label = of_views[np.arange(len(batch.labels)), :, batch.labels]
         losses = np.log(of_label.shape[1]) - np.logaddexp.reduce(of_label, axis=1)
@@ -127,6 +132,13 @@ def log_mean(log_probabilities: np.ndarray) -> np.ndarray:
     largest = log_probabilities.max(axis=-2, keepdims=True)
     means = np.exp(log_probabilities - largest).mean(axis=-2)
     return largest[..., 0, :] + np.log(means)
+
+
+def _require_labels(labels: np.ndarray, classes: int) -> None:
+    checks.require_type('labels', labels, np.integer)
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
+        raise ValueError(f'a label is {outside[0]}; expected: from 0 to {classes - 1}')
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

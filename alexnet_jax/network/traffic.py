@@ -92,7 +92,7 @@ def _between_columns(
         for stage, shape in zip(layer.then, shapes[:-1], strict=True):
             if isinstance(stage, LocalResponseNorm) and stage.across_columns:
                 halo = math.prod(shape[:-1]) * (stage.size // 2)
-                for backward in (False, True):
+                for backward in (False, True) if halo else ():
                     for _ in ('left', 'right'):  # the outermost device has nobody there
                         add(
                             layer.name, 'collective-permute', halo * (column - 1) / column, backward
