@@ -7,7 +7,6 @@ takes plain arguments.
 import dataclasses
 import functools
 import hashlib
-import math
 import platform
 from collections.abc import Callable
 from importlib import metadata
@@ -101,9 +100,25 @@ def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, in
 
 
 def clock(config: Config, epoch_size: int) -> Clock:
-    """How long a run on so many training images is."""
-    batch_size = config['data.batch_size']
-    steps = config['train.steps'] or math.ceil(config['train.epochs'] * epoch_size / batch_size)
+    """Returns the length of a run on so many training images.
+
+    Raises:
+      InputError: steps, or passes over the images, are too many to be counted in 32 bits.
+    """
+    batch_size, epochs, most = config['data.batch_size'], config['train.epochs'], settings.MOST
+    steps = config['train.steps'] or -(-epochs * epoch_size // batch_size)
+    if steps > most:
+        raise InputError(
+            f'train.epochs is {epochs}, which is {steps} steps: the set has {epoch_size} training'
+            f' images and data.batch_size is {batch_size}; allowed: at most {most} steps, or'
+            f' {most * batch_size // epoch_size} epochs'
+        )
+    if steps * batch_size > most * epoch_size:
+        raise InputError(
+            f'train.steps is {steps}, which with data.batch_size {batch_size} is more than {most}'
+            f" passes over the set's {epoch_size} training images; allowed: at most"
+            f' {most * epoch_size // batch_size} steps'
+        )
     return Clock(steps, batch_size, epoch_size)
 
 
