@@ -4,6 +4,7 @@ and the evaluation of what is held out."""
 import contextlib
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
 
     Raises:
       InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
-        `checkpoint.newest_whole` and `start.take`; before training.
+        `checkpoint.newest_whole` and `start.take`, or the run is longer already; before training.
       NotFiniteError, StorageError: as `loop.train`.
     """
     with processes.together():
@@ -65,6 +66,7 @@ def _train_there(
     config, plan = experiment.config, experiment.plan
     with contextlib.ExitStack() as stack:
         checkpoints, at, told = _open_checkpoints(experiment, workdir, stack)
+        _require_not_beyond(config, plan, at, workdir)
         if at is None:
             state, of_start = initial_state(experiment, taken)
             told = [of_start] if of_start else []
@@ -125,6 +127,24 @@ def _open_checkpoints(
             found = at, [f'warning: {line}' for line in passed]
     at, told = json.loads(processes.everyones(json.dumps(found))[0])
     return checkpoints, at, told
+
+
+def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir: Path) -> None:
+    """Checks that a run to be resumed after step `at` has not passed the end of the plan.
+
+    Raises:
+      InputError: it has; in all processes.
+    """
+    if at is None or at <= plan.steps:
+        return
+    name, asked, least = 'train.steps', f'{config["train.steps"]}', f'{at}'
+    if not config['train.steps']:
+        name, asked = 'train.epochs', f'{config["train.epochs"]}, which is {plan.steps} steps'
+        least = f'{math.ceil(plan.epoch(at))}'
+    raise InputError(
+        f'{name} is {asked}; --workdir {workdir} holds a run that has done {at}; allowed: at least'
+        f' {least}, or another --workdir'
+    )
 
 
 def _open_boards(
@@ -194,6 +214,11 @@ def _run(
     if stopped:
         raise StopRequestedError
     held_out, at_step = held_out_split(config, experiment.images), int(state.step)
+    if at_step < plan.steps:
+        reporter.say(
+            f'ended after step {at_step} of {plan.steps}: the validation error no longer improves'
+            ' at the lowest rate (schedule.drops, schedule.patience)'
+        )
     alive.slow(f'evaluating {held_out}')
     tally = evaluate_split(held_out, config['eval.views'], state.variables)
     if held_out == 'test':
