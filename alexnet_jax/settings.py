@@ -126,7 +126,8 @@ SETTINGS: dict[str, Setting] = {
         'type of activations and products while training; parameters, their updates and the'
         ' output layer are float32 in either'),
     'start.from': Setting('', ANY_PATH,
-        'a workdir or .safetensors file to take initial values from; nothing: from none'),
+        'a workdir, one of its checkpoints or a weight file to take initial values from; nothing:'
+        ' from none'),
     'start.layers': Setting('', ANY_TEXT,
         'which layers to take, as conv1,conv2; nothing: all that are in both'),
     'data.source': Setting('synthetic', SOURCE,

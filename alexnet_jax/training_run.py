@@ -28,7 +28,7 @@ from alexnet_jax.experiment import (
     train_step,
 )
 from alexnet_jax.network import columns, kernels
-from alexnet_jax.training import checkpoint, kernel_history, loop, step
+from alexnet_jax.training import checkpoint, kernel_history, loop, start, step
 from alexnet_jax.training.boards import Board, TensorBoard, WeightsAndBiases, held_here
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.health import Health
@@ -44,23 +44,31 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
 
     Raises:
       InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
-        `checkpoint.newest_whole` and `start.take`, or the run is longer already; before training.
+        `checkpoint.newest_whole` and `start_values`, or the run is longer already; before training.
       NotFiniteError, StorageError: as `loop.train`.
     """
     with processes.together():
         experiment = build(config)
         held_out_split(config, experiment.images)
         refuse_other(workdir, config)
-        taken = start_values(config) if last_checkpoint(workdir) is None else None
+        begins = last_checkpoint(workdir) is None
+        values, of_start = start_values(experiment, workdir) if begins else ({}, [])
+    if processes.count() > 1:
+        processes.require_alike({'the values of start.from': start.digest(values)})
     with contextlib.ExitStack() as stack:
         with processes.together():
             if processes.is_first():
                 stack.enter_context(locked(workdir))
-        return _train_there(experiment, workdir, taken, processes.agreed(stop_requested))
+        stop = processes.agreed(stop_requested)
+        return _train_there(experiment, workdir, values, of_start, stop)
 
 
 def _train_there(
-    experiment: Experiment, workdir: Path, taken: Layers | None, stop_requested: Callable[[], bool]
+    experiment: Experiment,
+    workdir: Path,
+    values: Layers,
+    of_start: list[str],
+    stop_requested: Callable[[], bool],
 ) -> bool:
     """`train`, in a workdir that is ours."""
     config, plan = experiment.config, experiment.plan
@@ -68,8 +76,7 @@ def _train_there(
         checkpoints, at, told = _open_checkpoints(experiment, workdir, stack)
         _require_not_beyond(config, plan, at, workdir)
         if at is None:
-            state, of_start = initial_state(experiment, taken)
-            told = [of_start] if of_start else []
+            state, told = initial_state(experiment, values), of_start
         with processes.together():
             if processes.is_first():
                 claim(workdir, config)

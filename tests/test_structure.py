@@ -41,7 +41,7 @@ MAY_IMPORT = {
     'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
     'model': {'config', 'data', 'errors', 'network', 'results', 'settings', 'training', 'weights'},
     'experiment': {
-        'config', 'data', 'errors', 'evaluation', 'network', 'processes', 'results', 'settings',
+        'config', 'data', 'errors', 'evaluation', 'model', 'network', 'processes', 'results', 'settings',
         'training', 'weights', 'workdir',
     },
     'trained': {
