@@ -2,8 +2,8 @@
 
 A configuration is a flat dictionary from a setting's name to its value. A file in
 `configs/` holds, under `config`, what differs from the defaults (`settings.py`); the
-command line overrides with `--config.NAME=VALUE`. Only modules beside this one read
-configurations: the packages below take plain arguments.
+command line overrides with `--config.NAME=VALUE`, of which the last counts. Only modules beside
+this one read configurations: the packages below take plain arguments.
 
 The configuration of a workdir or a weight file holds, beside the settings, the whole table of its
 net under `TABLE`. It goes before the table that has the same name in this package.
@@ -57,18 +57,21 @@ def complete(changes: Config, overrides: Mapping[str, str]) -> Config:
     name = (defaults | changes | dict(overrides))['train.protocol']
     if isinstance(name, str) and name in PROTOCOLS:  # or else `override` refuses it
         own = dict(PROTOCOLS[name].settings)
-        if 'train.epochs' in changes or 'train.epochs' in overrides:
-            own.pop('train.steps', None)  # a length asked for goes before the protocol's
+        if 'train.epochs' in changes:
+            own.pop('train.steps', None)  # as in `override`
         defaults |= own
     return override(defaults | changes, overrides)
 
 
 def override(config: Config, overrides: Mapping[str, str]) -> Config:
-    """A complete configuration, changed by `overrides`; raises as `load` does."""
+    """Changes a complete configuration by `overrides`; raises as `load` does. A number of
+    epochs replaces the number of steps that the configuration had, unless both are given."""
     _refuse_unknown(overrides)
     changes = {name: _as_default(name, _parse(name, text)) for name, text in overrides.items()}
     if any(changes.get(name, config[name]) != config[name] for name in OF_TABLE):
         config = {name: value for name, value in config.items() if name != TABLE}
+    if 'train.epochs' in overrides:
+        config = config | {'train.steps': 0}
     config = {name: _as_default(name, value) for name, value in (config | changes).items()}
     faults = validate(config)
     if faults:
@@ -176,16 +179,20 @@ def protocol_of(config: Config, net: Architecture) -> Protocol:
 
 
 def start_layers(config: Config, net: Architecture) -> list[str]:
-    """The layers named in `start.layers`.
+    """Returns the layers named in `start.layers`.
 
     Raises:
-      InputError: the net has no such layer.
+      InputError: the net has no such layer; a layer is named twice; there is nothing to start
+        from.
     """
-    names = [name.strip() for name in config['start.layers'].split(',') if name.strip()]
     layers = [row.name for row in (*net.layers, net.output)]
-    for name in names:
-        if name not in layers:
-            raise InputError(protocols.unknown_layer('start.layers', name, layers))
+    names = protocols.layer_items('start.layers', config['start.layers'])
+    protocols.require_layers('start.layers', names, layers)
+    if names and not config['start.from']:
+        raise InputError(
+            f'start.layers is {shown(config["start.layers"])}; allowed: nothing, as start.from is'
+            ' nothing'
+        )
     return names
 
 

@@ -7,8 +7,8 @@ takes plain arguments.
 import dataclasses
 import functools
 import hashlib
-import math
 import platform
+import stat
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -19,13 +19,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alexnet_jax import config as configuration
-from alexnet_jax import processes, settings
+from alexnet_jax import model, processes, settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.patterns import patterns_set
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, shown
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.identity import Identity
@@ -35,6 +35,7 @@ from alexnet_jax.network.layers import Architecture
 from alexnet_jax.training import loop, start, step
 from alexnet_jax.training.protocols import Protocol
 from alexnet_jax.training.schedule import Clock
+from alexnet_jax.weights import files
 from alexnet_jax.weights.files import Layers
 from alexnet_jax.workdir import LIBRARIES, last_checkpoint
 
@@ -114,9 +115,25 @@ def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, in
 
 
 def clock(config: Config, epoch_size: int) -> Clock:
-    """How long a run on so many training images is."""
-    batch_size = config['data.batch_size']
-    steps = config['train.steps'] or math.ceil(config['train.epochs'] * epoch_size / batch_size)
+    """Returns the length of a run on so many training images.
+
+    Raises:
+      InputError: steps, or passes over the images, are too many to be counted in 32 bits.
+    """
+    batch_size, epochs, most = config['data.batch_size'], config['train.epochs'], settings.MOST
+    steps = config['train.steps'] or -(-epochs * epoch_size // batch_size)
+    if steps > most:
+        raise InputError(
+            f'train.epochs is {epochs}, which is {steps} steps: the set has {epoch_size} training'
+            f' images and data.batch_size is {batch_size}; allowed: at most {most} steps, or'
+            f' {most * batch_size // epoch_size} epochs'
+        )
+    if steps * batch_size > most * epoch_size:
+        raise InputError(
+            f'train.steps is {steps}, which with data.batch_size {batch_size} is more than {most}'
+            f" passes over the set's {epoch_size} training images; allowed: at most"
+            f' {most * epoch_size // batch_size} steps'
+        )
     return Clock(steps, batch_size, epoch_size)
 
 
@@ -162,19 +179,69 @@ def held_out_split(config: Config, images: ImageSet) -> str:
     return split
 
 
-def start_values(config: Config) -> Layers | None:
-    """What another run has for this one to start from; None: nothing is to be taken."""
-    return start.read(Path(config['start.from'])) if config['start.from'] else None
+def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[str]]:
+    """Returns the values that another net has for this run to start from, {} if it is to start
+    from none, and lines on them.
 
-
-def initial_state(experiment: Experiment, taken: Layers | None) -> tuple[step.TrainState, str]:
-    """The state at step 0; if it starts from other values, a line on what it took."""
+    Raises:
+      InputError: they cannot be read, or do not go with the run, as `start.choose`.
+    """
     config, net = experiment.config, experiment.net
-    state = step.create_state(net, config['seed'], experiment.mesh)
-    if taken is None:
-        return state, ''
-    named = configuration.start_layers(config, net.architecture)
-    return start.take(state, taken, named, Path(config['start.from']))
+    if not config['start.from']:
+        return {}, []
+    donor = read_donor(Path(config['start.from']), workdir)
+    own = start.Facts(net.architecture, experiment.images.classes, *experiment.normalization)
+    return start.choose(own, donor, configuration.start_layers(config, net.architecture))
+
+
+def read_donor(source: Path, workdir: Path) -> start.Donor:
+    """Reads the net of a workdir (its last checkpoint), of one of its checkpoints
+    (WORKDIR/checkpoints/STEP) or of a weight file, to start from in `workdir`.
+
+    Raises:
+      InputError: it is none of these, cannot be read, or is `workdir` itself.
+    """
+    told = f'start.from is {shown(str(source))}'
+    try:
+        kind = stat.S_IFMT(source.stat().st_mode)
+        own = workdir.exists() and source.samefile(workdir)
+    except (FileNotFoundError, NotADirectoryError):
+        kind, own = 0, False
+    except OSError as error:
+        raise InputError(f'{told}: {error.strerror}') from error
+    if own:
+        raise InputError(f'{told}, which is --workdir itself; allowed: another run')
+    at_step = None
+    if source.parent.name == 'checkpoints' and source.name.isdecimal():
+        source, at_step = source.parent.parent, int(source.name)
+    if kind != stat.S_IFREG and not (kind == stat.S_IFDIR and (source / 'checkpoints').is_dir()):
+        raise InputError(
+            f'{told}; allowed: a workdir with checkpoints, one of them'
+            ' (WORKDIR/checkpoints/STEP), or a weight file'
+        )
+    try:
+        return _donor(source, at_step)
+    except InputError as error:
+        raise InputError(f'{told}: {error}') from error
+
+
+def _donor(source: Path, at_step: int | None) -> start.Donor:
+    """Returns the net with what its source states of it; arrays named LAYER/PART may come
+    without a statement."""
+    if source.suffix == '.safetensors':
+        arrays, metadata = files.read_arrays(source)
+        if 'config' not in metadata and all('/' in name for name in arrays):
+            return start.Donor(str(source), files.by_layer(arrays, source))
+    loaded = model.load(source, at_step)
+    facts = start.Facts(loaded.net.architecture, loaded.classes, loaded.mean, loaded.scale)
+    place = f'{source}, step {loaded.step}' if source.is_dir() else str(source)
+    return start.Donor(place, loaded.layers, facts)
+
+
+def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
+    """Returns the state at step 0, with `values` in place of its own."""
+    state = step.create_state(experiment.net, experiment.config['seed'], experiment.mesh)
+    return start.put(state, values)
 
 
 def open_images(config: Config) -> ImageSet:

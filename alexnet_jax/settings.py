@@ -126,7 +126,8 @@ SETTINGS: dict[str, Setting] = {
         'type of activations and products while training; parameters, their updates and the'
         ' output layer are float32 in either'),
     'start.from': Setting('', ANY_PATH,
-        'a workdir or .safetensors file to take initial values from; nothing: from none'),
+        'a workdir, one of its checkpoints or a weight file to take initial values from; nothing:'
+        ' from none'),
     'start.layers': Setting('', ANY_TEXT,
         'which layers to take, as conv1,conv2; nothing: all that are in both'),
     'data.source': Setting('synthetic', SOURCE,
@@ -179,9 +180,10 @@ SETTINGS: dict[str, Setting] = {
         'a table of training/protocols.py: rates by group and epoch; it brings defaults of'
         ' its own for other settings'),
     'train.epochs': Setting(90, at_least(1),
-        'passes over the training set at most (§5: roughly 90)', free=True),
+        'passes over the training set at most (§5: roughly 90); given on the command line, it'
+        ' counts in place of the train.steps of a config file or workdir', free=True),
     'train.steps': Setting(0, at_least(0),
-        'steps at most; 0: as many as train.epochs gives', free=True),
+        'steps at most, in place of train.epochs; 0: as many as train.epochs gives', free=True),
     'train.micro_batches': Setting(1, at_least(1),
         'parts of a batch that are computed one after the other before the update; less memory,'
         ' the same step', free=True),

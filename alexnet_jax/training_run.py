@@ -4,6 +4,7 @@ and the evaluation of what is held out."""
 import contextlib
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from alexnet_jax.experiment import (
     train_step,
 )
 from alexnet_jax.network import columns, kernels
-from alexnet_jax.training import checkpoint, kernel_history, loop, step
+from alexnet_jax.training import checkpoint, kernel_history, loop, start, step
 from alexnet_jax.training.boards import Board, TensorBoard, WeightsAndBiases, held_here
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.health import Health
@@ -42,32 +43,41 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
 
     Raises:
       InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
-        `checkpoint.newest_whole` and `start.take`; before training.
+        `checkpoint.newest_whole` and `start_values`, or the run is longer already; before training.
       NotFiniteError, StorageError: as `loop.train`.
     """
     with processes.together():
         experiment = build(config)
         held_out_split(config, experiment.images)
         require_same_run(workdir, experiment.identity)
-        taken = start_values(config) if last_checkpoint(workdir) is None else None
-    processes.require_alike(experiment.identity.facts)
+        begins = last_checkpoint(workdir) is None
+        values, of_start = start_values(experiment, workdir) if begins else ({}, [])
+    facts = experiment.identity.facts
+    if config['start.from'] and processes.count() > 1:
+        facts |= {'the values of start.from': start.digest(values)}
+    processes.require_alike(facts)
     with contextlib.ExitStack() as stack:
         with processes.together():
             if processes.is_first():
                 stack.enter_context(locked(workdir))
-        return _train_there(experiment, workdir, taken, processes.agreed(stop_requested))
+        stop = processes.agreed(stop_requested)
+        return _train_there(experiment, workdir, values, of_start, stop)
 
 
 def _train_there(
-    experiment: Experiment, workdir: Path, taken: Layers | None, stop_requested: Callable[[], bool]
+    experiment: Experiment,
+    workdir: Path,
+    values: Layers,
+    of_start: list[str],
+    stop_requested: Callable[[], bool],
 ) -> bool:
     """`train`, in a workdir that is ours."""
     config, plan = experiment.config, experiment.plan
     with contextlib.ExitStack() as stack:
         checkpoints, at, told = _open_checkpoints(experiment, workdir, stack)
+        _require_not_beyond(config, plan, at, workdir)
         if at is None:
-            state, of_start = initial_state(experiment, taken)
-            told = [of_start] if of_start else []
+            state, told = initial_state(experiment, values), of_start
         with processes.together():
             if processes.is_first():
                 claim(workdir, experiment.identity)
@@ -130,6 +140,24 @@ def _open_checkpoints(
             found = at, [f'warning: {line}' for line in passed]
     at, told = json.loads(processes.everyones(json.dumps(found))[0])
     return checkpoints, at, told
+
+
+def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir: Path) -> None:
+    """Checks that a run to be resumed after step `at` has not passed the end of the plan.
+
+    Raises:
+      InputError: it has; in all processes.
+    """
+    if at is None or at <= plan.steps:
+        return
+    name, asked, least = 'train.steps', f'{config["train.steps"]}', f'{at}'
+    if not config['train.steps']:
+        name, asked = 'train.epochs', f'{config["train.epochs"]}, which is {plan.steps} steps'
+        least = f'{math.ceil(plan.epoch(at))}'
+    raise InputError(
+        f'{name} is {asked}; --workdir {workdir} holds a run that has done {at}; allowed: at least'
+        f' {least}, or another --workdir'
+    )
 
 
 def _open_boards(
@@ -199,6 +227,11 @@ def _run(
     if stopped:
         raise StopRequestedError
     held_out, at_step = held_out_split(config, experiment.images), int(state.step)
+    if at_step < plan.steps:
+        reporter.say(
+            f'ended after step {at_step} of {plan.steps}: the validation error no longer improves'
+            ' at the lowest rate (schedule.drops, schedule.patience)'
+        )
     alive.slow(f'evaluating {held_out}')
     tally = evaluate_split(held_out, config['eval.views'], state.variables)
     if held_out == 'test':

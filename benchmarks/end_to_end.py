@@ -53,7 +53,7 @@ class Run:
         self._experiment, self._steps = experiment, steps
         self._batch_size = experiment.plan.batch_size
         self._train_step = experiments.train_step(experiment)
-        self._state, _ = experiments.initial_state(experiment, None)
+        self._state = experiments.initial_state(experiment, {})
         self._batches = experiments.train_batches(experiment, 0)
         self._batch = next(self._batches)
         self._log = MetricsLog(workdir / 'metrics.jsonl', 0)

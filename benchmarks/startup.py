@@ -103,7 +103,7 @@ def _begin(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, Any]:
     built = experiment.build(_settings(options))
     built = dataclasses.replace(built, net=built.net.clone(classes=CLASSES))
     stages.mark('set up')
-    state, _ = experiment.initial_state(built, None)
+    state = experiment.initial_state(built, {})
     stages.mark('state')
     return experiment.train_step(built), state, experiment.train_batches(built, 0)
 

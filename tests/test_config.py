@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alexnet_jax import command_line, settings
 from alexnet_jax import config as configuration
-from alexnet_jax import settings
 from alexnet_jax.data import images
 from alexnet_jax.errors import InputError
 from alexnet_jax.settings import SETTINGS
@@ -62,6 +62,72 @@ def test_a_protocol_brings_defaults_that_file_and_command_line_go_before(tmp_pat
     assert (other['train.steps'], other['optimizer.weight_decay']) == (0, 1e-4)
     kept = {name: SETTINGS[name].default for name in SETTINGS}
     assert configuration.load(None, {}) == kept
+
+
+LENGTHS = [  # file, command line -> train.steps, train.epochs
+    ({'train.steps': 500}, {}, (500, 90)),
+    ({'train.steps': 500}, {'train.epochs': '3'}, (0, 3)),
+    ({'train.steps': 500, 'train.epochs': 7}, {'train.epochs': '3'}, (0, 3)),
+    ({'train.epochs': 7}, {'train.steps': '5'}, (5, 7)),
+    ({'train.steps': 500}, {'train.steps': '0', 'train.epochs': '3'}, (0, 3)),
+    ({'train.steps': 500}, {'train.epochs': '3', 'train.steps': '5'}, (5, 3)),
+    ({'train.steps': 500, 'train.epochs': 7}, {'train.steps': '0'}, (0, 7)),
+    ({'train.protocol': 'caffe'}, {}, (450_000, 90)),
+    ({'train.protocol': 'caffe'}, {'train.epochs': '3'}, (0, 3)),
+    ({'train.protocol': 'caffe', 'train.epochs': 7}, {}, (0, 7)),
+    ({'train.protocol': 'caffe', 'train.epochs': 7}, {'train.steps': '5'}, (5, 7)),
+    ({'train.protocol': 'caffe', 'train.steps': 9, 'train.epochs': 7}, {}, (9, 7)),
+    ({'train.protocol': 'diary'}, {'train.steps': '5'}, (5, 91)),
+]
+
+
+@pytest.mark.parametrize(('changes', 'overrides', 'expected'), LENGTHS)
+def test_a_length_on_the_command_line_goes_before_any_other(changes, overrides, expected, tmp_path):
+    """It counts alike over a config file, a workdir and a configuration in memory."""
+    config = configuration.complete(changes, overrides)
+    assert (config['train.steps'], config['train.epochs']) == expected
+    kept = configuration.complete(changes, {})
+    assert configuration.override(kept, overrides) == config
+    (tmp_path / 'config.json').write_text(json.dumps(configuration.nest(kept)))
+    assert configuration.of_workdir(tmp_path, overrides) == config
+
+
+def test_the_last_of_repeated_flags_counts():
+    parser = command_line.Parser()
+    _, overrides = parser.parse_with_settings(['--config.seed=1', '--config.seed=2'])
+    assert overrides == {'seed': '2'}
+
+
+START_LAYERS = [
+    ('conv1', ['conv1']),
+    (' fc8, conv1 ', ['fc8', 'conv1']),
+    ('', []),
+    ('  ', []),
+    ('conv1,conv1', r"start\.layers names layer 'conv1' twice"),
+    ('conv1, conv2,conv1 ', r"start\.layers names layer 'conv1' twice"),
+    ('conv1,,conv2', r"start\.layers is 'conv1,,conv2'; allowed: something on each side"),
+    (',', 'something on each side'),
+    ('conv1,', 'something on each side'),
+    ('conv１', 'names layer .*; the nearest is conv'),
+    ('Conv1', 'the nearest is conv'),
+    ('conv1;conv2', 'the nearest is conv'),
+]
+
+
+@pytest.mark.parametrize(('text', 'expected'), START_LAYERS)
+def test_the_layers_to_start_with(text, expected):
+    changes = {'start__from': 'runs/other', 'start__layers': text}
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            load(**changes)
+    else:
+        config = load(**changes)
+        assert configuration.start_layers(config, configuration.network_of(config)) == expected
+
+
+def test_layers_to_start_with_need_a_source():
+    with pytest.raises(InputError, match=r"start\.layers is 'conv1'; .* start\.from is nothing"):
+        load(start__layers='conv1')
 
 
 def test_the_length_of_a_run_counts_where_rates_depend_on_it():

@@ -45,3 +45,38 @@ def test_the_resize_reaches_the_search_for_a_set(tmp_path):
     config = configuration.load(Path('configs/caffe.py'), overrides)
     with pytest.raises(InputError, match=r'\(data\.resize squash\); run:\n.* --resize=squash'):
         experiment.build(config)
+
+
+LAST = 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ('length', 'batch', 'examples', 'expected'),
+    [
+        ({'train.epochs': 3}, 128, 1000, 24),  # 23.4 batches
+        ({'train.epochs': 4}, 125, 1000, 32),
+        ({'train.steps': 5}, 128, 1000, 5),
+        ({'train.steps': LAST}, 1, 1, LAST),
+        ({'train.steps': LAST}, 128, 1000, LAST),
+        ({'train.epochs': LAST}, 1000, 1000, LAST),
+        ({'train.epochs': 1}, 1, LAST, LAST),
+        ({'train.epochs': 2}, 1, LAST, r'2, which is 4294967294 .* 2147483647 steps, or 1 epochs'),
+        ({'train.epochs': LAST}, 1, 2, 'train.epochs is 2147483647, .* or 1073741823 epochs'),
+        ({'train.epochs': LAST}, 128, 1280, 'data.batch_size is 128; .* or 214748364 epochs'),
+        (
+            {'train.steps': LAST},
+            128,
+            127,
+            r'train.steps is 2147483647, .* at most 2130706431 steps',
+        ),
+        ({'train.steps': LAST}, LAST, 1, 'at most 1 steps'),
+    ],
+)
+def test_steps_and_epochs_are_counted_in_32_bits(length, batch, examples, expected):
+    config = configuration.complete({'data.batch_size': batch, **length}, {})
+    if isinstance(expected, int):
+        clock = experiment.clock(config, examples)
+        assert clock.steps == expected and clock.epoch(clock.steps) <= LAST
+    else:
+        with pytest.raises(InputError, match=expected):
+            experiment.clock(config, examples)

@@ -44,6 +44,12 @@ def rows(workdir, times: bool = False) -> list[dict]:
     return [{k: v for k, v in json.loads(line).items() if kept(k)} for line in lines]
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files but the lock's."""
+    files = [path for path in folder.rglob('*') if path.is_file() and path.name != '.lock']
+    return {str(path): path.read_bytes() for path in files}
+
+
 def last_state(workdir):
     net = AlexNet(architecture('small', width=0.5), 10)
     like = step.abstract_state(net, columns.make_mesh())
@@ -101,6 +107,20 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
     assert rows(workdir) == before
     assert main.main(command(workdir, '--config.train.steps=47')) == DONE
     assert [row['step'] for row in rows(workdir) if row['split'] == 'train'] == list(range(1, 48))
+
+    # A shorter plan is not filled by a longer run.
+    held = contents(workdir)
+    for arguments, message in [
+        (command(workdir, '--config.train.steps=4'),
+         'train.steps is 4; --workdir .* has done 47; allowed: at least 47, or another'),
+        (command(workdir, '--config.train.epochs=2'),
+         'train.epochs is 2, which is 41 steps; --workdir .* has done 47; allowed: at least 3,'),
+        (['--workdir', str(workdir), '--config.train.epochs=1'], 'which is 21 steps; .* done 47'),
+        (['--workdir', str(workdir), '--config.train.steps=46'], 'train.steps is 46; '),
+    ]:  # fmt: skip
+        assert main.main(arguments) == BAD_INPUT
+        assert re.search(message, capsys.readouterr().err)
+        assert contents(workdir) == held
 
     # Another configuration does not go on here, and nothing is lost by asking.
     assert main.main(command(workdir, '--config.seed=1')) == BAD_INPUT

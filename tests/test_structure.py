@@ -38,12 +38,13 @@ MAY_IMPORT = {
     'evaluation': {'alive', 'errors', 'network', 'data'},
     # Commands: like main, they may read configurations.
     'network/__main__': {'errors', 'command_line', 'training'},
-    'training/__main__': {'command_line', 'config', 'experiment'},
+    'training/__main__': {'command_line', 'config', 'experiment', 'settings'},
     'weights/__main__': {'command_line', 'exchange'},
     'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
     'model': {'config', 'data', 'errors', 'identity', 'network', 'settings', 'training', 'weights'},
     'experiment': {
-        'config', 'data', 'errors', 'evaluation', 'identity', 'network', 'processes', 'results', 'settings',
+        'config', 'data', 'errors', 'evaluation', 'identity', 'model', 'network', 'processes',
+        'results', 'settings',
         'training', 'weights', 'workdir',
     },
     'trained': {

@@ -214,6 +214,35 @@ def test_runs_that_cannot_be(setting, message, capsys):
     assert re.search(message, refused(training.run, command, capsys))
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--config.train.epochs=2000000000'], 'train.epochs is 2000000000, which is 2'),
+        (
+            ['--config.train.steps=2000000000', '--examples=1'],
+            'train.steps is 2000000000, which with',
+        ),
+        (['--examples=0'], '--examples is 0; allowed: from 1 to 2147483647'),
+        (['--examples=-5'], '--examples is -5'),
+        (['--examples=99999999999'], '--examples is 99999999999'),
+    ],
+)
+def test_lengths_that_cannot_be_counted(arguments, message, capsys):
+    command = ['--config', 'configs/imagenet.py', *arguments]
+    assert message in refused(training.run, command, capsys)
+
+
+def test_thousands_of_epochs_are_printed_by_the_thousand(capsys):
+    command = [
+        '--config', 'configs/torchvision.py', '--examples', '1', '--config.data.batch_size=1',
+        '--config.train.epochs=2147483647',
+    ]  # fmt: skip
+    rows = [line.split() for line in printed(training.run, command, capsys).splitlines()]
+    table = rows[rows.index(['epoch', 'step', 'all']) + 1 :]
+    assert 1000 <= len(table) <= 1002
+    assert table[:3] == [['0', '0', '0.01'], ['30', '30', '0.001'], ['60', '60', '0.0001']]
+
+
 def test_every_net_and_protocol_has_a_config():
     configs = [configuration.load(path, {'data.source': 'synthetic'}) for path in CONFIGS]
     trained = {config['network.name'] for config in configs} | {*specialization.NETS}

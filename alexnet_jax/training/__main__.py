@@ -3,8 +3,8 @@
     python -m alexnet_jax.training --config configs/krizhevsky2012.py
         [--examples N] [--config.NAME=VALUE ...]
 
-A row an epoch, and one where a rate changes within an epoch. Exit status: 0 done; 2 a
-bad command, setting or input.
+A row an epoch, or every few if there are thousands, and one where a rate changes within an
+epoch. Exit status: 0 done; 2 a bad command, setting or input.
 """
 
 import sys
@@ -13,14 +13,16 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax import command_line, experiment
+from alexnet_jax import command_line, experiment, settings
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, Parser
 from alexnet_jax.config import Config
+from alexnet_jax.errors import InputError, shown
 from alexnet_jax.training import schedule
 from alexnet_jax.training.protocols import Group, Protocol
 
 IMAGENET_EXAMPLES = 1_281_167  # ILSVRC-2012's training images
+MOST_ROWS = 1000  # of epochs
 
 
 def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
@@ -46,9 +48,10 @@ def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[st
 
 def by_epoch(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
     """A line an epoch or change of rate."""
-    epochs = range(int(clock.epoch(clock.steps)) + 1)
+    count = int(clock.epoch(clock.steps)) + 1
+    epochs = {clock.first_step(epoch) for epoch in range(0, count, -(-count // MOST_ROWS))}
     changes = [at for group in protocol.groups for at in schedule.changes(group.schedule, clock)]
-    steps = sorted({*map(clock.first_step, epochs), *changes})
+    steps = sorted({*epochs, *changes})
     steps = [step for step in steps if step < clock.steps]
     rates = jax.vmap(
         lambda step: jnp.stack(_rates(config, protocol, clock, step, schedule.start()))
@@ -56,8 +59,9 @@ def by_epoch(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[
     lines = [f'{"epoch":>8}{"step":>9}' + _columns(protocol.groups)]
     for step, row in zip(steps, rates.tolist(), strict=True):
         epoch = clock.epoch(step)
-        shown = str(int(epoch)) if step in map(clock.first_step, epochs) else f'{epoch:.2f}'
-        lines.append(f'{shown:>8}{step:9}' + ''.join(f'{rate:>16.6g}' for rate in row))
+        begins = step == clock.first_step(int(epoch))
+        name = str(int(epoch)) if begins else f'{epoch:.2f}'
+        lines.append(f'{name:>8}{step:9}' + ''.join(f'{rate:>16.6g}' for rate in row))
     return lines
 
 
@@ -90,14 +94,16 @@ def run(argv: list[str]) -> int:
     parser = Parser(prog='python -m alexnet_jax.training', description=__doc__)
     parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
     parser.add_argument(
-        '--examples', type=int, default=0,
+        '--examples', type=int,
         help="how many training images; the set's own, of ImageNet 1281167 without a look",
     )  # fmt: skip
     options, overrides = parser.parse_with_settings(argv)
     config = configuration.load(options.config, overrides)
     protocol = configuration.protocol_of(config, configuration.network_of(config))
     examples = options.examples
-    if examples < 1:
+    if examples is not None and not 1 <= examples <= settings.MOST:
+        raise InputError(f'--examples is {shown(examples)}; allowed: from 1 to {settings.MOST}')
+    if examples is None:
         imagenet = config['data.source'].startswith('tfds:imagenet2012')
         examples = IMAGENET_EXAMPLES if imagenet else experiment.training_examples(config)
     clock = experiment.clock(config, examples)

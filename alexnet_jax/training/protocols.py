@@ -7,7 +7,7 @@ alexnet_jax.training --config FILE` prints them.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from alexnet_jax.errors import InputError, nearest, shown
@@ -248,14 +248,14 @@ def with_layer_rates(protocol: Protocol, rates: Mapping[str, float]) -> Protocol
 
 
 def parse_layer_rates(text: str, layers: Collection[str]) -> dict[str, float]:
-    """'conv1=0,fc8=10' -> {'conv1': 0.0, 'fc8': 10.0}.
+    """Parses 'conv1=0,fc8=10' to {'conv1': 0.0, 'fc8': 10.0}.
 
     Raises:
-      InputError: not of this form; a layer the net has not; a rate that is negative
-        or no finite number.
+      InputError: not of this form; a layer the net has not, or one that is named twice; a rate
+        that is negative or no finite number.
     """
-    rates = {}
-    for item in filter(None, (item.strip() for item in text.split(','))):
+    setting, rates = 'optimizer.layer_rates', []
+    for item in layer_items(setting, text):
         layer, equals, number = item.partition('=')
         try:
             rate = float(number) if equals else -1.0
@@ -263,17 +263,37 @@ def parse_layer_rates(text: str, layers: Collection[str]) -> dict[str, float]:
             rate = -1.0
         if not 0 <= rate < float('inf'):
             raise InputError(
-                f'optimizer.layer_rates has {shown(item)}; allowed: LAYER=FACTOR,..., each factor'
+                f'{setting} has {shown(item)}; allowed: LAYER=FACTOR,..., each factor'
                 ' a finite number of at least 0'
             )
-        if layer not in layers:
-            raise InputError(unknown_layer('optimizer.layer_rates', layer, layers))
-        rates[layer] = rate
-    return rates
+        rates.append((layer.strip(), rate))
+    require_layers(setting, [layer for layer, _ in rates], layers)
+    return dict(rates)
 
 
-def unknown_layer(setting: str, layer: str, layers: Collection[str]) -> str:
-    return (
-        f'{setting} names layer {shown(layer)}; the nearest is {nearest(layer, layers)};'
-        f' the net has: {", ".join(layers)}'
-    )
+def layer_items(setting: str, text: str) -> list[str]:
+    """Splits a setting's text at its commas; [] if it is blank.
+
+    Raises:
+      InputError: an item is blank.
+    """
+    items = [item.strip() for item in text.split(',')] if text.strip() else []
+    if '' in items:
+        raise InputError(f'{setting} is {shown(text)}; allowed: something on each side of a comma')
+    return items
+
+
+def require_layers(setting: str, names: Sequence[str], layers: Collection[str]) -> None:
+    """Checks that each name is a layer of the net and is given once.
+
+    Raises:
+      InputError: the first that is not.
+    """
+    for number, name in enumerate(names):
+        if name not in layers:
+            raise InputError(
+                f'{setting} names layer {shown(name)}; the nearest is {nearest(name, layers)};'
+                f' the net has: {", ".join(layers)}'
+            )
+        if name in names[:number]:
+            raise InputError(f'{setting} names layer {shown(name)} twice; allowed: once')

@@ -18,6 +18,8 @@ from alexnet_jax.training.protocols import (
     WarmupPolynomial,
 )
 
+LAST_STEP = 2**31 - 1  # steps are counted in 32 bits
+
 
 class PlateauState(struct.PyTreeNode):
     """What the plateau rule remembers; scalars, part of the train state."""
@@ -130,7 +132,8 @@ def _rate(
             return _piecewise(initial, changes(schedule, clock), factors, step)
         case WarmupPolynomial(warmup_epochs, power):
             warmup = clock.first_step(warmup_epochs)
-            rising = (step + 1) / max(1, warmup)
+            rising = (step + 1) / float(max(1, warmup))
+            warmup = min(warmup, LAST_STEP)
             progress = (step - warmup) / max(1, clock.steps - warmup)
             falling = (1 - jnp.clip(progress, 0, 1)) ** power
             return jnp.float32(initial) * jnp.where(step < warmup, rising, falling)
@@ -142,4 +145,5 @@ def _piecewise(initial: float, starts: list[int], factors: list[float], step) ->
     table = jnp.asarray([initial, *(initial * factor for factor in factors)], jnp.float32)
     if not starts:
         return table[0]
+    starts = [min(start, LAST_STEP) for start in starts]  # no update follows the last step
     return table[jnp.searchsorted(jnp.asarray(starts), step, side='right')]

@@ -21,7 +21,6 @@ from alexnet_jax import config as configuration
 from alexnet_jax import experiment, main, training_run
 from alexnet_jax.data import prepared, synthetic
 from alexnet_jax.report import run_page
-from alexnet_jax.training import start
 from alexnet_jax.workdir import refuse_other
 from tests.weights.mutations import damaged
 
@@ -413,7 +412,7 @@ def stopped_before_training() -> Iterator[list[dict[str, Any]]]:
     def train(config, workdir, stop_requested):
         refuse_other(workdir, config)
         if config['start.from']:
-            start.read(Path(config['start.from']))
+            experiment.read_donor(Path(config['start.from']), workdir)
         if config['data.source'] == 'digits':  # would be prepared now
             prepared.find('digits', config['data.record_size'], config['data.dir'] or None)
         elif config['data.record_size'] <= LARGEST_BUILT:

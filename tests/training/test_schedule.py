@@ -156,6 +156,13 @@ def test_factors_on_layers_go_on_top_and_keep_the_schedule():
         ('conv1=fast', "has 'conv1=fast'"),
         ('conv1', "has 'conv1'"),
         ('conv2=1,conv9=0', "names layer 'conv9'; the nearest is conv1"),
+        ('conv1=0,conv1=10', "names layer 'conv1' twice"),
+        ('conv1=0, fc8=1, conv1 =0', "names layer 'conv1' twice"),
+        ('conv1=0,,fc8=1', "is 'conv1=0,,fc8=1'; allowed: something on each side of a comma"),
+        ('conv1=0,', 'something on each side'),
+        (',', 'something on each side'),
+        ('conv1=1=2', "has 'conv1=1=2'"),
+        ('=1', "names layer ''"),
     ],
 )
 def test_layer_rates_that_cannot_be(text, message):
@@ -164,3 +171,25 @@ def test_layer_rates_that_cannot_be(text, message):
     assert protocols.parse_layer_rates(' conv1=0, fc8=10', ['conv1', 'fc8']) == {
         'conv1': 0.0, 'fc8': 10.0,
     }  # fmt: skip
+    assert protocols.parse_layer_rates(' ', ['conv1']) == {}
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        # The first rates: what changes them lies beyond the last step.
+        ('diary', [0.01, 0.02, 0.01, 0.02]),
+        ('cifar18', [0.01, 0.01, 0.02]),
+        ('torchvision', [0.01]),
+        # 5 epochs of 2^31 − 1 steps: the warmup is a fifth done at the end.
+        ('large_batch', [0.01 / 256 / 5, 0.04 * 0.01 / 256 / 5]),
+    ],
+)
+def test_rates_that_change_beyond_the_last_step(name, expected):
+    last = 2**31 - 1
+    clock = schedule.Clock(last, 1, last)
+    first, end = rates(name, [0, last - 1], clock)
+    assert list(end.values()) == pytest.approx(expected, rel=1e-6)
+    if name == 'large_batch':
+        expected = [rate / last for rate in expected]
+    assert list(first.values()) == pytest.approx(expected, rel=1e-6)
