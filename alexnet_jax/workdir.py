@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 from alexnet_jax import config as configuration
-from alexnet_jax import processes, results
+from alexnet_jax import files, processes, results
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.errors import InputError, StorageError, plain
 from alexnet_jax.training import checkpoint
 
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
@@ -92,3 +92,25 @@ def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> No
 def last_checkpoint(workdir: Path) -> int | None:
     """The last step that was saved there, whole or not; nothing is touched."""
     return max(checkpoint.steps(workdir / 'checkpoints'), default=None)
+
+
+def refuse_not_finite(workdir: Path) -> None:
+    """Checks that a run did not end in NaN. What it saved before stays in its workdir, but is not
+    the net that was to be trained.
+
+    Raises:
+      InputError: its not_finite.json is of a step after its last checkpoint.
+    """
+    path = workdir / 'not_finite.json'
+    try:
+        kept = files.read_json(path)
+        step, fault = int(kept['step']), plain(kept['fault'])
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f'{plain(path)} cannot be read: {plain(error)}') from error
+    if step > (last_checkpoint(workdir) or 0):
+        raise InputError(
+            f'{plain(workdir)} is no member: the run ended at step {step} ({fault})\n'
+            'Leave it out, or train it to its end with a lower optimizer.learning_rate'
+        )

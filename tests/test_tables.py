@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax import config as configuration
 from alexnet_jax import ablations, specialization
+from alexnet_jax import config as configuration
 from alexnet_jax.command_line import BAD_INPUT, DONE
 from alexnet_jax.command_line import run as run_command
 from alexnet_jax.network import __main__ as network

@@ -101,9 +101,10 @@ MEETINGS = {name: {'conv3', 'fc6', 'fc7', 'fc8'} for name in (
     'paper', 'paper_lrn_across', 'krizhevsky2012', 'no_lrn', 'non_overlapping', 'no_conv4',
     'paper_no_lrn', 'paper_non_overlapping', 'paper_no_conv4', 'caffe', 'caffenet', 'conv5_192',
     'small', 'patterns',
-)} | dict.fromkeys(('six_conv', 'paper_six_conv'), {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'}) | dict.fromkeys(
-    ('no_communication', 'paper_no_communication', 'patterns_no_communication'), {'fc8'}
-)  # fmt: skip
+)} | {
+    **{name: {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'} for name in ('six_conv', 'paper_six_conv')},
+    **{f'{base}no_communication': {'fc8'} for base in ('', 'paper_', 'patterns_')},
+}  # fmt: skip
 ACROSS = {'paper_lrn_across', 'caffe', 'caffenet'}
 
 
