@@ -1,14 +1,14 @@
 """The measures of two_columns.py, of many runs, as rows of a table."""
 
 import dataclasses
-import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alexnet_jax import trained, two_columns
+from alexnet_jax import files, runs, study, trained, two_columns
 from alexnet_jax.config import Config
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.results import write_json
@@ -18,20 +18,59 @@ KEPT = 'columns.json'
 
 
 def measure_all(
-    runs: Mapping[str, Config], folder: Path, stop_requested: Callable[[], bool]
+    configs: Mapping[str, Config], folder: Path, stop_requested: Callable[[], bool]
 ) -> dict[str, Row]:
-    """By run; kept in each one's columns.json, and not measured again at the same step."""
+    """Measures every run, by name. Its measures are kept in its columns.json, and measured again
+    where they are of anything else: another step, split, set, net or configuration.
+
+    Raises:
+      InputError: as `trained.show`.
+      StorageError: columns.json cannot be written.
+    """
     measured = {}
-    for name, config in runs.items():
+    for name, config in configs.items():
         showing = trained.show(config, folder / name, stop_requested)
-        path = folder / name / KEPT
-        if path.exists() and (row := json.loads(path.read_text()))['step'] == showing.model.step:
-            measured[name] = row
-            continue
-        measured[name] = measure(showing, folder / name)
-        write_json(path, measured[name])
-        print(f'measured {name}', flush=True)
+        path, of = folder / name / KEPT, _of(showing)
+        row = _kept(path, of)
+        if row is None:
+            row = finite(measure(showing, folder / name))
+            write_json(path, {'of': of} | row)
+            print(f'measured {name}', flush=True)
+        measured[name] = row
     return measured
+
+
+def _of(showing: trained.Showing) -> Row:
+    """What the measures are of, as JSON gives it back."""
+    config = showing.config
+    return {
+        'step': showing.model.step,
+        'split': showing.split,
+        'network': runs.network_digest(config),
+        'config': study.what_counts(config),
+    } | runs.identity_of(showing.images)
+
+
+def _kept(path: Path, of: Row) -> Row | None:
+    """The measures that are kept; None where they are of anything else or cannot be read."""
+    try:
+        row = files.read_json(path)
+        if row.pop('of') == of and row['step'] == of['step'] and isinstance(row['measures'], dict):
+            return row
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return None
+
+
+def finite(tree: Any) -> Any:
+    """Returns the tree with None in place of NaN and infinity, which JSON does not have."""
+    if isinstance(tree, dict):
+        return {str(name): finite(branch) for name, branch in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(branch) for branch in tree]
+    if isinstance(tree, np.generic):
+        tree = tree.item()
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def measure(showing: trained.Showing, workdir: Path) -> Row:

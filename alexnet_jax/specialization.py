@@ -7,24 +7,29 @@
 Trains each net with several seeds and measures, of every run: how far the columns' kernels lie
 apart in colour and orientation, against chance; what each column errs alone, by group of
 classes; how alike the columns see the images. Each run is an ordinary workdir; stopped and
-called again, the command goes on. Keeps specialization.md and specialization.json, and a page,
-report/index.html (docs/columns.md). Exit status: as for alexnet_jax.main.
+called again, the command goes on. This command sets network.name itself; the file's own is not
+used, and the command line may not give it. A run that ended in NaN is named and counts nowhere. A
+folder holds one study (study.json): nets, seeds and steps may be added to it, everything else is
+refused, as are runs that are already longer than asked for. Keeps specialization.md and
+specialization.json, and a page, report/index.html (docs/columns.md). Exit status: as for
+alexnet_jax.main.
 """
 
 import argparse
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import command_line
+from alexnet_jax import command_line, study
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.network.architectures import ARCHITECTURES
-from alexnet_jax.results import write_json
+from alexnet_jax.results import write_json, write_text
 from alexnet_jax.stop import stop_requests
 
 # The largest value of a measure, where it is not 1.
@@ -40,33 +45,24 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument('--nets', default=','.join(NETS), help='commas between')
     parser.add_argument('--seeds', type=int, default=5, help='runs of each net (5)')
     options, overrides = parser.parse_with_settings(argv)
-    if not 2 <= options.seeds <= 1000:
-        raise InputError(f'--seeds is {options.seeds}; allowed: from 2 to 1000')
-    options.nets = list(dict.fromkeys(filter(None, options.nets.split(','))))
-    for name in options.nets:
-        if name not in ARCHITECTURES:
-            raise InputError(
-                f'--nets has {name!r}; the nearest is {nearest(name, ARCHITECTURES)};'
-                f' allowed: {", ".join(ARCHITECTURES)}'
-            )
-    if not options.nets:
-        raise InputError('--nets is empty; allowed: names of nets, commas between')
+    study.refuse_given(overrides, {'network.name': 'use --nets'})
+    options.nets = study.names_of('--nets', options.nets, ARCHITECTURES)
     return options, overrides
 
 
-def plan(base: Config, nets: list[str], seeds: int) -> dict[str, Config]:
+def plan(base: Config, nets: Sequence[str], seeds: Sequence[int]) -> dict[str, Config]:
     """The configurations by name, NET/seed-N, every net with the first seed first.
 
     Raises:
       InputError: a configuration that cannot be.
     """
     runs = {}
-    for number, net in itertools.product(range(seeds), nets):
-        config = base | {'network.name': net, 'seed': base['seed'] + number}
+    for seed, net in itertools.product(seeds, nets):
+        config = base | {'network.name': net, 'seed': seed}
         faults = configuration.validate(config)
         if faults:
             raise InputError('\n'.join(f'{net}: {fault}' for fault in faults))
-        runs[f'{net}/seed-{config["seed"]}'] = config
+        runs[f'{net}/seed-{seed}'] = config
     return runs
 
 
@@ -91,11 +87,16 @@ def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
                 for name in names
             },
             'apart': {
-                index: sum(row['separation'][index]['p'] < 0.05 for row in runs)
+                index: sum(_is_apart(row['separation'][index]['p']) for row in runs)
                 for index in ('color', 'orientation')
             },
         })  # fmt: skip
     return rows
+
+
+def _is_apart(p: float | None) -> bool:
+    """None: a kernel without energy has no index."""
+    return p is not None and p < 0.05
 
 
 def table(rows: list[Row]) -> str:
@@ -115,12 +116,20 @@ def table(rows: list[Row]) -> str:
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
     base = configuration.load(options.config, overrides)
-    configs = plan(base, options.nets, options.seeds)
+    study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
+    study.refuse_set(base, ('start.from',), 'every run begins with random values')
+    seeds = study.seeds_of(base, options.seeds, least=2)
+    configs = plan(base, options.nets, seeds)
+    asking = study.asked(
+        'specialization', base | {'network.name': None}, nets=options.nets, seeds=len(seeds)
+    )
+    folder = options.workdir
+    study.refuse_other(folder, asking)
     command_line.before_jax()
     from alexnet_jax import column_runs, runs  # JAX starts here: not before a bad setting is found
     from alexnet_jax.report import several
 
-    folder = options.workdir
+    runs.begin(folder, asking, configs)
     with stop_requests() as stop_requested:
         results = runs.train_all(configs, folder, stop_requested)
         if results is None:
@@ -129,11 +138,12 @@ def run(argv: list[str]) -> int:
         measured = column_runs.measure_all(whole, folder, stop_requested)
     rows = summarize(options.nets, measured)
     faults = [
-        f'{name} is left out: {results[name]["fault"]}' for name in configs if name not in whole
+        f'{name} counts nowhere: {results[name]["fault"]}' for name in configs if name not in whole
     ]
     page = '\n\n'.join([_about(base, options.seeds), table(rows), *faults]) + '\n'
-    (folder / 'specialization.md').write_text(page)
-    write_json(folder / 'specialization.json', {'rows': rows, 'runs': measured})
+    write_text(folder / 'specialization.md', page)
+    about = {'rows': rows, 'runs': measured, 'notes': faults}
+    write_json(folder / 'specialization.json', about)
     print(page)
     print(several.make(folder))
     return DONE

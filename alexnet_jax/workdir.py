@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax import config as configuration
-from alexnet_jax import identity, processes
+from alexnet_jax import files, identity, processes
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, plain
 from alexnet_jax.identity import Identity
 from alexnet_jax.training import checkpoint, manifest
 from alexnet_jax.training.manifest import DamagedError
@@ -134,3 +134,25 @@ def _record(place: Path) -> dict[str, Any] | None:
 def last_checkpoint(workdir: Path) -> int | None:
     """The last step that was saved there, whole or not; nothing is touched."""
     return max(checkpoint.steps(workdir / 'checkpoints'), default=None)
+
+
+def refuse_not_finite(workdir: Path) -> None:
+    """Checks that a run did not end in NaN. What it saved before stays in its workdir, but is not
+    the net that was to be trained.
+
+    Raises:
+      InputError: its not_finite.json is of a step after its last checkpoint.
+    """
+    path = workdir / 'not_finite.json'
+    try:
+        kept = files.read_json(path)
+        step, fault = int(kept['step']), plain(kept['fault'])
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f'{plain(path)} cannot be read: {plain(error)}') from error
+    if step > (last_checkpoint(workdir) or 0):
+        raise InputError(
+            f'{plain(workdir)} is no member: the run ended at step {step} ({fault})\n'
+            'Leave it out, or train it to its end with a lower optimizer.learning_rate'
+        )

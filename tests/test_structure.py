@@ -26,7 +26,7 @@ MAY_IMPORT = {
     'config': {'errors', 'network', 'settings', 'training'},
     'results': {'config', 'data', 'errors', 'evaluation'},
     'two_columns': {'data', 'evaluation', 'model', 'network', 'trained', 'training'},
-    'column_runs': {'config', 'evaluation', 'results', 'trained', 'two_columns'},
+    'column_runs': {'config', 'evaluation', 'results', 'runs', 'study', 'trained', 'two_columns'},
     'report': {
         'command_line', 'config', 'data', 'errors', 'evaluation', 'figures', 'model', 'network',
         'predict', 'results', 'settings', 'stop', 'trained', 'training', 'two_columns',
@@ -40,7 +40,9 @@ MAY_IMPORT = {
     'network/__main__': {'errors', 'command_line', 'training'},
     'training/__main__': {'command_line', 'config', 'experiment', 'settings'},
     'weights/__main__': {'command_line', 'exchange'},
-    'evaluation/__main__': {'command_line', 'config', 'results', 'runs', 'stop', 'trained'},
+    'evaluation/__main__': {
+        'command_line', 'config', 'errors', 'results', 'runs', 'stop', 'study', 'trained', 'workdir',
+    },
     'model': {'config', 'data', 'errors', 'identity', 'network', 'settings', 'training', 'weights'},
     'experiment': {
         'config', 'data', 'errors', 'evaluation', 'identity', 'model', 'network', 'processes',
@@ -61,16 +63,22 @@ MAY_IMPORT = {
         'alive', 'config', 'data', 'errors', 'experiment', 'model', 'network', 'processes', 'results',
         'training', 'weights', 'workdir',
     },
-    'runs': {'config', 'errors', 'results', 'settings', 'training_run'},
+    'study': {'config', 'errors', 'network', 'results', 'settings', 'training'},
+    'runs': {
+        'config', 'data', 'errors', 'experiment', 'results', 'study', 'training', 'training_run',
+        'workdir',
+    },
     'ablations': {
         'command_line', 'config', 'errors', 'network', 'report', 'results', 'runs', 'settings', 'stop',
+        'study',
     },
     'figure1': {
-        'command_line', 'config', 'errors', 'experiment', 'network', 'report', 'results', 'runs', 'stop',
+        'command_line', 'config', 'errors', 'network', 'report', 'results', 'runs', 'stop', 'study',
+        'training',
     },
     'specialization': {
         'column_runs', 'command_line', 'config', 'errors', 'evaluation', 'network', 'report', 'results',
-        'runs', 'stop',
+        'runs', 'stop', 'study',
     },
     'main': {
         'alive', 'command_line', 'config', 'experiment', 'joining', 'predict', 'processes', 'report', 'stop',
@@ -128,7 +136,7 @@ def test_imports(path):
 
 def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
-    for name in ('ablations.py', 'alive.py', 'command_line.py', 'config.py', 'figure1.py', 'specialization.py', 'errors.py', 'joining.py', 'main.py', 'supervisor.py', 'stop.py',
+    for name in ('ablations.py', 'alive.py', 'command_line.py', 'config.py', 'figure1.py', 'specialization.py', 'errors.py', 'joining.py', 'main.py', 'study.py', 'supervisor.py', 'stop.py',
                  'network/architectures.py', 'network/deviations.py', 'network/layers.py',
                  'network/plan.py', 'network/shapes.py', 'network/traffic.py', 'network/variants.py', 'network/__main__.py', 'settings.py',
                  'training/protocols.py', 'training/__init__.py'):  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_jax import ablations, specialization
 from alexnet_jax import config as configuration
-from alexnet_jax import specialization
 from alexnet_jax.command_line import BAD_INPUT, DONE
 from alexnet_jax.command_line import run as run_command
 from alexnet_jax.network import __main__ as network
@@ -246,6 +246,7 @@ def test_thousands_of_epochs_are_printed_by_the_thousand(capsys):
 def test_every_net_and_protocol_has_a_config():
     configs = [configuration.load(path, {'data.source': 'synthetic'}) for path in CONFIGS]
     trained = {config['network.name'] for config in configs} | {*specialization.NETS}
+    trained |= {row.net for row in ablations.published('paper') if row.net}
     assert trained == ARCHITECTURES.keys()
     assert {config['train.protocol'] for config in configs} == PROTOCOLS.keys()
 

@@ -9,7 +9,9 @@
 
 `features` keeps activations of every image. `ensemble` averages the probabilities of
 several nets: of workdirs, of saved predictions (--mode=eval --config.eval.save=predictions),
-or of a configuration's runs with N seeds, which it trains first. `tables` fills the
+or of a configuration's runs with N seeds, which it trains first: DIR then holds that ensemble
+alone (study.json), to which seeds and steps may be added. A net that ended in NaN is no member.
+`tables` fills the
 paper's Tables 1 and 2 from evaluations of workdirs and ensembles. Settings say which
 images: eval.split, eval.views, data.source, data.dir.
 Exit status: as for alexnet_jax.main.
@@ -19,11 +21,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from alexnet_jax import command_line
+from alexnet_jax import command_line, study
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, NotFiniteError
 from alexnet_jax.stop import stop_requests
 
 
@@ -82,12 +84,14 @@ def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
 def members_of(
     options: argparse.Namespace, overrides: dict[str, str]
 ) -> list[tuple[Path, Config | None]]:
-    """Each member's folder, and its configuration; None for saved predictions."""
+    """Returns each member's folder, and its configuration; None for saved predictions.
+
+    Raises:
+      InputError: a configuration that cannot be; too many seeds.
+    """
     if options.config:
-        if not 1 <= options.seeds <= 1000:
-            raise InputError(f'--seeds is {options.seeds}; allowed: from 1 to 1000')
         base = configuration.load(options.config, overrides)
-        seeds = range(base['seed'], base['seed'] + options.seeds)
+        seeds = study.seeds_of(base, options.seeds)
         return [(options.out / f'seed-{seed}', base | {'seed': seed}) for seed in seeds]
     return [
         (
@@ -115,18 +119,44 @@ def require_one_set(members: list[tuple[Path, Config | None]]) -> None:
         )
 
 
+def train_members(options: argparse.Namespace, configs: dict[str, Config]) -> bool:
+    """Trains the members of an ensemble; False if it was stopped on request.
+
+    Raises:
+      InputError: as `runs.begin` and `runs.train_all`.
+      NotFiniteError: one ended in NaN: there is no ensemble of what was saved before.
+    """
+    from alexnet_jax import runs
+
+    first = next(iter(configs.values()))
+    asking = study.asked('ensemble', first, seeds=len(configs))
+    runs.begin(options.out, asking, configs)
+    with stop_requests() as stop_requested:
+        results = runs.train_all(configs, options.out, stop_requested)
+    if results is None:
+        return False
+    for name, result in results.items():
+        if 'fault' in result:
+            raise NotFiniteError(
+                f'{options.out / name} is no member: {result["fault"]}\n'
+                'There is no ensemble of these seeds; a lower optimizer.learning_rate may help',
+                0,
+            )
+    return True
+
+
 def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     members = members_of(options, overrides)
     require_one_set(members)
     weights = parse_weights(options.weights, len(members))
     command_line.before_jax()
-    from alexnet_jax import runs, trained
+    from alexnet_jax import trained, workdir
 
-    if options.config:
-        configs = {path.name: config for path, config in members if config}
-        with stop_requests() as stop_requested:
-            if runs.train_all(configs, options.out, stop_requested) is None:
-                return STOPPED
+    for path, _ in members if not options.config else []:
+        workdir.refuse_not_finite(path)
+    configs = {path.name: config for path, config in members if config}
+    if options.config and not train_members(options, configs):
+        return STOPPED
     print(trained.average(members, weights, options.out))
     return DONE
 

@@ -86,55 +86,50 @@ KRIZHEVSKY2012 = Architecture(
     output=Output('fc8'),
 )  # fmt: skip
 
-# Its ablations, with their numbers in the authors' code.
-# 145-half: one column with the kernels of one (but all 256 of conv5) and all of
-# fc6 and fc7 (§3.2: about as many weights).
-HALF = dataclasses.replace(
-    with_layers(
-        KRIZHEVSKY2012, 'half',
+
+def _ablations(base: Architecture, prefix: str) -> tuple[Architecture, ...]:
+    """Returns `base` with one part changed, once for each published ablation of net 145; the
+    numbers are those of the authors' code. Nothing else differs from `base`."""
+    # 145-half: one column with the kernels of one (but all 256 of conv5) and all of
+    # fc6 and fc7 (§3.2: about as many weights).
+    half = with_layers(
+        dataclasses.replace(base, columns=1), f'{prefix}half',
         conv1={'features': 48}, conv2={'features': 128},
         conv3={'features': 192}, conv4={'features': 192},
-    ),
-    columns=1,
-)  # fmt: skip
-# 148: no normalisation of either kind (§3.3).
-NO_LRN = with_stages(
-    KRIZHEVSKY2012, 'no_lrn',
-    lambda stage: None if isinstance(stage, LocalResponseNorm | SameMapNorm) else stage,
-)  # fmt: skip
-# 147: pooling over 2×2 (§3.4); less padding in conv2 and conv5 keeps the sizes.
-NON_OVERLAPPING = with_layers(
-    with_stages(
-        KRIZHEVSKY2012, 'non_overlapping',
-        lambda stage: MaxPool(2, 2) if isinstance(stage, MaxPool) else stage,
-    ),
-    'non_overlapping',
-    conv2={'padding': (1, 1)}, conv5={'padding': (0, 0)},
-)  # fmt: skip
-# 150: columns that meet at the classifier alone. More kernels in conv2 and more
-# units in fc6 make up for the weights that are gone.
-NO_COMMUNICATION = with_layers(
-    KRIZHEVSKY2012, 'no_communication',
-    conv2={'features': 320}, conv3={'reads_all': False},
-    fc6={'features': 8192, 'reads_all': False}, fc7={'reads_all': False},
-)  # fmt: skip
-# 146: a sixth convolution above pool5; the paper's CNN* (§6), which began from a
-# net trained on 22,000 classes.
-SIX_CONV = dataclasses.replace(
-    KRIZHEVSKY2012,
-    name='six_conv',
-    layers=(
-        *KRIZHEVSKY2012.layers[:5],
-        Conv('conv6', 256, kernel=3, padding=(1, 1), reads_all=True, std=0.03, bias=1.0),
-        *KRIZHEVSKY2012.layers[5:],
-    ),
-)
-# A middle layer less (§7): conv4. Not among the authors' files.
-NO_CONV4 = dataclasses.replace(
-    KRIZHEVSKY2012,
-    name='no_conv4',
-    layers=tuple(row for row in KRIZHEVSKY2012.layers if row.name != 'conv4'),
-)
+    )  # fmt: skip
+    # 148: no normalisation of either kind (§3.3).
+    no_lrn = with_stages(
+        base, f'{prefix}no_lrn',
+        lambda stage: None if isinstance(stage, LocalResponseNorm | SameMapNorm) else stage,
+    )  # fmt: skip
+    # 147: pooling over 2×2 (§3.4); less padding in conv2 and conv5 keeps the sizes.
+    pooled = with_stages(
+        base, base.name, lambda stage: MaxPool(2, 2) if isinstance(stage, MaxPool) else stage
+    )
+    non_overlapping = with_layers(
+        pooled, f'{prefix}non_overlapping', conv2={'padding': (1, 1)}, conv5={'padding': (0, 0)}
+    )
+    # 150: columns that meet at the classifier alone. More kernels in conv2 and more
+    # units in fc6 make up for the weights that are gone.
+    no_communication = with_layers(
+        base, f'{prefix}no_communication',
+        conv2={'features': 320}, conv3={'reads_all': False},
+        fc6={'features': 8192, 'reads_all': False}, fc7={'reads_all': False},
+    )  # fmt: skip
+    # 146: a sixth convolution above pool5, with initial values as conv5's; the paper's CNN*
+    # (§6), which began from a net trained on 22,000 classes.
+    conv6 = Conv('conv6', 256, kernel=3, padding=(1, 1), reads_all=True,
+                 std=base.layers[4].std, bias=1.0)  # fmt: skip
+    six_conv = dataclasses.replace(
+        base, name=f'{prefix}six_conv', layers=(*base.layers[:5], conv6, *base.layers[5:])
+    )
+    # A middle layer less (§7): conv4. Not among the authors' files.
+    no_conv4 = dataclasses.replace(
+        base, name=f'{prefix}no_conv4',
+        layers=tuple(row for row in base.layers if row.name != 'conv4'),
+    )  # fmt: skip
+    return half, no_lrn, non_overlapping, no_communication, six_conv, no_conv4
+
 
 # What Caffe ships as bvlc_alexnet: both of the paper's columns on one device as
 # groups of two, which normalisation reaches across; 227 pixels without padding.
@@ -302,12 +297,14 @@ PATTERNS_ONE_COLUMN = dataclasses.replace(PATTERNS, name='patterns_one_column', 
 ARCHITECTURES = {
     net.name: net
     for net in (
-        PAPER, PAPER_LRN_ACROSS, KRIZHEVSKY2012,
-        HALF, NO_LRN, NON_OVERLAPPING, NO_COMMUNICATION, SIX_CONV, NO_CONV4,
+        PAPER, PAPER_LRN_ACROSS, KRIZHEVSKY2012, *_ablations(KRIZHEVSKY2012, ''),
         CAFFE, CAFFENET, TORCHVISION, ONE_WEIRD_TRICK, BATCHNORM227, ONE_TOWER, CONV5_192,
         CIFAR18, FOUR_LAYER, SMALL, PATTERNS, PATTERNS_NO_COMMUNICATION, PATTERNS_ONE_COLUMN,
+        *_ablations(PAPER, 'paper_'),
     )
 }  # fmt: skip
+# The nets of which the ablations are there, and what the ablations' names begin with.
+ABLATED = {'krizhevsky2012': '', 'paper': 'paper_'}
 
 
 def architecture(

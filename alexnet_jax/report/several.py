@@ -12,7 +12,6 @@ from alexnet_jax import config as configuration
 from alexnet_jax import files, results
 from alexnet_jax.errors import InputError, StorageError
 from alexnet_jax.evaluation import seeds
-from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.figures import bars, curves, page
 from alexnet_jax.figures.page import Section
 from alexnet_jax.report import run_facts
@@ -40,7 +39,9 @@ def make(folder: Path) -> str:
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except OSError as error:
+        raise InputError(f'{folder / kind} cannot be read: {error.strerror}') from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         raise InputError(f'{folder / kind} cannot be read: {error!r:.200}') from error
 
 
@@ -62,6 +63,8 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
     lines = _curves(folder / 'curves.csv')
     chosen = {}
     for row in rows:
+        if row['learning_rate'] is None:  # every rate ended in NaN
+            continue
         start = f'{row["activation"]}/rate-{row["learning_rate"]:g}/'
         first_seed = next((name for name in lines if name.startswith(start)), '')
         chosen[f'{row["activation"]}, ε {row["learning_rate"]:g}'] = lines.get(first_seed, [])
@@ -71,39 +74,55 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
     table = page.table(
         ('activation', 'ε', f'epochs to an error of {error:g}, by seed', 'mean', 'standard deviation',
          f'times {rows[0]["activation"]}'),
-        [(row['activation'], row['learning_rate'],
-          ', '.join('never' if x is None else f'{x:.2f}' for x in row['epochs']),
+        [(row['activation'], row['learning_rate'], _by_seed(row),
           row['mean'], row['standard_deviation'],
           row['mean'] / first if row['mean'] and first else None) for row in rows],
         'Epochs of each',
     )  # fmt: skip
-    described = f'Training error by epoch of {len(rows)} activations, each at its best rate.'
+    described = f'Training error by epoch of {len(chosen)} activations, each at its best rate.'
     caption = f'The first seed of each; the grey line is the error of {error:g}.'
     lead = page.paragraph(
         "The paper's Figure 1 (§3.1): how soon a four-layer net learns with one activation or"
         ' another, each at the rate that was best for it.'
     )
-    content = [page.picture(out / 'figure1', described, caption), table]
+    notes = [f'{name} counts nowhere: {fault}' for name, fault in kept.get('faults', {}).items()]
+    content = [
+        page.picture(out / 'figure1', described, caption),
+        table,
+        *map(page.paragraph, notes),
+    ]
     return page.render(f'Figure 1: {folder.name}', lead, [Section('Activations', content)])
+
+
+def _by_seed(row: Row) -> str:
+    if row['learning_rate'] is None:
+        return 'NaN at every rate'
+    ended = row.get('no_number') or [False] * len(row['epochs'])
+    return ', '.join(
+        f'{epochs:.2f}' if epochs is not None else 'NaN' if no_number else 'never'
+        for epochs, no_number in zip(row['epochs'], ended, strict=True)
+    )
 
 
 def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Of every run, (epoch, training error)."""
     lines: dict[str, list[tuple[float, float]]] = {}
     try:
-        table = io.StringIO(files.read_bytes(path).decode(), newline='')
-        for row in csv.DictReader(table):
-            point = float(row['epoch']), float(row['training_error'])
-            lines.setdefault(row['run'], []).append(point)
+        content = files.read_bytes(path).decode()
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
+    for row in csv.DictReader(io.StringIO(content, newline='')):
+        point = float(row['epoch']), float(row['training_error'])
+        lines.setdefault(row['run'], []).append(point)
     return lines
 
 
 def _ablations(kept: Row, folder: Path, out: Path) -> str:
     sections = []
-    for error in ERRORS if has_top5(kept) else ERRORS[:1]:
-        base, *rows = kept['rows']
+    base, *rows = kept['rows']
+    for error in ERRORS:
+        if not any(value is not None for row in kept['rows'] for value in row[error]['seeds']):
+            continue  # of five classes or fewer there is no top-5 error
         spread = [
             None if row[error]['difference'] is None or row[error]['standard_error'] is None
             else (row[error]['difference'] - row[error]['standard_error'],
@@ -130,10 +149,13 @@ def _ablations(kept: Row, folder: Path, out: Path) -> str:
         caption = 'Means over pairs of runs with the same seed, ± their standard error.'
         content = [page.picture(out / error, described, caption), table]
         sections.append(Section(error.replace('_', ' '), content))
+    views = kept.get('views')
+    how = '' if views is None else f', {views} view{"s" * (views > 1)}'
     lead = page.paragraph(
-        f'Errors on the {kept["split"]} images. Published numbers are of ImageNet; what is taken away'
-        ' here may do otherwise on other images.'
+        f'Errors on the {kept["split"]} images{how}. Published numbers are of ImageNet; what is taken'
+        ' away here may do otherwise on other images.'
     )
+    lead += ''.join(page.paragraph(note) for note in kept.get('notes', []))
     return page.render(f'Ablations of {kept["rows"][0]["name"]}', lead, sections)
 
 
@@ -160,6 +182,7 @@ def _columns(kept: Row, folder: Path, out: Path) -> str:
     lead = page.paragraph(
         'Do two columns share the work out among themselves? What a measure is: docs/columns.md.'
     )
+    lead += ''.join(page.paragraph(note) for note in kept.get('notes', []))
     return page.render(
         f'Columns: {folder.name}', lead,
         [Section('Measures', [table]), Section('Over training', [page.side_by_side(*drawn)])],
@@ -172,9 +195,10 @@ def _over_training(runs: Mapping[str, Row], net: str, index: str) -> list[tuple[
     steps = set.intersection(*(set(row) for row in of_net)) if of_net else set()
     points = []
     for step in sorted(steps, key=int):
-        ratios = [
-            abs(row[step][index]['difference']) / row[step][index]['by_chance'] for row in of_net
-        ]
+        found = [row[step][index] for row in of_net]
+        if any(one['difference'] is None or not one['by_chance'] for one in found):
+            continue  # kernels without energy have no index
+        ratios = [abs(one['difference']) / one['by_chance'] for one in found]
         points.append((float(step), float(np.mean(ratios))))
     return points
 

@@ -99,8 +99,12 @@ def test_initial_values_have_the_table_s_std_and_bias(small):
 # Layers that read both columns, and nets whose normalisation reaches across: by hand.
 MEETINGS = {name: {'conv3', 'fc6', 'fc7', 'fc8'} for name in (
     'paper', 'paper_lrn_across', 'krizhevsky2012', 'no_lrn', 'non_overlapping', 'no_conv4',
-    'caffe', 'caffenet', 'conv5_192', 'small', 'patterns',
-)} | {'no_communication': {'fc8'}, 'patterns_no_communication': {'fc8'}, 'six_conv': {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'}}  # fmt: skip
+    'paper_no_lrn', 'paper_non_overlapping', 'paper_no_conv4', 'caffe', 'caffenet', 'conv5_192',
+    'small', 'patterns',
+)} | {
+    **{name: {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'} for name in ('six_conv', 'paper_six_conv')},
+    **{f'{base}no_communication': {'fc8'} for base in ('', 'paper_', 'patterns_')},
+}  # fmt: skip
 ACROSS = {'paper_lrn_across', 'caffe', 'caffenet'}
 
 

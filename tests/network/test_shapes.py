@@ -36,6 +36,10 @@ PARAMETERS = {name: (60_965_224, 56_909_194) for name in PAPERS} | {
     'patterns_one_column': (1_229_224 + 94_720, 721_354 + 94_720),
 }
 
+# The ablations of the paper's net have those of net 145's: normalisations have no parameters.
+ABLATIONS = ('half', 'no_lrn', 'non_overlapping', 'no_communication', 'six_conv', 'no_conv4')
+PARAMETERS |= {f'paper_{name}': PARAMETERS[name] for name in ABLATIONS}
+
 # What a layer leaves to the next, all columns together: by hand.
 PAPER_LEAVES = [(27, 27, 96), (13, 13, 256), (13, 13, 384), (13, 13, 384), (6, 6, 256),
                 (4096,), (4096,), (1000,)]  # fmt: skip
@@ -67,6 +71,7 @@ LEAVES = {name: PAPER_LEAVES for name in (*PAPERS, 'batchnorm227', 'one_tower')}
     **dict.fromkeys(('patterns', 'patterns_no_communication', 'patterns_one_column'), SMALL_LEAVES),
     'small': SMALL_LEAVES,
 }  # fmt: skip
+LEAVES |= {f'paper_{name}': LEAVES[name] for name in ABLATIONS}
 
 
 @pytest.mark.parametrize('name', ARCHITECTURES)

@@ -83,16 +83,23 @@ def same_map_norm(x: Tensor, size: int = 5, scale: float = 1e-3) -> Tensor:
 paper_lrn = partial(lrn, alpha=5e-4)
 
 
-def paper(net, x, norm=paper_lrn, norm5=None, conv1=None, columns=2, apart=False) -> Tensor:
+def paper(
+    net, x, norm=paper_lrn, norm5=None, conv1=None, columns=2, apart=False, pool=pool, padding2=2,
+    padding5=1, middle=('conv3', 'conv4'), conv6=False,
+) -> Tensor:  # fmt: skip
     """§3.5. `norm5`: a normalisation after conv5 too; `conv1`: another reading of the image;
-    `apart`: columns that meet at fc8 alone."""
+    `apart`: columns that meet at fc8 alone; `middle`, `conv6`: as for `krizhevsky2012`."""
     x = conv(x, net['conv1'], **conv1) if conv1 else conv(overhanging(x), net['conv1'], stride=4)
     x = pool(norm(F.relu(x)))
-    x = pool(norm(F.relu(conv(x, net['conv2'], padding=2, groups=columns))))
-    x = F.relu(conv(x, net['conv3'], padding=1, groups=columns if apart else 1))
-    x = F.relu(conv(x, net['conv4'], padding=1, groups=columns))
-    x = F.relu(conv(x, net['conv5'], padding=1, groups=columns))
-    return classifier(net, pool(norm5(x) if norm5 else x), dense_apart if apart else dense)
+    x = pool(norm(F.relu(conv(x, net['conv2'], padding=padding2, groups=columns))))
+    for name in middle:
+        groups = columns if apart or name == 'conv4' else 1
+        x = F.relu(conv(x, net[name], padding=1, groups=groups))
+    x = F.relu(conv(x, net['conv5'], padding=padding5, groups=columns))
+    x = pool(norm5(x) if norm5 else x)
+    if conv6:
+        x = F.relu(conv(x, net['conv6'], padding=1))
+    return classifier(net, x, dense_apart if apart else dense)
 
 
 def krizhevsky2012(
@@ -118,6 +125,16 @@ def krizhevsky2012(
 
 def same(x: Tensor) -> Tensor:
     return x
+
+
+# The published ablations, which leave either net as it is in all else.
+ABLATIONS = {
+    'no_lrn': {'norm': same},
+    'non_overlapping': {'pool': partial(pool, size=2), 'padding2': 1, 'padding5': 0},
+    'no_communication': {'apart': True},
+    'six_conv': {'conv6': True},
+    'no_conv4': {'middle': ('conv3',)},
+}
 
 
 def caffe(net, x, pool_first=False) -> Tensor:
@@ -206,11 +223,10 @@ NETS: dict[str, Callable[..., Tensor]] = {
     ),
     'krizhevsky2012': krizhevsky2012,
     'half': partial(krizhevsky2012, columns=1, norm=partial(lrn, columns=1)),
+    **{name: partial(krizhevsky2012, **how) for name, how in ABLATIONS.items()},
     'no_lrn': partial(krizhevsky2012, norm=same, norm_in_map=same),
-    'non_overlapping': partial(krizhevsky2012, pool=partial(pool, size=2), padding2=1, padding5=0),
-    'no_communication': partial(krizhevsky2012, apart=True),
-    'six_conv': partial(krizhevsky2012, conv6=True),
-    'no_conv4': partial(krizhevsky2012, middle=('conv3',)),
+    'paper_half': partial(paper, columns=1, norm=partial(paper_lrn, columns=1)),
+    **{f'paper_{name}': partial(paper, **how) for name, how in ABLATIONS.items()},
     'caffe': caffe,
     'caffenet': partial(caffe, pool_first=True),
     'torchvision': torchvision,
