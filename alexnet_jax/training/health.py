@@ -41,7 +41,8 @@ class Health:
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        self._losses, self._steps, self._gradients = 0.0, 0, np.zeros((0, 1))
+        self._losses, self._steps = 0.0, 0
+        self._gradients: np.ndarray = np.zeros((0, 1))
 
     def step(self, step: int, scores: dict[str, Any]) -> None:
         """
@@ -82,10 +83,10 @@ class Health:
     def _dead(self) -> list[Part]:
         """The columns of layers that gave 0 for every image. Units that give 0 pass no gradient
         on, so a part below is one only if a part that reads it had a gradient."""
-        if not self._steps:
+        if not self._steps or not self._layers:
             return []
         # The columns of a process alone have a gradient there.
-        learns = self._everyones(self._gradients > 0).any(axis=0)
+        learns: np.ndarray = np.any(self._everyones(self._gradients > 0), axis=0)
         if not learns[-1].any():
             return []  # not of the output itself: there was nothing left to learn
         dead = []
