@@ -1,19 +1,25 @@
 """Columns over seeds: the table by hand, the command on a few steps."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import re
+import types
 
 import numpy as np
 import pytest
 
-from alexnet_jax import column_runs, specialization, two_columns
+from alexnet_jax import column_runs, specialization, trained, two_columns
+from alexnet_jax import config as configuration
 from alexnet_jax.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.command_line import run as run_command
 from alexnet_jax.data import patterns
+from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation.seeds import interval
 from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.network.variants import with_lrn_across_columns
 
 
 def test_intervals_by_hand():
@@ -108,6 +114,11 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
         (['--seeds', '1'], '--seeds is 1; allowed: from 2 to 1000'),
         (['--nets', 'pattern'], "--nets has 'pattern'; the nearest is patterns"),
         (['--nets', ''], '--nets is empty'),
+        (['--nets', 'patterns,small,patterns'], "--nets has 'patterns' twice"),
+        (['--config.network.name=small'], 'this command sets network.name itself; use --nets'),
+        (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run begins"),
+        (['--config.eval.step=2'], 'eval.step is 2; allowed: 0, as the last step'),
+        (['--config.seed=2147483647'], 'seed is 2147483647 and --seeds 5: the last seed would be'),
         (['--config.network.width=0.1'], 'network.width is 0.1: conv1 of network patterns has'),
     ],
 )
@@ -135,8 +146,87 @@ def test_a_run_that_went_to_no_number_is_left_out_and_told(tmp_path, capsys, mon
     monkeypatch.setattr('alexnet_jax.runs.train_all', train_all)
     monkeypatch.setattr(column_runs, 'measure_all', measure_all)
     command = ['--config', 'configs/patterns.py', '--workdir', str(tmp_path), '--seeds', '3']
-    command += ['--nets', 'patterns,patterns_one_column']
+    command += ['--nets', 'patterns,patterns_one_column', '--config.train.steps=1']
     assert run_command(specialization.run, command) == DONE
     printed = capsys.readouterr().out
-    assert 'patterns/seed-1 is left out: the loss is nan' in printed
+    assert 'patterns/seed-1 counts nowhere: the loss is nan' in printed
     assert '| top1 error | 0.100 [' in printed and '| 2 of 2 | 0 of 0 |' in printed
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """(what differs) -> whether a run is measured, whose measures of `BOUND` are kept."""
+    counts = []
+
+    def measure_it(**differing):
+        given = BOUND | differing
+        net = given.pop('net', None)
+        showing = types.SimpleNamespace(
+            model=types.SimpleNamespace(step=given.pop('step')), **given
+        )
+        monkeypatch.setattr(trained, 'show', lambda *arguments: showing)
+        before = len(counts)
+        with monkeypatch.context() as patch:
+            if net:
+                patch.setitem(ARCHITECTURES, net.name, net)
+            column_runs.measure_all({'run': given['config']}, tmp_path, lambda: False)
+        return len(counts) > before
+
+    def measure(showing, workdir):
+        counts.append(workdir)
+        apart = {index: {'p': np.nan} for index in ('color', 'orientation')}
+        return {'step': showing.model.step, 'measures': {'CKA': math.nan, 'error': np.float64(0.5)},
+                'separation': apart, 'over_training': {3: {}}}  # fmt: skip
+
+    monkeypatch.setattr(column_runs, 'measure', measure)
+    return measure_it
+
+
+CONFIG = configuration.load(None, {'network.name': 'small', 'data.source': 'synthetic'})
+IMAGES = synthetic_set(20, 2, 32, 0)
+BOUND = {'step': 6, 'split': 'val', 'config': CONFIG, 'images': IMAGES}
+
+
+@pytest.mark.parametrize(
+    'differing',
+    [
+        {'step': 7},
+        {'split': 'train'},
+        *(
+            {'config': CONFIG | changed}
+            for changed in (
+                {'eval.views': 10}, {'eval.split': 'val'}, {'seed': 3}, {'train.epochs': 4},
+                {'optimizer.momentum': 0.5}, {'network.width': 0.5}, {'data.source': 'patterns'},
+            )
+        ),
+        {'images': dataclasses.replace(IMAGES, classes=('a', 'class 1'))},
+        {'images': dataclasses.replace(IMAGES, splits={'train': IMAGES.splits['train']})},
+        {'images': types.SimpleNamespace(**vars(IMAGES) | {'identity': {'digest': 'x'}})},
+        {'net': with_lrn_across_columns(ARCHITECTURES['small'], 'small')},
+    ],
+)  # fmt: skip
+def test_kept_measures_are_used_for_the_same_alone(differing, measured):
+    """Another step, split, configuration, set or table: measured again, and then back again."""
+    assert measured() and not measured()
+    assert measured(**differing) and not measured(**differing)
+    assert measured()
+
+
+def test_what_changes_no_measure_is_not_measured_again(measured):
+    assert measured()
+    assert not measured(config=CONFIG | {'data.threads': 5, 'data.dir': 'x', 'mesh.data': 1})
+
+
+@pytest.mark.parametrize(
+    'content', ['', '{', '[]', '3', 'null', '{"step": 6}', '{"step": 6, "measures": {}}', 'NaN']
+)
+def test_kept_measures_that_are_none_are_measured_again(content, measured, tmp_path):
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'columns.json').write_text(content)
+    assert measured() and not measured()
+    kept = json.loads(
+        (tmp_path / 'run' / 'columns.json').read_text(), parse_constant=pytest.fail
+    )  # what is no number is none in JSON either
+    assert kept['measures'] == {'CKA': None, 'error': 0.5}
+    rows = specialization.summarize(['run'], {'run/seed-0': kept, 'run/seed-1': kept})
+    assert rows[0]['measures']['CKA']['mean'] is None and rows[0]['apart']['color'] == 0

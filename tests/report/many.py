@@ -12,7 +12,9 @@ def figure1(folder: Path) -> None:
         {'activation': 'tanh', 'learning_rate': 0.003, 'epochs': [5.0, None], 'mean': None,
          'standard_deviation': None, 'lowest_error': [0.2, 0.3]},
     ]  # fmt: skip
-    (folder / 'figure1.json').write_text(json.dumps({'error': 0.25, 'rows': rows}))
+    faults = {'tanh/rate-0.1/seed-0': 'the loss of step 3 is nan'}
+    kept = {'error': 0.25, 'rows': rows, 'faults': faults}
+    (folder / 'figure1.json').write_text(json.dumps(kept))
     with (folder / 'curves.csv').open('w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['run', 'epoch', 'training_error'])
@@ -34,7 +36,16 @@ def ablations(folder: Path) -> None:
         {'name': 'data.mirror=off', 'source': '', 'top1_error': errors(None, None, None, None),
          'top5_error': errors(0.0, -0.004, None, None)},
     ]  # fmt: skip
-    (folder / 'ablations.json').write_text(json.dumps({'split': 'test', 'rows': rows}))
+    (folder / 'ablations.json').write_text(
+        json.dumps(
+            {
+                'split': 'test',
+                'views': 10,
+                'notes': ['no_lrn/seed-1 counts nowhere: nan'],
+                'rows': rows,
+            }
+        )
+    )
 
 
 def specialization(folder: Path) -> None:

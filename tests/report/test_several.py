@@ -36,6 +36,26 @@ def test_figure1_draws_each_activation_at_its_own_rate(tmp_path):
     points = [float(row['training error']) for row in lines if row['line'] == 'relu, ε 0.01']
     assert points == pytest.approx([0.5 * 2 / (2 + epoch) for epoch in range(1, 9)])
     assert '>5.00, never<' in page(out) and '>2.00, 3.00<' in page(out)
+    assert 'tanh/rate-0.1/seed-0 counts nowhere: the loss of step 3 is nan' in page(out)
+
+
+def test_files_of_older_versions_have_pages_too(tmp_path):
+    """Without views, notes, faults; and an activation whose every rate ended in NaN."""
+    for kind, unknown in (('ablations', ('views', 'notes')), ('figure1', ('faults',))):
+        folder = tmp_path / kind
+        folder.mkdir()
+        many.ALL[kind](folder)
+        path = folder / f'{kind}.json'
+        kept = json.loads(path.read_text())
+        kept = {name: value for name, value in kept.items() if name not in unknown}
+        path.write_text(json.dumps(kept))
+        assert run_command(command.run, [str(folder)]) == DONE
+    kept['rows'] = [
+        row | {'learning_rate': None, 'epochs': [], 'mean': None} for row in kept['rows']
+    ]
+    path.write_text(json.dumps(kept))
+    assert run_command(command.run, [str(folder)]) == DONE
+    assert 'NaN at every rate' in page(folder / 'report')
 
 
 def test_ablations_show_differences_beside_the_published(tmp_path):
@@ -47,6 +67,8 @@ def test_ablations_show_differences_beside_the_published(tmp_path):
     )
     assert mirror['rise of the top1 error'] == ''
     assert 'no_lrn +0.0300' in page(out) and '§3.3' in page(out)
+    assert 'test images, 10 views.' in page(out)
+    assert 'no_lrn/seed-1 counts nowhere: nan' in page(out)
 
 
 def test_columns_over_seeds(tmp_path):
@@ -59,10 +81,14 @@ def test_columns_over_seeds(tmp_path):
 
 @pytest.mark.parametrize(
     ('content', 'kind'),
-    [('{"rows": [', 'figure1'), ('[]', 'ablations'), ('{"rows": [{}]}', 'specialization'), ('7', 'figure1')],
+    [('{"rows": [', 'figure1'), ('[]', 'ablations'), ('{"rows": [{}]}', 'specialization'), ('7', 'figure1'),
+     ('NaN', 'ablations'), ('{"rows": [], "error": 0}', 'figure1'), ('[' * 10**5, 'ablations'), (None, 'figure1')],
 )  # fmt: skip
 def test_a_file_that_is_none_is_named(content, kind, tmp_path, capsys):
-    (tmp_path / f'{kind}.json').write_text(content)
+    if content is None:  # bytes that are no text
+        (tmp_path / f'{kind}.json').write_bytes(b'\xff\xfe')
+    else:
+        (tmp_path / f'{kind}.json').write_text(content)
     assert run_command(command.run, [str(tmp_path)]) == BAD_INPUT
     (told,) = capsys.readouterr().err.splitlines()
     assert f'{kind}.json cannot be read' in told
