@@ -130,6 +130,28 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
     assert int(last_state(workdir).step) == 47
 
 
+def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
+    """At so low a rate nothing improves: the second validation is the last."""
+    arguments = [
+        '--config', 'configs/figure1.py', '--workdir', str(tmp_path / 'run'),
+        '--config.train.protocol=paper', '--config.network.width=0.25',
+        '--config.data.source=synthetic', '--config.data.synthetic_examples=20',
+        '--config.data.synthetic_classes=5', '--config.data.batch_size=4',
+        '--config.optimizer.learning_rate=1e-20', '--config.optimizer.weight_decay=0',
+        '--config.schedule.patience=1', '--config.schedule.drops=0',
+        '--config.train.report=off', '--config.train.log_to=',
+    ]  # fmt: skip
+    told = 'ended after step 10 of 60: the validation error no longer improves at the lowest rate'
+    assert main.main(arguments) == DONE
+    assert told in capsys.readouterr().out
+    before = rows(tmp_path / 'run')
+    assert [row['step'] for row in before if row['split'] == 'val'] == [5, 10]
+    # More steps do not begin it anew.
+    assert main.main([*arguments, '--config.train.steps=70']) == DONE
+    assert told.replace('of 60', 'of 70') in capsys.readouterr().out
+    assert rows(tmp_path / 'run') == before
+
+
 def test_a_mesh_of_four_from_the_command_line(command, tmp_path):
     workdir = tmp_path / 'run'
     mesh = ['--config.mesh.data=2', '--config.mesh.column=2']
