@@ -52,7 +52,7 @@ class Part:
 PARTS = {
     'parity': Part(gpu_parts.parity, 150),
     'digits': Part(gpu_training.digits, 165),
-    'figure1': Part(gpu_training.figure1, 165),
+    'figure1': Part(gpu_training.figure1, 180),
     'tests': Part(gpu_parts.tests, 165),
     'ceilings': Part(gpu_steps.ceilings, 45, alone=True),
     'bf16_128': Part(gpu_steps.bf16_128, 190, alone=True),
@@ -177,7 +177,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=570, help='time for all parts (570)')
     parser.add_argument('--stretch', type=float, default=1, help="times each part's own limit (1)")
     parser.add_argument('--images', type=Path, help="Figure 1's archive of images")
-    parser.add_argument('--scratch', type=Path, help='folder for what is not kept')
+    parser.add_argument(
+        '--scratch', type=Path, help='folder for data and runs, left there (a temporary one)'
+    )
     parser.add_argument('--dry-run', action='store_true', help='tiny shapes, on the CPU')
     parser.add_argument('--one', help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -193,6 +195,7 @@ def main() -> None:
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     scratch = (options.scratch or Path(tempfile.mkdtemp(prefix='alexnet_jax_gpu_'))).absolute()
+    scratch.mkdir(parents=True, exist_ok=True)
     images = options.images and options.images.absolute()
     end = time.monotonic() + options.seconds
     place = Place(out, scratch, end, options.dry_run, images)
@@ -200,6 +203,7 @@ def main() -> None:
         one = INNER.get(options.one) or PARTS[options.one].run
         one(place)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and the parts end with it
     place.record('machine', **report.machine(*LIBRARIES), card=graphics_card())
     try:
         run_all(options.names, place, options)
