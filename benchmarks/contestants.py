@@ -19,8 +19,9 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,12 @@ class ContestantError(Exception):
 class Contestant:
     """A process that runs steps when asked, and is idle in between. Ends with its `with`."""
 
-    def __init__(self, spec: Spec):
+    def __init__(self, spec: Spec, limit: float | None = None, environment: Mapping[str, str] = {}):
         """Starts it and waits for its first steps.
+
+        Args:
+          limit: seconds after which a process that is still compiling is killed.
+          environment: variables beside those of this process.
 
         Raises:
           ContestantError: it cannot.
@@ -72,12 +77,18 @@ class Contestant:
         self.spec = spec
         self._process = subprocess.Popen(
             [sys.executable, __file__, json.dumps(dataclasses.asdict(spec))],
-            env=os.environ | TOGETHER,
+            env={**os.environ, **TOGETHER, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.about = self._answer()
+        killer = threading.Timer(limit or threading.TIMEOUT_MAX, self._process.kill)
+        if limit:
+            killer.start()
+        try:
+            self.about = self._answer()
+        finally:
+            killer.cancel()
 
     def ask(self, word: str) -> dict[str, Any]:
         """

@@ -1,4 +1,7 @@
-"""Four CPU devices, before JAX starts; see `main.py` for PJRT_NPROC."""
+"""Four CPU devices, before JAX starts; see `main.py` for PJRT_NPROC.
+
+Tests of a single device also run elsewhere, for example on a GPU: ALEXNET_TEST_PLATFORM=cuda.
+"""
 
 import os
 import tempfile
@@ -9,9 +12,10 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix='alexnet_jax_tests_')
     os.environ['JAX_COMPILATION_CACHE_DIR'] = _compiled.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
-os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4'
-os.environ['PJRT_NPROC'] = '8'
-os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_PLATFORMS'] = os.environ.get('ALEXNET_TEST_PLATFORM', 'cpu')
+if os.environ['JAX_PLATFORMS'] == 'cpu':
+    os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4'
+    os.environ['PJRT_NPROC'] = '8'
 
 import numpy as np
 import pytest

@@ -1,6 +1,11 @@
-"""What our step is timed beside computes the same."""
+"""What our step is timed beside computes the same; what waits for a GPU runs without one."""
 
+import importlib
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import flax.linen as nn
@@ -64,3 +69,70 @@ def test_the_naive_net_has_our_losses_and_gradients(naive):
         for part, x in layer.items():
             scale = np.abs(x).max() + 1e-12
             np.testing.assert_allclose(x / scale, their_slope[name][part] / scale, atol=1e-4)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The modules of `gpu.py`, by name."""
+    monkeypatch.syspath_prepend(str(PATH.parent))
+    return importlib.import_module
+
+
+def run_gpu(out: Path, *words: str) -> list[dict]:
+    """The results of a dry run."""
+    command = [
+        sys.executable,
+        str(PATH.with_name('gpu.py')),
+        '--out',
+        str(out),
+        '--dry-run',
+        *words,
+    ]
+    variables = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
+    subprocess.run(command, check=True, env=variables, stdout=subprocess.DEVNULL)
+    return [json.loads(line) for line in (out / 'gpu.jsonl').read_text().splitlines()]
+
+
+def named(results: list[dict], name: str) -> dict:
+    return next(result for result in results if result['record'] == name)
+
+
+def test_the_floor_is_the_one_computed_by_hand(gpu):
+    floors = gpu('step_time').FLOORS  # of a GPU with these two rates
+    found = {batch: gpu('gpu_steps').floor(batch, 790e12, 4.3e12) for batch in floors}
+    assert found == pytest.approx(floors, rel=5e-3)
+
+
+def test_losses_are_compared_row_by_row(gpu):
+    rows = [{'step': step, 'loss': 2.0} for step in (1, 2, 20)]
+    other = [rows[0], {'step': 2, 'loss': 2.2}, {'step': 20, 'loss': 3.0}]
+    found = gpu('gpu_training').compare_rows(rows, other)
+    assert (found['first_unequal_step'], found['rows_equal']) == (2, False)
+    upto = found['largest_relative_difference_of_loss_up_to_step']
+    assert [upto[step] for step in (1, 10, 30)] == pytest.approx([0, 0.1, 0.5])
+    assert gpu('gpu_training').compare_rows(rows, rows)['rows_equal']
+
+
+def test_a_part_for_which_no_time_is_left_is_skipped(tmp_path):
+    results = run_gpu(tmp_path, '--parts', 'ceilings,flag_128', '--seconds', '26')
+    assert named(results, 'ceilings')['bfloat16_flops'] > 0
+    assert named(results, 'part ceilings')['outcome'] == 'done'
+    assert named(results, 'skipped')['parts'] == ['flag_128']
+
+
+@pytest.mark.slow
+def test_all_that_needs_a_gpu_runs_dry(tmp_path):
+    results = run_gpu(tmp_path, '--seconds', '1200', '--stretch', '5')
+    parts = [result for result in results if result['record'].startswith('part ')]
+    assert len(parts) == 10
+    assert {part['outcome'] for part in parts} == {'done'}
+    for name in ('paper', 'krizhevsky2012', 'batchnorm227 training'):
+        for precision in ('highest', 'default'):
+            parity = named(results, f'parity {name}, precision {precision}')
+            assert parity['worst_gradient'][1]['relative'] < 1e-5
+    assert named(results, 'digits flag, killed')['killed_at'] >= 8
+    same = named(results, 'digits: cpu and gpu')
+    assert same['rows_equal']
+    assert same['checkpoints_equal'] == [True] * 3
+    assert named(results, 'figure1 relu-0.003')['lowest'] < 1
+    assert named(results, 'bfloat16, batch 128')['medians']['alexnet_jax'] > 0

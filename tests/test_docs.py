@@ -142,6 +142,8 @@ RULES = [
          test='tests/test_ablations.py::test_figure_1_from_the_command_line'),
 
     Rule(r'python benchmarks/step_time.py ' + ANY + '4096', needs='a GPU'),
+    Rule(r'python benchmarks/gpu.py ' + ANY, needs='a GPU',
+         test='tests/test_benchmarks.py::test_all_that_needs_a_gpu_runs_dry'),
     Rule(r'python benchmarks/step_time.py' + ANY,
          f'{BENCH} --batches=2 --modes=train --no-compile', slow=True),
     Rule(r'python benchmarks/(memory|layers).py', f'{BENCH} --batch=2', slow=True),
