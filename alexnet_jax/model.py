@@ -1,19 +1,19 @@
 """A trained net with all it takes to use it, from a workdir or a weight file."""
 
+import collections
 import dataclasses
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from alexnet_jax import config as configuration
-from alexnet_jax import settings
+from alexnet_jax import files, settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import augment, class_names, images
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, StorageError, shown
 from alexnet_jax.network import inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
@@ -117,29 +117,74 @@ def load(
 def describe(
     workdir: Path, classes: tuple[str, ...], mirror: bool, mean: Array, scale: Array
 ) -> None:
-    """Writes what `load` needs of a workdir beside the configuration and checkpoints."""
+    """Writes what `load` needs of a workdir beside the configuration and checkpoints.
+
+    Raises:
+      StorageError: it cannot be written.
+    """
     write_json(workdir / ABOUT, {'classes': classes, 'mirror': mirror})
-    content = io.BytesIO()
-    np.savez(content, mean=np.asarray(mean), scale=np.asarray(scale))
-    (workdir / NORMALIZATION).write_bytes(content.getvalue())
+    content = files.npz({'mean': np.asarray(mean), 'scale': np.asarray(scale)})
+    path = workdir / NORMALIZATION
+    try:
+        files.write_bytes(path, content)
+    except OSError as error:
+        raise StorageError(
+            f'{path}, {len(content)} bytes, cannot be written: {error.strerror}'
+        ) from error
 
 
 def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
     if not (workdir / 'checkpoints').is_dir():
         raise InputError(f'{workdir} holds no checkpoints; train there first')
     config = configuration.read_workdir(workdir / 'config.json')
-    try:
-        about = json.loads((workdir / ABOUT).read_text())
-        classes, mirror = tuple(map(str, about['classes'])), bool(about['mirror'])
-        with np.load(workdir / NORMALIZATION, allow_pickle=False) as arrays:
-            normalization = dict(arrays)
-    except Exception as error:  # Whatever a broken file makes its reader raise.
-        raise InputError(
-            f'{workdir} does not tell what its net was shown: {error}; its training command'
-            ' writes that anew'
-        ) from error
+    classes, mirror, normalization = _described(workdir, configuration.network_of(config).input_size)
     layers, step = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
     return _model(config, classes, mirror, layers, normalization, step, workdir)
+
+
+def _described(
+    workdir: Path, size: int
+) -> tuple[tuple[str, ...], bool, dict[str, np.ndarray]]:
+    """Reads what `describe` wrote: the classes, whether images are mirrored, and by name the mean
+    and scale for crops of that size.
+
+    Raises:
+      InputError: a file is missing or damaged, or holds something else.
+    """
+    path, shapes = workdir / ABOUT, {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)}
+    try:
+        about = files.read_json(path)
+        fault = _fault_of(about)
+        if fault:
+            raise ValueError(fault)
+        path = workdir / NORMALIZATION
+        arrays = files.read_arrays(path, shapes)
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {error.strerror}') from error
+    except ValueError as error:
+        raise InputError(f'{path} cannot be used: {error}') from error
+    with np.errstate(over='ignore'):
+        normalization = {name: array.astype(np.float32) for name, array in arrays.items()}
+    if not all(np.isfinite(array).all() for array in normalization.values()):
+        raise InputError(f'{path} holds numbers that are too large for float32')
+    return tuple(about['classes']), about['mirror'], normalization
+
+
+def _fault_of(about: Any) -> str:
+    """Returns what is wrong with the content of model.json; '' for nothing."""
+    if not isinstance(about, dict):
+        return f'it holds {shown(about)}; allowed: an object with classes and mirror'
+    classes, mirror = about.get('classes'), about.get('mirror')
+    if not isinstance(classes, list) or not classes:
+        return f'classes is {shown(classes)}; allowed: a list of names'
+    for name in classes:
+        if not isinstance(name, str) or not name:
+            return f'classes has {shown(name)}; allowed: names'
+    if len(set(classes)) < len(classes):
+        return f'classes has {shown(collections.Counter(classes).most_common(1)[0][0])} more than once'
+    if not isinstance(mirror, bool):
+        return f'mirror is {shown(mirror)}; allowed: true or false'
+    return ''
 
 
 def _of_file(path: Path, net: str, overrides: Mapping[str, str]) -> Model:
