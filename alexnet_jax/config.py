@@ -10,12 +10,11 @@ net under `TABLE`. It goes before the table that has the same name in this packa
 """
 
 import contextlib
-import errno
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax import files
 from alexnet_jax.errors import InputError, nearest, plain, shown
 from alexnet_jax.network import shapes, table_json
 from alexnet_jax.network.architectures import architecture
@@ -97,11 +96,13 @@ def read_file(path: Path) -> Config:
     """
     told = f'--config {plain(path, 1000)}'
     try:
-        if not path.is_file():
-            raise InputError(f'{told}: no such file; configs/ holds those that come with it')
-        source = path.read_bytes()
+        source = files.read_bytes(path)
+    except FileNotFoundError:
+        raise InputError(f'{told}: no such file; configs/ holds those that come with it') from None
     except OSError as error:
         raise InputError(f'{told} cannot be read: {error.strerror}') from error
+    except ValueError as error:
+        raise InputError(f'{told} cannot be read: {error}') from error
     names: dict[str, Any] = {'__name__': '<config>', '__file__': str(path)}
     try:
         exec(compile(source, str(path), 'exec', dont_inherit=True), names)
@@ -256,15 +257,11 @@ def read_workdir(path: Path) -> Config:
       InputError: the file is missing or is not such a configuration.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, 'it is no file')  # a pipe would be waited for
-        tree = json.loads(path.read_text())
+        tree = files.read_json(path)
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
     except ValueError as error:
-        raise InputError(f'{path} is not JSON: {error}') from error
-    except RecursionError as error:
-        raise InputError(f'{path} is not JSON of a configuration: it is nested too deep') from error
+        raise InputError(f'{path} is not JSON of a configuration: {error}') from error
     if not isinstance(tree, dict):
         raise InputError(f'{path} holds no configuration')
     config = of_tree(tree)

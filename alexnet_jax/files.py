@@ -10,7 +10,7 @@ import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading.
 
     Raises:
@@ -47,14 +47,16 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
-    """Reads JSON of at most `most` bytes in UTF-8. NaN and Infinity are no JSON.
+    """Reads JSON of at most `most` bytes in UTF-8. NaN and Infinity are no JSON; a name that an
+    object has twice would mean one thing to one reader and another to the next.
 
     Raises:
       OSError: as `opened`.
       ValueError: the file is larger, or is not JSON.
     """
     try:
-        return json.loads(read_bytes(path, most).decode(), parse_constant=_refuse_constant)
+        text = read_bytes(path, most).decode()
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError('it is nested too deep') from error
 
@@ -106,6 +108,13 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f'it holds {name}, which is not JSON')
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError('an object in it has a name twice')
+    return found
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, allowed: Sequence[Shape]) -> np.ndarray:

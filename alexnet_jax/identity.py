@@ -4,10 +4,12 @@ It is kept in three files of the workdir, and with every checkpoint, so that non
 exchanged for that of another run without notice.
 """
 
+import collections
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,35 +113,65 @@ def with_kept(run: Identity, workdir: Path) -> Identity:
 
 def read_normalization(path: Path, size: int) -> dict[str, np.ndarray]:
     """Returns the mean and scale of a net of `size` pixels; raises as `read`."""
-    try:
-        arrays = files.read_arrays(path, {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)})
+    with _readable(path):
+        shapes = {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)}
+        with np.errstate(over='ignore'):
+            arrays = {
+                name: array.astype(np.float32)
+                for name, array in files.read_arrays(path, shapes).items()
+            }
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError('it holds numbers that are too large for float32')
         if not (arrays['scale'] > 0).all():
             raise ValueError('scale is not above 0')
-    except (OSError, ValueError) as error:
-        raise InputError(_cannot_be_read(path, error)) from error
     return arrays
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """Returns the classes, mirror and set of model.json; raises as `read`."""
+    with _readable(path):
+        about = files.read_json(path)
+        fault = _fault_of(about)
+        if fault:
+            raise ValueError(fault)
+    return {
+        'classes': tuple(about['classes']),
+        'mirror': about['mirror'],
+        'data': about.get('data', {}),  # older workdirs have none
+    }
+
+
+def _fault_of(about: Any) -> str:
+    """Returns what is wrong with the content of model.json; '' for nothing."""
+    if not isinstance(about, dict):
+        return f'it holds {shown(about)}; allowed: an object with classes and mirror'
+    classes, mirror, data = about.get('classes'), about.get('mirror'), about.get('data', {})
+    if not isinstance(classes, list) or not classes:
+        return f'classes is {shown(classes)}; allowed: a list of names'
+    for name in classes:
+        if not isinstance(name, str) or not name:
+            return f'classes has {shown(name)}; allowed: names'
+    if len(set(classes)) < len(classes):
+        double = collections.Counter(classes).most_common(1)[0][0]
+        return f'classes has {shown(double)} more than once'
+    if not isinstance(mirror, bool):
+        return f'mirror is {shown(mirror)}; allowed: true or false'
+    if not isinstance(data, dict) or not all(isinstance(text, str) for text in data.values()):
+        return f'data is {shown(data)}; allowed: texts by name'
+    return ''
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        tree = files.read_json(path)
-        match tree:
-            case {'classes': [str(), *_] as classes, 'mirror': bool(mirror)}:
-                data = tree.get('data', {})  # older workdirs have none
-            case _:
-                raise ValueError('it does not hold "classes", a list of names, and "mirror"')
-        if not all(isinstance(name, str) for name in classes):
-            raise ValueError('a class name is not text')
-        if len(set(classes)) < len(classes):
-            double = next(name for name in classes if classes.count(name) > 1)
-            raise ValueError(f'it names the class {shown(double)} twice')
-        texts = isinstance(data, dict) and all(isinstance(text, str) for text in data.values())
-        if not texts:
-            raise ValueError(f'data is {shown(data)}; allowed: texts by name')
-    except (OSError, ValueError) as error:
-        raise InputError(_cannot_be_read(path, error)) from error
-    return {'classes': tuple(classes), 'mirror': mirror, 'data': data}
+        yield
+    except OSError as error:
+        raise InputError(
+            f'{path} cannot be read: {error.strerror}; the training command writes it again if it'
+            ' is missing'
+        ) from error
+    except ValueError as error:
+        raise InputError(f'{path} cannot be used: {plain(error)}') from error
 
 
 def differences(kept: Identity, now: Identity) -> list[str]:
@@ -204,8 +236,3 @@ def _numbers(values: np.ndarray) -> str:
 def _digest(content: str | bytes) -> str:
     data = content.encode('utf-8', 'surrogateescape') if isinstance(content, str) else content
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _cannot_be_read(path: Path, error: Exception) -> str:
-    reason = plain(getattr(error, 'strerror', None) or error)
-    return f'{path} cannot be read: {reason}; the training command writes it again if it is missing'

@@ -151,7 +151,9 @@ class Checkpoints:
     def _restore(self, step: int, like: TrainState) -> TrainState:
         folder = self._folder / str(step)
         with _readable(folder), _quiet():
-            declared.require_same(folder, _declared(folder), declared.by_path(like))
+            found = _declared(folder)
+            declared.require_same(folder, found, declared.by_path(like))
+            declared.require_whole(folder / 'state', found)
             how = ocp.args.PyTreeRestore(
                 item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
             )
@@ -289,7 +291,7 @@ def read_layers(
         }
         if not any(name[0] == 'params' for name in wanted):
             raise InputError(f'{place} is no checkpoint of this program')
-        declared.require_room(place / 'state', wanted)
+        declared.require_whole(place / 'state', wanted)
         tree = declared.nested(wanted)
         how = ocp.args.PyTreeRestore(
             item=tree,

@@ -1,6 +1,9 @@
 """What a checkpoint says of its arrays, held against what is expected before any is read: a
 small file may claim an array that no memory holds."""
 
+import itertools
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +11,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, shown
+from alexnet_jax.files import read_json
 
 # By the names on the way to each in its tree: what has a shape and a dtype, an array or not.
 Arrays = Mapping[tuple[str, ...], Any]
+# In an array's .zarray.
+PLAIN = {
+    'zarr_format': 2, 'compressor': None, 'filters': None, 'fill_value': None, 'order': 'C',
+    'dimension_separator': '.',
+}  # fmt: skip
+DTYPES = ('<f4', '<i4')
 
 
 def by_path(tree: Any) -> Arrays:
@@ -61,15 +71,43 @@ def require_same(folder: Path, found: Arrays, expected: Arrays) -> None:
             )
 
 
-def require_room(folder: Path, arrays: Arrays) -> None:
-    """
+def require_whole(state: Path, arrays: Arrays) -> None:
+    """Checks that the arrays are stored as this program stores them: uncompressed, little-endian, in C
+    order, every chunk a file of its size. Tensorstore reads a chunk that is missing as zeros, and a
+    compressed one may fill the memory.
+
     Raises:
-      InputError: the arrays are larger than the files under the folder, which has them
-        uncompressed.
+      InputError: one is not.
     """
-    needed = size(dict(arrays))
-    there = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
-    if needed > there:
-        raise InputError(
-            f'{folder} says it has {needed} bytes of arrays, in files of {there} bytes'
-        )
+    for name in arrays:
+        folder = state / '.'.join(name)
+        try:
+            fault = _fault_of(read_json(folder / '.zarray'), folder)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            fault = 'it cannot be read'
+        if fault:
+            raise InputError(f'{folder} is no array of a checkpoint of this program: {fault}')
+
+
+def _fault_of(about: dict[str, Any], folder: Path) -> str:
+    """Returns how an array is stored otherwise than it should; '' if it is not."""
+    for key, value in PLAIN.items():
+        if about[key] != value:
+            return f'{key} is {shown(about[key])}; allowed: {json.dumps(value)}'
+    if about['dtype'] not in DTYPES:
+        return f'dtype is {shown(about["dtype"])}; allowed: {", ".join(DTYPES)}'
+    shape, chunks = about['shape'], about['chunks']
+    if len(shape) != len(chunks) or not all(type(x) is int and x > 0 for x in [*shape, *chunks]):
+        return f'shape is {shown(shape)}, with chunks of {shown(chunks)}'
+    grid = [-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)]
+    names = {path.name for path in folder.iterdir()} - {'.zarray'}
+    if len(names) != math.prod(grid):
+        return f'it has {len(names)} chunks, not {shown(math.prod(grid))}'
+    size = math.prod(chunks) * np.dtype(about['dtype']).itemsize
+    for place in itertools.product(*map(range, grid)):
+        name = '.'.join(map(str, place)) or '0'
+        if name not in names:
+            return f'chunk {name} is missing'
+        if (found := (folder / name).stat().st_size) != size:
+            return f'chunk {name} has {found} bytes, not {shown(size)}'
+    return ''

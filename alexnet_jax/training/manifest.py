@@ -8,7 +8,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from alexnet_jax.files import opened, read_json
 
 NAME = 'manifest.json'
 
@@ -21,12 +23,15 @@ def write(folder: Path, about: dict[str, Any]) -> None:
     """Makes the manifest of what is in the folder, with `about` in it; all files are on disk
     when it returns, and not just on their way."""
     files = {
-        str(path.relative_to(folder)): {'bytes': path.stat().st_size, 'sha256': _digest(path, True)}
+        str(path.relative_to(folder)): {
+            'bytes': path.stat().st_size,
+            'sha256': _flushed_digest(path),
+        }
         for path in _files(folder)
     }
     tree = about | {'files': files}
     with (folder / NAME).open('w') as file:
-        json.dump(tree | {'sha256': _own_digest(tree)}, file, indent=1)
+        json.dump(tree | {'sha256': _own_digest(tree)}, file, indent=1, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
 
@@ -39,20 +44,22 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / NAME
     try:
-        tree = json.loads(path.read_bytes())
-        claimed = tree.pop('sha256')
+        tree = dict(read_json(path))
+        claimed, own = tree.pop('sha256'), _own_digest(tree)
     except FileNotFoundError:
         raise DamagedError(f'{path} is missing') from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DamagedError(f'{path} cannot be read') from None
-    if claimed != _own_digest(tree):
+    if claimed != own:
         raise DamagedError(f'{path} is not as it was written')
+    if not _is_manifest(tree):
+        raise DamagedError(f'{path} is no manifest of a checkpoint')
     return tree
 
 
 def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
-    """What the manifest says, if it is of the step that the folder is named after and every file
-    it names is as it was written.
+    """What the manifest says, if it is of the step that the folder is named after, and the folder
+    holds the files it names, as they were written, and no others: Orbax reads whatever lies there.
 
     Args:
       only: the name of the one file to look at; None: all.
@@ -63,13 +70,18 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
     tree = read(folder)
     if str(tree.get('step')) != folder.name:
         raise DamagedError(f'{folder / NAME} is of step {tree.get("step")}')
-    for name, expected in tree['files'].items():
+    named = tree['files']
+    for name in _found(folder) - {NAME} if only is None else ():
+        if name not in named:
+            raise DamagedError(f'{folder / name} is not in the manifest')
+    for name, expected in named.items():
         if only not in (None, name):
             continue
         path = folder / name
         try:
-            size = path.stat().st_size
-            digest = _digest(path) if size == expected['bytes'] else ''
+            with opened(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                digest = _digest(file) if size == expected['bytes'] else ''
         except FileNotFoundError:
             raise DamagedError(f'{path} is missing') from None
         except OSError as error:
@@ -81,16 +93,41 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
     return tree
 
 
+def _is_manifest(tree: dict[str, Any]) -> bool:
+    step, error, files = tree.get('step'), tree.get('top1_error'), tree.get('files')
+    return (
+        type(step) is int
+        and (error is None or type(error) in (int, float))
+        and isinstance(files, dict)
+        and all(
+            isinstance(file, dict) and type(file.get('bytes')) is int and 'sha256' in file
+            for file in files.values()
+        )
+    )
+
+
+def _found(folder: Path) -> set[str]:
+    """Names of all that is there and no folder: files, links to folders, pipes."""
+    names = set()
+    for place, folders, others in os.walk(folder):
+        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        names |= {os.path.relpath(os.path.join(place, name), folder) for name in (*others, *linked)}
+    return names
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob('*') if path.is_file())
 
 
-def _digest(path: Path, flush: bool = False) -> str:
-    """`flush`: waits until the disk has the file."""
+def _digest(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _flushed_digest(path: Path) -> str:
+    """Waits until the disk has the file."""
     with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-        if flush:
-            os.fsync(file.fileno())
+        digest = _digest(file)
+        os.fsync(file.fileno())
     return digest
 
 

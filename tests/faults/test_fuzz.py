@@ -90,7 +90,7 @@ def test_a_pipe_is_no_configuration(tmp_path):
     os.mkfifo(tmp_path / 'config.json')
     with (
         fuzz_settings.at_most(10),
-        pytest.raises(InputError, match=r'json cannot be read: it is no file$'),
+        pytest.raises(InputError, match=r'json cannot be read: it is not a regular file$'),
     ):
         configuration.read_workdir(tmp_path / 'config.json')
 

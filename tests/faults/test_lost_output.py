@@ -5,6 +5,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,14 +34,17 @@ def test_no_reader_then_a_closed_terminal_then_a_full_disk(undisturbed, data_dir
 @pytest.mark.slow
 def test_a_terminal_that_is_closed(undisturbed, data_dir, tmp_path):
     argv = driver.command(tmp_path / 'run', data_dir)
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execv(sys.executable, [sys.executable, '-m', 'alexnet_jax.main', *argv])
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ['setsid', '--ctty', sys.executable, '-m', 'alexnet_jax.main', *argv],
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
     while driver.saved_step(tmp_path / 'run') < 14:
         if select.select([terminal], [], [], 0.05)[0]:
             assert os.read(terminal, 65536)
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == STOPPED
+    assert process.wait(60) == STOPPED
     assert driver.saved_step(tmp_path / 'run') >= 14
     assert driver.run(argv, tmp_path / 'printed') == DONE, (tmp_path / 'printed').read_text()
     driver.assert_same_run(tmp_path / 'run', undisturbed)
