@@ -1,20 +1,27 @@
 """A trained net put to use from the command line: evaluated, averaged, its predictions
 and features kept, images predicted."""
 
+import contextlib
+import dataclasses
 import json
+import os
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from alexnet_jax import load, main
-from alexnet_jax.command_line import BAD_INPUT, DONE
-from alexnet_jax.data import augment
+from alexnet_jax import exchange, files, load, main, results
+from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT
+from alexnet_jax.data import augment, prepare
+from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.evaluation import arrays
+from alexnet_jax.training import step
+from alexnet_jax.training.checkpoint import Checkpoints
 from tests import random_run
 from tests.data.photographs import write_classes
 
@@ -38,6 +45,14 @@ def evaluated(workdir, *more: str) -> dict:
     assert main.main(['--workdir', str(workdir), '--mode=eval', *more]) == DONE
     views = 10 if '--config.eval.views=10' in more else 1
     return json.loads((workdir / 'eval' / f'test-{views}.json').read_text())
+
+
+def numbers_of(tree) -> list[float]:
+    """All numbers of a JSON tree, in order."""
+    if isinstance(tree, dict | list):
+        parts = tree.values() if isinstance(tree, dict) else tree
+        return [number for part in parts for number in numbers_of(part)]
+    return [tree] if isinstance(tree, int | float) else []
 
 
 def refused(capsys, command, arguments) -> str:
@@ -69,13 +84,216 @@ def test_ten_view_errors_are_those_of_the_saved_views(workdir, digits):
     low, high = result['top1_interval']
     assert low < result['top1_error'] < high
 
-    kept = saved.array('probabilities')
-    assert kept.dtype == np.float16
-    np.testing.assert_allclose(kept, views.mean(axis=1), rtol=1e-3, atol=1e-7)
+    kept, logarithms = saved.array('probabilities'), saved.array('log_probabilities')
+    assert (kept.dtype, logarithms.dtype) == (np.float32, np.float32)
+    np.testing.assert_allclose(kept, views.mean(axis=1), rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(np.exp(np.float64(logarithms)), kept, rtol=1e-5, atol=1e-12)
+    assert (result['views'], result['distinct_views']) == (10, 5)  # digits are never mirrored
     # Of one view, the middle.
     evaluated(workdir, '--config.eval.save=predictions')
     middle = arrays.read(workdir / 'eval' / 'test-1-predictions').array('probabilities')
-    np.testing.assert_allclose(middle, views[:, 4], rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(middle, views[:, 4], rtol=1e-5, atol=1e-12)
+
+
+SYNTHETIC = ['--config.data.source=synthetic', '--config.data.synthetic_classes=10',
+             '--config.data.synthetic_examples=200']  # fmt: skip
+
+
+def test_other_sets_and_steps_leave_the_run_s_own_result(workdir, capsys):
+    """The same split and views: of another set, of two sizes of one, of an earlier step."""
+    evaluate = ['--workdir', str(workdir), '--mode=eval', '--config.eval.split=val']
+    assert main.main([*evaluate, '--config.eval.save=predictions']) == DONE
+    (own,) = results.every(workdir)
+    before = {path: path.read_bytes() for path in (workdir / 'eval').rglob('*.*') if path.is_file()}
+    more = ['--config.data.synthetic_examples=300', '--config.eval.save=predictions']
+    for arguments in (SYNTHETIC, [*SYNTHETIC, *more]):
+        assert main.main([*evaluate, *arguments]) == DONE
+    loaded = load(workdir)
+    state = step.start_from(**jax.device_put(loaded.variables))
+    with contextlib.closing(Checkpoints(workdir / 'checkpoints', 2)) as checkpoints:
+        checkpoints.save(state.replace(step=state.step + 80))
+        checkpoints.wait()
+    assert main.main([*evaluate, '--config.eval.step=60']) == DONE
+    assert f'eval/val-1-step-{random_run.STEP}.json' in capsys.readouterr().out
+    assert main.main([*evaluate, '--config.eval.step=60', *SYNTHETIC]) == DONE
+    assert {path: path.read_bytes() for path in before} == before
+    found = [path.name for path in (workdir / 'eval').iterdir() if 'step' in path.name]
+    assert len(found) == 4 and len(results.others(workdir)) == 4
+    assert results.every(workdir) == [own]
+    assert {row['source'] for row in results.others(workdir)} == {'digits', 'synthetic'}
+    assert len(list((workdir / 'eval').glob('val-1-synthetic-*-predictions'))) == 1
+
+
+@pytest.mark.parametrize(
+    ('source', 'name'),
+    [
+        ('folder:/a/../b c/é', '-folder_a_.._b_c_-'),
+        ('folder:' + 'x' * 3000, '-folder_' + 'x' * 33 + '-'),
+        ('tfds:imagenet2012:5.1.0', '-tfds_imagenet2012_5.1.0-'),
+        ('folder:\udcff', '-folder_-'),
+    ],
+)
+def test_names_of_other_sets_are_names_of_files(source, name):
+    other = {'data.source': source}
+    found = results.which(None, other)
+    assert found.startswith(name) and len(found) == len(name) + 8 and '/' not in found
+    assert results.OTHER.fullmatch(f'test-10{found}.json')
+    assert results.which(40, other) == f'-step-40{found}'
+    assert results.which(None, other | {'data.dir': 'a'}) != found
+    assert results.which(None, None) == '' and results.which(3, None) == '-step-3'
+
+
+@pytest.mark.parametrize(
+    ('content', 'fault'),
+    [
+        ('[]', 'no usable keys'),
+        ('{"split": "test"}', 'no usable views'),
+        ('NaN', 'it holds NaN'),
+        ('{"half', 'cannot be read'),
+        ({'step': -1}, 'no usable step'),
+        ({'views': True}, 'no usable views'),
+        ({'source': None}, 'no usable source'),
+        ({'top1_interval': [0.2, 1.016]}, 'no usable top1_interval'),
+        ({'top5_interval': None}, 'no usable top5_interval'),
+    ],
+)
+def test_a_result_that_is_none_is_named(content, fault, workdir, tmp_path, capsys):
+    result = evaluated(workdir)
+    text = json.dumps(result | content) if isinstance(content, dict) else content
+    (workdir / 'eval' / 'test-1.json').write_text(text)
+    with pytest.raises(InputError, match=fault):
+        results.every(workdir)
+    tables = ['tables', str(workdir), '--out', str(tmp_path / 'tables')]
+    assert fault in refused(capsys, evaluation.main, tables)
+
+
+def test_a_result_that_is_a_pipe_is_not_waited_for(workdir):
+    (workdir / 'eval').mkdir(exist_ok=True)
+    os.mkfifo(workdir / 'eval' / 'test-1.json')
+    with pytest.raises(InputError, match='not a regular file'):
+        results.every(workdir)
+
+
+def change_weights(workdir, change) -> None:
+    """Replaces the workdir's checkpoint by one of changed weights."""
+    loaded = load(workdir)
+    variables = jax.tree.map(np.copy, loaded.variables)
+    change(variables['params'])
+    shutil.rmtree(workdir)
+    exchange.write_workdir(workdir, dataclasses.replace(loaded, variables=variables))
+
+
+def make_nan(params) -> None:
+    """Weights that are finite, and an output that is not."""
+    params['fc8']['kernel'][:] = 3e38
+
+
+def test_nothing_is_kept_of_a_net_that_ended_in_nan(workdir, digits, tmp_path, capsys):
+    change_weights(workdir, make_nan)
+    capsys.readouterr()
+    evaluate = ['--workdir', str(workdir), '--mode=eval']
+    for arguments in (evaluate, [*evaluate, '--config.eval.save=predictions']):
+        assert main.main(arguments) == FAULT
+        (line,) = capsys.readouterr().err.splitlines()
+        assert 'test: the loss is nan at step 60' in line
+        assert not (workdir / 'eval' / 'test-1.json').exists()
+    Image.fromarray(digits.splits['test'].read(0).image).save(tmp_path / 'image.png')
+    predict = ['--workdir', str(workdir), '--mode=predict', str(tmp_path / 'image.png')]
+    assert main.main(predict) == FAULT
+    assert 'gives NaN or infinite values' in capsys.readouterr().err
+    assert not (workdir / 'predict').exists()
+
+
+def test_a_member_that_ended_in_nan_is_refused_by_name(runs, workdir, tmp_path, capsys):
+    change_weights(workdir, make_nan)
+    arguments = ['ensemble', str(runs / '1'), str(workdir), '--out', str(tmp_path / 'out')]
+    told = refused(capsys, evaluation.main, arguments)
+    assert f'{workdir} gives NaN or infinite probabilities' in told
+    assert not (tmp_path / 'out').exists()
+
+
+def test_members_on_images_of_their_own_seeds_are_refused(runs, tmp_path, capsys):
+    """Equal ids and labels: the images differ all the same. Before anything is trained."""
+    config = tmp_path / 'config.py'
+    config.write_text("config = {'network.name': 'small', 'data.source': 'synthetic',"
+                      " 'data.record_size': 32, 'data.synthetic_classes': 10}")  # fmt: skip
+    out = ['--out', str(tmp_path / 'out')]
+    for first in ('0', '1'):
+        workdir = tmp_path / first
+        shutil.copytree(runs / first, workdir)
+        changed = json.loads((workdir / 'config.json').read_text()) | {'seed': int(first)}
+        (workdir / 'config.json').write_text(json.dumps(changed))
+    of_runs = ['ensemble', str(tmp_path / '0'), str(tmp_path / '1'), *SYNTHETIC]
+    of_config = ['ensemble', '--config', str(config), '--seeds=2', *SYNTHETIC[2:]]
+    for arguments in (of_runs, of_config):
+        told = refused(capsys, evaluation.main, [*arguments, *out])
+        assert 'need one set of images' in told and 'seed 0' in told and 'seed 1' in told
+    assert not (tmp_path / 'out').exists()
+    # Each by itself kept its predictions: of different sets.
+    folders = []
+    for name in ('0', '1'):
+        arguments = ['--workdir', str(tmp_path / name), '--mode=eval', *SYNTHETIC]
+        assert main.main([*arguments, '--config.eval.save=predictions']) == DONE
+        folders += map(str, (tmp_path / name / 'eval').glob('*-predictions'))
+    told = refused(capsys, evaluation.main, ['ensemble', *folders, *out])
+    assert 'is of another set than' in told and 'seed 1' in told
+
+
+@pytest.mark.parametrize('weights', ['-1,1', '0,1', 'nan,1', '1,inf', '1', '1,1,1', 'a,b', '1,,1'])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(InputError, match='allowed: a number above 0 for each of 2 members'):
+        evaluation.parse_weights(weights, 2)
+
+
+def test_on_a_read_only_workdir_the_error_is_printed(workdir, capsys, monkeypatch):
+    def fail(path, content):
+        raise OSError(30, 'Read-only file system', str(path))
+
+    monkeypatch.setattr(files, 'write_bytes', fail)
+    capsys.readouterr()
+    assert main.main(['--workdir', str(workdir), '--mode=eval']) == FAULT
+    output = capsys.readouterr()
+    assert 'test: top1_error 0.' in output.out and 'loss' in output.out
+    (line,) = output.err.splitlines()
+    assert f'{workdir}/eval/test-1.json' in line and 'Read-only file system' in line
+
+
+def test_unmirrored_runs_see_no_mirror_images(data_dir, tmp_path, random):
+    """Evaluated, predicted and as features: the five crops, twice. A set that allows mirror
+    images, and a run that had none."""
+    write_classes(tmp_path / 'images' / 'train', 12)
+    write_classes(tmp_path / 'images' / 'val', 4)
+    source = f'folder:{tmp_path}/images'
+    place = str(tmp_path / 'set')
+    assert prepare.main(['--source', source, '--out', place, '--size=32']) == DONE
+    settings = {'data.source': source, 'data.dir': place, 'network.width': '0.5'}
+    image = next((tmp_path / 'images' / 'val').rglob('*.*'))
+    kept = {}
+    for mirror, distinct in (('on', 10), ('off', 5)):
+        workdir = tmp_path / mirror
+        random_run.make(workdir, settings | {'data.mirror': mirror}, seed=0)
+        views = '--config.eval.views=10'
+        evaluate = ['--workdir', str(workdir), '--mode=eval', views, '--config.eval.save=views']
+        assert main.main(evaluate) == DONE
+        result = json.loads((workdir / 'eval' / 'val-10.json').read_text())
+        assert (result['views'], result['distinct_views']) == (10, distinct)
+        kept[mirror] = arrays.read(workdir / 'eval' / 'val-10-predictions').array('views')
+        same = np.allclose(kept[mirror][:, :5], kept[mirror][:, 5:], atol=1e-6)
+        assert same == (mirror == 'off')
+        assert main.main(['--workdir', str(workdir), '--mode=predict', views, str(image)]) == DONE
+        told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
+        assert told['distinct_views'] == distinct
+        model = load(workdir)
+        shown = model.read(image, 10)
+        second = shown[:5, :, ::-1] if mirror == 'on' else shown[:5]
+        np.testing.assert_array_equal(shown[5:], second)
+        features = ['features', str(workdir), '--activations=fc8', views]
+        assert evaluation.main([*features, '--out', str(tmp_path / f'features-{mirror}')]) == DONE
+        about = arrays.read(tmp_path / f'features-{mirror}').about
+        assert about['distinct_views'] == distinct
+    np.testing.assert_allclose(kept['on'][:, :5], kept['off'][:, :5], atol=1e-6)
+    told = results.views_told({'views': 10, 'distinct_views': 5})
+    assert told == '5 views, none mirrored' and results.views_told({'views': 10}) == '10 views'
 
 
 def test_errors_by_class_add_up(workdir):
@@ -132,19 +350,28 @@ def test_an_ensemble_of_saved_predictions(runs, tmp_path, capsys):
     arguments = ['ensemble', *map(str, folders), '--out', str(out)]
     assert evaluation.main(arguments) == DONE
     saved = [arrays.read(folder) for folder in folders]
-    mean = sum(np.asarray(one.array('probabilities'), np.float64) for one in saved)
+    mean = sum(np.asarray(one.array('probabilities'), np.float64) for one in saved) / 2
     result = json.loads((out / 'eval' / 'test-1.json').read_text())
     assert result['top1_error'] == np.mean(mean.argmax(axis=1) != saved[0].labels)
+    loss = -np.log(mean[np.arange(300), saved[0].labels]).mean()
+    assert result['loss'] == pytest.approx(loss, rel=1e-6)
+    # The same members from their workdirs.
+    again = tmp_path / 'again'
+    workdirs = [str(folder.parents[1]) for folder in folders]
+    assert evaluation.main(['ensemble', *workdirs, '--out', str(again)]) == DONE
+    for name in ('ensemble.json', 'eval/test-1.json'):
+        one, other = (json.loads((place / name).read_text()) for place in (out, again))
+        assert numbers_of(one) == pytest.approx(numbers_of(other), rel=1e-6)
 
     about = json.loads((folders[1] / 'about.json').read_text())
     for changes, message in (
-        ({'classes': about['classes'][:9]}, 'holds probabilities of the shape (300, 10)'),
+        ({'classes': about['classes'][:9]}, 'holds log-probabilities of the shape (300, 10)'),
         ({'views': 10}, 'is of another views than'),
     ):
         (folders[1] / 'about.json').write_text(json.dumps(about | changes))
         assert message in refused(capsys, evaluation.main, arguments)
     (folders[1] / 'about.json').write_text('{}')
-    assert 'does not tell its split in about.json' in refused(capsys, evaluation.main, arguments)
+    assert 'does not state its source in about.json' in refused(capsys, evaluation.main, arguments)
     (folders[1] / 'about.json').write_text(json.dumps(about))
     np.save(folders[1] / 'labels.npy', saved[1].labels + 1)
     assert 'holds labels beyond its 10 classes' in refused(capsys, evaluation.main, arguments)
@@ -169,7 +396,8 @@ def test_the_paper_s_tables_beside_our_runs(workdir, tmp_path, capsys):
     assert '| 7 CNNs* | ILSVRC-2012, the paper | 10 | 0.367 | 0.154 | 0.153 |' in page
     for result in (one, ten):
         line = (
-            f'| 1 CNN, small: {workdir} | digits | {result["views"]} | {result["top1_error"]:.4f} ['
+            f'| 1 CNN, small, step {random_run.STEP}: {workdir} | digits |'
+            f' {result["distinct_views"]} | {result["top1_error"]:.4f} ['
         )
         assert line in page
     rows = json.loads((out / 'tables.json').read_text())
@@ -252,10 +480,8 @@ def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, 
 def test_a_set_of_other_classes_is_refused(workdir, tmp_path, capsys):
     write_classes(tmp_path / 'images' / 'train', 2)
     write_classes(tmp_path / 'images' / 'val', 2)
-    prepare = ['--source', f'folder:{tmp_path}/images', '--out', str(tmp_path / 'set'), '--size=32']
-    from alexnet_jax.data import prepare as preparing
-
-    assert preparing.main(prepare) == DONE
+    words = ['--source', f'folder:{tmp_path}/images', '--out', str(tmp_path / 'set'), '--size=32']
+    assert prepare.main(words) == DONE
     arguments = [
         '--workdir', str(workdir), '--mode=eval', f'--config.data.source=folder:{tmp_path}/images',
         f'--config.data.dir={tmp_path}/set',
@@ -266,7 +492,8 @@ def test_a_set_of_other_classes_is_refused(workdir, tmp_path, capsys):
     synthetic = ['--config.data.source=synthetic', '--config.data.synthetic_classes=10']
     arguments = ['--workdir', str(workdir), '--mode=eval', *synthetic]
     assert main.main(arguments) == DONE
-    result = json.loads((workdir / 'eval' / 'val-1.json').read_text())
+    (path,) = (workdir / 'eval').glob('val-1-synthetic-*[0-9a-f].json')
+    result = json.loads(path.read_text())
     assert (result['source'], result['examples']) == ('synthetic', 128)
 
 

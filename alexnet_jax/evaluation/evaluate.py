@@ -118,14 +118,20 @@ def evaluate(
         checks.require_shape('logits', batch.logits, len(batch.labels), 'views', classes)
         _require_labels(batch.labels, classes)
         of_views = log_softmax(batch.logits.astype(np.float64))
-        of_label = of_views[np.arange(len(batch.labels)), :, batch.labels]
-        losses = np.log(of_label.shape[1]) - np.logaddexp.reduce(of_label, axis=1)
         log_probabilities = log_mean(of_views)
-        tally.add(log_probabilities, batch.labels, losses)
+        tally.add(log_probabilities, batch.labels, _losses(of_views, batch.labels))
         keep(batch, log_probabilities)
     return tally
 
 
+@np.errstate(invalid='ignore')
+def _losses(log_probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of the mean probability: [images, views, classes] and [images] -> [images]."""
+    of_label = log_probabilities[np.arange(len(labels)), :, labels]
+    return np.log(of_label.shape[1]) - np.logaddexp.reduce(of_label, axis=1)
+
+
+@np.errstate(invalid='ignore')
 def log_mean(log_probabilities: np.ndarray) -> np.ndarray:
     """Averages the probabilities over the views: logarithms [..., views, classes] ->
     [..., classes]."""
@@ -141,8 +147,8 @@ def _require_labels(labels: np.ndarray, classes: int) -> None:
         raise ValueError(f'a label is {outside[0]}; expected: from 0 to {classes - 1}')
 
 
+@np.errstate(invalid='ignore')
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Over the last axis. NaN where a logit is infinite or NaN."""
-    with np.errstate(invalid='ignore'):
-        shifted = logits - logits.max(axis=-1, keepdims=True)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

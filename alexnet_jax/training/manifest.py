@@ -7,8 +7,9 @@ whole. It guards against accidents, not against somebody who writes a manifest h
 import hashlib
 import json
 import os
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from alexnet_jax.files import opened, read_json
 
@@ -119,7 +120,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob('*') if path.is_file())
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BufferedReader) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
