@@ -13,10 +13,11 @@ from alexnet_jax import config as configuration
 from alexnet_jax import settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import augment, class_names, images
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, plain
 from alexnet_jax.network import inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
+from alexnet_jax.network.layers import Activation, Architecture, Stage
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.results import write_json
 from alexnet_jax.training import checkpoint
@@ -105,10 +106,10 @@ def load(
       InputError: it cannot be read, has no such step, or is of another net.
     """
     source = Path(source)
-    if source.is_file() or source.suffix in pretrained.SUFFIXES:
+    if pretrained.is_weight_file(source):
         if step is not None:
             raise InputError(f'{asked_as} is {step}; allowed: none, as {source} is no workdir')
-        return _of_file(source, net, overrides or {})
+        return of_file(pretrained.open_file(source, net), source, overrides or {})
     if net or overrides:
         raise InputError(f'{source} is a workdir: its net and settings are as they are')
     return _of_workdir(source, step, asked_as)
@@ -139,26 +140,56 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
             ' writes that anew'
         ) from error
     layers, step = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
-    return _model(config, classes, mirror, layers, normalization, step, workdir)
+    architecture = configuration.network_of(config)
+    return _model(config, architecture, classes, mirror, layers, normalization, step, workdir)
 
 
-def _of_file(path: Path, net: str, overrides: Mapping[str, str]) -> Model:
-    file = pretrained.open_file(path, net)
+def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str]) -> Model:
+    """Returns the model that a weight file holds; raises as `load`."""
     try:
         config = configuration.complete(file.settings, overrides)
     except InputError as error:
         fault, *more = str(error).splitlines()
         raise InputError(f'{path}: {fault[:LONGEST]}{_and_more(len(more))}') from error
-    layers = file.layers(configuration.network_of(config))
-    classes = file.classes or _classes_of(layers, config)
+    named = configuration.network_of(config)
+    architecture = file.architecture(named)
+    _require_as_asked(overrides, architecture, named, path)
+    layers = file.layers(architecture)
+    classes = file.classes or assumed_classes(len(layers[architecture.output.name]['bias']))
     own = None if overrides.keys() & set(PREPROCESSING) else file.normalization
     normalization = own or _normalization_of(config)
-    return _model(config, classes, file.mirror, layers, normalization, file.step, path)
+    return _model(
+        config, architecture, classes, file.mirror, layers, normalization, file.step, path
+    )
 
 
-def _classes_of(layers: Layers, config: Config) -> tuple[str, ...]:
-    """A thousand are taken for ImageNet's; others have no names."""
-    count = len(layers[configuration.network_of(config).output.name]['bias'])
+def _require_as_asked(
+    overrides: Mapping[str, str], found: Architecture, asked: Architecture, path: Path
+) -> None:
+    """
+    Raises:
+      InputError: a file states other widths or activations than were asked for.
+    """
+    differ = {
+        'network.width': _widths(found) != _widths(asked),
+        'network.activation': _activations(found) != _activations(asked),
+    }
+    for name in differ:
+        if name in overrides and differ[name]:
+            raise InputError(f'{name} is {plain(overrides[name])}, but {path} states another')
+
+
+def _widths(net: Architecture) -> list[int]:
+    return [row.features for row in net.layers]
+
+
+def _activations(net: Architecture) -> list[Stage]:
+    return [stage for row in net.layers for stage in row.then if isinstance(stage, Activation)]
+
+
+def assumed_classes(count: int) -> tuple[str, ...]:
+    """Returns names for the classes of a file that has none: a thousand are taken for
+    ImageNet's; others have no names."""
     names = class_names.imagenet_classes()
     return names if count == len(names) else class_names.unnamed(count)
 
@@ -175,6 +206,7 @@ def _normalization_of(config: Config) -> dict[str, np.ndarray]:
 
 def _model(
     config: Config,
+    architecture: Architecture,
     classes: tuple[str, ...],
     mirror: bool,
     layers: Layers,
@@ -182,7 +214,7 @@ def _model(
     step: int,
     source: Path,
 ) -> Model:
-    net = AlexNet(configuration.network_of(config), len(classes))
+    net = AlexNet(architecture, len(classes))
     size = net.architecture.input_size
     for name, shapes in {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)}.items():
         found = normalization[name].shape if name in normalization else None
