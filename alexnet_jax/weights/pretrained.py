@@ -35,6 +35,7 @@ PREPROCESSING = ('data.mean', 'data.std', 'data.resize')  # which others' files 
 _START = 512  # bytes that tell of which kind a file is
 # In their settings, which take some 2,000 characters.
 _LARGEST, _LONGEST = 2**31 - 1, 20_000
+_LONGEST_CLASSES = 1 << 23  # of a hundred thousand names, 2 million
 
 # Each with its authors' preprocessing. torchvision: references/classification/presets.py
 # and AlexNet_Weights, means and deviations times 255. Caffe: convert_imageset's resize,
@@ -231,7 +232,7 @@ def _of_ours(
     normalization = _unpacked(metadata) if named_by_torchvision else layers.pop(NORMALIZATION, {})
     try:
         settings = _json(metadata.get('config', '')[:_LONGEST])
-        about = _json(metadata.get('model', ''))
+        about = _json(metadata.get('model', '')[:_LONGEST_CLASSES])
     except (ValueError, RecursionError) as error:
         raise InputError(f'the metadata of {path} is not JSON: {error}') from error
     match settings, about:
