@@ -30,7 +30,8 @@ def settings_of(layers: Sequence[Layer]) -> dict[str, Any]:
         if len(mean) not in (1, 3):
             raise ContentError(f'states {len(mean)} means of channels; allowed: 1 or 3')
         settings['data.mean'] = shortest((mean * 3)[:3][::-1])
-    factor = _only({one.get('scale', 1.0) for one in transforms}, 'factors of') or 1.0
+    factor = _only({one.get('scale', 1.0) for one in transforms}, 'factors of')
+    factor = 1.0 if factor is None else factor
     if not (math.isfinite(factor) and factor > 0):
         raise ContentError(f'multiplies images by {factor}; allowed: a number above 0')
     if factor != 1:

@@ -94,6 +94,7 @@ def write_state_dict(path: Path, arrays: dict[str, np.ndarray], legacy: bool = F
 def caffe_parameters(layer: str, features: int) -> bytes | None:
     """What models/bvlc_alexnet/deploy.prototxt says of a layer, as protobuf."""
     field, real = handmade.field, handmade.real
+    layer = layer.split('_')[0]
     sizes = {
         'conv1': field(4, 11) + field(6, 4), 'conv2': field(3, 2) + field(4, 5) + field(5, 2),
         'conv3': field(3, 1) + field(4, 3), 'conv4': field(3, 1) + field(4, 3) + field(5, 2),

@@ -137,7 +137,7 @@ def caffe_layer(
     rest: bytes = b'',
 ) -> bytes:
     """A layer of a net. `kind`: '': as its name says; `rest`: other fields as they are."""
-    kind = kind or KINDS.get(name.rstrip('0123456789'), '')
+    kind = kind or KINDS.get(name.split('_')[0].rstrip('0123456789'), '')
     kind = 'Data' if old and kind == 'Input' else kind
     own = b'' if parameters is None else field(PARAMETERS[kind][0 if old else 1], parameters)
     if old:  # layers, of V1LayerParameter
