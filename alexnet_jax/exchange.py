@@ -9,7 +9,8 @@ from pathlib import Path
 
 import jax
 
-from alexnet_jax import model
+from alexnet_jax import config as configuration
+from alexnet_jax import errors, model
 from alexnet_jax import workdir as workdirs
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError
@@ -18,8 +19,18 @@ from alexnet_jax.network import table_json
 from alexnet_jax.settings import SETTINGS
 from alexnet_jax.training import step
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.weights import caffe, files, hub, layouts, stablehlo
-from alexnet_jax.weights.pretrained import NORMALIZATION
+from alexnet_jax.weights import (
+    caffe,
+    caffe_images,
+    caffe_layers,
+    files,
+    hub,
+    layouts,
+    pretrained,
+    stablehlo,
+)
+from alexnet_jax.weights.arrays import shortest
+from alexnet_jax.weights.pretrained import NORMALIZATION, Pretrained
 
 REMOTE = 'hf:'  # Hugging Face
 # Of the forms that are read here too; others may be called anything.
@@ -34,7 +45,8 @@ def import_file(
     classes: tuple[str, ...] | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> str:
-    """Makes a workdir of a weight file; returns a line on it.
+    """Makes a workdir of a weight file; returns a line on it, and one on each thing that the
+    file does not state.
 
     Args:
       net, overrides: as for `model.load`.
@@ -46,12 +58,35 @@ def import_file(
     """
     if workdirs.last_checkpoint(workdir) is not None:
         raise InputError(f'--workdir {workdir} holds a run already; take another')
-    loaded = model.load(file, net=net, overrides=overrides)
+    notes: list[str] = []
+    if pretrained.is_weight_file(file):
+        opened = pretrained.open_file(file, net)
+        loaded = model.of_file(opened, file, overrides or {})
+        notes = _notes(opened, loaded, file, classes is not None, overrides or {})
+    else:
+        loaded = model.load(file, net=net, overrides=overrides)
     classes = loaded.classes if classes is None else classes
     if len(classes) != len(loaded.classes):
         raise InputError(f'--classes has {len(classes)} names; {file} has {len(loaded.classes)}')
     write_workdir(workdir, dataclasses.replace(loaded, classes=classes))
-    return f'{told(loaded)} -> {workdir}'
+    return '\n'.join([f'{told(loaded)} -> {workdir}', *notes])
+
+
+def _notes(
+    opened: Pretrained, loaded: Model, file: Path, named: bool, overrides: Mapping[str, str]
+) -> list[str]:
+    """Returns what was assumed of a file that does not state it, and how to change that."""
+    notes = [f'{file}: {note}' for note in opened.notes]
+    assumed = [name for name in opened.assumed if name not in overrides and loaded.config[name]]
+    if assumed:
+        values = ' '.join(f'--config.{name}={loaded.config[name]}' for name in assumed)
+        notes.append(f'{file} does not state its preprocessing; taken as if given: {values}')
+    if opened.classes is None and not named:
+        first = errors.plain(loaded.classes[0])
+        notes.append(
+            f'{file} does not name its classes; taken as {first}, ...: --classes FILE names others'
+        )
+    return notes
 
 
 def write_workdir(workdir: Path, loaded: Model) -> None:
@@ -83,16 +118,46 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
         raise InputError(f'--out is {out}; allowed: a name that ends in {SUFFIXES[form]}')
     loaded = model.load(source, at_step, asked_as='--step')
     architecture = loaded.net.architecture
+    lost: list[str] = []
     if form == 'alexnet_jax':
         write(out, loaded)
     elif form == 'torchvision':
         arrays = layouts.to_torchvision(loaded.layers, architecture, source)
-        files.write_arrays(out, arrays, {'format': 'pt'})
+        ours = metadata(loaded) | pretrained.packed(loaded.mean, loaded.scale)
+        files.write_arrays(out, arrays, ours | {'format': 'pt'})
     elif form == 'caffe':
-        caffe.write(out, architecture.name, layouts.to_caffe(loaded.layers, architecture, source))
+        lost = _write_caffe(out, loaded, source)
     else:
         stablehlo.write(out, loaded, architecture.input_size)
-    return f'{told(loaded)} -> {out}, {out.stat().st_size} bytes'
+    return '\n'.join([f'{told(loaded)} -> {out}, {out.stat().st_size} bytes', *lost])
+
+
+def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
+    """Writes a .caffemodel; returns a line on what it does not hold, if there is anything."""
+    net = loaded.net.architecture
+    blobs = layouts.to_caffe(loaded.layers, net, source)
+    transform = caffe_images.transform_of(loaded.mean, loaded.scale)
+    caffe.write(out, net.name, caffe_layers.layers_of(net, blobs, transform))
+    assumed = configuration.complete(pretrained.SETTINGS['caffe'], {})
+    flags = {name: loaded.config[name] for name in ('data.resize', 'data.record_size')}
+    if loaded.mean.shape == (3,) and transform is None:
+        flags |= {
+            'data.normalization': 'standardized',
+            'data.mean': shortest(loaded.mean), 'data.std': shortest(loaded.scale),
+        }  # fmt: skip
+    lost = [f'--config.{name}={value}' for name, value in flags.items() if value != assumed[name]]
+    if loaded.classes != model.assumed_classes(len(loaded.classes)):
+        lost.append('--classes FILE')
+    gone = ['the mean image'] if loaded.mean.shape != (3,) else []
+    gone += ['that images are not to be mirrored'] if not loaded.mirror else []
+    return [
+        *(
+            [f'{out} does not hold all; to import it as it was, give {" ".join(lost)}']
+            if lost
+            else []
+        ),
+        *([f'{out} cannot hold {" and ".join(gone)}'] if gone else []),
+    ]
 
 
 def push(source: Path, to: str) -> str:
@@ -145,7 +210,7 @@ def metadata(loaded: Model) -> dict[str, str]:
                 'classes': loaded.classes,
                 'mirror': loaded.mirror,
                 'step': loaded.step,
-                'data': loaded.data,
+                'data': {name: text for name, text in loaded.data.items() if name != 'source'},
             }
         ),
     }

@@ -186,12 +186,11 @@ def differences(kept: Identity, now: Identity) -> list[str]:
             lines.append(
                 f'the {name} of the training images was {_numbers(one)}, now {_numbers(other)}'
             )
-    if kept.data:  # not known of weights that were imported
-        lines += [
-            f'{name} of the set was {kept.data.get(name, "nothing")}, now {value}'
-            for name, value in now.data.items()
-            if kept.data.get(name) != value
-        ]
+    lines += [  # of weights that were imported, little is known
+        f'{name} of the set was {kept.data[name]}, now {value}'
+        for name, value in now.data.items()
+        if kept.data.get(name, value) != value
+    ]
     return lines
 
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from alexnet_jax import config as configuration
 from alexnet_jax import identity, settings
-from alexnet_jax.config import Config
+from alexnet_jax.config import TABLE, Config
 from alexnet_jax.data import augment, class_names, images
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, plain
 from alexnet_jax.identity import Identity
 from alexnet_jax.network import checks, inference, table_json
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
+from alexnet_jax.network.layers import Activation, Architecture, Stage
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.training import checkpoint
 from alexnet_jax.weights import pretrained
@@ -123,10 +124,10 @@ def load(
       InputError: it cannot be read, has no such step, or is of another net.
     """
     source = Path(source)
-    if source.is_file() or source.suffix in pretrained.SUFFIXES:
+    if pretrained.is_weight_file(source):
         if step is not None:
             raise InputError(f'{asked_as} is {step}; allowed: none, as {source} is no workdir')
-        return _of_file(source, net, overrides or {})
+        return of_file(pretrained.open_file(source, net), source, overrides or {})
     if net or overrides:
         raise InputError(f'{source} is a workdir: its net and settings are as they are')
     return _of_workdir(source, step, asked_as)
@@ -144,27 +145,56 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
     return _model(kept, layers, step, workdir)
 
 
-def _of_file(path: Path, net: str, overrides: Mapping[str, str]) -> Model:
-    file = pretrained.open_file(path, net)
-    table = {}
-    if file.architecture is not None:
-        table = {configuration.TABLE: table_json.to_json(file.architecture)}
+def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str]) -> Model:
+    """Returns the model that a weight file holds; raises as `load`."""
+    table = {} if file.table is None else {TABLE: table_json.to_json(file.table)}
     try:
-        config = configuration.with_table(configuration.complete(file.settings | table, overrides))
+        config = configuration.complete(file.settings | table, overrides)
     except InputError as error:
         fault, *more = str(error).splitlines()
         raise InputError(f'{path}: {fault[:LONGEST]}{_and_more(len(more))}') from error
-    layers = file.layers(configuration.network_of(config))
-    classes = file.classes or _classes_of(layers, config)
+    named = configuration.network_of(config)
+    architecture = file.architecture(named)
+    _require_as_asked(overrides, architecture, named, path)
+    layers = file.layers(architecture)
+    classes = file.classes or assumed_classes(len(layers[architecture.output.name]['bias']))
     own = None if overrides.keys() & set(PREPROCESSING) else file.normalization
     arrays = own or _normalization_of(config)
+    config = config | {
+        'network.name': architecture.name,
+        TABLE: table_json.to_json(architecture),
+    }
     found = Identity(config, classes, file.mirror, arrays['mean'], arrays['scale'], file.data)
     return _model(found, layers, file.step, path)
 
 
-def _classes_of(layers: Layers, config: Config) -> tuple[str, ...]:
-    """A thousand are taken for ImageNet's; others have no names."""
-    count = len(layers[configuration.network_of(config).output.name]['bias'])
+def _require_as_asked(
+    overrides: Mapping[str, str], found: Architecture, asked: Architecture, path: Path
+) -> None:
+    """
+    Raises:
+      InputError: a file states other widths or activations than were asked for.
+    """
+    differ = {
+        'network.width': _widths(found) != _widths(asked),
+        'network.activation': _activations(found) != _activations(asked),
+    }
+    for name in differ:
+        if name in overrides and differ[name]:
+            raise InputError(f'{name} is {plain(overrides[name])}, but {path} states another')
+
+
+def _widths(net: Architecture) -> list[int]:
+    return [row.features for row in net.layers]
+
+
+def _activations(net: Architecture) -> list[Stage]:
+    return [stage for row in net.layers for stage in row.then if isinstance(stage, Activation)]
+
+
+def assumed_classes(count: int) -> tuple[str, ...]:
+    """Returns names for the classes of a file that has none: a thousand are taken for
+    ImageNet's; others have no names."""
     names = class_names.imagenet_classes()
     return names if count == len(names) else class_names.unnamed(count)
 

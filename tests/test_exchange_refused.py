@@ -96,7 +96,7 @@ BAD_IMPORTS: dict[str, tuple[Callable[[Path], list], str]] = {
     'untold': (caffemodel, 'import it with --net=caffe or --net=caffenet'),
     'too few names': (lambda folder: named(folder, b'a\nb\n'), '--classes has 2 names; '),
     'no names': (lambda folder: named(folder, b''), '--classes has 0 names; '),
-    'names that are no text': (lambda folder: named(folder, b'\xff\xfe'), 'names.txt cannot be read'),
+    'names that are no text': (lambda folder: named(folder, b'\xff\xfe'), 'names.txt, line 1, is not UTF-8'),
     'no file of names': (
         lambda folder: [*state_dict(folder), '--classes', folder / 'none.txt'],
         'none.txt cannot be read',
@@ -167,7 +167,7 @@ BAD_FILES: dict[str, tuple[dict, dict, str]] = {
     'a long name': ({'config.network.name': 'x' * 10**4}, {}, "network.name is 'xxx"),
     'a setting of another type': ({'config.network.width': 'a'}, {}, "network.width is 'a'"),
     'a truth': ({'config.data.batch_size': True}, {}, 'data.batch_size is True'),
-    'no number': ({'config.network.width': float('nan')}, {}, 'is not what'),
+    'no number': ({'config.network.width': float('nan')}, {}, 'is not JSON: it holds NaN'),
     'a nested setting': ({'config.network.width': {'a': 1}}, {}, 'is not what'),
     'absurd width': ({'config.network.width': 16.0, 'network': None}, {}, r'conv1/bias is .*, not \(2, 256\)'),
     'absurd sizes': (
@@ -185,12 +185,22 @@ BAD_FILES: dict[str, tuple[dict, dict, str]] = {
     'no JSON for a table': ({'network': '{'}, {}, 'is not JSON'),
     'classes no list': ({'model.classes': 'abc'}, {}, 'is not what'),
     'classes no text': ({'model.classes': ['a', 1, 2]}, {}, 'is not what'),
+    'classes of one name': ({'model.classes': ['a', 'b', 'a']}, {}, 'names the class a 2 times'),
+    'lists by the million': ({'model': '[' + '[],' * 10**7 + '[]]'}, {}, 'is not JSON'),
+    'NaN in the mean': (
+        {}, {'normalization/mean': np.full((28, 28, 3), np.nan, np.float32)}, 'mean of .* finite'
+    ),
+    'infinite scale': (
+        {}, {'normalization/scale': np.full(3, np.inf, np.float32)}, 'scale of .* finite'
+    ),
+    'whole numbers for a scale': ({}, {'normalization/scale': np.ones(3, np.int64)}, 'int64; allowed: float'),
+    'truths for a mean': ({}, {'normalization/mean': np.ones(3, bool)}, 'bool; allowed: float'),
     'no classes': ({'model.classes': []}, {}, 'is not what'),
-    'more classes': ({'model.classes': ['a'] * 10**5}, {}, r'fc8/bias is \(3,\), not \(100000,\)'),
+    'more classes': ({'model.classes': [str(n) for n in range(10**5)]}, {}, r'fc8/bias is \(3,\), not \(100000,\)'),
     'mirror no truth': ({'model.mirror': 'no'}, {}, 'is not what'),
     'negative step': ({'model.step': -1}, {}, 'is not what'),
     'absurd step': ({'model.step': 2**31}, {}, 'is not what'),
-    'infinite step': ({'model.step': float('inf')}, {}, 'is not what'),
+    'infinite step': ({'model.step': float('inf')}, {}, 'is not JSON: it holds Infinity'),
     'no scale': ({}, {'normalization/scale': None}, 'is not what'),
     'scale of 0': ({}, {'normalization/scale': np.zeros(3, np.float32)}, 'is not above 0'),
     'missing': ({}, {'conv3/kernel': None}, 'conv3/kernel is missing'),

@@ -7,19 +7,20 @@
     python -m alexnet_jax.weights pull FROM --workdir DIR
 
 `import` makes an ordinary workdir of a weight file: one of ours or torchvision's
-(.safetensors, .pth) or Caffe's (.caffemodel), with its authors' preprocessing in the
-configuration. SOURCE is a workdir or such a file. TO and FROM are folders, or
+(safetensors, or what torch.save wrote) or Caffe's (.caffemodel), with its authors'
+preprocessing in the configuration where the file does not state another. SOURCE is a workdir or such a file. TO and FROM are folders, or
 repositories on Hugging Face, as hf:OWNER/NAME (with the extra `hub`).
 Exit status: as for alexnet_jax.main.
 """
 
 import argparse
 import sys
+import unicodedata
 from pathlib import Path
 
-from alexnet_jax import command_line
+from alexnet_jax import command_line, files
 from alexnet_jax.command_line import DONE, Parser
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, shown
 
 FORMS = {
     'alexnet_jax': 'safetensors, with the configuration in its metadata',
@@ -27,6 +28,7 @@ FORMS = {
     'caffe': 'a .caffemodel',
     'stablehlo': 'the inference itself, for jax.export.deserialize',
 }
+LONGEST = 1000  # characters of a class name
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -35,7 +37,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add = commands.add_parser('import', help='a workdir of a weight file')
     add.add_argument('file', type=Path, metavar='FILE')
     add.add_argument('--workdir', type=Path, required=True)
-    add.add_argument('--net', default='', help='caffe or caffenet, if the file does not tell')
+    add.add_argument('--net', default='', help='caffe or caffenet, if the file holds weights alone')
     add.add_argument('--classes', type=Path, help='names of the classes, one a line')
     add = commands.add_parser('export', help='a weight file of a workdir')
     add.add_argument('source', type=Path, metavar='SOURCE')
@@ -78,15 +80,34 @@ def run(argv: list[str]) -> int:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The lines of a text file.
+    """Returns the lines of a text file without what does not count: a byte order mark, the
+    ends of lines, spaces around a name, and lines of nothing else.
 
     Raises:
-      InputError: it cannot be read.
+      InputError: the file cannot be read; a name is twice there, or is no text.
     """
     try:
-        return tuple(path.read_text().splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        text = files.read_bytes(path).decode('utf-8-sig')
+    except OSError as error:
+        raise InputError(f'--classes {path} cannot be read: {error.strerror}') from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b'\n', 0, error.start) + 1
+        raise InputError(f'--classes {path}, line {line}, is not UTF-8') from error
+    except ValueError as error:
         raise InputError(f'--classes {path} cannot be read: {error}') from error
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.split('\n'), start=1):
+        name = line.strip(' \t\r')
+        where = f'--classes {path}, line {number},'
+        if any(unicodedata.category(sign) == 'Cc' for sign in name):
+            raise InputError(f'{where} is {shown(name)}; allowed: no control characters')
+        if len(name) > LONGEST:
+            raise InputError(f'{where} has {len(name)} characters; allowed: at most {LONGEST}')
+        if name in lines:
+            raise InputError(f'{where} is {shown(name)}, as line {lines[name]} is')
+        if name:
+            lines[name] = number
+    return tuple(lines)
 
 
 def main(argv: list[str] | None = None) -> int:

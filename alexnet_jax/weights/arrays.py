@@ -1,7 +1,7 @@
 """What the formats share: which floats are read, and how a file is written."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import ml_dtypes
@@ -14,8 +14,17 @@ FLOATS = (np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.floa
 LONGEST = 80  # characters out of a file that an error repeats
 
 
+class ContentError(ValueError):
+    """A weight file that cannot be used. The message goes on behind the file's path."""
+
+
 def floats_told() -> str:
     return ', '.join(map(str, FLOATS))
+
+
+def shortest(values: Iterable[float]) -> str:
+    """Returns float32 numbers as text for a setting, by the fewest digits that tell them."""
+    return ','.join(str(np.float32(value)) for value in values)
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:

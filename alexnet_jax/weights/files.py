@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from alexnet_jax.errors import InputError
+from alexnet_jax.files import opened
 from alexnet_jax.weights.arrays import (
     FLOATS,
     as_float32,
@@ -91,7 +92,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping
 
 def _stored(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
-        with safe_open(path, 'np') as file:
+        with opened(path), safe_open(path, 'np') as file:  # the library would wait for a pipe
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise InputError(f'{path} cannot be read as safetensors: {told(str(error))}') from error

@@ -8,24 +8,17 @@ Ours: `network/alexnet.py`.
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_jax.errors import InputError
-from alexnet_jax.network.architectures import ARCHITECTURES, CAFFE, CAFFENET, TORCHVISION
-from alexnet_jax.network.layers import (
-    Architecture,
-    Conv,
-    Dropout,
-    LocalResponseNorm,
-    MaxPool,
-    Relu,
-)
+from alexnet_jax.network.architectures import ARCHITECTURES, TORCHVISION
+from alexnet_jax.network.layers import Architecture, Conv, Layer
 from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.weights import caffe
 from alexnet_jax.weights.arrays import require_finite, told
+from alexnet_jax.weights.caffe_layers import has_form
 from alexnet_jax.weights.files import Layers
 
 Arrays = Mapping[str, np.ndarray]
@@ -41,19 +34,13 @@ _TORCHVISION = {
     layer: (f'{module}.weight', f'{module}.bias') for layer, module in _TORCHVISION_MODULES.items()
 }
 _CAFFE = {layer: (f'{layer} blob 0', f'{layer} blob 1') for layer in _TORCHVISION_MODULES}
-_CAFFE_STAGES = {Relu: 'relu', LocalResponseNorm: 'norm', MaxPool: 'pool', Dropout: 'drop'}
 _MOST_TOLD = 3  # arrays of a kind that an error names
 
 
 def has_torchvision_form(net: Architecture) -> bool:
-    """Whether torchvision's names fit the net: one column, and row by row the stages of
-    its `alexnet`, whatever the sizes."""
+    """Whether torchvision's names fit the net: one column, and row by row the windows and
+    stages of its `alexnet`, whatever the widths and groups."""
     return _form(net) == _form(TORCHVISION)
-
-
-def has_caffe_form(net: Architecture) -> bool:
-    """Whether the net is one of Caffe's two, whatever the sizes."""
-    return _form(net) in (_form(CAFFE), _form(CAFFENET))
 
 
 def are_torchvision_names(names: Collection[str]) -> bool:
@@ -83,7 +70,7 @@ def from_caffe(
     blobs: Mapping[str, Sequence[np.ndarray]], net: Architecture, source: Path
 ) -> Layers:
     """A Caffe model's arrays by layer, as the net's layers; else as `from_torchvision`.
-    Which of Caffe's two nets they are of they do not say: ask `caffe.net_of`."""
+    Which net they are of they do not say: ask `caffe_net.architecture`."""
     _require_caffe_form(net)
     arrays = {
         f'{layer} blob {place}': _without_leading_ones(values, _axes(layer, place))
@@ -95,14 +82,13 @@ def from_caffe(
     return layers
 
 
-def to_caffe(layers: Layers, net: Architecture, source: Path) -> caffe.Model:
+def to_caffe(layers: Layers, net: Architecture, source: Path) -> dict[str, list[np.ndarray]]:
     """The other way; raises as `from_caffe`."""
     _require_caffe_form(net)
     arrays = _to_theirs(layers, net, _CAFFE, source)
     weights = _CAFFE['conv1'][0]
     arrays[weights] = np.ascontiguousarray(arrays[weights][:, ::-1])
-    blobs = {layer: [arrays[name] for name in names] for layer, names in _CAFFE.items()}
-    return caffe.Model(blobs, list(_caffe_order(net)))
+    return {layer: [arrays[name] for name in names] for layer, names in _CAFFE.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,23 +241,18 @@ def _require_torchvision_form(net: Architecture) -> None:
 
 
 def _require_caffe_form(net: Architecture) -> None:
-    if not has_caffe_form(net):
-        allowed = ', '.join(name for name, n in ARCHITECTURES.items() if has_caffe_form(n))
+    if not has_form(net):
+        allowed = ', '.join(name for name, n in ARCHITECTURES.items() if has_form(n))
         raise InputError(f"network {net.name} has another form than Caffe's; allowed: {allowed}")
 
 
 def _form(net: Architecture) -> tuple:
-    rows = tuple((row.name, type(row), row.reads_all, row.then) for row in net.layers)
-    return net.columns, rows, net.output.name
+    return net.columns, tuple(map(_row_form, net.layers)), net.output.name
 
 
-def _caffe_order(net: Architecture) -> Iterator[str]:
-    """The names of Caffe's layers: conv1, relu1, norm1, ..."""
-    for row in net.layers:
-        yield row.name
-        for stage in row.then:
-            yield _CAFFE_STAGES[type(stage)] + row.name[-1]
-    yield net.output.name
+def _row_form(row: Layer) -> tuple:
+    window = (row.kernel, row.stride, row.padding) if isinstance(row, Conv) else ()
+    return row.name, type(row), row.reads_all, row.then, window
 
 
 def _axes(layer: str, place: int) -> int:

@@ -1,8 +1,10 @@
 """A pickle read as data: nothing it names is looked up, imported or called.
 
 A pickle is a program for a stack machine, and Python's own runs whatever function it
-names. This one knows the few steps that data needs. What a pickle would import becomes
-a `Name`, and what it would call is asked of `made`, which the caller gives.
+names. This machine keeps plain values alone. What a pickle would import becomes a `Name`,
+what it would call is asked of `made`, which the caller gives, and every other object
+becomes an `Opaque`: a training checkpoint holds options, dates and states of optimizers
+beside its weights, and none of them has to be understood to be passed over.
 """
 
 import dataclasses
@@ -10,22 +12,22 @@ import pickletools
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-from alexnet_jax.weights.arrays import told
+from alexnet_jax.weights.arrays import ContentError
 
-# An empty dict costs a byte of a pickle and sixty of memory; a state dict's pickle is
-# of some kilobytes.
-LARGEST = 1 << 20
+# A state dict's pickle has some kilobytes and a hundred steps an array. An empty dict takes
+# one byte of a pickle and sixty of memory, hence a limit on the steps too.
+LARGEST = 1 << 26
+MOST_STEPS = 1 << 20
+_WIDEST = 128  # bits of a whole number; products of wider ones take minutes
 
 _MARK = object()
 _CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()}
 _VALUES = {
-    'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT',
-    'BINUNICODE', 'SHORT_BINUNICODE', 'BINSTRING', 'SHORT_BINSTRING',
+    'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8', 'UNICODE', 'STRING', 'BINSTRING',
+    'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BINFLOAT', 'FLOAT',
 }  # fmt: skip
-
-
-class PickleError(ValueError):
-    """A pickle that is garbled, or holds more than data."""
+_INTEGERS = {'BININT', 'BININT1', 'BININT2', 'INT', 'LONG', 'LONG1', 'LONG4'}
+_NOTHING = {'PROTO', 'FRAME', 'READONLY_BUFFER'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,106 +37,144 @@ class Name:
     text: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Opaque:
+    """An object that is not read. `kind`: what it is, as far as the pickle says."""
+
+    kind: str
+
+
 Made = Callable[[str, tuple[Any, ...]], Any]
 
 
-def read(file: BinaryIO, made: Made, stored: Callable[[Any], Any], known: Iterable[str]) -> Any:
-    """The value of the pickle at the file's place; the file is left behind its end.
+def read(file: BinaryIO, made: Made, stored: Callable[[Any], Any]) -> Any:
+    """Returns the value of the pickle at the file's place, and leaves the file behind its end.
 
     Args:
-      made: what to take for the call of a name with arguments.
-      stored: what to take for a persistent id.
-      known: the names that may be imported.
+      made: returns what to take for the call of a name with arguments.
+      stored: returns what to take for a persistent id.
 
     Raises:
-      PickleError: the pickle is garbled, or holds anything else.
+      ContentError: the pickle is garbled, or has too many steps.
     """
-    machine = _Machine(made, stored, frozenset(known))
+    machine = _Machine(made, stored)
     try:
-        for opcode, argument, _ in pickletools.genops(file):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if opcode.name == 'STOP':
                 return machine.stack.pop()
+            if number == MOST_STEPS:
+                raise ContentError(f'has a pickle of more than {MOST_STEPS} steps')
             machine.step(opcode.name, argument)
-    except PickleError:
+    except ContentError:
         raise
     except (ValueError, IndexError, KeyError, TypeError) as error:
-        raise PickleError('is cut short or garbled: its pickle makes no sense') from error
+        raise ContentError('is cut short or garbled: its pickle makes no sense') from error
     raise AssertionError  # genops ends with STOP or raises
 
 
 class _Machine:
     """The stack and the memo of one pickle."""
 
-    def __init__(self, made: Made, stored: Callable[[Any], Any], known: frozenset[str]):
+    def __init__(self, made: Made, stored: Callable[[Any], Any]):
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._made, self._stored, self._known = made, stored, known
+        self._made, self._stored = made, stored
 
     def step(self, opcode: str, argument: Any) -> None:
         stack = self.stack
         match opcode:
-            case 'PROTO' | 'FRAME':
+            case _ if opcode in _NOTHING:
                 pass
-            case 'BINPUT' | 'LONG_BINPUT':
+            case 'PUT' | 'BINPUT' | 'LONG_BINPUT':
                 self._memo[argument] = stack[-1]
             case 'MEMOIZE':
                 self._memo[len(self._memo)] = stack[-1]
-            case 'BINGET' | 'LONG_BINGET':
-                stack.append(self._memo[argument])
             case 'MARK':
                 stack.append(_MARK)
+            case 'POP':
+                stack.pop()
+            case 'POP_MARK':
+                self._down_to_mark()
             case 'APPEND':
-                item = stack.pop()
-                _require(list, stack[-1]).append(item)
-            case 'APPENDS':
-                items = self._down_to_mark()
-                _require(list, stack[-1]).extend(items)
+                self._extend([stack.pop()])
+            case 'APPENDS' | 'ADDITEMS':
+                self._extend(self._down_to_mark())
             case 'SETITEM':
                 value, key = stack.pop(), stack.pop()
-                set_items(stack[-1], [(key, value)])
+                set_items(stack[-1], [key, value])
             case 'SETITEMS':
                 items = self._down_to_mark()
-                set_items(stack[-1], zip(items[::2], items[1::2], strict=True))
+                set_items(stack[-1], items)
             case 'BUILD':
                 stack.pop()  # attributes, as a state dict's versions: of no use here
             case _:
                 stack.append(self._new(opcode, argument))
 
     def _new(self, opcode: str, argument: Any) -> Any:
-        """What a step puts on the stack."""
+        """Returns what a step puts on the stack."""
         stack = self.stack
         match opcode:
             case _ if opcode in _VALUES:
                 return argument
+            case _ if opcode in _INTEGERS:
+                narrow = argument.bit_length() <= _WIDEST
+                return argument if narrow else Opaque('a number of too many bits')
             case _ if opcode in _CONSTANTS:
                 return _CONSTANTS[opcode]
+            case 'GET' | 'BINGET' | 'LONG_BINGET':
+                return self._memo[argument]
+            case 'DUP':
+                return stack[-1]
             case 'EMPTY_DICT':
                 return {}
+            case 'DICT':
+                return set_items({}, self._down_to_mark())
             case 'EMPTY_LIST':
                 return []
+            case 'LIST':
+                return self._down_to_mark()
             case 'TUPLE':
                 return tuple(self._down_to_mark())
             case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
                 return tuple([stack.pop() for _ in range(int(opcode[-1]))][::-1])
             case 'GLOBAL':
-                return self._name(*argument.split(' ', 1))
+                return Name('.'.join(argument.split(' ', 1)))
             case 'STACK_GLOBAL':
                 name, module = stack.pop(), stack.pop()
-                return self._name(_require(str, module), _require(str, name))
+                return Name(f'{_require(str, module)}.{_require(str, name)}')
             case 'REDUCE':
-                arguments, name = stack.pop(), stack.pop()
-                return self._made(_require(Name, name).text, _require(tuple, arguments))
+                arguments, called = stack.pop(), stack.pop()
+                return self._call(called, _require(tuple, arguments))
             case 'BINPERSID':
                 return self._stored(stack.pop())
-        raise PickleError(
-            f'holds more than weights ({told(f"{opcode} {argument}")}); nothing was run'
-        )
+        return self._object(opcode, argument)
 
-    def _name(self, module: str, name: str) -> Name:
-        full = f'{module}.{name}'
-        if full not in self._known:
-            raise PickleError(f'holds {told(full)}, which is no part of weights; nothing was run')
-        return Name(full)
+    def _object(self, opcode: str, argument: Any) -> Opaque:
+        """Returns what stands for an object of a kind that weights do not need."""
+        stack = self.stack
+        match opcode:
+            case 'NEWOBJ' | 'NEWOBJ_EX':
+                for _ in range(1 if opcode == 'NEWOBJ' else 2):
+                    stack.pop()  # arguments
+                return Opaque(_kind(stack.pop()))
+            case 'OBJ':
+                return Opaque(_kind(self._down_to_mark()[0]))
+            case 'INST':
+                self._down_to_mark()
+                return Opaque('.'.join(argument.split(' ', 1)))
+            case 'FROZENSET':
+                self._down_to_mark()
+        return Opaque(opcode)  # a set, an array of bytes, an extension, a buffer, an odd id
+
+    def _call(self, called: Any, arguments: tuple[Any, ...]) -> Any:
+        if isinstance(called, Name):
+            return self._made(called.text, arguments)
+        return Opaque(_kind(called))
+
+    def _extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, Opaque):
+            _require(list, target).extend(items)
 
     def _down_to_mark(self) -> list[Any]:
         items = []
@@ -143,18 +183,25 @@ class _Machine:
         return items[::-1]
 
 
-def set_items(target: Any, items: Iterable[tuple[Any, Any]]) -> dict:
-    """`target`, a dict, with the items set.
+def set_items(target: Any, items: Iterable[Any]) -> Any:
+    """Returns `target`, a dict, with the items set: key, value, key, ... Keys that are
+    neither text nor whole numbers are left out with their values: to hash a tuple of a
+    million tuples in each other ends the process.
 
     Raises:
-      TypeError: it is none; a key is neither text nor a whole number. (To hash a tuple of
-        a million tuples in each other ends the process.)
+      TypeError: it is no dict.
     """
-    for key, value in items:
-        if not isinstance(key, str | int):
-            raise TypeError(key)
-        _require(dict, target)[key] = value
-    return target
+    if isinstance(target, Opaque):
+        return target
+    items = list(items)
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if isinstance(key, str | int):
+            _require(dict, target)[key] = value
+    return _require(dict, target)
+
+
+def _kind(value: Any) -> str:
+    return value.text if isinstance(value, Name) else type(value).__name__
 
 
 def _require(kind: type, value: Any) -> Any:

@@ -2,237 +2,192 @@
 
 Both of its forms (torch/serialization.py): a zip archive of a pickle and one entry a
 storage, and before 1.6 five pickles in a row with the storages behind them. The pickle
-says where in which storage each array lies.
+says where in which storage each array lies. Storages that the weights do not lie in, as
+those of an optimizer, are not read.
 """
 
-import dataclasses
 import io
 import math
+import os
+import shlex
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from alexnet_jax import files
 from alexnet_jax.errors import InputError
-from alexnet_jax.weights import pickled
-from alexnet_jax.weights.arrays import BFLOAT16, FLOATS, as_float32, floats_told, told
-from alexnet_jax.weights.pickled import Name, PickleError
+from alexnet_jax.weights import pickled, state_dicts
+from alexnet_jax.weights.arrays import FLOATS, ContentError, floats_told, told
+from alexnet_jax.weights.pickled import Opaque
+from alexnet_jax.weights.tensors import (
+    DAMAGED,
+    OtherTensor,
+    Reader,
+    Storage,
+    Tensor,
+    array,
+    checked,
+)
 
-_STORAGES = {
-    'torch.HalfStorage': np.float16, 'torch.BFloat16Storage': BFLOAT16,
-    'torch.FloatStorage': np.float32, 'torch.DoubleStorage': np.float64,
-    'torch.BoolStorage': np.bool_, 'torch.ByteStorage': np.uint8, 'torch.CharStorage': np.int8,
-    'torch.ShortStorage': np.int16, 'torch.IntStorage': np.int32, 'torch.LongStorage': np.int64,
-}  # fmt: skip
-_ORDERED_DICT = 'collections.OrderedDict'
-_TENSORS = ('torch._utils._rebuild_tensor_v2', 'torch._utils._rebuild_tensor')
-_PARAMETERS = ('torch._utils._rebuild_parameter', 'torch.nn.parameter.Parameter')
-_KNOWN = (_ORDERED_DICT, *_TENSORS, *_PARAMETERS, *_STORAGES)
-
+STATE_DICT = 'state_dict.pth'  # which a printed command writes
 _ZIP_MAGIC = b'PK\x03\x04'
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, 'little')  # in the first of the five
-_MOST_DIMENSIONS = 8
-_DAMAGED = 'is cut short or garbled'
 
 
-@dataclasses.dataclass(frozen=True)
-class _Storage:
-    key: str
-    kind: np.dtype
-    size: int  # numbers
-
-    @property
-    def bytes(self) -> int:
-        return self.size * self.kind.itemsize
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
-    """Where an array lies in its storage; offset and strides count numbers."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a state dict by name, as float32; of a training checkpoint those
-    under 'state_dict'. A prefix 'module.' of all names (of `DataParallel`) is left out.
+def read(
+    path: Path, wanted: Callable[[Collection[str]], bool]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Returns the arrays of a net by name, as float32, and notes for the reader: of a state
+    dict, or of a training checkpoint that holds one beside anything else
+    (`state_dicts.choose`, also for `wanted`).
 
     Raises:
-      InputError: the file is none of PyTorch's, is damaged, or holds anything else.
+      InputError: the file is none of PyTorch's, is damaged, or holds no weights.
     """
     try:
-        content = path.read_bytes()
-        return _read_zip(content) if content.startswith(_ZIP_MAGIC) else _read_legacy(content)
-    except PickleError as error:
+        with files.opened(path) as file:
+            is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+            file.seek(0)
+            return (_read_zip if is_zip else _read_legacy)(file, wanted)
+    except ContentError as error:
         raise InputError(f'{path} {error}') from error
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
 
 
-def _read_zip(content: bytes) -> dict[str, np.ndarray]:
-    entries = _entries(content)
-    found = [name for name in entries if name.endswith('/data.pkl')]
-    if len(found) != 1:
-        raise PickleError(
-            f'holds {len(found)} entries data.pkl; allowed: one, as torch.save writes'
-        )
-    folder = found[0].removesuffix('data.pkl')
-    if (size := len(entries[found[0]])) > pickled.LARGEST:
-        raise PickleError(f'has a pickle of {size} bytes; allowed: up to {pickled.LARGEST}')
-    order = entries.get(f'{folder}byteorder', b'little')
-    if order not in (b'little', b'big'):
-        raise PickleError('does not say little or big in its entry byteorder')
-    reader = _Reader()
-    tensors = _state_dict(reader.unpickled(io.BytesIO(entries[found[0]])))
-    data = {key: entries.get(f'{folder}data/{key}', b'') for key in reader.storages}
-    return _arrays(tensors, data, '<' if order == b'little' else '>', len(content))
-
-
-def _entries(content: bytes) -> dict[str, bytes]:
-    """What a zip archive holds: entries stored as they are, so that all together are no
-    larger than the file. `zipfile` checks their sums."""
+def _read_zip(file: BinaryIO, wanted: Callable) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    size = os.fstat(file.fileno()).st_size
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise PickleError('holds compressed entries; allowed: stored, as torch.save does')
-            if len({entry.filename for entry in entries}) < len(entries):
-                raise PickleError('holds two entries of one name')
-            if sum(entry.file_size for entry in entries) > len(content):
-                raise PickleError(f'{_DAMAGED}: its entries are larger than all of it')
-            return {entry.filename: archive.read(entry) for entry in entries}
-    except PickleError:
+        with zipfile.ZipFile(file) as archive:
+            entries = _entries(archive, size)
+            folder, content = _pickle_of(archive, entries)
+            order = archive.read(f'{folder}byteorder') if f'{folder}byteorder' in entries else None
+            if order not in (None, b'little', b'big'):
+                raise ContentError('does not say little or big in its entry byteorder')
+            value = Reader().unpickled(io.BytesIO(content))
+            tensors, notes = _chosen(value, wanted)
+            data = {
+                key: archive.read(name) if (name := f'{folder}data/{key}') in entries else b''
+                for key in {tensor.storage.key for tensor in tensors.values()}
+            }
+    except ContentError:
         raise
     except (zipfile.BadZipFile, EOFError, struct.error, RuntimeError, ValueError) as error:
-        raise PickleError(f'{_DAMAGED}: {told(str(error))}') from error
+        raise ContentError(f'{DAMAGED}: {told(str(error))}') from error
+    return _arrays(tensors, data, '>' if order == b'big' else '<', size), notes
 
 
-def _read_legacy(content: bytes) -> dict[str, np.ndarray]:
-    pickles = io.BytesIO(content[: pickled.LARGEST])
-    if _LEGACY_MAGIC not in content[:32]:
-        raise PickleError("is none of PyTorch's files; allowed: what torch.save writes")
-    reader = _Reader()
+def _entries(archive: zipfile.ZipFile, size: int) -> set[str]:
+    """Returns the names of an archive's entries, which are stored as they are, so that all
+    together are no larger than the file. `zipfile` checks their sums as they are read."""
+    entries = archive.infolist()
+    names = {entry.filename for entry in entries}
+    if any(name.endswith('/constants.pkl') or '/code/' in name for name in names):
+        source = f'torch.jit.load({os.fspath(archive.filename or "")!r})'
+        command = f'import torch; torch.save({source}.state_dict(), {STATE_DICT!r})'
+        raise ContentError(
+            'is a TorchScript archive, a program with its weights; allowed: a state dict, which'
+            f' this writes: python -c {shlex.quote(command)}'
+        )
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ContentError('holds compressed entries; allowed: stored, as torch.save does')
+    if len(names) < len(entries):
+        raise ContentError('holds two entries of one name')
+    if sum(entry.file_size for entry in entries) > size:
+        raise ContentError(f'{DAMAGED}: its entries are larger than all of it')
+    return names
+
+
+def _pickle_of(archive: zipfile.ZipFile, entries: set[str]) -> tuple[str, bytes]:
+    """Returns the folder in which the pickle lies, and the pickle."""
+    found = [name for name in entries if name.endswith('/data.pkl') or name == 'data.pkl']
+    if len(found) != 1:
+        raise ContentError(
+            f'holds {len(found)} entries data.pkl; allowed: one, as torch.save writes'
+        )
+    if (size := archive.getinfo(found[0]).file_size) > pickled.LARGEST:
+        raise ContentError(f'has a pickle of {size} bytes; allowed: up to {pickled.LARGEST}')
+    return found[0].removesuffix('data.pkl'), archive.read(found[0])
+
+
+def _read_legacy(file: BinaryIO, wanted: Callable) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    pickles = io.BytesIO(file.read(pickled.LARGEST))
+    if _LEGACY_MAGIC not in pickles.getbuffer()[:32].tobytes():
+        raise ContentError("is none of PyTorch's files; allowed: what torch.save writes")
+    reader = Reader()
     for _ in range(3):  # the magic number, a version, the sizes of that machine's types
         reader.unpickled(pickles)
-    tensors = _state_dict(reader.unpickled(pickles))
-    keys = reader.unpickled(pickles)
+    value, keys = reader.unpickled(pickles), reader.unpickled(pickles)
     if not _same_keys(keys, reader.storages):
-        raise PickleError(f'{_DAMAGED}: it lists other storages than it has arrays of')
-    data = _legacy_data(
-        memoryview(content)[pickles.tell() :], [reader.storages[key] for key in keys]
-    )
-    return _arrays(tensors, data, '<', len(content))
+        raise ContentError(f'{DAMAGED}: it lists other storages than it has arrays of')
+    tensors, notes = _chosen(value, wanted)
+    needed = {tensor.storage.key for tensor in tensors.values()}
+    file.seek(pickles.tell())
+    data = _legacy_data(file, [reader.storages[key] for key in keys], needed)
+    return _arrays(tensors, data, '<', os.fstat(file.fileno()).st_size), notes
 
 
-def _legacy_data(content: memoryview, storages: list[_Storage]) -> dict[str, memoryview]:
-    """The bytes of storages that lie one behind the other: each how many numbers, and
-    the numbers, little-endian whatever the machine."""
-    data = {}
+def _legacy_data(
+    file: BinaryIO, storages: list[Storage], needed: Collection[str]
+) -> dict[str, bytes]:
+    """Returns the bytes of the needed storages. They lie one behind the other: each how many
+    numbers, and the numbers, little-endian whatever the machine."""
+    data, end = {}, os.fstat(file.fileno()).st_size
     for storage in storages:
-        size = int.from_bytes(content[:8], 'little')
+        if storage.kind is None:
+            raise ContentError(f'holds {told(storage.name)}; allowed: {floats_told()}')
+        size = int.from_bytes(file.read(8), 'little')
         if size != storage.size:
-            raise PickleError(
-                f'{_DAMAGED}: storage {told(storage.key)} has {size} numbers,'
+            raise ContentError(
+                f'{DAMAGED}: storage {told(storage.key)} has {size} numbers,'
                 f' should have {storage.size}'
             )
-        data[storage.key] = content[8 : 8 + storage.bytes]
-        content = content[8 + storage.bytes :]
-    if content:
-        raise PickleError(f'{_DAMAGED}: it goes on for {len(content)} bytes behind its arrays')
+        if file.tell() + storage.bytes > end:
+            raise ContentError(f'{DAMAGED}: storage {told(storage.key)} reaches beyond its end')
+        if storage.key in needed:
+            data[storage.key] = file.read(storage.bytes)
+        else:
+            file.seek(storage.bytes, os.SEEK_CUR)
+    if more := end - file.tell():
+        raise ContentError(f'{DAMAGED}: it goes on for {more} bytes behind its arrays')
     return data
 
 
-def _same_keys(keys: Any, storages: dict[str, _Storage]) -> bool:
+def _same_keys(keys: Any, storages: dict[str, Storage]) -> bool:
     named = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
     return named and sorted(keys) == sorted(storages)
 
 
-class _Reader:
-    """Unpickles, and keeps which storages were spoken of."""
-
-    def __init__(self):
-        self.storages: dict[str, _Storage] = {}
-
-    def unpickled(self, file: BinaryIO) -> Any:
-        return pickled.read(file, _made, self._storage, _KNOWN)
-
-    def _storage(self, identity: Any) -> _Storage:
-        """A persistent id: 'storage', type, key, device, size, and in the older form None."""
-        match identity:
-            case ('storage', Name(kind), str(key), str(), int(size), *_) if size >= 0:
-                storage = _Storage(key, np.dtype(_STORAGES[kind]), size)
-                if self.storages.setdefault(key, storage) == storage:
-                    return storage
-        raise TypeError(identity)
-
-
-def _made(name: str, arguments: tuple[Any, ...]) -> Any:
-    """What the call of a name would make."""
-    match arguments:
-        case () if name == _ORDERED_DICT:
-            return {}
-        case [list(items)] if name == _ORDERED_DICT:  # written by Python 2
-            return pickled.set_items({}, items)
-        case [_Storage() as storage, int(offset), tuple(shape), tuple(strides), *_] if (
-            name in _TENSORS
-        ):
-            return _tensor(storage, offset, shape, strides)
-        case [_Tensor() as tensor, *_] if name in _PARAMETERS:
-            return tensor
-    raise TypeError(name)
-
-
-def _tensor(storage: _Storage, offset: int, shape: tuple, strides: tuple) -> _Tensor:
+def _chosen(value: Any, wanted: Callable) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """
     Raises:
-      PickleError: the array would reach out of its storage, or repeat what is there.
+      ContentError: there are no weights, or ones that are not read here.
     """
-    numbers = all(isinstance(x, int) and x >= 0 for x in (offset, *shape, *strides))
-    if not numbers or len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
-        raise TypeError(shape)
-    # How far an axis of one element steps is of no meaning, and may be any number.
-    strides = tuple(
-        stride if extent > 1 else 0 for extent, stride in zip(shape, strides, strict=True)
-    )
-    last = offset + sum(
-        (extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)
-    )
-    if not 0 < math.prod(shape) <= storage.size or last >= storage.size:
-        raise PickleError(
-            f'{_DAMAGED}: it has an array of shape {told(str(shape))} in a storage of {storage.size}'
-        )
-    return _Tensor(storage, offset, shape, strides)
-
-
-def _state_dict(value: Any) -> dict[str, _Tensor]:
-    """
-    Raises:
-      PickleError: it is something else.
-    """
-    if isinstance(value, dict) and 'state_dict' in value:
-        value = value['state_dict']
-    if not isinstance(value, dict) or not value:
-        raise PickleError('holds no weights by name; allowed: a state dict')
-    for name, tensor in value.items():
-        if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-            raise PickleError(f'holds {told(name)}, which is no array; allowed: a state dict')
-        if tensor.storage.kind not in FLOATS:
-            raise PickleError(
-                f'holds {told(name)} of {tensor.storage.kind}; allowed: {floats_told()}'
+    if isinstance(value, Opaque):
+        raise ContentError(f'holds {told(value.kind)}; allowed: a state dict; nothing was run')
+    tensors, notes = state_dicts.choose(value, _is_array, wanted)
+    for name, tensor in tensors.items():
+        if isinstance(tensor, OtherTensor):
+            raise ContentError(
+                f'holds {told(name)} as a {told(tensor.form)}; allowed: an ordinary tensor'
             )
-    prefix = 'module.' if all(name.startswith('module.') for name in value) else ''
-    return {name.removeprefix(prefix): tensor for name, tensor in value.items()}
+        if tensor.kind not in FLOATS:
+            raise ContentError(
+                f'holds {told(name)} of {told(str(tensor.kind))}; allowed: {floats_told()}'
+            )
+    return {name: checked(tensor) for name, tensor in tensors.items()}, notes
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor | OtherTensor)
 
 
 def _arrays(
-    tensors: Mapping[str, _Tensor], data: Mapping[str, bytes | memoryview], order: str, size: int
+    tensors: Mapping[str, Tensor], data: Mapping[str, bytes], order: str, size: int
 ) -> dict[str, np.ndarray]:
     """
     Args:
@@ -241,25 +196,17 @@ def _arrays(
       size: of the whole file, in bytes.
 
     Raises:
-      PickleError: a storage has another size than the pickle says; arrays that share
+      ContentError: a storage has another size than the pickle says; arrays that share
         their storages would together hold more numbers than the file has bytes.
     """
     for storage in {tensor.storage for tensor in tensors.values()}:
         if len(data[storage.key]) != storage.bytes:
-            raise PickleError(
-                f'{_DAMAGED}: storage {told(storage.key)} has {len(data[storage.key])} bytes,'
+            raise ContentError(
+                f'{DAMAGED}: storage {told(storage.key)} has {len(data[storage.key])} bytes,'
                 f' should have {storage.bytes}'
             )
     if sum(math.prod(tensor.shape) for tensor in tensors.values()) > size:
-        raise PickleError(f'{_DAMAGED}: its arrays have more numbers than it has bytes')
+        raise ContentError(f'{DAMAGED}: its arrays have more numbers than it has bytes')
     return {
-        name: _array(tensor, data[tensor.storage.key], order) for name, tensor in tensors.items()
+        name: array(tensor, data[tensor.storage.key], order) for name, tensor in tensors.items()
     }
-
-
-def _array(tensor: _Tensor, data: bytes | memoryview, order: str) -> np.ndarray:
-    kind = tensor.storage.kind
-    bits = np.frombuffer(data, f'{order}u{kind.itemsize}').astype(f'=u{kind.itemsize}', copy=False)
-    numbers = bits.view(kind)[tensor.offset :]
-    strides = [stride * kind.itemsize for stride in tensor.strides]
-    return as_float32(as_strided(numbers, tensor.shape, strides, writeable=False))

@@ -7,7 +7,7 @@ writes authors.npz anew, in seconds; `tests/test_exchange.py` compares with it w
 is not installed. Run it if the weights or images change; never to make a test pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -91,15 +91,44 @@ def write_state_dict(path: Path, arrays: dict[str, np.ndarray], legacy: bool = F
     return handmade.write_zip(path, pickled, content)
 
 
-def write_caffemodel(path: Path, arrays: dict[str, list[np.ndarray]], order: Sequence[str]) -> Path:
-    content = [
-        handmade.caffe_layer(
-            layer,
-            [handmade.caffe_blob(x, x.shape, old=False) for x in arrays.get(layer, ())],
-            old=False,
+def caffe_parameters(layer: str, features: int) -> bytes | None:
+    """What models/bvlc_alexnet/deploy.prototxt says of a layer, as protobuf."""
+    field, real = handmade.field, handmade.real
+    layer = layer.split('_')[0]
+    sizes = {
+        'conv1': field(4, 11) + field(6, 4), 'conv2': field(3, 2) + field(4, 5) + field(5, 2),
+        'conv3': field(3, 1) + field(4, 3), 'conv4': field(3, 1) + field(4, 3) + field(5, 2),
+        'conv5': field(3, 1) + field(4, 3) + field(5, 2),
+    }  # fmt: skip
+    if layer.startswith(('conv', 'fc')):
+        return field(1, features) + sizes.get(layer, b'')
+    return {
+        'norm': field(1, 5) + real(2, 1e-4) + real(3, 0.75),
+        'pool': field(1, 0) + field(2, 3) + field(3, 2),
+        'drop': real(1, 0.5),
+    }.get(layer.rstrip('0123456789'))
+
+
+def write_caffemodel(
+    path: Path,
+    arrays: dict[str, list[np.ndarray]],
+    order: Sequence[str],
+    changes: Mapping[str, bytes | None] = {},
+    old: bool = False,
+) -> Path:
+    """A file as Caffe writes it. `changes`: other parameters of layers, by name."""
+    content = []
+    for layer in order:
+        blobs = arrays.get(layer, ())
+        parameters = caffe_parameters(layer, len(blobs[0]) if blobs else 0)
+        content.append(
+            handmade.caffe_layer(
+                layer,
+                [handmade.caffe_blob(x, x.shape, old) for x in blobs],
+                old,
+                parameters=changes.get(layer, parameters),
+            )
         )
-        for layer in order
-    ]
     path.write_bytes(b''.join(content))
     return path
 

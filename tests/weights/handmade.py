@@ -108,12 +108,44 @@ def caffe_blob(values: np.ndarray, shape: Sequence[int], old: bool) -> bytes:
     return data + field(7, field(1, b''.join(map(varint, shape))))
 
 
-def caffe_layer(name: str, blobs: Iterable[bytes], old: bool) -> bytes:
-    if old:  # layers, of V1LayerParameter; the type is Caffe's number of a convolution
-        return field(
-            2, field(4, name.encode()) + field(5, 4) + b''.join(field(6, x) for x in blobs)
-        )
-    return field(100, field(1, name.encode()) + b''.join(field(7, x) for x in blobs))
+# caffe.proto: numbers of types of layers before 2014, and of their parameters then and today.
+OLD_TYPES = {
+    'Convolution': 4, 'Data': 5, 'Dropout': 6, 'InnerProduct': 14, 'LRN': 15, 'Pooling': 17,
+    'ReLU': 18, 'Sigmoid': 19, 'Softmax': 20, 'Split': 22, 'TanH': 23,
+}  # fmt: skip
+PARAMETERS = {
+    'Convolution': (10, 106), 'Dropout': (12, 108), 'InnerProduct': (17, 117), 'LRN': (18, 118),
+    'Pooling': (19, 121), 'ReLU': (30, 123), 'Data': (36, 100), 'Input': (36, 100),
+}  # fmt: skip
+KINDS = {
+    'conv': 'Convolution', 'fc': 'InnerProduct', 'relu': 'ReLU', 'norm': 'LRN', 'pool': 'Pooling',
+    'drop': 'Dropout', 'data': 'Input',
+}  # fmt: skip
+
+
+def real(number: int, value: float) -> bytes:
+    """A protobuf field of a float."""
+    return varint(number << 3 | 5) + struct.pack('<f', value)
+
+
+def caffe_layer(
+    name: str,
+    blobs: Iterable[bytes],
+    old: bool,
+    kind: str = '',
+    parameters: bytes | None = None,
+    rest: bytes = b'',
+) -> bytes:
+    """A layer of a net. `kind`: '': as its name says; `rest`: other fields as they are."""
+    kind = kind or KINDS.get(name.split('_')[0].rstrip('0123456789'), '')
+    kind = 'Data' if old and kind == 'Input' else kind
+    own = b'' if parameters is None else field(PARAMETERS[kind][0 if old else 1], parameters)
+    if old:  # layers, of V1LayerParameter
+        number = field(5, OLD_TYPES[kind]) if kind in OLD_TYPES else b''
+        parts = b''.join(field(6, x) for x in blobs)
+        return field(2, field(4, name.encode()) + number + parts + own + rest)
+    parts = b''.join(field(7, x) for x in blobs)
+    return field(100, field(1, name.encode()) + field(2, kind.encode()) + parts + own + rest)
 
 
 def safetensors(header: Mapping, content: bytes) -> bytes:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.errors import InputError
-from alexnet_jax.weights import caffe, files, layouts, torch_file
-from tests.weights import forms, handmade
+from alexnet_jax.weights import files, layouts, pretrained, torch_file
+from tests.weights import authors, forms, handmade
 from tests.weights.handmade import Tensor
 
 COUNT = 300
@@ -98,13 +98,16 @@ def caffemodel(path: Path, random: Random, lie: bool, old: bool = False) -> None
     blobs = forms.caffe_blobs(random)
     which = forms.CAFFE_LAYERS[random.integers(8)] if lie else None
     content = b''
-    for name, both in blobs.items():
+    for name in authors.caffe_order('caffe'):
+        both = blobs.get(name, [])
         shapes = [x.shape for x in both]
         if name == which:
             shapes[0] = lied_shape(shapes[0], random)
         parts = [handmade.caffe_blob(x, shape, old) for x, shape in zip(both, shapes, strict=True)]
         twice = name == which and random.integers(4) == 0
-        content += handmade.caffe_layer(name, parts, old) * (2 if twice else 1)
+        stated = authors.caffe_parameters(name, len(both[0]) if both else 0)
+        layer = handmade.caffe_layer(name, parts, old, parameters=stated)
+        content += layer * (2 if twice else 1)
     path.write_bytes(content)
 
 
@@ -147,14 +150,18 @@ def damaged(content: bytes, random: Random) -> bytes:
             return content[:one] + bytes(length) + content[one + length :]
 
 
+def torch_arrays(path: Path) -> dict[str, np.ndarray]:
+    return torch_file.read(path, layouts.are_torchvision_names)[0]
+
+
 def read_torch(path: Path) -> None:
     net = forms.reduced('torchvision')
-    require_shapes(layouts.from_torchvision(torch_file.read(path), net, path), 'torchvision')
+    require_shapes(layouts.from_torchvision(torch_arrays(path), net, path), 'torchvision')
 
 
 def read_caffe(path: Path) -> None:
-    net = forms.reduced('caffe')
-    require_shapes(layouts.from_caffe(caffe.read(path).blobs, net, path), 'caffe')
+    opened = pretrained.open_file(path, 'caffe')
+    require_shapes(opened.layers(opened.architecture(forms.reduced('caffe'))), 'caffe')
 
 
 def read_safetensors(path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from alexnet_jax.errors import InputError
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES
-from alexnet_jax.weights import caffe, files, layouts, torch_file
+from alexnet_jax.weights import caffe, caffe_layers, files, layouts, torch_file
 from tests.network.parity import QUICK, apart
 from tests.weights import forms, handmade
 
@@ -28,10 +28,9 @@ def test_torchvision_there_and_back(name, random):
 @pytest.mark.parametrize('name', CAFFE)
 def test_caffe_there_and_back(name, random):
     blobs, net = forms.caffe_blobs(random), forms.reduced(name)
-    model = layouts.to_caffe(layouts.from_caffe(blobs, net, SOURCE), net, SOURCE)
-    for layer, both in model.blobs.items():
+    back = layouts.to_caffe(layouts.from_caffe(blobs, net, SOURCE), net, SOURCE)
+    for layer, both in back.items():
         assert all(np.array_equal(a, b) for a, b in zip(both, blobs[layer], strict=True))
-    assert caffe.net_of(model.order) == name
 
 
 def test_caffes_old_files(random, tmp_path):
@@ -44,7 +43,7 @@ def test_caffes_old_files(random, tmp_path):
         for name, both in blobs.items()
     )
     (tmp_path / 'old.caffemodel').write_bytes(content)
-    old = caffe.read(tmp_path / 'old.caffemodel').blobs
+    old = {layer.name: layer.blobs for layer in caffe.read(tmp_path / 'old.caffemodel')}
     assert [x.shape for x in old['fc7']] == [(1, 1, 512, 512), (1, 1, 1, 512)]
     layers, expected = (layouts.from_caffe(x, net, SOURCE) for x in (old, blobs))
     assert all(forms.same(layers[name], expected[name]) for name in expected)
@@ -101,7 +100,7 @@ def test_a_state_dict_beside_pytorch(name, zipped, random, tmp_path):
     arrays = forms.torchvision_arrays(name, random)
     theirs.load_state_dict({key: torch.from_numpy(x) for key, x in arrays.items()})
     torch.save(theirs.state_dict(), tmp_path / 'a.pth', _use_new_zipfile_serialization=zipped)
-    read = torch_file.read(tmp_path / 'a.pth')
+    read, _ = torch_file.read(tmp_path / 'a.pth', layouts.are_torchvision_names)
     layers = layouts.from_torchvision(read, forms.reduced(name), SOURCE)
     images = images_for(name, random)
     with torch.no_grad():
@@ -126,7 +125,7 @@ def test_caffe_blobs_beside_pytorch(name, random):
 def test_which_nets_have_whose_form():
     nets = ARCHITECTURES.items()
     assert [name for name, net in nets if layouts.has_torchvision_form(net)] == list(TORCHVISION)
-    assert [name for name, net in nets if layouts.has_caffe_form(net)] == list(CAFFE)
+    assert [name for name, net in nets if caffe_layers.has_form(net)] == list(CAFFE)
 
 
 def test_whose_names():

@@ -1,0 +1,105 @@
+"""The weights of a net among all else that a training checkpoint holds."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from alexnet_jax.weights.arrays import ContentError, told
+
+# Modules that wrap another one: `nn.DataParallel` and its kin, and `torch.compile`.
+_WRAPPERS = {'module', '_orig_mod'}
+_PARTS = re.compile(r'(.*?)(features|classifier)\.')  # torchvision's two, below a prefix
+# Averages of weights, which stand beside the weights they are of.
+_AVERAGES = re.compile('ema|swa|average|averaged|shadow|teacher|polyak')
+_DEEPEST = 4  # dictionaries in each other
+_MOST_TOLD = 4  # places that a message names
+
+Place = tuple[str, ...]  # keys from the outermost dictionary to a state dict
+
+
+def choose(
+    value: Any, is_array: Callable[[Any], bool], wanted: Callable[[Collection[str]], bool]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns the arrays of the state dict in `value` by their plain names, and notes on what
+    was left out. Entries that are no arrays are left out without a note.
+
+    Args:
+      is_array: whether a value is an array.
+      wanted: whether plain names are those of the net.
+
+    Weights stand before averages of them. Without a state dict of the net the result is
+    another one, whose arrays the caller then names as wrong.
+
+    Raises:
+      ContentError: there are no arrays by name, or two state dicts of the net.
+    """
+    found = [(place, plain_names(arrays)) for place, arrays in _state_dicts(value, is_array)]
+    if not found:
+        raise ContentError('holds no weights by name; allowed: a state dict')
+    matching = [one for one in found if wanted(one[1])]
+    if not matching:
+        return min(found, key=lambda one: one[0][-1:] != ('state_dict',))[1], ()
+    trained = [one for one in matching if not _is_average(one[0])] or matching
+    if len(trained) > 1:
+        raise ContentError(
+            f'holds weights of the net {len(trained)} times: {_listed(trained)};'
+            ' allowed: one of them, in a file of its own'
+        )
+    others = [one for one in matching if one is not trained[0]]
+    notes = (f'taken from {_listed(trained)}, not from {_listed(others)}',) if others else ()
+    return trained[0][1], notes
+
+
+def plain_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arrays under the names that they have in the net itself: without the
+    modules that wrap it or a part of it, and without a prefix that all have in common, as
+    `model.` of a larger program.
+
+    Raises:
+      ContentError: two arrays have one plain name.
+    """
+    names = {name: _unwrapped(name) for name in arrays}
+    matches = [_PARTS.match(plain) for plain in names.values()]
+    prefixes = {match and match[1] for match in matches}
+    if len(prefixes) == 1 and (prefix := prefixes.pop()) and prefix.endswith('.'):
+        names = {name: plain.removeprefix(prefix) for name, plain in names.items()}
+    plain: dict[str, Any] = {}
+    for name, values in arrays.items():
+        if names[name] in plain:
+            raise ContentError(f'holds {told(names[name])} twice, once as {told(name)}')
+        plain[names[name]] = values
+    return plain
+
+
+def _unwrapped(name: str) -> str:
+    return '.'.join(part for part in name.split('.') if part not in _WRAPPERS)
+
+
+def _state_dicts(
+    value: Any, is_array: Callable[[Any], bool]
+) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yields every dictionary that holds arrays by name, the outer before the inner ones."""
+    waiting: list[tuple[Place, Any]] = [((), value)]
+    seen = set()
+    for place, inner in waiting:
+        if not isinstance(inner, dict) or id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        named = {name: x for name, x in inner.items() if isinstance(name, str)}
+        arrays = {name: x for name, x in named.items() if is_array(x)}
+        if arrays:
+            yield place, arrays
+        if len(place) < _DEEPEST:
+            waiting += [((*place, name), x) for name, x in named.items() if isinstance(x, dict)]
+
+
+def _is_average(place: Place) -> bool:
+    return any(
+        _AVERAGES.fullmatch(word) for key in place for word in re.split(r'[\W_]', key.lower())
+    )
+
+
+def _listed(found: Iterable[tuple[Place, Any]]) -> str:
+    places = [told('.'.join(place)) if place else 'the outermost dictionary' for place, _ in found]
+    more = len(places) - _MOST_TOLD
+    return ', '.join(places[:_MOST_TOLD]) + (f' and {more} more' if more > 0 else '')

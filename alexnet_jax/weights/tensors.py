@@ -1,0 +1,158 @@
+"""Tensors as PyTorch's pickles speak of them: which storage, and where in it."""
+
+import dataclasses
+import math
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from alexnet_jax.weights import pickled
+from alexnet_jax.weights.arrays import BFLOAT16, ContentError, as_float32, told
+from alexnet_jax.weights.pickled import Name, Opaque
+
+DAMAGED = 'is cut short or garbled'
+_STORAGES = {
+    'torch.HalfStorage': np.float16, 'torch.BFloat16Storage': BFLOAT16,
+    'torch.FloatStorage': np.float32, 'torch.DoubleStorage': np.float64,
+    'torch.BoolStorage': np.bool_, 'torch.ByteStorage': np.uint8, 'torch.CharStorage': np.int8,
+    'torch.ShortStorage': np.int16, 'torch.IntStorage': np.int32, 'torch.LongStorage': np.int64,
+    'torch.ComplexFloatStorage': np.complex64, 'torch.ComplexDoubleStorage': np.complex128,
+    # Of quantized tensors, which are skipped: numbers of as many bytes.
+    'torch.QInt8Storage': np.int8, 'torch.QUInt8Storage': np.uint8, 'torch.QInt32Storage': np.int32,
+    'torch.storage.UntypedStorage': np.uint8,
+}  # fmt: skip
+_TYPES = {
+    'torch.float16': np.float16, 'torch.bfloat16': BFLOAT16, 'torch.float32': np.float32,
+    'torch.float64': np.float64,
+}  # fmt: skip
+_DICTS = ('collections.OrderedDict', 'collections.defaultdict')
+_TENSORS = ('torch._utils._rebuild_tensor_v2', 'torch._utils._rebuild_tensor')
+_TYPED_TENSOR = 'torch._utils._rebuild_tensor_v3'  # of types that have no storage of their own
+_PARAMETERS = (
+    'torch._utils._rebuild_parameter', 'torch._utils._rebuild_parameter_with_state',
+    'torch.nn.parameter.Parameter',
+)  # fmt: skip
+_OTHER_TENSORS = 'torch._utils._rebuild_'  # and what kind: sparse, quantized, nested
+
+_MOST_DIMENSIONS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """`kind`: of its numbers, None if it is not known here; `size`: how many."""
+
+    key: str
+    name: str
+    kind: np.dtype | None
+    size: int
+
+    @property
+    def bytes(self) -> int:
+        return self.size * (self.kind.itemsize if self.kind else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """Where an array lies in its storage; offset and strides count numbers of `kind`, which
+    is text where no such numbers are read here."""
+
+    storage: Storage
+    kind: np.dtype | str
+    offset: Any
+    shape: tuple
+    strides: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherTensor:
+    """One that does not lie in a storage as it is. `form`: sparse_tensor, qtensor, ..."""
+
+    form: str
+
+
+class Reader:
+    """Unpickles, and keeps which storages were spoken of."""
+
+    def __init__(self):
+        self.storages: dict[str, Storage] = {}
+
+    def unpickled(self, file: BinaryIO) -> Any:
+        return pickled.read(file, _made, self._storage)
+
+    def _storage(self, identity: Any) -> Storage | Opaque:
+        """Returns what a persistent id stands for. That of a storage: 'storage', type, key,
+        device, size, and in the older form None, or of which other storage it is a part."""
+        match identity:
+            case ('storage', Name(name), str(key), str(), int(size), *rest) if size >= 0:
+                kind = np.dtype(_STORAGES[name]) if name in _STORAGES else None
+                storage = Storage(key, name, kind, size)
+                if self.storages.setdefault(key, storage) == storage:
+                    return storage if rest in ([], [None]) else Opaque('a part of a storage')
+            case tuple() if identity[:1] != ('storage',):
+                return Opaque('an object with an id')
+        raise TypeError
+
+
+def _made(name: str, arguments: tuple[Any, ...]) -> Any:
+    """Returns what stands for the result of a call."""
+    match arguments:
+        case [list(items)] if name in _DICTS:  # written by Python 2
+            return pickled.set_items({}, [x for item in items for x in _pair(item)])
+        case _ if name in _DICTS:
+            return {}
+        case [Storage() as storage, offset, tuple(shape), tuple(strides), *_] if name in _TENSORS:
+            return Tensor(storage, storage.kind or storage.name, offset, shape, strides)
+        case [Storage() as storage, offset, tuple(shape), tuple(strides), _, _, Name(kind), *_] if (
+            name == _TYPED_TENSOR
+        ):
+            dtype = np.dtype(_TYPES[kind]) if kind in _TYPES else kind
+            return Tensor(storage, dtype, offset, shape, strides)
+        case [Tensor() | OtherTensor() as tensor, *_] if name in _PARAMETERS:
+            return tensor
+        case [Name(inner), _, tuple(given), *_] if name == 'torch._tensor._rebuild_from_type_v2':
+            return _made(inner, given) if inner in _TENSORS else OtherTensor(inner)
+    if name in _TENSORS and not any(isinstance(x, Opaque) for x in arguments[:1]):
+        raise TypeError
+    if name.startswith(_OTHER_TENSORS):
+        return OtherTensor(name.removeprefix(_OTHER_TENSORS))
+    return Opaque(name)
+
+
+def _pair(item: Any) -> list[Any]:
+    if isinstance(item, list | tuple) and len(item) == 2:
+        return list(item)
+    raise TypeError
+
+
+def checked(tensor: Tensor) -> Tensor:
+    """
+    Raises:
+      ContentError: the array would reach out of its storage, or repeat what is there.
+    """
+    offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
+    numbers = all(isinstance(x, int) and x >= 0 for x in (offset, *shape, *strides))
+    if not numbers or len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
+        raise ContentError(f'{DAMAGED}: its pickle makes no sense')
+    # How far an axis of one element steps is of no meaning, and may be any number.
+    strides = tuple(
+        stride if extent > 1 else 0 for extent, stride in zip(shape, strides, strict=True)
+    )
+    last = offset + sum(
+        (extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)
+    )
+    there = tensor.storage.bytes // np.dtype(tensor.kind).itemsize
+    if not 0 < math.prod(shape) <= there or last >= there:
+        raise ContentError(
+            f'{DAMAGED}: it has an array of shape {told(str(shape))} in a storage of {there}'
+        )
+    return dataclasses.replace(tensor, strides=strides)
+
+
+def array(tensor: Tensor, data: bytes, order: str) -> np.ndarray:
+    kind = np.dtype(tensor.kind)
+    whole = len(data) // kind.itemsize * kind.itemsize
+    bits = np.frombuffer(data[:whole], f'{order}u{kind.itemsize}')
+    numbers = bits.astype(f'=u{kind.itemsize}', copy=False).view(kind)[tensor.offset :]
+    strides = [stride * kind.itemsize for stride in tensor.strides]
+    return as_float32(as_strided(numbers, tensor.shape, strides, writeable=False))
