@@ -213,6 +213,8 @@ def record_differences(
     Args:
       but: settings that do not count.
     """
+    if not record:
+        return []  # a checkpoint of the library alone, which states nothing
     config = configuration.of_tree(dict(record))
     faults = configuration.validate(config)
     if faults:
