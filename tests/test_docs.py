@@ -139,7 +139,7 @@ RULES = [
          '--activations relu --rates 0.01 --seeds 1 --config.train.epochs=1'
          ' --config.network.width=0.25 --config.data.source=digits --config.data.record_size=32'
          ' --config.data.dir={data} --config.train.report=off', slow=True,
-         test='tests/test_ablations.py::test_figure_1_from_the_command_line'),
+         test='tests/test_figure1.py::test_figure_1_from_the_command_line'),
 
     Rule(r'python benchmarks/step_time.py ' + ANY + '4096', needs='a GPU'),
     Rule(r'python benchmarks/gpu.py ' + ANY, needs='a GPU',

@@ -194,6 +194,20 @@ def test_a_folder_holds_one_study(kind, played, tmp_path, capsys):
     assert len(played) > len(trained) and not set(played[len(trained) :]) & set(trained)
 
 
+def test_the_command_trains_a_protocol_as_its_own_defaults_have_it(played, tmp_path):
+    """The file's settings count over those of the protocol, the protocol's over the program's."""
+    folder = tmp_path / 'study'
+    options = ['--ablations', 'train.protocol=torchvision', '--seeds', '1']
+    assert run_command(*command_of('ablations', folder, options, '--config.train.epochs=1')) == DONE
+    path = folder / 'train.protocol=torchvision' / 'seed-0' / 'config.json'
+    config = configuration.read_workdir(path)
+    expected = {
+        'train.protocol': 'torchvision', 'data.normalization': 'standardized',
+        'optimizer.weight_decay': 1e-4, 'data.mirror': 'on', 'data.batch_size': 10,
+    }  # fmt: skip
+    assert {name: config[name] for name in expected} == expected
+
+
 def test_another_command_is_another_study(played, tmp_path, capsys):
     for kind in COMMANDS:
         folder = tmp_path / kind

@@ -68,8 +68,6 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
         start = f'{row["activation"]}/rate-{row["learning_rate"]:g}/'
         first_seed = next((name for name in lines if name.startswith(start)), '')
         chosen[f'{row["activation"]}, ε {row["learning_rate"]:g}'] = lines.get(first_seed, [])
-    axes = 'epoch', 'training error'
-    curves.compare(chosen, out / 'figure1', axes, level=error)
     first = rows[0]['mean']
     table = page.table(
         ('activation', 'ε', f'epochs to an error of {error:g}, by seed', 'mean', 'standard deviation',
@@ -79,18 +77,18 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
           row['mean'] / first if row['mean'] and first else None) for row in rows],
         'Epochs of each',
     )  # fmt: skip
-    described = f'Training error by epoch of {len(chosen)} activations, each at its best rate.'
-    caption = f'The first seed of each; the grey line is the error of {error:g}.'
+    drawn = []
+    if chosen:
+        curves.compare(chosen, out / 'figure1', ('epoch', 'training error'), level=error)
+        described = f'Training error by epoch of {len(chosen)} activations, each at its best rate.'
+        caption = f'The first seed of each; the grey line is the error of {error:g}.'
+        drawn.append(page.picture(out / 'figure1', described, caption))
     lead = page.paragraph(
         "The paper's Figure 1 (§3.1): how soon a four-layer net learns with one activation or"
         ' another, each at the rate that was best for it.'
     )
     notes = [f'{name} counts nowhere: {fault}' for name, fault in kept.get('faults', {}).items()]
-    content = [
-        page.picture(out / 'figure1', described, caption),
-        table,
-        *map(page.paragraph, notes),
-    ]
+    content = [*drawn, table, *map(page.paragraph, notes)]
     return page.render(f'Figure 1: {folder.name}', lead, [Section('Activations', content)])
 
 
