@@ -96,8 +96,9 @@ def test_gradients_of_windows_that_meet_are_added_up_in_float32(pool):
     time in bfloat16, where the next number is 1 + 2^-7."""
     x = jnp.zeros((1, 3, 3, 1), jnp.bfloat16).at[0, 1, 1, 0].set(1)
     _, pull = jax.vjp(lambda x: pool(x, 2, 1), x)
-    cotangent = jnp.asarray([1, 0.0029, 0.0029, 0.0029], jnp.bfloat16).reshape(1, 2, 2, 1)
-    (gradient,) = pull(cotangent if pool is max_pool else 4 * cotangent)
-    assert gradient.dtype == jnp.bfloat16
-    exact = np.asarray(cotangent, np.float64).sum()
-    assert float(gradient[0, 1, 1, 0]) == float(jnp.bfloat16(exact)) == 1 + 2**-7
+    for large in range(4):
+        cotangent = jnp.full(4, 0.0029, jnp.bfloat16).at[large].set(1).reshape(1, 2, 2, 1)
+        (gradient,) = pull(cotangent if pool is max_pool else 4 * cotangent)
+        assert gradient.dtype == jnp.bfloat16
+        exact = np.asarray(cotangent, np.float64).sum()
+        assert float(gradient[0, 1, 1, 0]) == float(jnp.bfloat16(exact)) == 1 + 2**-7
