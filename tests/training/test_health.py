@@ -108,7 +108,7 @@ BELOW_FC6 = {'conv3': GONE, 'conv4': GONE, 'conv5': GONE}
         ([{'conv4': (0, 1), 'conv5': (0, 1)}], [['column 1 of conv5']]),
         ([{'conv4': (1, 0), 'conv5': (0, 1)}], [['column 2 of conv4', 'column 1 of conv5']]),
         ([{'conv4': GONE, 'conv5': (0, 1)}], [['column 2 of conv4', 'column 1 of conv5']]),
-        # conv4 reads its own column, conv3 both: the first of conv3 is read by its own alone.
+        # conv4's columns read their own of conv3 alone.
         ([{'conv3': (0, 1), 'conv4': (0, 1)}], [['column 1 of conv4']]),
         # fc6 and the output read both columns: either alone would bring a gradient.
         ([{'conv5': (0, 1), 'fc6': (0, 1)}], [['column 1 of conv5', 'column 1 of fc6']]),
