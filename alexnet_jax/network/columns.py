@@ -16,6 +16,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax.errors import InputError
+from alexnet_jax.network.shapes import halo
 
 DATA, COLUMN = 'data', 'column'
 
@@ -185,8 +186,7 @@ def with_neighbors(x: jax.Array, maps: int, axis: str | None) -> jax.Array:
     if axis is None or devices == 1:
         return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(maps, maps)])
     own, pieces = x.shape[-1], [x]
-    for hop, before in enumerate(range(0, maps, own), start=1):
-        taken = min(own, maps - before)
+    for hop, taken in enumerate(halo(own, maps), start=1):
         to_right = [(device, device + hop) for device in range(devices - hop)]
         to_left = [(device + hop, device) for device in range(devices - hop)]
         left = lax.ppermute(x[..., own - taken :], axis, to_right)

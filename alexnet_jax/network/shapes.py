@@ -121,6 +121,11 @@ def pooled(extent: int, size: int, stride: int) -> int:
     return max(0, -(-(extent - size) // stride) + 1) if extent > 0 else 0
 
 
+def halo(own: int, maps: int) -> list[int]:
+    """How many of `maps` maps beyond a device's own `own` maps each next device has to give."""
+    return [min(own, maps - before) for before in range(0, maps, own)]
+
+
 def _positions(layer: Conv, extent: int) -> int:
     padded = extent + sum(layer.padding)
     return (padded - layer.kernel) // layer.stride + 1 if extent > 0 < padded else 0
