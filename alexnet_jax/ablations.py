@@ -1,6 +1,6 @@
 """A net and its ablations, trained alike with several seeds, and what each part gains.
 
-    python -m alexnet_jax.ablations --config configs/ablations_digits.py --workdir runs/ablations
+    python -m alexnet_jax.ablations --config configs/digits_krizhevsky2012.py --workdir runs/ablations
         [--ablations half,no_lrn,data.mirror=off,...] [--seeds 3] [--config.NAME=VALUE ...]
 
 An ablation is one of the paper's (below), a net's name, or SETTING=VALUE. Each run is

@@ -28,6 +28,7 @@ from alexnet_jax.errors import (
 # Done; a fault while running; a bad command, setting or input; stopped on request
 # with everything saved, so that the same command goes on.
 DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
+COMMANDS = ('python -m ', 'pip install ')  # how lines begin that are commands
 LONGEST = 4000  # characters of an error's line
 
 
@@ -127,7 +128,10 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
         if '--debug' in argv:
             traceback.print_exc()
         status, lines = explain(error)
-    print('\n'.join(f'error: {plain(line, LONGEST)}' for line in lines), file=sys.stderr)
+    lines = [plain(line, LONGEST) for line in lines]
+    # A command stands alone on its line, to be copied.
+    lines = [line if line.startswith(COMMANDS) else f'error: {line}' for line in lines]
+    print('\n'.join(lines), file=sys.stderr)
     return status
 
 

@@ -12,7 +12,10 @@ from PIL import Image, UnidentifiedImageError
 
 FORMATS = ('JPEG', 'PNG')
 FORMS = ('jpeg', 'raw')  # in which records hold images
+PIXELS = 2  # another number once the same file gives other pixels: 2 since 16-bit gray is rounded
 LEAST_SIDE = 8
+SCAN = b'\xff\xda'  # JPEG's marker before each scan
+MOST_STORED_SCANS = 8  # of a record; `encode` writes one, and its tables may hold the same bytes
 # Half a gigabyte at the worst: a progressive CMYK JPEG needs twelve bytes a pixel.
 MAX_PIXELS = 50_000_000
 # Beyond this Pillow itself refuses to open a file.
@@ -182,6 +185,8 @@ def decode(
     """
     if encoding == 'raw':
         return np.frombuffer(stored, np.uint8).reshape(size, size, 3)
+    if stored.count(SCAN) > MOST_STORED_SCANS:
+        raise ValueError(f'has more than {MOST_STORED_SCANS} scans')
     if scratch is None:
         scratch = np.empty((size, size, 3), np.uint8)
     image = simplejpeg.decode_jpeg(stored, buffer=scratch)  # refuses what is too large for it

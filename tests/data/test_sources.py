@@ -61,7 +61,7 @@ def test_a_folder_s_version_tells_whether_it_changed(tmp_path):
 def test_a_stated_share_of_each_class_is_held_out(tmp_path):
     write_classes(tmp_path, 20)
     source = open_source(f'folder:{tmp_path}')
-    with pytest.raises(InputError, match=r'no images for validation; --val_fraction=0\.1'):
+    with pytest.raises(InputError, match='has no images for validation'):
         with_val_split(source, 0.0)
     split = with_val_split(source, 0.2).splits
     val = {split['val'].id(row) for row in range(len(split['val']))}
@@ -69,8 +69,6 @@ def test_a_stated_share_of_each_class_is_held_out(tmp_path):
     assert len(val) == 12 and len(train) == 48 and not val & train
     for name in source.classes:
         assert sum(path.startswith(name) for path in val) == 4
-    with pytest.raises(InputError, match=r'leaves 60 to train and 0 for validation'):
-        with_val_split(source, 0.001)
 
 
 def make_empty_class(top):
@@ -95,7 +93,7 @@ def make_unknown_class(top):
 
 def make_single_class(top):
     for name in ('bee', 'çà'):
-        os.rename(top / 'train' / name, top / name)
+        shutil.rmtree(top / 'train' / name)
 
 
 def make_pipe(top):
@@ -140,7 +138,7 @@ def test_a_folder_that_is_no_source_is_refused(spoil, message, tmp_path):
         ('synthetic', 'synthetic images need no preparing'),
         ('tfds:imagnet2012', "knows no 'imagnet2012'; the nearest is 'imagenet2012'"),
         ('tfds:cifar10:9.9.9', r'cannot be loaded at version 9\.9\.9, only: 3\.0\.2'),
-        ('tfds:no name', 'Parsing builder name string no name failed'),
+        ('tfds:no name', r'allowed: tfds:NAME\[/config\]\[:version\]'),
     ],
 )
 def test_a_source_that_does_not_exist_is_named(spec, message, tmp_path):
