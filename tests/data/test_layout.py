@@ -123,7 +123,7 @@ def test_folders_that_are_not_understood_are_named(paths, message, tmp_path):
     write(tmp_path, *paths)
     with pytest.raises(InputError, match=message) as caught:
         open_source(f'folder:{tmp_path}')
-    assert len(str(caught.value).splitlines()) == 1 and str(tmp_path) in str(caught.value) or 'hold images' in message  # fmt: skip
+    assert (len(str(caught.value).splitlines()) == 1 and str(tmp_path) in str(caught.value)) or 'hold images' in message  # fmt: skip
 
 
 @pytest.mark.parametrize(('sizes', 'fraction', 'held'), [
