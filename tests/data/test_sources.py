@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import shutil
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
+from tensorflow_datasets.core import constants
 
-from alexnet_jax.data import tfrecord
+from alexnet_jax.data import prepare, tfrecord
 from alexnet_jax.data.digits import enlarge_digit, split_digits
 from alexnet_jax.data.images import RESIZES, BadImageError, read_square
 from alexnet_jax.data.sources import open_source, with_val_split
@@ -301,3 +303,34 @@ def test_every_crop_of_seven_eighths_holds_the_whole_digit():
     for top, left in [(0, 0), (4, 4), (0, 4)]:
         assert (full[top : top + 28, left : left + 28] > 0).sum() >= (full > 0).sum() * 0.85
     assert (full[:2] == 0).all() and (full[-2:] == 0).all()
+
+
+@pytest.mark.parametrize('name', [
+    'huggingface:someone/evil', 'kaggle:x', 'mnist/data_dir=/tmp/evil', 'mnist:3.0.1/data_dir=x',
+    '../mnist', '/tmp/evil', 'gs://bucket/mnist', 'mnist/a/b/c', '', 'a.b', 'mnist:3.0.1:x', 'mnist\n',
+])  # fmt: skip
+def test_tfds_is_asked_for_nothing_but_sets_of_its_own(name, monkeypatch):
+    """It would fetch and run a community's code, and take arguments of a builder from the name,
+    which may come from a stranger's config.json."""
+
+    def asked(*_, **__):
+        raise AssertionError('TFDS was asked')
+
+    monkeypatch.setattr(tfds, 'builder', asked)
+    with pytest.raises(InputError, match=r'allowed: tfds:NAME\[/config\]\[:version\]'):
+        open_source(f'tfds:{name}')
+
+
+def test_the_main_command_has_tfds_look_nowhere_but_in_its_own_place(tmp_path, monkeypatch):
+    """A set in `data.dir` may be a stranger's, and TFDS imports what its features.json names."""
+    monkeypatch.setattr(constants, 'DATA_DIR', str(tmp_path / 'own'))
+    evil = tmp_path / 'sets' / 'mnist' / '3.0.1'
+    evil.mkdir(parents=True)
+    features = {'pythonClassName': 'evil_module_of_tfds.Text', 'text': {}}
+    (evil / 'features.json').write_text(json.dumps(features))
+    info = {'name': 'mnist', 'version': '3.0.1', 'fileFormat': 'array_record', 'splits': []}
+    (evil / 'dataset_info.json').write_text(json.dumps(info))
+    (tmp_path / 'evil_module_of_tfds.py').write_text('raise SystemExit("run")')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r'data\.source tfds:mnist is not prepared'):
+        prepare.stored('tfds:mnist', 32, str(tmp_path / 'sets'))
