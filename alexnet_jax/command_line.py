@@ -28,6 +28,7 @@ from alexnet_jax.errors import (
 # Done; a fault while running; a bad command, setting or input; stopped on request
 # with everything saved, so that the same command goes on.
 DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
+COMMANDS = ('python -m ', 'pip install ')  # how lines begin that are commands
 LONGEST = 4000  # characters of an error's line
 
 
@@ -123,14 +124,16 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None, prints: boo
     argv = sys.argv[1:] if argv is None else argv
     with output.unbreakable() as printed:
         status, lines = _run(command, argv)
-        told = [f'error: {plain(line, LONGEST)}' for line in lines]
+        lines = [plain(line, LONGEST) for line in lines]
+        # A command stands alone on its line, to be copied.
+        lines = [line if line.startswith(COMMANDS) else f'error: {line}' for line in lines]
         lost = output.fault_of(printed)
         if lost:
             failed = prints and status == DONE
             status = FAULT if failed else status
             kind = 'error' if failed else 'warning'
-            told.append(f'{kind}: what was printed could not all be written: {lost}')
-        for line in told:
+            lines.append(f'{kind}: what was printed could not all be written: {lost}')
+        for line in lines:
             print(line, file=sys.stderr)
     return status
 

@@ -181,7 +181,7 @@ def test_a_folder_is_prepared_and_trained_on_with_only_the_source_changed(
     told, prepare_command = capsys.readouterr().err.splitlines()
     assert f'folder:{folder} is not prepared at 32 pixels' in told
     assert not (tmp_path / 'run').exists()
-    words = prepare_command.removeprefix('error: ').split()
+    words = prepare_command.split()
     done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert main.main(arguments) == DONE

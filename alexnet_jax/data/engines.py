@@ -115,7 +115,7 @@ def in_beam(tasks: list[Task], runner: str, options: list[str]) -> Iterator[Shar
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise InputError(
-            "--beam_runner needs Apache Beam: pip install 'alexnet_jax[beam]'"
+            '--beam_runner needs Apache Beam, which is not installed:\npip install apache-beam'
         ) from error
     try:
         pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))

@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from alexnet_jax.data import layout
 from alexnet_jax.data.images import CENTER_SQUARE, read_square
-from alexnet_jax.data.originals import SPLIT_NAMES, Source
+from alexnet_jax.data.originals import Source
 from alexnet_jax.errors import InputError, nearest, plain
 
 
@@ -42,21 +43,19 @@ class Files:
 
 
 def open_folder(spec: str, root: Path) -> Source:
-    """A folder of class folders, or of `train`, `val` and maybe `test` folders of
-    such. All files in a class folder, however deep, are taken for images, but for
-    those whose name begins with a dot. Classes are numbered in the order of their
-    names.
+    """Opens a folder of class folders, or of folders for `train`, `val` and maybe `test` that
+    hold such, as `layout.splits_below` finds them. All files in a class folder, however deep,
+    are taken for images, but for those whose name begins with a dot and what operating systems
+    leave behind. Classes are numbered in the order of their names.
 
     Raises:
       InputError: no such folder; no classes; an empty class folder; two classes
-        of the same name; an image outside of any class folder.
+        of the same name; an image outside of any class folder; folders that may be splits
+        or classes.
     """
     root = require_folder(spec, root)
     try:
-        tops = {split: _first_of(root, names) for split, names in SPLIT_NAMES.items()}
-        tops = {split: top for split, top in tops.items() if top}
-        if 'train' not in tops:
-            tops = {'train': root}
+        tops = layout.splits_below(root)
         classes = _class_names(tops['train'])
         listings = {split: _list_classes(top, classes) for split, top in tops.items()}
     except OSError as error:
@@ -68,6 +67,18 @@ def open_folder(spec: str, root: Path) -> Source:
         for path, (_, label, size) in zip(paths, files, strict=True):
             digest.update(os.fsencode(f'{split}\0{path}\0{label}\0{size}\n'))
     return Source(f'folder:{root}', digest.hexdigest()[:16], classes, splits)
+
+
+def has_val(spec: str, root: Path) -> bool:
+    """Whether a folder has images for validation; its classes are not listed.
+
+    Raises:
+      InputError: it is no folder, or it cannot be told.
+    """
+    try:
+        return 'val' in layout.splits_below(require_folder(spec, root))
+    except OSError as error:
+        raise InputError(f'{spec}: {error.filename}: {error.strerror}') from error
 
 
 def absolute(root: Path) -> Path:
@@ -97,17 +108,15 @@ def require_folder(spec: str, root: Path) -> Path:
     return root
 
 
-def _first_of(root: Path, names: Sequence[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
-
-
 def _class_names(top: Path) -> tuple[str, ...]:
-    names = sorted(entry.name for entry in os.scandir(top) if _is_class(entry))
+    if stray := layout.images_in(top):
+        raise InputError(f'{top / stray[0]} lies in no class folder')
+    names = [path.name for path in layout.folders_in(top)]
     if len(names) < 2:
         raise InputError(f'{top} holds {len(names)} class folders; allowed: at least 2')
     seen: dict[str, str] = {}
     for name in names:
-        if '\n' in name or not name.isprintable():
+        if '\n' in name or not name.isprintable() or not name.strip():
             raise InputError(f'{top}: the class folder {name!r} has a name that cannot be printed')
         # Case, spaces and the two ways to write é make no other name.
         same = unicodedata.normalize('NFC', ' '.join(name.split())).casefold()
@@ -119,40 +128,20 @@ def _class_names(top: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _is_class(entry: os.DirEntry) -> bool:
-    if entry.is_dir():
-        return not entry.name.startswith('.')
-    if entry.name.lower().endswith(('.jpg', '.jpeg', '.png')):
-        raise InputError(f'{entry.path} lies in no class folder')
-    return False
-
-
 def _list_classes(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
-    """(path, label, bytes) of all files, ordered by class and path."""
+    """Returns (path, label, bytes) of all files, ordered by class and path."""
+    if stray := layout.images_in(top):
+        raise InputError(f'{top / stray[0]} lies in no class folder')
     found = []
-    for entry in sorted(os.scandir(top), key=lambda entry: entry.name):
-        if not _is_class(entry):
-            continue
-        if entry.name not in classes:
+    for folder in layout.folders_in(top):
+        if folder.name not in classes:
             raise InputError(
-                f'{entry.path} is a class that is not in train;'
-                f' the nearest is {nearest(entry.name, classes)}'
+                f'{folder} is a class that is not in train;'
+                f' the nearest is {nearest(folder.name, classes)}'
             )
-        files = sorted(_files_below(entry.path))
+        files = sorted(layout.walk_files(folder))
         if not files:
-            raise InputError(f'the class folder {entry.path} is empty')
-        label = classes.index(entry.name)
+            raise InputError(f'the class folder {folder} is empty')
+        label = classes.index(folder.name)
         found.extend((path, label, size) for path, size in files)
     return found
-
-
-def _files_below(folder: str) -> Iterator[tuple[str, int]]:
-    for entry in os.scandir(folder):
-        if entry.name.startswith('.'):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_below(entry.path)
-        elif not entry.is_file():  # a pipe would be waited for, for ever
-            raise InputError(f'{entry.path} is no file')
-        else:
-            yield entry.path, entry.stat().st_size

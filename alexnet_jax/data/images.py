@@ -2,6 +2,7 @@
 (§2), torchvision's or Caffe's."""
 
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -10,9 +11,16 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from alexnet_jax import files
+from alexnet_jax.data import image_files
+from alexnet_jax.data.rgb import as_rgb
+
 FORMATS = ('JPEG', 'PNG')
 FORMS = ('jpeg', 'raw')  # in which records hold images
+PIXELS = 2  # another number once the same file gives other pixels: 2 since 16-bit gray is rounded
 LEAST_SIDE = 8
+SCAN = b'\xff\xda'  # JPEG's marker before each scan
+MOST_STORED_SCANS = 8  # of a record; `encode` writes one, and its tables may hold the same bytes
 # Half a gigabyte at the worst: a progressive CMYK JPEG needs twelve bytes a pixel.
 MAX_PIXELS = 50_000_000
 # Beyond this Pillow itself refuses to open a file.
@@ -62,14 +70,15 @@ def read_square(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow's, of odd metadata.
-            if isinstance(file, Path) and file.exists() and not file.is_file():
-                raise BadImageError('is no file')  # a pipe would be waited for, for ever
-            source = io.BytesIO(file) if isinstance(file, bytes) else file
-            with Image.open(source, formats=FORMATS) as image:
+            content = file if isinstance(file, bytes) else _content(file)
+            if excess := image_files.excess(content):
+                raise BadImageError(f'has {excess}, which are not allowed')
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check_size(image, max_pixels)
                 if resize == SHORT_SIDE:
                     _check_resized(image, size, max_pixels)
-                return _SQUARES[resize](image, size)
+                rgb = as_rgb(image, content)
+                return _SQUARES[resize](rgb, _orientation(image), size)
     except BadImageError:
         raise
     except UnidentifiedImageError:
@@ -80,6 +89,14 @@ def read_square(
         raise BadImageError(f'cannot be read: {error.strerror or error}') from error
     except Exception as error:  # Whatever a broken file makes a decoder stumble over.
         raise BadImageError(f'cannot be read: {type(error).__name__}: {error}') from error
+
+
+def _content(path: Path) -> bytes:
+    with files.opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > image_files.MOST_BYTES:
+            raise BadImageError(f'has {size} bytes; allowed: {image_files.MOST_BYTES}')
+        return file.read()
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -101,9 +118,7 @@ def _check_resized(image: Image.Image, size: int, max_pixels: int) -> None:
         )
 
 
-def _center_square(image: Image.Image, size: int) -> np.ndarray:
-    orientation = _orientation(image)
-    image = _as_rgb(image)
+def _center_square(image: Image.Image, orientation: int, size: int) -> np.ndarray:
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -113,8 +128,8 @@ def _center_square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(_turned(image, orientation))
 
 
-def _short_side(image: Image.Image, size: int) -> np.ndarray:
-    image = _upright_rgb(image)
+def _short_side(image: Image.Image, orientation: int, size: int) -> np.ndarray:
+    image = _turned(image, orientation)
     image = image.resize(_with_short_side(image, size), Image.Resampling.BILINEAR)
     left, top = (round((extent - size) / 2) for extent in image.size)
     return np.asarray(image.crop((left, top, left + size, top + size)))
@@ -128,17 +143,12 @@ def _with_short_side(image: Image.Image, size: int) -> tuple[int, int]:
     return int(size * width / height), size
 
 
-def _squash(image: Image.Image, size: int) -> np.ndarray:
-    pixels = np.asarray(_upright_rgb(image))
+def _squash(image: Image.Image, orientation: int, size: int) -> np.ndarray:
+    pixels = np.asarray(_turned(image, orientation))
     return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 _SQUARES = {CENTER_SQUARE: _center_square, SHORT_SIDE: _short_side, SQUASH: _squash}
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    orientation = _orientation(image)
-    return _turned(_as_rgb(image), orientation)
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
@@ -151,16 +161,6 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Broken metadata of a good image.
         return 1
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith('I'):  # 16 bits a pixel; Pillow would clip them to 8.
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        ground = Image.new('RGBA', image.size, 'white')
-        ground.alpha_composite(image.convert('RGBA'))
-        image = ground
-    return image.convert('RGB')
 
 
 def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:
@@ -182,6 +182,8 @@ def decode(
     """
     if encoding == 'raw':
         return np.frombuffer(stored, np.uint8).reshape(size, size, 3)
+    if stored.count(SCAN) > MOST_STORED_SCANS:
+        raise ValueError(f'has more than {MOST_STORED_SCANS} scans')
     if scratch is None:
         scratch = np.empty((size, size, 3), np.uint8)
     image = simplejpeg.decode_jpeg(stored, buffer=scratch)  # refuses what is too large for it

@@ -6,25 +6,23 @@ import fcntl
 import json
 import math
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from etils import epath
-from tensorflow_datasets.core import dataset_info, splits
 
-from alexnet_jax.data import prepared, set_files, shards, sources
+from alexnet_jax import files
+from alexnet_jax.data import prepared, set_files, shards, sources, tfds_files
 from alexnet_jax.data.engines import Engine
-from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, SQUASH
+from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, PIXELS, SQUASH
 from alexnet_jax.data.originals import Source
-from alexnet_jax.data.shards import Encoding, Shard, Task
+from alexnet_jax.data.shards import Encoding, Task
 from alexnet_jax.data.statistics import PixelSums
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, plain
 
 PAPER_SIZE = 256
 QUALITY = 95
@@ -37,12 +35,16 @@ SQUASH_LIBRARY = 'opencv-python-headless'
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to prepare, and how images are stored. val_fraction: as in
-    `sources.with_val_split`."""
+    """What to prepare, and how images are stored.
+
+    val_fraction: as in `sources.with_val_split`.
+    max_pixels: as in `images.read_square`.
+    """
 
     source: str
     encoding: Encoding
     val_fraction: float = 0.0
+    max_pixels: int = MAX_PIXELS
 
     def options(self) -> dict[str, Any]:
         """As the command line has them, without what is usual."""
@@ -52,6 +54,7 @@ class Request:
             'quality': (self.encoding.quality, QUALITY),
             'resize': (self.encoding.resize, CENTER_SQUARE),
             'val_fraction': (self.val_fraction, 0.0),
+            'max_pixels': (self.max_pixels, MAX_PIXELS),
         }
         return {'source': self.source} | {
             name: value for name, (value, usual) in given.items() if value != usual
@@ -64,15 +67,16 @@ def make_set(
     open_source: Callable[[], Source],
     engine: Engine,
     *,
-    max_pixels: int = MAX_PIXELS,
     max_bad: int = 0,
+    where: Mapping[str, Any] = MappingProxyType({}),
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Makes the set in `out`, or what of it is not made yet.
 
     Args:
       engine: does tasks, in any order, and tells of each shard when it is done.
-      max_pixels, max_bad: as in `shards.Task`, `max_bad` for the whole set.
+      max_bad: as in `shards.Task`, for the whole set.
+      where: options of the command beside those of `request`, to prepare the set again.
       say: takes what the user should know.
 
     Raises:
@@ -80,17 +84,19 @@ def make_set(
         something else.
     """
     try:
-        if _is_there(out, request, say):
+        if _is_there(out, request, max_bad, say):
             return out
         _refuse_strange(out)
         (out / WORK).mkdir(parents=True, exist_ok=True)
         with _only_one(out / WORK / 'lock'):
-            if _is_there(out, request, say):  # made while we waited
+            if _is_there(out, request, max_bad, say):  # made while we waited
                 return out
             source = sources.with_val_split(open_source(), request.val_fraction)
-            plan = _plan(request, source)
+            if request.val_fraction:
+                say(_held_out(source, request.val_fraction))
+            plan = _plan(request, source) | {'where': dict(where)}
             _take_up(out, plan)
-            tasks = _tasks(request.encoding, source, out, max_pixels, max_bad)
+            tasks = _tasks(request, source, out, max_bad)
             _do(tasks, engine, max_bad, say)
             _finish(out, plan, source, tasks)
     except OSError as error:
@@ -101,13 +107,14 @@ def make_set(
 @contextlib.contextmanager
 def _only_one(lock: Path) -> Iterator[None]:
     """Waits for whoever else prepares the same set."""
-    with open(lock, 'w') as file:
+    # A pipe in its place would otherwise be waited for.
+    with open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK), 'w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         lock.parent.mkdir(exist_ok=True)  # who came first has removed it
         yield
 
 
-def _is_there(out: Path, request: Request, say: Callable[[str], None]) -> bool:
+def _is_there(out: Path, request: Request, max_bad: int, say: Callable[[str], None]) -> bool:
     """Whether `out` holds the set asked for, finished and whole.
 
     Raises:
@@ -121,13 +128,27 @@ def _is_there(out: Path, request: Request, say: Callable[[str], None]) -> bool:
             f'--out {out} holds a set prepared with {_words(about["options"])};'
             f' now asked for: {_words(request.options())}'
         )
-    if not set_files.damage_of(out, about):
+    if len(about['skipped']) > max_bad:
+        raise InputError(
+            f'--out {out} holds a set that leaves out {len(about["skipped"])} images;'
+            f' --skip_bad is {max_bad}'
+        )
+    damage = set_files.damage_of(out, about, thorough=True)
+    if not damage:
         say(f'{out} is prepared already; if its source has changed since, remove it and run again')
         shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
-    say(f'{out} is not whole: making it again')
+    say(f'{out} is not whole ({damage}): making it again')
     (out / set_files.DATASET_INFO).unlink()
     return False
+
+
+def _held_out(source: Source, fraction: float) -> str:
+    held, rest = len(source.splits['val']), len(source.splits['train'])
+    return (
+        f'--val_fraction={fraction} holds out {held} of {held + rest} training images: the same'
+        ' share of each class, at least one of two or more images, none of a single one'
+    )
 
 
 def _words(options: dict[str, Any]) -> str:
@@ -146,7 +167,11 @@ def _plan(request: Request, source: Source) -> dict[str, Any]:
         'encoding': request.encoding.form,
         'quality': request.encoding.quality,
         'mirror': source.mirror,
+        'max_pixels': request.max_pixels,
         'options': request.options(),
+        'originals': {split: len(originals) for split, originals in source.splits.items()},
+        'classes': set_files.short_digest(source.classes),
+        'pixels': PIXELS,
         'libraries': {name: metadata.version(name) for name in libraries},
     }
 
@@ -173,12 +198,12 @@ def _take_up(out: Path, plan: dict[str, Any]) -> None:
     """
     kept = out / WORK / 'plan.json'
     if kept.exists():
-        # Older plans do not say how: there was no other way.
-        before = {'resize': CENTER_SQUARE} | json.loads(kept.read_text())
+        before = _read_plan(kept)
+        # Older plans lack some of these; shards of theirs are made anew (`Task.is_done`).
         changed = [
-            f'{name} was {before.get(name)}, now {plan[name]}'
+            f'{name} was {plain(before[name])}, now {plain(plan[name])}'
             for name in plan
-            if before.get(name) != plan[name]
+            if name in before and name != 'where' and before[name] != plan[name]
         ]
         if changed:
             raise InputError(
@@ -186,49 +211,40 @@ def _take_up(out: Path, plan: dict[str, Any]) -> None:
                 ' remove it or take another folder'
             )
         return
-    beside = kept.with_suffix('.tmp')
-    beside.write_text(json.dumps(plan, indent=2))
-    os.replace(beside, kept)
+    files.write_bytes(kept, json.dumps(plan, indent=2).encode())
 
 
-def _tasks(
-    encoding: Encoding, source: Source, out: Path, max_pixels: int, max_bad: int
-) -> list[Task]:
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        plan = files.read_json(path)
+        if not isinstance(plan, dict):
+            raise ValueError('it is no plan')
+        return {'resize': CENTER_SQUARE} | plan  # the oldest do not say: there was no other
+    except ValueError as error:
+        raise InputError(f'{path} cannot be read: {error}; remove {path.parent.parent}') from error
+
+
+def _tasks(request: Request, source: Source, out: Path, max_bad: int) -> list[Task]:
     """The shards of all splits. What is in which depends on the source alone."""
     tasks = []
     for split, originals in source.splits.items():
         size = min(MOST_RECORDS, max(LEAST_RECORDS, math.ceil(len(originals) / SHARDS)))
         starts = range(0, len(originals), size)
-        template = _template(source, out).replace(split=split)
         for number, start in enumerate(starts):
-            path = template.sharded_filepath(shard_index=number, num_shards=len(starts))
             rows = range(start, min(start + size, len(originals)))
             tasks.append(
                 Task(
-                    path=Path(path),
+                    path=tfds_files.shard_path(out, source, split, number, len(starts)),
+                    split=split,
                     notes=out / WORK,
                     originals=originals.take(rows),
                     classes=len(source.classes),
-                    encoding=encoding,
-                    measured=split == 'train',
-                    max_pixels=max_pixels,
+                    encoding=request.encoding,
+                    max_pixels=request.max_pixels,
                     max_bad=max_bad,
                 )
             )
     return tasks
-
-
-def _template(source: Source, out: Path) -> tfds.core.ShardedFileTemplate:
-    return tfds.core.ShardedFileTemplate(
-        data_dir=epath.Path(out), dataset_name=_dataset_name(source), filetype_suffix='array_record'
-    )
-
-
-def _dataset_name(source: Source) -> str:
-    """A name as TFDS wants it."""
-    name = source.spec.partition(':')[2] or source.spec
-    name = Path(name.partition(':')[0]).name if source.spec.startswith('folder:') else name
-    return re.sub(r'\W+', '_', name, flags=re.ASCII).strip('_').lower() or 'images'
 
 
 def _do(tasks: list[Task], engine: Engine, max_bad: int, say: Callable[[str], None]) -> None:
@@ -259,14 +275,15 @@ def _finish(out: Path, plan: dict[str, Any], source: Source, tasks: list[Task]) 
     missing = [task.path.name for task in tasks if not task.is_done()]
     if missing:
         raise InputError(f'--out {out}: {", ".join(missing)} were not made; run it again')
-    made = {task.path: shards.read_note(task) for task in tasks}
-    lengths = {split: [] for split in source.splits}
+    made = {task.path.name: shards.read_note(task) for task in tasks}
+    by_split = {split: [] for split in source.splits}
     sums = PixelSums.zero(plan['size'])
     for task in tasks:
-        lengths[_split_of(task.path)].append(made[task.path].records)
+        by_split[task.split].append(made[task.path.name])
         if task.measured:
             sums.add(shards.read_sums(task))
-    empty = [split for split, counts in lengths.items() if not sum(counts)]
+    counts = {split: sum(shard.records for shard in of) for split, of in by_split.items()}
+    empty = [split for split, count in counts.items() if not count]
     if empty:
         raise InputError(f'{source.spec}: no image of the split {empty[0]} can be read')
     work = out / WORK / 'final'
@@ -274,12 +291,12 @@ def _finish(out: Path, plan: dict[str, Any], source: Source, tasks: list[Task]) 
     with open(work / set_files.STATISTICS, 'wb') as file:
         np.savez(file, **dataclasses.asdict(sums.statistics()))
     about = plan | {
-        'counts': {split: sum(counts) for split, counts in lengths.items()},
+        'counts': counts,
         'skipped': [list(entry) for shard in made.values() for entry in shard.bad],
-        'shards': {path.name: shard.bytes for path, shard in made.items()},
-        'shard_digests': {path.name: shard.digest for path, shard in made.items()},
+        'shards': {name: shard.bytes for name, shard in made.items()},
+        'shard_digests': {name: shard.digest for name, shard in made.items()},
     }
-    _write_tfds_files(work, out, source, plan, lengths, made)
+    tfds_files.write(work, out, source, tasks[0].encoding, by_split)
     beside = sorted(path for path in work.iterdir() if path.name != set_files.PREPARED)
     about['digests'] = {path.name: set_files.digest_of(path) for path in beside}
     (work / set_files.PREPARED).write_text(json.dumps(about, indent=2) + '\n')
@@ -289,52 +306,3 @@ def _finish(out: Path, plan: dict[str, Any], source: Source, tasks: list[Task]) 
     for left_over in out.glob('.*.array_record-*'):
         left_over.unlink()
     shutil.rmtree(out / WORK)
-
-
-def _split_of(path: Path) -> str:
-    return path.name.partition('.array_record')[0].rpartition('-')[2]
-
-
-def _write_tfds_files(
-    work: Path,
-    out: Path,
-    source: Source,
-    plan: dict[str, Any],
-    lengths: dict[str, list[int]],
-    made: dict[Path, Shard],
-) -> None:
-    size = plan['size']
-    shape = (size, size, 3)
-    if plan['encoding'] == 'jpeg':
-        image = tfds.features.Image(shape=shape, encoding_format='jpeg')
-    else:
-        image = tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding='bytes')
-    features = tfds.features.FeaturesDict({
-        'id': tfds.features.Text(),
-        'image': image,
-        'label': tfds.features.ClassLabel(names=source.classes),
-    })  # fmt: skip
-    identity = dataset_info.DatasetIdentity(
-        name=_dataset_name(source),
-        version=tfds.core.Version('1.0.0'),
-        data_dir=os.fspath(out),
-        module_name='',
-    )
-    info = tfds.core.DatasetInfo(
-        builder=identity,
-        features=features,
-        description=f'{source.spec} ({source.version}), {size}×{size} pixels, {plan["encoding"]}',
-        supervised_keys=('image', 'label'),
-    )
-    info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
-    split_infos = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=counts,
-            num_bytes=sum(shard.bytes for path, shard in made.items() if _split_of(path) == split),
-            filename_template=_template(source, out).replace(split=split),
-        )
-        for split, counts in lengths.items()
-    ]
-    info.set_splits(splits.SplitDict(split_infos))
-    info.write_to_directory(work)

@@ -18,6 +18,7 @@ import functools
 import logging
 import math
 import os
+import shlex
 import signal
 import sys
 import time
@@ -28,7 +29,7 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from alexnet_jax import command_line
 from alexnet_jax.command_line import DONE, STOPPED, Parser
-from alexnet_jax.data import engines, prepared, sources
+from alexnet_jax.data import engines, prepared, set_files, sources
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.data.engines import Engine
 from alexnet_jax.data.images import CENTER_SQUARE, FORMS, MAX_PIXELS, PILLOW_LIMIT, RESIZES
@@ -36,7 +37,9 @@ from alexnet_jax.data.make import PAPER_SIZE, QUALITY, Request, make_set
 from alexnet_jax.data.shards import Encoding, Shard, Task
 from alexnet_jax.errors import InputError, StopRequestedError
 
+COMMAND = ('python', '-m', 'alexnet_jax.data.prepare')
 SECONDS_BETWEEN_LINES = 10
+MOST_NAMED = 10  # classes in the summary
 
 
 def digits(size: int, data_dir: str | None = None) -> prepared.ImageSet:
@@ -63,8 +66,10 @@ def stored(
     """
     folder = prepared.find(spec, size, data_dir, resize)
     if folder is None:
-        sources.require(spec, data_dir)
-        request = Request(sources.canonical(spec), Encoding(size, 'jpeg', QUALITY, resize))
+        fraction = sources.HOLD_OUT if sources.lacks_val(spec) else 0.0
+        request = Request(
+            sources.canonical(spec), Encoding(size, 'jpeg', QUALITY, resize), fraction
+        )
         place = prepared.usual_place(spec, size, data_dir, resize)
         raise InputError(
             f'data.source {spec} is not prepared at {size} pixels'
@@ -137,7 +142,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         '--val_fraction',
         type=_fraction,
         default=0.0,
-        help='share of the training images to keep for validation, if the source has none for it',
+        help='share of the training images of each class to keep for validation, if the source has'
+        ' none for it: of two or more, at least one and not all',
     )
     parser.add_argument(
         '--max_pixels',
@@ -219,14 +225,21 @@ def run(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         make_set(
-            Request(source, encoding, options.val_fraction),
+            Request(source, encoding, options.val_fraction, options.max_pixels),
             out,
             open_source,
             functools.partial(with_progress, engine),
-            max_pixels=options.max_pixels,
             max_bad=options.skip_bad,
+            where={
+                name: getattr(options, name) for name in set_files.WHERE if getattr(options, name)
+            },
             say=functools.partial(print, flush=True),
         )
+    except sources.NoValidationError as error:
+        words = [*COMMAND, *argv, f'--val_fraction={sources.HOLD_OUT}']
+        raise InputError(
+            f'{error}. To take a share of the training images, run:\n{shlex.join(words)}'
+        ) from error
     except (KeyboardInterrupt, StopRequestedError):
         print('stopped; the same command goes on', file=sys.stderr)
         return STOPPED
@@ -235,10 +248,13 @@ def run(argv: list[str]) -> int:
 
 
 def _summary(out: Path) -> str:
-    about = prepared.read_about(out)
+    about = set_files.read_about(out)
     lines = [f'left out: {name} {reason}' for name, reason in about['skipped']]
     if lines:
         lines.append(f'{len(lines)} images left out')
+    classes = set_files.read_classes(out)
+    more = ', ...' if len(classes) > MOST_NAMED else ''
+    lines.append(f'{len(classes)} classes: {", ".join(classes[:MOST_NAMED])}{more}')
     counts = ', '.join(f'{count} {split}' for split, count in about['counts'].items())
     lines.append(f'{about["source"]}: {counts} -> {out}')
     return '\n'.join(lines)

@@ -28,6 +28,7 @@ from alexnet_jax.errors import InputError, RecordError, plain, shown
 
 Example = tf_example_pb2.Example  # pyright: ignore
 
+UNCOMPRESSED = 'uncompressed'  # a compressed record may take any amount of memory
 READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 READER_BUFFER = 2**16  # bytes; the reader's own default is a megabyte, three times as slow for JPEG
 
@@ -158,7 +159,9 @@ class StoredRecords:
         reader = ArrayRecordReader(path, READER_OPTIONS, file_reader_buffer_size=READER_BUFFER)
         found = reader.num_records()  # 0 for whatever is no such file
         if found != length:
-            raise RecordError(f'{path} holds {found} records; the set needs {length}')
+            raise RecordError(f'{plain(path)} holds {found} records; the set needs {length}')
+        if length and UNCOMPRESSED not in reader.writer_options_string():
+            raise RecordError(f'{plain(path)} is compressed; this package writes no such files')
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,7 +187,8 @@ def open_set(folder: Path) -> ImageSet:
     about = read_about(folder)
     try:
         damage = damage_of(folder, about)
-        again = command(folder, **about['options'])
+        skip = {'skip_bad': len(about['skipped'])} if about['skipped'] else {}
+        again = command(folder, **about['options'], **about['where'], **skip)
         if not damage:
             contents = set_files.read_contents(folder, about)
             identity = set_files.identity(folder, about, contents)
@@ -215,9 +219,11 @@ def is_whole(folder: Path) -> bool:
 
 
 def command(folder: Path, source: str, **options: Any) -> str:
-    """The command that prepares a source."""
-    words = ['python', '-m', 'alexnet_jax.data.prepare', '--source', source, '--out', str(folder)]
-    words += [f'--{name}={value}' for name, value in options.items()]
+    """Returns the command that prepares a source."""
+    words = ['python', '-m', 'alexnet_jax.data.prepare', f'--source={source}', f'--out={folder}']
+    words += [
+        f'--{name}' if value is True else f'--{name}={value}' for name, value in options.items()
+    ]
     return shlex.join(words)
 
 
@@ -269,11 +275,12 @@ def _find(spec: str, size: int, data_dir: str | None, resize: str) -> Path | Non
         about = read_about(top)
         if not _is_of(about, spec, size, resize):
             place = usual_place(spec, size, str(top.parent), resize)
+            held_out = {'val_fraction': sources.HOLD_OUT} if sources.lacks_val(spec) else {}
             raise InputError(
                 f'data.dir {top} (resize {_resize_of(about)}) was prepared of {about["source"]} at'
                 f' {about["size"]} pixels; data.source is {spec}, data.record_size {size},'
                 f' data.resize {resize}. Such a set is prepared by:\n'
-                + command(place, sources.canonical(spec), size=size, resize=resize)
+                + command(place, sources.canonical(spec), size=size, resize=resize, **held_out)
             )
         return top
     place = usual_place(spec, size, data_dir, resize)

@@ -28,11 +28,14 @@ SPLITS = ('train', 'val', 'test')
 ABOUT = {
     'source': str, 'version': str, 'size': int, 'encoding': str, 'mirror': bool,
     'options': dict, 'shards': dict, 'digests': dict, 'shard_digests': dict, 'counts': dict,
-    'skipped': list,
+    'skipped': list, 'where': dict,
 }  # fmt: skip
+OLDER = {'digests': {}, 'shard_digests': {}, 'counts': {}, 'skipped': [], 'where': {}}
+# The command's options that a set may have been made with, and their types.
+WHERE = {'data_dir': str, 'manual_dir': str, 'allow_partial': bool}
 OPTIONS = {
     'source': str, 'size': int, 'encoding': str, 'quality': int, 'resize': str,
-    'val_fraction': float,
+    'val_fraction': float, 'max_pixels': int,
 }  # fmt: skip
 MOST_SIZE = 4096  # pixels a side
 MOST_JSON = 2**24  # bytes; parsed, JSON takes up to twenty times its size
@@ -61,7 +64,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         about = files.read_json(folder / PREPARED, MOST_JSON)
         if not isinstance(about, dict):
             raise ValueError('it does not say what the set was made of')
-        about = {'digests': {}, 'shard_digests': {}, 'counts': {}, 'skipped': []} | about
+        about = OLDER | about
         _require_types(about, ABOUT)
         _require_values(about)
         return about
@@ -82,10 +85,12 @@ def _require_values(about: Mapping[str, Any]) -> None:
         raise ValueError(f'encoding is {shown(about["encoding"])}; allowed: {" or ".join(FORMS)}')
     if about.get('resize', RESIZES[0]) not in RESIZES:
         raise ValueError(f'resize is {shown(about["resize"])}; allowed: {", ".join(RESIZES)}')
-    options = about['options']
-    if 'source' not in options or not options.keys() <= OPTIONS.keys():
-        raise ValueError(f'options is {shown(options)}; allowed: {", ".join(OPTIONS)}')
-    _require_types(options, {name: OPTIONS[name] for name in options})
+    for kind, types in (('options', OPTIONS), ('where', WHERE)):
+        if not about[kind].keys() <= types.keys():
+            raise ValueError(f'{kind} is {shown(about[kind])}; allowed: {", ".join(types)}')
+        _require_types(about[kind], {name: types[name] for name in about[kind]})
+    if 'source' not in about['options']:
+        raise ValueError('options name no source')
     for name, size in about['shards'].items():
         if type(size) is not int or size < 0:
             raise ValueError(f'shards: {plain(name)} has the size {shown(size)}')
@@ -106,7 +111,7 @@ def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
       ValueError: one is not as this package writes it.
     """
     size = about['size']
-    classes = _read_classes(folder / LABELS)
+    classes = read_classes(folder)
     features = files.read_json(folder / FEATURES, MOST_JSON)
     if features != features_json(size, about['encoding'], len(classes)):
         raise ValueError(
@@ -124,11 +129,17 @@ def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
     return Contents(splits, classes, _read_statistics(folder / STATISTICS, size))
 
 
-def _read_classes(path: Path) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in files.read_bytes(path, MOST_JSON).decode().split('\n'))
-    names = tuple(filter(None, names))  # TFDS skips empty lines, too
+def read_classes(folder: Path) -> tuple[str, ...]:
+    """Reads the names of the classes in order.
+
+    Raises:
+      OSError: as `files.opened`.
+      ValueError: there are none, or one is there twice.
+    """
+    text = files.read_bytes(folder / LABELS, MOST_JSON).decode()
+    names = tuple(filter(None, map(str.strip, text.split('\n'))))  # as TFDS reads them
     if not names or len(set(names)) < len(names):
-        raise ValueError(f'{path.name} names no classes, or one twice')
+        raise ValueError(f'{LABELS} names no classes, or one twice')
     return names
 
 
@@ -208,10 +219,10 @@ def _read_statistics(path: Path, size: int) -> Statistics:
     return Statistics(**arrays)
 
 
-def damage_of(folder: Path, about: Mapping[str, Any], most: int = VERIFIED) -> str:
+def damage_of(folder: Path, about: Mapping[str, Any], thorough: bool = False) -> str:
     """Returns what of a set's files is missing or other than it was made; '' for nothing.
 
-    Shards of more than `most` bytes in all are compared by their sizes alone.
+    Shards of more than VERIFIED bytes in all are compared by their sizes alone, unless `thorough`.
     """
     for name, size in about['shards'].items():
         found = _size_of(folder / name)
@@ -219,7 +230,7 @@ def damage_of(folder: Path, about: Mapping[str, Any], most: int = VERIFIED) -> s
             state = 'is missing' if found is None else f'has {found} bytes, not {size}'
             return f'{plain(name)} {state}'
     digests = about['digests']
-    if sum(about['shards'].values()) <= most:
+    if thorough or _is_small(about):
         digests = digests | about['shard_digests']
     for name, digest in digests.items():
         if _size_of(folder / name) is None:
@@ -267,8 +278,11 @@ def _content_of(shard: Path, about: Mapping[str, Any]) -> str | int:
     """Returns a shard's SHA-256, or its size in a large set that is older than these digests."""
     if shard.name in about['shard_digests']:
         return about['shard_digests'][shard.name]
-    small = sum(about['shards'].values()) <= VERIFIED
-    return digest_of(shard) if small else about['shards'][shard.name]
+    return digest_of(shard) if _is_small(about) else about['shards'][shard.name]
+
+
+def _is_small(about: Mapping[str, Any]) -> bool:
+    return sum(about['shards'].values()) <= VERIFIED
 
 
 def make_identity(

@@ -52,7 +52,7 @@ class Task:
     path: where it goes.
     notes: folder for what is known of finished shards.
     classes: labels are below it.
-    measured: whether its pixels count for the statistics.
+    split: of which it is a part; the pixels of `train` count for the statistics.
     max_bad: how many images may be left out; one more is an error.
     """
 
@@ -61,9 +61,13 @@ class Task:
     originals: Originals
     classes: int
     encoding: Encoding
-    measured: bool
+    split: str
     max_pixels: int
     max_bad: int
+
+    @property
+    def measured(self) -> bool:
+        return self.split == 'train'
 
     def is_done(self) -> bool:
         if not (self.path.exists() and self.note_file('.json').exists()):

@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.data.digits import open_digits
-from alexnet_jax.data.folder import absolute, open_folder, require_folder
-from alexnet_jax.data.originals import Originals, Source
+from alexnet_jax.data.folder import absolute, has_val, open_folder
+from alexnet_jax.data.originals import SPLIT_NAMES, Originals, Source
 from alexnet_jax.data.tfds_set import find_builder, open_tfds
 from alexnet_jax.errors import InputError
 
+HOLD_OUT = 0.1  # the share that messages advise
 MADE_UP = ('patterns', 'synthetic')  # as they are read: nothing is stored
+
+
+class NoValidationError(InputError):
+    """A source has no images for validation, and none are to be held out."""
 
 
 def open_source(
@@ -55,21 +60,25 @@ def canonical(spec: str) -> str:
     return f'folder:{absolute(Path(rest))}' if kind == 'folder' else spec
 
 
-def require(spec: str, data_dir: str | None) -> None:
-    """
+def lacks_val(spec: str) -> bool:
+    """Whether a source is known to have no images for validation. Its images are not looked at;
+    of TFDS, only its own usual place is.
+
     Raises:
-      InputError: there is no such source. What is in it is not looked at.
+      InputError: there is no such source.
     """
     kind, _, rest = spec.partition(':')
     if kind == 'folder':
-        require_folder(spec, Path(rest))
+        return not has_val(spec, Path(rest))
     if kind == 'tfds':
-        find_builder(spec, rest, data_dir)
+        found = find_builder(spec, rest, None).info.splits
+        return bool(found) and not any(name in found for name in SPLIT_NAMES['val'])
+    return False
 
 
 def with_val_split(source: Source, fraction: float) -> Source:
     """The source with a `val` split; if it has none, `fraction` of the training
-    images of each class, evenly spaced among them.
+    images of each class, evenly spaced among them: of two or more, at least one and not all.
 
     Raises:
       InputError: there is neither a `val` split nor a fraction, or too few images.
@@ -79,10 +88,7 @@ def with_val_split(source: Source, fraction: float) -> Source:
             raise InputError(f'--val_fraction is {fraction}, but {source.spec} has a val split')
         return source
     if not fraction:
-        raise InputError(
-            f'{source.spec} has no images for validation;'
-            ' --val_fraction=0.1 takes a tenth of the training images'
-        )
+        raise NoValidationError(f'{source.spec} has no images for validation')
     train = source.splits['train']
     val = _evenly_spaced(train, fraction)
     rest = np.setdiff1d(np.arange(len(train)), val).tolist()
@@ -96,11 +102,11 @@ def with_val_split(source: Source, fraction: float) -> Source:
 
 
 def _evenly_spaced(originals: Originals, fraction: float) -> list[int]:
-    """Rows of `fraction` of each class, ascending."""
+    """Returns rows of `fraction` of each class, ascending; of one image, none."""
     labels = originals.labels
     chosen = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        count = round(len(rows) * fraction)
+        count = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
         chosen.extend(rows[(2 * np.arange(count) + 1) * len(rows) // (2 * count)])
     return sorted(int(row) for row in chosen)

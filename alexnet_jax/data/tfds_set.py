@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 from alexnet_jax.data.images import CENTER_SQUARE, BadImageError, read_square
 from alexnet_jax.data.originals import SPLIT_NAMES, Originals, Source
 from alexnet_jax.data.tfrecord import TfRecords
-from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.errors import InputError, nearest, plain
 
+NAME = re.compile(r'\w+(/[\w.+-]+){0,2}(:[\d.*]+)?', re.ASCII)
 FORMATS = ('array_record', 'tfrecord')
 # ILSVRC-2012 as published.
 IMAGENET_COUNTS = {'train': 1_281_167, 'val': 50_000}
@@ -131,6 +133,10 @@ def find_builder(spec: str, name: str, data_dir: str | None) -> Any:
     Raises:
       InputError: there is none of that name, or not in that version.
     """
+    # TFDS would take more: sets of a community, whose code it fetches and runs, and arguments
+    # of a builder, such as the folder whose features.json names modules.
+    if not NAME.fullmatch(name):
+        raise InputError(f'{plain(spec)}: allowed: tfds:NAME[/config][:version]')
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
         if not builder.is_prepared():
@@ -143,7 +149,8 @@ def find_builder(spec: str, name: str, data_dir: str | None) -> Any:
         base = name.partition('/')[0].partition(':')[0]
         raise InputError(
             f'{spec}: TFDS knows no {base!r}; the nearest is {nearest(base, known)!r}.'
-            f' Sets of your own are looked for in {data_dir or constants.DATA_DIR}'
+            f' Sets of your own are looked for in {data_dir or constants.DATA_DIR};'
+            ' to prepare one that lies elsewhere, give its folder as --data_dir'
         ) from None
     except (AssertionError, ValueError) as error:
         raise InputError(f'{spec}: {" ".join(str(error).split())[:300]}') from error
@@ -166,8 +173,9 @@ def _prepare_with_tfds(
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=config)
     except ImportError as error:
+        install = ':\npip install tensorflow' if error.name == 'tensorflow' else ''
         raise InputError(
-            f"{spec}: TFDS needs {error.name or error} to make it: pip install 'alexnet_jax[prepare]'"
+            f'{spec}: TFDS needs {error.name or error} to make it, which is not installed{install}'
         ) from error
     except Exception as error:
         reason = ' '.join(str(error).split())[:300]

@@ -133,7 +133,7 @@ class WeightsAndBiases:
             import wandb
         except ImportError as error:
             raise InputError(
-                "train.log_to names wandb, which is not installed: pip install -e '.[wandb]'"
+                'train.log_to names wandb, which is not installed:\npip install wandb'
             ) from error
         self._wandb = wandb
         name = folder.absolute().name

@@ -46,7 +46,7 @@ def _library(repository: str) -> Any:
         from huggingface_hub import utils
     except ImportError as error:
         raise InputError(
-            "hf: needs the library huggingface_hub: pip install -c constraints.txt -e '.[hub]'"
+            'hf: needs the library huggingface_hub, which is not installed:\npip install huggingface_hub'
         ) from error
     if not sys.stderr.isatty():  # Bars, and what is tried again, are for those who watch.
         utils.disable_progress_bars()

@@ -3,6 +3,7 @@ scikit-learn ships."""
 
 import functools
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,14 @@ def image_file(number: int) -> tuple[str, bytes]:
     kind = KINDS[number % len(KINDS)]
     form = 'PNG' if kind in ('P', 'RGBA') else 'JPEG'
     return form.lower(), save(photograph(number).convert(kind), form)
+
+
+def without_shard_digests(folder: Path) -> Path:
+    """Makes a prepared set like one whose shards are too large to hash at every opening, so that
+    damage in them is met by whoever reads the record."""
+    path = folder / 'prepared.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'shard_digests': {}}))
+    return folder
 
 
 def write_classes(top: Path, each: int, names: tuple[str, ...] = ('ant hill', 'bee', 'çà')) -> None:

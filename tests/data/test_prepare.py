@@ -440,3 +440,114 @@ def children(pid: int) -> list[int]:
         return [int(word) for word in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
     except FileNotFoundError:
         return []
+
+
+# Continued with other options
+
+
+@pytest.fixture
+def begun(folder, tmp_path):
+    """Begins a preparation and ends after two shards: the shards' bytes, and what goes on."""
+
+    def begin(**options) -> dict[str, bytes]:
+        def engine(tasks):
+            yield from engines.one_by_one(tasks[:2])
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            make_set(
+                dataclasses.replace(request_of(folder), **options), tmp_path / 'set',
+                lambda: open_source(f'folder:{folder}'), engine,
+            )  # fmt: skip
+        return {path.name: path.read_bytes() for path in (tmp_path / 'set').glob('*record*')}
+
+    return begin
+
+
+def request_of(folder) -> Request:
+    return Request(f'folder:{folder}', Encoding(48, 'jpeg', 95))
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'max_pixels': 10**6}, 'max_pixels was 50000000, now 1000000'),
+    ({'encoding': Encoding(48, 'jpeg', 80)}, 'quality was 95, now 80'),
+    ({'encoding': Encoding(47, 'jpeg', 95)}, 'size was 48, now 47'),
+    ({'encoding': Encoding(48, 'raw', 95)}, 'encoding was jpeg, now raw'),
+    ({'encoding': Encoding(48, 'jpeg', 95, 'squash')}, 'resize was center_square, now squash'),
+])  # fmt: skip
+def test_a_begun_preparation_is_not_continued_with_other_options(
+    changes, message, begun, folder, tmp_path
+):
+    kept = begun()
+    other = dataclasses.replace(request_of(folder), **changes)
+    with pytest.raises(InputError, match=message):
+        make_set(
+            other, tmp_path / 'set', lambda: open_source(f'folder:{folder}'), engines.one_by_one
+        )
+    assert {path.name: path.read_bytes() for path in (tmp_path / 'set').glob('*record*')} == kept
+
+
+def test_another_share_held_out_is_another_preparation(tmp_path):
+    write_classes(tmp_path / 'images', 5)
+    spec = f'folder:{tmp_path}/images'
+
+    def engine(_):
+        raise KeyboardInterrupt
+
+    def prepare_with(fraction, engine):
+        request = Request(spec, Encoding(16, 'raw', 95), fraction)
+        make_set(request, tmp_path / 'set', lambda: open_source(spec), engine)
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_with(0.2, engine)
+    with pytest.raises(InputError, match=r"options was .*'val_fraction': 0\.2.*, now .*0\.4"):
+        prepare_with(0.4, engines.one_by_one)
+    prepare_with(0.2, engines.one_by_one)
+    with pytest.raises(InputError, match=r'holds a set prepared with .* now asked for: .*=0\.4'):
+        prepare_with(0.4, engines.one_by_one)
+
+
+def test_a_preparation_begun_by_an_older_version_begins_anew(begun, folder, whole, tmp_path):
+    """Its shards have no digests, and were maybe made of other pixels."""
+    begun()
+    work = tmp_path / 'set' / '.preparing'
+    plan = json.loads((work / 'plan.json').read_text())
+    for name in ('max_pixels', 'originals', 'classes', 'pixels', 'where'):
+        del plan[name]
+    (work / 'plan.json').write_text(json.dumps(plan))
+    for note in work.glob('*array_record*.json'):
+        about = json.loads(note.read_text())
+        del about['digest']
+        note.write_text(json.dumps(about))
+    done = []
+
+    def counting(tasks):
+        done.extend(tasks)
+        return engines.one_by_one(tasks)
+
+    make(f'folder:{folder}', tmp_path / 'set', engine=counting)
+    assert len(done) == 6
+    assert_same_files(tmp_path / 'set', whole)
+
+
+@pytest.mark.parametrize('content', ['[]', '{', 'null', '"x"', ''])
+@pytest.mark.parametrize('name', ['plan.json', 'note'])
+def test_broken_notes_of_a_begun_preparation(name, content, begun, folder, whole, tmp_path):
+    begun()
+    work = tmp_path / 'set' / '.preparing'
+    if name == 'plan.json':
+        (work / name).write_text(content)
+        with pytest.raises(InputError, match=r'plan\.json cannot be read: .*; remove '):
+            make(f'folder:{folder}', tmp_path / 'set')
+    else:
+        next(work.glob('*array_record*.json')).write_text(content)
+        make(f'folder:{folder}', tmp_path / 'set')
+        assert_same_files(tmp_path / 'set', whole)
+
+
+def test_a_set_that_leaves_images_out_is_not_one_that_leaves_none(spoilt, tmp_path):
+    source = f'folder:{spoilt}'
+    make(source, tmp_path / 'set', val_fraction=0.2, max_bad=3)
+    with pytest.raises(InputError, match='holds a set that leaves out 3 images; --skip_bad is 0'):
+        make(source, tmp_path / 'set', val_fraction=0.2)
+    make(source, tmp_path / 'set', val_fraction=0.2, max_bad=7)

@@ -20,7 +20,7 @@ def task(tmp_path) -> Task:
         originals=source.splits['train'],
         classes=3,
         encoding=Encoding(32, 'jpeg', 95),
-        measured=True,
+        split='train',
         max_pixels=10**6,
         max_bad=0,
     )

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import shutil
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
+from tensorflow_datasets.core import constants
 
-from alexnet_jax.data import tfrecord
+from alexnet_jax.data import prepare, tfrecord
 from alexnet_jax.data.digits import enlarge_digit, split_digits
 from alexnet_jax.data.images import RESIZES, BadImageError, read_square
 from alexnet_jax.data.sources import open_source, with_val_split
@@ -61,7 +63,7 @@ def test_a_folder_s_version_tells_whether_it_changed(tmp_path):
 def test_a_stated_share_of_each_class_is_held_out(tmp_path):
     write_classes(tmp_path, 20)
     source = open_source(f'folder:{tmp_path}')
-    with pytest.raises(InputError, match=r'no images for validation; --val_fraction=0\.1'):
+    with pytest.raises(InputError, match='has no images for validation'):
         with_val_split(source, 0.0)
     split = with_val_split(source, 0.2).splits
     val = {split['val'].id(row) for row in range(len(split['val']))}
@@ -69,8 +71,6 @@ def test_a_stated_share_of_each_class_is_held_out(tmp_path):
     assert len(val) == 12 and len(train) == 48 and not val & train
     for name in source.classes:
         assert sum(path.startswith(name) for path in val) == 4
-    with pytest.raises(InputError, match=r'leaves 60 to train and 0 for validation'):
-        with_val_split(source, 0.001)
 
 
 def make_empty_class(top):
@@ -95,7 +95,7 @@ def make_unknown_class(top):
 
 def make_single_class(top):
     for name in ('bee', 'çà'):
-        os.rename(top / 'train' / name, top / name)
+        shutil.rmtree(top / 'train' / name)
 
 
 def make_pipe(top):
@@ -140,7 +140,7 @@ def test_a_folder_that_is_no_source_is_refused(spoil, message, tmp_path):
         ('synthetic', 'synthetic images need no preparing'),
         ('tfds:imagnet2012', "knows no 'imagnet2012'; the nearest is 'imagenet2012'"),
         ('tfds:cifar10:9.9.9', r'cannot be loaded at version 9\.9\.9, only: 3\.0\.2'),
-        ('tfds:no name', 'Parsing builder name string no name failed'),
+        ('tfds:no name', r'allowed: tfds:NAME\[/config\]\[:version\]'),
     ],
 )
 def test_a_source_that_does_not_exist_is_named(spec, message, tmp_path):
@@ -303,3 +303,34 @@ def test_every_crop_of_seven_eighths_holds_the_whole_digit():
     for top, left in [(0, 0), (4, 4), (0, 4)]:
         assert (full[top : top + 28, left : left + 28] > 0).sum() >= (full > 0).sum() * 0.85
     assert (full[:2] == 0).all() and (full[-2:] == 0).all()
+
+
+@pytest.mark.parametrize('name', [
+    'huggingface:someone/evil', 'kaggle:x', 'mnist/data_dir=/tmp/evil', 'mnist:3.0.1/data_dir=x',
+    '../mnist', '/tmp/evil', 'gs://bucket/mnist', 'mnist/a/b/c', '', 'a.b', 'mnist:3.0.1:x', 'mnist\n',
+])  # fmt: skip
+def test_tfds_is_asked_for_nothing_but_sets_of_its_own(name, monkeypatch):
+    """It would fetch and run a community's code, and take arguments of a builder from the name,
+    which may come from a stranger's config.json."""
+
+    def asked(*_, **__):
+        raise AssertionError('TFDS was asked')
+
+    monkeypatch.setattr(tfds, 'builder', asked)
+    with pytest.raises(InputError, match=r'allowed: tfds:NAME\[/config\]\[:version\]'):
+        open_source(f'tfds:{name}')
+
+
+def test_the_main_command_has_tfds_look_nowhere_but_in_its_own_place(tmp_path, monkeypatch):
+    """A set in `data.dir` may be a stranger's, and TFDS imports what its features.json names."""
+    monkeypatch.setattr(constants, 'DATA_DIR', str(tmp_path / 'own'))
+    evil = tmp_path / 'sets' / 'mnist' / '3.0.1'
+    evil.mkdir(parents=True)
+    features = {'pythonClassName': 'evil_module_of_tfds.Text', 'text': {}}
+    (evil / 'features.json').write_text(json.dumps(features))
+    info = {'name': 'mnist', 'version': '3.0.1', 'fileFormat': 'array_record', 'splits': []}
+    (evil / 'dataset_info.json').write_text(json.dumps(info))
+    (tmp_path / 'evil_module_of_tfds.py').write_text('raise SystemExit("run")')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r'data\.source tfds:mnist is not prepared'):
+        prepare.stored('tfds:mnist', 32, str(tmp_path / 'sets'))

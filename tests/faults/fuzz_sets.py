@@ -11,10 +11,11 @@ import numpy as np
 
 from alexnet_jax.data import engines, prepared
 from alexnet_jax.data.make import Request, make_set
+from alexnet_jax.data.set_files import STATISTICS
 from alexnet_jax.data.shards import Encoding
 from alexnet_jax.data.sources import open_source
 from alexnet_jax.errors import InputError, RecordError
-from tests.data.photographs import write_classes
+from tests.data.photographs import without_shard_digests, write_classes
 from tests.weights.mutations import damaged
 
 Random = np.random.Generator
@@ -33,9 +34,9 @@ def make_sets(folder: Path) -> dict[str, Path]:
     write_classes(folder / 'images' / 'val', 4)
     spec = f'folder:{folder / "images"}'
     return {
-        form: make_set(
+        form: without_shard_digests(make_set(
             Request(spec, Encoding(SIZE, form, 90)), folder / form, lambda: open_source(spec), engines.one_by_one
-        )
+        ))
         for form in ('jpeg', 'raw')
     }  # fmt: skip
 
@@ -139,7 +140,7 @@ def other_value(folder: Path, random: Random) -> None:
 
 def other_statistics(folder: Path, random: Random) -> None:
     """Sound arrays that are not those of the set."""
-    with np.load(folder / prepared.STATISTICS) as arrays:
+    with np.load(folder / STATISTICS) as arrays:
         arrays = dict(arrays)
     name = some(sorted(arrays), random)
     changes = (
@@ -149,7 +150,7 @@ def other_statistics(folder: Path, random: Random) -> None:
     arrays[name] = some(changes, random)
     if random.integers(4) == 0:
         arrays[name + 'x'] = arrays.pop(name)
-    np.savez(folder / prepared.STATISTICS, **arrays)
+    np.savez(folder / STATISTICS, **arrays)
 
 
 FORMS = (
