@@ -40,7 +40,7 @@ def make(folder: Path) -> str:
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f'{folder / kind} cannot be read: {error!r:.200}') from error
 
 
