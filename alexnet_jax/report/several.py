@@ -1,7 +1,7 @@
 """Pages of many runs: Figure 1, ablations, columns over seeds, and workdirs beside each other."""
 
 import csv
-import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from alexnet_jax import config as configuration
 from alexnet_jax import files, results
 from alexnet_jax.errors import InputError, StorageError
 from alexnet_jax.evaluation import seeds
-from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.figures import bars, curves, page
 from alexnet_jax.figures.page import Section
 from alexnet_jax.report import run_facts
@@ -35,12 +34,12 @@ def make(folder: Path) -> str:
     if kind is None:
         raise InputError(f'{folder} holds none of {", ".join(PAGES)}')
     try:
-        kept = files.read_json(folder / kind)
+        kept = json.loads((folder / kind).read_text())
         make_page = {'figure1.json': _figure1, 'ablations.json': _ablations}.get(kind, _columns)
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f'{folder / kind} cannot be read: {error!r:.200}') from error
 
 
@@ -91,10 +90,10 @@ def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Of every run, (epoch, training error)."""
     lines: dict[str, list[tuple[float, float]]] = {}
     try:
-        table = io.StringIO(files.read_bytes(path).decode(), newline='')
-        for row in csv.DictReader(table):
-            point = float(row['epoch']), float(row['training_error'])
-            lines.setdefault(row['run'], []).append(point)
+        with path.open(newline='') as file:
+            for row in csv.DictReader(file):
+                point = float(row['epoch']), float(row['training_error'])
+                lines.setdefault(row['run'], []).append(point)
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
     return lines
@@ -102,7 +101,7 @@ def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
 
 def _ablations(kept: Row, folder: Path, out: Path) -> str:
     sections = []
-    for error in ERRORS if has_top5(kept) else ERRORS[:1]:
+    for error in ERRORS:
         base, *rows = kept['rows']
         spread = [
             None if row[error]['difference'] is None or row[error]['standard_error'] is None
