@@ -143,7 +143,8 @@ SETTINGS: dict[str, Setting] = {
     'data.batch_size': Setting(128, at_least(1),
         'images a step, all devices together (§5: 128)'),
     'data.mirror': Setting('on', one_of(('on', 'off')),
-        'whether training images are mirrored (§4.1); digits never are'),
+        'whether training images are mirrored (§4.1), and mirror images are among the ten views;'
+        ' those of digits and patterns never are'),
     'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
         "less the mean image (§2), less each channel's mean (Caffe), or that over each"
         " channel's standard deviation (torchvision)"),

@@ -32,7 +32,7 @@ from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.results import write_json, write_text
 from alexnet_jax.stop import stop_requests
 
-# The largest value of a measure, where it is not 1.
+# The largest value that a measure can have, where it is not 1.
 HIGHEST = {'columns alone differ in leaning': 2.0}
 NETS = ('patterns_no_communication', 'patterns', 'patterns_one_column')
 Row = dict[str, Any]

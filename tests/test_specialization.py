@@ -49,7 +49,7 @@ def test_rows_by_net_and_their_table():
     assert rows[0]['measures']['CKA']['mean'] == pytest.approx(0.6)
     lines = specialization.table(rows).splitlines()
     assert lines[0] == '| mean [95 % interval] | patterns | patterns_one_column |'
-    assert lines[2].startswith('| top1 error | 0.200 [-1.071, 1.471] | 0.100 [')
+    assert lines[2].startswith('| top1 error | 0.200 [0.000, 1.000] | 0.100 [')
     assert re.fullmatch(r'\| CKA \| 0.600 \[.*\] \| – \|', lines[3])
     assert lines[-2] == '| runs apart in color, p < 0.05 | 1 of 2 | 0 of 2 |'
 

@@ -7,10 +7,10 @@ from typing import Any
 from scipy import stats
 
 
-def interval(values: Sequence[float | None], highest: float = 1.0) -> dict[str, Any]:
+def interval(values: Sequence[float | None], highest: float = math.inf) -> dict[str, Any]:
     """{'values', 'mean', 'low', 'high'}: the mean of two values or more, and its 95 % interval
-    by Student's t, cut to the range of the values, 0 to `highest`. No mean where a value is
-    missing or no number."""
+    by Student's t, cut to the range that values of their kind have, 0 to `highest`. No mean where
+    a value is missing or no number."""
     found = [value for value in values if value is not None and not math.isnan(value)]
     about: dict[str, Any] = {'values': list(values), 'mean': None, 'low': None, 'high': None}
     count = len(found)

@@ -43,6 +43,8 @@ def _kept(path: Path) -> list[tuple[str, str]]:
         kept = files.read_json(path)
     except (OSError, ValueError):
         return []
+    if not isinstance(kept, dict):
+        return []
     versions = kept.get('versions')
     rows = [('command', str(kept['command']))] if 'command' in kept else []
     rows += [(name, str(x)) for name, x in versions.items()] if isinstance(versions, dict) else []

@@ -1,7 +1,7 @@
 """Pages of many runs: Figure 1, ablations, columns over seeds, and workdirs beside each other."""
 
 import csv
-import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def make(folder: Path) -> str:
     if kind is None:
         raise InputError(f'{folder} holds none of {", ".join(PAGES)}')
     try:
-        kept = files.read_json(folder / kind)
+        kept = json.loads((folder / kind).read_text())
         make_page = {'figure1.json': _figure1, 'ablations.json': _ablations}.get(kind, _columns)
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
     except InputError:

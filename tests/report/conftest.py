@@ -32,7 +32,7 @@ ROWS = [
 ] + [row('val', step, seconds_evaluation=1.5) for step in (20, 40, 60)]  # fmt: skip
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def made(data_dir, tmp_path_factory):
     """A workdir of half the digits' net, as a run leaves it, with its report."""
     workdir = tmp_path_factory.mktemp('report') / 'run'

@@ -69,8 +69,17 @@ def test_the_search_takes_ties_in_order_and_any_batches(random):
         :, :6
     ]
     for size in (1, 7, 40):
-        found = search(asked, (rows[first : first + size] for first in range(0, 40, size)))
+        parts = [rows[first : first + size] for first in range(0, 40, size)]
+        found = search(asked, (part for part in parts), [None] * 3)
         np.testing.assert_array_equal([[place for place, _ in line] for line in found], expected)
+        # Of the rows themselves: all others, also those that are equal to it.
+        own = [0, 7, 39]
+        found = search(rows[own], (part for part in parts), own)
+        for row, line in zip(own, found, strict=True):
+            distances = ((rows - rows[row]) ** 2).sum(-1)
+            distances[row] = np.inf
+            nearest = np.argsort(distances, kind='stable')[:6]
+            np.testing.assert_array_equal([place for place, _ in line], nearest)
 
 
 def test_top_five_are_those_of_predict(made, digits, tmp_path, capsys):

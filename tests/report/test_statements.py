@@ -1,0 +1,330 @@
+"""What a report states: of which images, which set and step; what differs from the paper; and no
+number that means nothing."""
+
+import dataclasses
+import html
+import json
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax import exchange, experiment, load, main, results
+from alexnet_jax.command_line import DONE, FAULT
+from alexnet_jax.data.prepared import SomeRecords
+from alexnet_jax.errors import StorageError
+from alexnet_jax.report import differences, place, run_facts
+from alexnet_jax.training import manifest
+from tests import random_run
+from tests.report.conftest import ROWS, report
+from tests.report.test_run_page import numbers
+
+SETTINGS = {'network.name': 'patterns_one_column', 'network.width': '0.5'}
+HOSTILE = ('\u202egnp.exe', 'שלום', '=1+1', 'x' * 5000, '@\u2066a\u2069')
+
+
+def page(workdir: Path) -> str:
+    return html.unescape((workdir / 'report' / 'index.html').read_text(encoding='utf-8'))
+
+
+def section(workdir: Path, title: str) -> str:
+    found = re.search(f'<h2>{title}</h2>(.*?)</section>', page(workdir), re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+@pytest.fixture
+def run(digits, data_dir, tmp_path, monkeypatch):
+    """Makes a workdir of a net on some digits, as many images a split, under other names."""
+
+    def make(names: tuple[str, ...], images: int = 40, **changes) -> Path:
+        splits = {
+            split: SomeRecords(
+                records,
+                [row for row in range(len(records)) if records.read(row).label < len(names)][
+                    :images
+                ],
+            )
+            for split, records in digits.splits.items()
+        }
+        shown = dataclasses.replace(digits, classes=names, splits=splits, **changes)
+        monkeypatch.setattr(experiment, 'open_images', lambda config: shown)
+        settings = SETTINGS | {'data.dir': data_dir}
+        return random_run.make(tmp_path / 'run', settings, seed=0)
+
+    return make
+
+
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f'name {label}' for label in range(count))
+
+
+@pytest.mark.parametrize(('split', 'kind'), [('train', 'training'), ('val', 'validation')])
+def test_images_are_called_what_they_are(split, kind, run):
+    workdir = run(names(10))
+    assert report(workdir, f'--config.eval.split={split}') == DONE
+    content = page(workdir)
+    assert f'<h2>{kind.capitalize()} images</h2>' in content
+    assert f'alt="{kind} image of class name' in content
+    assert f'alt="{kind} image, class name' in content
+    assert f'right: a {kind} image, and of all 40 training images' in content
+    assert 'test image' not in content.lower()
+    found = numbers(workdir, 'neighbors')
+    assert len(found) == 5 * 6
+    if split == 'train':
+        assert 'of all 40 training images but itself' in content
+        assert all(row['image'] != row['neighbor'] for row in found)
+        assert '<td>eval.split</td><td>train</td><td>test or val</td>' in content
+
+
+def test_one_image(run):
+    """A training image that has no other near to it."""
+    workdir = run(names(10), images=1)
+    assert report(workdir, '--config.eval.split=train') == DONE
+    assert 'on 1 image, 1 view.' in page(workdir)
+    assert '1.0000 [0.2065, 1.0000]' in page(workdir) or '0.0000 [0.0000, 0.7935]' in page(workdir)
+    assert numbers(workdir, 'neighbors') == []
+
+
+def test_five_classes_of_hostile_names(run, capsys):
+    """Their top-5 error means nothing and is left out; their names turn no text, are no formulas
+    and can be of any length."""
+    workdir = run(HOSTILE)
+    (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in ROWS))
+    capsys.readouterr()
+    assert main.main(['--workdir', str(workdir), '--mode=eval']) == DONE
+    printed = capsys.readouterr().out
+    assert 'top5_error –  loss' in printed
+    assert report(workdir) == DONE
+    content = page(workdir)
+    assert 'top-5 error 0.' not in content
+    assert '<td>–</td>' in section(workdir, 'The run')
+    assert 'top5_error' not in numbers(workdir, 'curves')[0]
+    assert 'top-5' not in (workdir / 'report' / 'curves.svg').read_text()
+    result = json.loads((workdir / 'eval' / 'test-1.json').read_text())
+    assert isinstance(result['top5_error'], float) and result['class_count'] == 5
+
+    for text in (content, printed):
+        assert not re.search('[\u202a-\u202e\u2066-\u2069]', text) and 'שלום' in text
+    for path in (workdir / 'report').glob('*.csv'):
+        assert not re.findall(r'(?:^|,)"?[=@]', path.read_text(), re.MULTILINE), path
+    assert "'=1+1" in {row['name'] for row in numbers(workdir, 'classes')}
+    assert max(map(len, printed.splitlines())) < 1000
+
+
+def test_of_ten_classes_it_is_shown(made):
+    assert 'top-5 error 0.' in page(made) and '<td>–</td>' not in section(made, 'The run')
+    assert 'top5_error' in numbers(made, 'curves')[0]
+    assert 'training, top-5' in (made / 'report' / 'curves.svg').read_text()
+
+
+def test_the_top5_error_of_five_classes_in_lines_and_tables(tmp_path, capsys):
+    from alexnet_jax.evaluation import tables
+    from alexnet_jax.training.progress import describe
+
+    row = {'epoch': 1.0, 'loss': 0.5, 'top1_error': 0.25, 'top5_error': 0.0}
+    assert describe(row, top5=False).endswith('top1 0.2500  top5 –')
+    assert describe(row).endswith('top5 0.0000')
+    result = row | {
+        'split': 'test', 'views': 1, 'source': 'a', 'network': 'small', 'step': 3,
+        'class_count': 5, 'top1_interval': (0.1, 0.4), 'top5_interval': (0.0, 0.1),
+    }  # fmt: skip
+    (found,) = tables.rows_of('run', [result])
+    assert found.test_top1 is not None and found.test_top5 is None
+    text = tables.markdown(tables.filled([found]))
+    assert '| 1 CNN, small, step 3: run | a | 1 | 0.2500 [0.1000, 0.4000] | – |' in text
+
+
+def test_a_table_does_not_mix_steps_members_sets_or_views():
+    from alexnet_jax.evaluation import tables
+
+    def result(split, **changes):
+        return {
+            'split': split, 'views': 10, 'distinct_views': 10, 'source': 's', 'network': 'small',
+            'step': 60, 'class_count': 10, 'top1_error': 0.25, 'top1_interval': [0.1, 0.4],
+            'top5_error': 0.1, 'top5_interval': [0.0, 0.2],
+        } | changes  # fmt: skip
+
+    whole = [result('test'), result('val')]
+    (row,) = tables.rows_of('run', whole)
+    assert row.model == '1 CNN, small, step 60: run' and row.val_top1 and row.test_top1
+    for changes in (
+        {'step': 40}, {'set': 'synthetic, seed 1'}, {'source': 't'}, {'views': 1, 'distinct_views': 1},
+        {'distinct_views': 5}, {'members': ['a', 'b']}, {'members': ['a', 'b'], 'steps': [60, 40]},
+        {'network': 'paper'},
+    ):  # fmt: skip
+        rows = tables.rows_of('run', [result('test'), result('val', **changes)])
+        assert [bool(row.val_top1) + bool(row.test_top1) for row in rows] == [1, 1], changes
+    ensembles = [result('test', members=['a', 'b'], steps=[60, 40])]
+    (row,) = tables.rows_of('out', ensembles)
+    assert row.model == '2 CNNs, small, steps 60, 40: out of a, b'
+    (row,) = tables.rows_of('run', [result('test', distinct_views=5)])
+    assert row.views == 5
+
+
+def test_other_sets_are_not_the_run_s_own(run, data_dir):
+    workdir = run(names(10))
+    assert main.main(['--workdir', str(workdir), '--mode=eval']) == DONE
+    own = json.loads((workdir / 'eval' / 'test-1.json').read_text())
+    other = '--config.data.source=patterns'
+    assert main.main(['--workdir', str(workdir), '--mode=eval', other]) == DONE
+    assert results.every(workdir) == [own] and len(results.others(workdir)) == 1
+    assert report(workdir, other) == DONE
+    facts = section(workdir, 'The run')
+    ours, theirs = facts.split('<caption>Evaluations of other sets or steps')
+    assert '>test, 1 view</td><td>digits<' in ours and '>patterns<' not in ours
+    assert '>test, 1 view</td><td>patterns<' in theirs
+    content = page(workdir)
+    assert '<h1>patterns_one_column on digits</h1>' in content  # what it was trained on
+    assert 'test of patterns: top-1 error' in content
+    assert 'right: a test image of patterns, and of all' in content
+    assert '<td>data.source</td><td>patterns</td>' in content
+
+
+def rows_of(workdir, showing=None, metrics=()) -> dict[str, str]:
+    model = load(workdir)
+    return {name: here for name, here, _ in differences.training(model, showing, metrics)}
+
+
+def test_what_differs_from_the_paper(made):
+    """The digits' run: what its configuration says of mirror images is not what was done."""
+    config = json.loads((made / 'config.json').read_text())
+    assert config['data']['mirror'] == 'on' and not load(made).mirror
+    content = section(made, 'What differs from the paper')
+    for name, here, paper in (
+        ('data.source', 'digits', 'ImageNet: ILSVRC-2010 and 2012'),
+        ('training images', '1,297', '1.2 million'),
+        ('classes', '10', '1,000'),
+        ('epochs', '3.00, up to step 60', 'roughly 90'),
+        ('data.mirror', 'off: a mirror image is of another class', 'on'),
+        ('data.batch_size', '64', '128'),
+        ('eval.views', '1 view', '10'),
+    ):
+        assert f'<td>{name}</td><td>{here}</td><td>{paper}</td>' in content, name
+    assert 'data.normalization' not in content and 'eval.split' not in content
+
+
+@pytest.mark.parametrize(
+    ('settings', 'name', 'here'),
+    [
+        ({'data.mirror': 'off'}, 'data.mirror', 'off'),
+        ({'data.color_std': '0'}, 'data.color_std', '0.0'),
+        ({'data.normalization': 'standardized'}, 'data.normalization', 'standardized'),
+        ({'optimizer.momentum': '0.5'}, 'optimizer.momentum', '0.5'),
+        ({'optimizer.weight_decay': '0'}, 'optimizer.weight_decay', '0.0'),
+        ({'train.protocol': 'diary'}, 'data.color_epochs', '67'),
+        ({'network.compute': 'bfloat16'}, 'network.compute', 'bfloat16'),
+        ({'schedule.drops': '1'}, 'schedule.drops', '1'),
+        ({'optimizer.layer_rates': 'conv1=0'}, 'optimizer.layer_rates', 'conv1=0'),
+    ],
+)
+def test_every_setting_that_computes_something_else_is_listed(settings, name, here, made):
+    model = load(made)
+    from alexnet_jax import config as configuration
+
+    changed = configuration.override(model.config, settings)
+    if 'train.protocol' in settings:
+        changed = configuration.complete({}, settings)
+    rows = differences.training(dataclasses.replace(model, config=changed, mirror=True), None, ())
+    assert (name, here) in [row[:2] for row in rows]
+
+
+def test_epochs_are_those_of_the_step(made):
+    """From the log; else from the steps, if the set is at hand; else unknown."""
+    assert rows_of(made, metrics=ROWS)['epochs'] == '3.00, up to step 60'
+    assert rows_of(made)['epochs'] == 'unknown, up to step 60'
+    model = load(made)
+    fresh = dataclasses.replace(model, step=0)
+    assert ('epochs', '0.00, up to step 0', 'roughly 90') in differences.training(fresh, None, ())
+
+
+def test_a_report_of_a_net_that_ended_in_nan(run):
+    workdir = run(names(10))
+    loaded = load(workdir)
+    variables = jax.tree.map(np.copy, loaded.variables)
+    variables['params']['fc8']['kernel'][:] = 3e38
+    shutil.rmtree(workdir)
+    exchange.write_workdir(workdir, dataclasses.replace(loaded, variables=variables))
+    assert report(workdir) == DONE
+    content = page(workdir)
+    assert 'No images could be shown to the net: its net gives NaN or infinite values' in content
+    assert 'top-1 error' not in content and '>nan<' not in content
+
+
+def test_marks_are_by_class_and_not_by_name():
+    """ImageNet has two cranes, a bird and a machine."""
+    from alexnet_jax.figures.page import predictions
+
+    card = np.zeros((8, 8, 3), np.uint8), 'crane', [('crane', 0.6), ('crane', 0.3)]
+    marked = re.compile('<span class="right">')
+    bird = predictions([(*card, 1)], 'test image')
+    assert '<strong class="wrong">' in bird and len(marked.findall(bird)) == 1
+    assert '<strong class="wrong">' in predictions([(*card, None)], 'test image')
+    assert '<strong class="right">' in predictions([(*card, 0)], 'test image')
+
+
+def test_reports_made_at_once_leave_a_whole_one(tmp_path):
+    """Two hundred, by eight threads; a reader meets a whole one or, for a moment, none."""
+    target, faults = tmp_path / 'report', []
+
+    def make(number: int) -> None:
+        try:
+            for turn in range(25):
+                folder = place.new_folder(tmp_path)
+                with place.filling(folder, target):
+                    for name in ('index.html', 'a.svg', 'b.csv'):
+                        (folder / name).write_text(f'{number}-{turn}')
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert [path.name for path in tmp_path.iterdir()] == ['report']
+    assert len({path.read_text() for path in target.iterdir()}) == 1
+    assert len(list(target.iterdir())) == 3
+
+
+def test_a_report_that_fails_leaves_the_one_before(tmp_path):
+    (tmp_path / 'report').mkdir()
+    (tmp_path / 'report' / 'index.html').write_text('before')
+    for error in (OSError(28, 'No space left on device'), ValueError('anything')):
+        folder = place.new_folder(tmp_path)
+        with pytest.raises((StorageError, ValueError)), place.filling(folder, tmp_path / 'report'):
+            (folder / 'index.html').write_text('half')
+            raise error
+        assert [path.name for path in tmp_path.iterdir()] == ['report']
+        assert (tmp_path / 'report' / 'index.html').read_text() == 'before'
+
+
+def test_a_workdir_that_cannot_be_written_says_so(made, monkeypatch, capsys):
+    """At once, and nothing of the report that is there is lost."""
+    before = (made / 'report' / 'index.html').read_bytes()
+    monkeypatch.setattr(place, 'new_folder', lambda workdir: workdir / 'config.json' / 'new')
+    capsys.readouterr()
+    assert report(made) == FAULT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f'error: {made}/report/ cannot be written: Not a directory'
+    assert (made / 'report' / 'index.html').read_bytes() == before
+
+
+def test_a_checkpoint_that_training_has_removed_since(made):
+    """The report is of step 60; a training that goes on keeps later ones alone."""
+    model = load(made)
+    content = ''.join(run_facts.content(made, model.config, 59, ROWS))
+    assert 'There are none: ' in content and 'checkpoints/59/manifest.json is missing' in content
+    assert manifest.read(made / 'checkpoints' / '60')['files']
+
+
+@pytest.mark.parametrize('kept', ['[1]', '{"versions": [1], "mesh": null}', '{"half', ''])
+def test_a_config_that_says_little(kept, made, tmp_path):
+    (tmp_path / 'config.json').write_text(kept)
+    content = ''.join(run_facts.content(tmp_path, load(made).config, 60, []))
+    assert 'holds no eval/SPLIT-VIEWS.json' in content
