@@ -15,7 +15,6 @@ from alexnet_jax import workdir as workdirs
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError
 from alexnet_jax.model import Model
-from alexnet_jax.network.deviations import deviations
 from alexnet_jax.settings import SETTINGS
 from alexnet_jax.training import step
 from alexnet_jax.training.checkpoint import Checkpoints
@@ -210,10 +209,9 @@ def _require_named_table(loaded: Model) -> None:
     """
     found, named = loaded.net.architecture, configuration.network_of(loaded.config)
     if found != named:
-        first = deviations(named, found)[0]
         raise InputError(
-            f'the net differs from network {named.name}: {first.field} is {first.other}, not'
-            f' {first.one}; only networks of {", ".join(pretrained.SETTINGS)} can be kept'
+            f'the net is not network {named.name} as its name says:'
+            f' {pretrained.difference(found, named)}; allowed here: nets that have a name'
         )
 
 

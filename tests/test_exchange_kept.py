@@ -191,7 +191,7 @@ def test_a_net_that_a_file_states_is_loaded_exported_and_never_kept_as_another(t
     plain = alexnet_jax.load(authors.write_caffemodel(tmp_path / 'c', blobs, order), overrides=size)
     assert np.abs(logits(loaded) - logits(plain)).max() > 0.1
     for keep in (exchange.write_workdir, exchange.write):
-        with pytest.raises(InputError, match=r'conv1.then is ReLU, LRN \(n 5, α 0.5/n'):
+        with pytest.raises(InputError, match=r'conv1.then is ReLU → LRN \(n 5, α 0.5/n'):
             keep(tmp_path / 'kept', loaded)
     assert exchange._write_caffe(tmp_path / 'd', loaded, file) == []
     assert np.array_equal(logits(alexnet_jax.load(tmp_path / 'd')), logits(loaded))
