@@ -111,12 +111,13 @@ def load(
     overrides: Mapping[str, str] | None = None,
     asked_as: str = 'step',
 ) -> Model:
-    """A model from a workdir, or from a weight file: one of ours, torchvision's `alexnet`
-    (.pth, .safetensors), Caffe's bvlc_alexnet or caffenet (.caffemodel).
+    """Returns a model from a workdir, or from a weight file: one of ours, torchvision's
+    `alexnet` (what torch.save wrote, or safetensors), Caffe's bvlc_alexnet or caffenet
+    (.caffemodel), told by its content.
 
     Args:
       step: which checkpoint of a workdir; None: the last.
-      net: torchvision, caffe or caffenet, where a file does not tell.
+      net: torchvision, caffe or caffenet, where a file holds weights alone.
       overrides: settings that differ from those of the file's authors, as text.
       asked_as: what a message calls `step`.
 

@@ -36,11 +36,12 @@ def kind_of(path: Path, start: bytes, size: int) -> str | None:
         return 'torch'
     if start[place] == tar:
         return 'a tar archive; unpack it first (only PyTorch of before 2017 wrote such weights)'
-    if 8 + int.from_bytes(start[:8], 'little') <= size and start[8:9] == b'{':
+    fits = 8 + int.from_bytes(start[:8], 'little') <= size
+    if start[8:9] == b'{' and (fits or path.suffix == '.safetensors'):
         return 'safetensors'
     for magic, words in _OTHERS.items():
         if start.startswith(magic):
             return words
     if start[:1] == b'\x80' and path.suffix not in _BY_SUFFIX:
         return 'a pickle, but none that torch.save wrote'
-    return _BY_SUFFIX.get(path.suffix) or ('caffe' if start.startswith(_CAFFE) else None)
+    return 'caffe' if start.startswith(_CAFFE) else _BY_SUFFIX.get(path.suffix)

@@ -178,10 +178,8 @@ def _of_caffe(path: Path, net: str) -> Pretrained:
         except ContentError as error:
             raise InputError(f'{path} {error}') from error
         if net and table != base:
-            first = deviations(base, table)[0]
             raise InputError(
-                f'--net is {net}, but {path} states another net; {first.field} is'
-                f' {first.other}, not {first.one}'
+                f'--net is {net}, but {path} states another net: {difference(table, base)}'
             )
         return table
 
@@ -192,6 +190,12 @@ def _of_caffe(path: Path, net: str) -> Pretrained:
         assumed=tuple(name for name in PREPROCESSING if name not in stated),
         notes=_mean_image(layers),
     )
+
+
+def difference(found: Architecture, asked: Architecture) -> str:
+    """Returns the first field in which two tables differ, with both values."""
+    first = deviations(found, asked)[0]
+    return f'{first.field} is {first.one}, not {first.other}'
 
 
 def _mean_image(layers: Sequence[caffe.Layer]) -> tuple[str, ...]:

@@ -57,6 +57,28 @@ def state_dict(tensors: Iterable[tuple[str, Tensor]], legacy: bool = False) -> b
     return b'\x80\x02' + ORDERED_DICT + b'(' + items + b'u.'
 
 
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Steps of a pickle as they are."""
+
+    content: bytes
+
+
+def tree_steps(value, legacy: bool = False) -> bytes:
+    """The steps for dictionaries, lists, tensors, `Steps`, and whatever pickle knows."""
+    match value:
+        case dict():
+            items = [plain(key) + tree_steps(x, legacy) for key, x in value.items()]
+            return b'}(' + b''.join(items) + b'u'
+        case list():
+            return b'](' + b''.join(tree_steps(x, legacy) for x in value) + b'e'
+        case Tensor():
+            return tensor_steps(value, legacy)
+        case Steps(content):
+            return content
+    return plain(value)
+
+
 def write_zip(
     path: Path,
     pickled: bytes,
