@@ -1,6 +1,7 @@
 """Pages of many runs: Figure 1, ablations, columns over seeds, and workdirs beside each other."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
