@@ -1,7 +1,7 @@
 """The measures of two_columns.py, of many runs, as rows of a table."""
 
 import dataclasses
-import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from alexnet_jax import trained, two_columns
 from alexnet_jax.config import Config
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.results import write_json
+from alexnet_jax.results import read_object, write_json
 
 Row = dict[str, Any]
 KEPT = 'columns.json'
@@ -25,7 +25,8 @@ def measure_all(
     for name, config in runs.items():
         showing = trained.show(config, folder / name, stop_requested)
         path = folder / name / KEPT
-        if path.exists() and (row := json.loads(path.read_text()))['step'] == showing.model.step:
+        row = read_object(path) if os.path.lexists(path) else {}
+        if row.get('step') == showing.model.step:
             measured[name] = row
             continue
         measured[name] = measure(showing, folder / name)

@@ -113,9 +113,7 @@ def _leave_out(texts: Sequence[str]) -> None:
     sys.unraisablehook = hook
 
 
-def run(
-    command: Callable[[list[str]], int], argv: list[str] | None, prints: bool = False
-) -> int:
+def run(command: Callable[[list[str]], int], argv: list[str] | None, prints: bool = False) -> int:
     """Runs the command; prints an error, and returns the exit status.
 
     Args:

@@ -83,9 +83,7 @@ def read_file(path: Path) -> Config:
     try:
         source = files.read_bytes(path)
     except FileNotFoundError:
-        raise InputError(
-            f'{told}: no such file; configs/ holds those that come with it'
-        ) from None
+        raise InputError(f'{told}: no such file; configs/ holds those that come with it') from None
     except OSError as error:
         raise InputError(f'{told} cannot be read: {error.strerror}') from error
     except ValueError as error:

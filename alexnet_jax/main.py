@@ -110,9 +110,7 @@ def do(
     from alexnet_jax import trained, training_run
 
     if options.mode == 'eval':
-        told = trained.evaluate_workdir(config, workdir, stop_requested)
-        if told:
-            print(told)
+        trained.evaluate_workdir(config, workdir, stop_requested)
         return DONE
     if options.mode == 'predict':
         from alexnet_jax import predict

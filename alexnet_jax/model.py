@@ -137,14 +137,14 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
     if not (workdir / 'checkpoints').is_dir():
         raise InputError(f'{workdir} holds no checkpoints; train there first')
     config = configuration.read_workdir(workdir / 'config.json')
-    classes, mirror, normalization = _described(workdir, configuration.network_of(config).input_size)
+    classes, mirror, normalization = _described(
+        workdir, configuration.network_of(config).input_size
+    )
     layers, step = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
     return _model(config, classes, mirror, layers, normalization, step, workdir)
 
 
-def _described(
-    workdir: Path, size: int
-) -> tuple[tuple[str, ...], bool, dict[str, np.ndarray]]:
+def _described(workdir: Path, size: int) -> tuple[tuple[str, ...], bool, dict[str, np.ndarray]]:
     """Reads what `describe` wrote: the classes, whether images are mirrored, and by name the mean
     and scale for crops of that size.
 
@@ -181,7 +181,9 @@ def _fault_of(about: Any) -> str:
         if not isinstance(name, str) or not name:
             return f'classes has {shown(name)}; allowed: names'
     if len(set(classes)) < len(classes):
-        return f'classes has {shown(collections.Counter(classes).most_common(1)[0][0])} more than once'
+        return (
+            f'classes has {shown(collections.Counter(classes).most_common(1)[0][0])} more than once'
+        )
     if not isinstance(mirror, bool):
         return f'mirror is {shown(mirror)}; allowed: true or false'
     return ''

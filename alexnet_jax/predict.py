@@ -12,7 +12,7 @@ from alexnet_jax import trained
 from alexnet_jax.config import Config
 from alexnet_jax.data import augment, class_names
 from alexnet_jax.data.images import BadImageError
-from alexnet_jax.errors import plain
+from alexnet_jax.errors import NotFiniteError, StorageError, plain
 from alexnet_jax.evaluation.evaluate import softmax
 from alexnet_jax.figures import predictions
 from alexnet_jax.figures.predictions import Prediction
@@ -31,6 +31,8 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
 
     Raises:
       InputError: as `trained.open_model`.
+      NotFiniteError: a score is not finite.
+      StorageError: the files cannot be written.
     """
     model = trained.open_model(config, workdir)
     views = config['eval.views']
@@ -43,18 +45,29 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
             print(f'error: {plain(file, LONGEST)} {error}', file=sys.stderr)
             rows.append({'image': str(file), 'error': str(error)})
             continue
-        probabilities = softmax(np.asarray(run(images), np.float64)).mean(axis=0)
+        logits = np.asarray(run(images), np.float64)
+        if not np.isfinite(logits).all():
+            raise NotFiniteError(
+                f'the scores of {plain(file, LONGEST)} are not finite numbers: the weights, mean or'
+                f' scale in {workdir} are damaged, or too large',
+                model.step,
+            )
+        probabilities = softmax(logits).mean(axis=0)
         row = {'image': str(file), 'predictions': top(model, probabilities)}
         rows.append(row)
         print('\n'.join(told(row)), flush=True)
         if len(drawn) < MOST_DRAWN:
             drawn.append(_drawn(file, images[augment.MIDDLE[views]], row))
     folder = workdir / 'predict'
-    folder.mkdir(exist_ok=True)
     about = {'network': config['network.name'], 'step': model.step, 'views': views}
     write_json(folder / 'predictions.json', about | {'images': rows})
     if drawn:
-        predictions.draw(drawn, folder / 'predictions.png')
+        try:
+            predictions.draw(drawn, folder / 'predictions.png')
+        except OSError as error:
+            raise StorageError(
+                f'{folder}/predictions.png cannot be written: {error.strerror}'
+            ) from error
     print(f'-> {folder}/predictions.json{", predictions.png" if drawn else ""}')
     return all('error' not in row for row in rows)
 

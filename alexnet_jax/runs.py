@@ -1,14 +1,14 @@
 """Several runs under one folder, each an ordinary workdir; what is finished stays so."""
 
-import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax import training_run
 from alexnet_jax.config import Config
-from alexnet_jax.errors import NotFiniteError
-from alexnet_jax.results import write_json
+from alexnet_jax.errors import InputError, NotFiniteError, plain
+from alexnet_jax.results import read_object, write_json
 from alexnet_jax.settings import SETTINGS
 
 RESULTS = 'results.json'
@@ -64,4 +64,14 @@ def _what_counts(config: Config) -> Config:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+    """
+    Raises:
+      InputError: it cannot be read, or is something else.
+    """
+    kept = read_object(path) if os.path.lexists(path) else {}
+    for name, run in kept.items():
+        parts = [run.get(part) for part in ('config', 'result')] if isinstance(run, dict) else []
+        if [type(part) for part in parts] != [dict, dict]:
+            raise InputError(f'{path}: {plain(name)} is no result of a run; delete that file, and'
+                             ' runs that are finished are only evaluated again')  # fmt: skip
+    return kept

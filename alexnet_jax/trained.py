@@ -1,6 +1,7 @@
 """A trained net on a set of images, as a configuration says: evaluated, averaged with
 others, its predictions and features kept."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Generator, Sequence
@@ -16,7 +17,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
 from alexnet_jax.data.feature_records import RecordWriter
 from alexnet_jax.data.prepared import ImageSet
-from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.errors import InputError, NotFiniteError, nearest, plain
 from alexnet_jax.evaluation import arrays, ensemble, evaluate
 from alexnet_jax.evaluation.ensemble import PROBABILITIES, Member
 from alexnet_jax.evaluation.evaluate import Outputs
@@ -54,7 +55,11 @@ class Showing:
 
     def runner(self, names: Sequence[str] = ()) -> Callable[..., Generator[Outputs]]:
         """(variables, images, split) -> the same of any variables of the net and any images, by
-        default these; compiled once."""
+        default these; compiled once.
+
+        Raises:
+          NotFiniteError: when a logit is not finite.
+        """
         config, model = self.config, self.model
         mesh = _mesh(config)
         forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
@@ -66,7 +71,7 @@ class Showing:
         ) -> Generator[Outputs]:
             variables = inference.place_variables(model.net, mesh, variables)
             outputs = evaluate.run(forward, variables, images, split, reading)
-            return processes.until_stopped(outputs, self.stop_requested)
+            return processes.until_stopped(_finite(outputs, model.step), self.stop_requested)
 
         return run
 
@@ -75,6 +80,21 @@ class Showing:
     ) -> Tally:
         """The errors over all; `keep`: as in `evaluate.evaluate`."""
         return evaluate.evaluate(self.outputs(), len(self.model.classes), keep)
+
+
+def _finite(outputs: Generator[Outputs], step: int) -> Generator[Outputs]:
+    """The same, but a score that is not finite is no result."""
+    with contextlib.closing(outputs):
+        for batch in outputs:
+            bad = ~np.isfinite(batch.logits).all(axis=(1, 2))
+            if bad.any():
+                name = plain(arrays.as_text(batch.ids[bad][:1])[0])
+                raise NotFiniteError(
+                    f'the scores of image {name}, and of {bad.sum() - 1} more of its batch, are not'
+                    ' finite numbers: the weights, mean or scale are damaged, or too large',
+                    step,
+                )
+            yield batch
 
 
 def _mesh(config: Config) -> Mesh:
@@ -137,23 +157,28 @@ def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str
 
 
 def evaluate_workdir(
-    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
-) -> str:
-    """Evaluates a checkpoint of the workdir and keeps the result, and the predictions if
-    the configuration says so; returns the result as text.
+    config: Config,
+    workdir: Path,
+    stop_requested: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Evaluates a checkpoint of the workdir, says the result and keeps it, and the predictions if
+    the configuration says so.
 
     Raises:
       InputError: as `show`.
+      NotFiniteError: as `Showing.runner`.
+      StorageError: the result cannot be kept; it is said all the same.
       StopRequestedError: a stop was requested.
     """
     with processes.together():
         showing = show(config, workdir, processes.agreed(stop_requested))
     if not processes.is_first():  # it takes part, and leaves it to the first to keep anything
         showing.tally()
-        return ''
+        return
     tally = _keeping(showing, workdir) if config['eval.save'] else showing.tally()
     about = results.about(config, showing.split, showing.model.step)
-    return results.keep(workdir, about, tally, showing.model.classes)
+    results.keep(workdir, about, tally, showing.model.classes, say)
 
 
 def _keeping(showing: Showing, workdir: Path) -> Tally:
@@ -174,10 +199,13 @@ def _keeping(showing: Showing, workdir: Path) -> Tally:
 
 
 def average(
-    members: Sequence[tuple[Path, Config | None]], weights: Sequence[float], out: Path
-) -> str:
+    members: Sequence[tuple[Path, Config | None]],
+    weights: Sequence[float],
+    out: Path,
+    say: Callable[[str], None] = print,
+) -> None:
     """The errors of the mean of several nets' probabilities, beside the nets' own, kept
-    in `out` as evaluations are, and as ensemble.md and ensemble.json; returns them as text.
+    in `out` as evaluations are, and as ensemble.md and ensemble.json; says them as text.
 
     Args:
       members: workdirs with their configurations, or saved predictions with None.
@@ -188,11 +216,12 @@ def average(
     """
     result = ensemble.average((_member(*member) for member in members), weights)
     page = ensemble.markdown(result)
+    say(page)
     results.write_text(out / 'ensemble.md', page)
     results.write_json(out / 'ensemble.json', result.about | ensemble.tree(result))
     about = dict(result.about)
     classes = tuple(about.pop('classes'))
-    return f'{page}\n{results.keep(out, about, result.together, classes)}'
+    results.keep(out, about, result.together, classes, say)
 
 
 def _member(path: Path, config: Config | None) -> Member:

@@ -122,7 +122,8 @@ def test_a_large_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'text', ['NaN', '[1, Infinity]', '{"a": -Infinity}', '[' * 100_000, '{', '\xff', '{"a": 1, "a": 1}']
+    'text',
+    ['NaN', '[1, Infinity]', '{"a": -Infinity}', '[' * 100_000, '{', '\xff', '{"a": 1, "a": 1}'],
 )
 def test_what_is_not_json_is_refused(tmp_path, text):
     path = tmp_path / 'a.json'

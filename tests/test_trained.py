@@ -274,6 +274,6 @@ def test_a_workdir_that_lacks_a_file_says_so(workdir, capsys):
     arguments = ['--workdir', str(workdir), '--mode=eval']
     assert 'eval.step is 7; ' in refused(capsys, main.main, [*arguments, '--config.eval.step=7'])
     (workdir / 'normalization.npz').write_bytes(b'no archive')
-    assert 'does not tell what its net was shown' in refused(capsys, main.main, arguments)
+    assert 'normalization.npz cannot be used: BadZipFile' in refused(capsys, main.main, arguments)
     (workdir / 'model.json').unlink()
-    assert 'does not tell what its net was shown' in refused(capsys, main.main, arguments)
+    assert 'model.json cannot be read: No such file' in refused(capsys, main.main, arguments)

@@ -109,7 +109,7 @@ def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         with stop_requests() as stop_requested:
             if runs.train_all(configs, options.out, stop_requested) is None:
                 return STOPPED
-    print(trained.average(members, weights, options.out))
+    trained.average(members, weights, options.out)
     return DONE
 
 
@@ -124,9 +124,9 @@ def run_tables(options: argparse.Namespace) -> int:
         'Errors are fractions; in brackets, 95 % intervals. A star: pre-trained on another set.',
         '', tables.markdown(filled),
     ])  # fmt: skip
+    print(page)
     results.write_text(options.out / 'tables.md', page)
     results.write_json(options.out / 'tables.json', tables.tree(filled))
-    print(page)
     return DONE
 
 

@@ -5,12 +5,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+# How a formula begins, in one spreadsheet or another; some first take spaces away.
+FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n', ' ', '＝', '＋', '－', '＠')
+
 
 def write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes path.csv; floats so that they read back as they were, None as nothing. A file's name
-    that is no text is escaped."""
+    that is no text is escaped, and a text that a spreadsheet would run as a formula begins with an
+    apostrophe."""
     table = path.with_suffix('.csv')
     with table.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file:
         writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(rows)
+        writer.writerow(map(_cell, names))
+        writer.writerows(map(_cell, row) for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Numbers as they are; class names and file names come from strangers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

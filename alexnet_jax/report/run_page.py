@@ -3,7 +3,6 @@ and as numbers."""
 
 import dataclasses
 import json
-import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import config as configuration
-from alexnet_jax import results, settings, trained, two_columns
+from alexnet_jax import files, results, settings, trained, two_columns
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
 from alexnet_jax.errors import InputError, StorageError
@@ -69,15 +68,11 @@ def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lam
     run = open_run(config, workdir, stop_requested)
     place = workdir / 'report'
     try:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        run.folder.mkdir()
-        (run.folder / 'index.html').write_text(_page(run), encoding='utf-8')
-        shutil.rmtree(place, ignore_errors=True)
-        run.folder.replace(place)
+        with files.new_folder(place) as made:
+            page = _page(dataclasses.replace(run, folder=made))
+            (made / 'index.html').write_text(page, encoding='utf-8')
     except OSError as error:
         raise StorageError(f'{place}/ cannot be written: {error.strerror}') from error
-    finally:
-        shutil.rmtree(run.folder, ignore_errors=True)
     return f'report -> {place}/index.html'
 
 
@@ -93,7 +88,7 @@ def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) 
         showing = trained.show_to(model, config, stop_requested)
     except InputError as error:
         reason = str(error)
-    return Run(workdir, workdir / '.report', config, model, rows, lost, showing, reason)
+    return Run(workdir, workdir / 'report', config, model, rows, lost, showing, reason)
 
 
 def _page(run: Run) -> str:
@@ -298,13 +293,14 @@ def _own(config: Config) -> list[tuple[str, settings.Setting]]:
 
 
 def _about(run: Run) -> list[str]:
-    kept = json.loads((run.workdir / 'config.json').read_text())
+    kept = results.read_object(run.workdir / 'config.json')
     checkpoint = run.workdir / 'checkpoints' / str(run.model.step)
     rows: list[tuple[str, Any]] = [('command', kept.get('command')), *_pace(run)]
-    rows += [(name, str(version)) for name, version in kept.get('versions', {}).items()]
+    versions = kept.get('versions')
+    if isinstance(versions, dict):
+        rows += [(name, str(version)) for name, version in versions.items()]
     rows += [('mesh', json.dumps(kept.get('mesh'))), ('checkpoint', str(checkpoint))]
-    files = manifest.read(checkpoint)['files']
-    sums = [(name, f'{file["bytes"]:,}', file['sha256']) for name, file in files.items()]
+    sums = [(name, f'{file["bytes"]:,}', str(file['sha256'])) for name, file in _listed(checkpoint)]
     stored = [
         (f'{row["split"]}, {results.views_told(row["views"])}', row['step'], row['examples'],
          row['top1_error'], row['top5_error'], row['loss'])
@@ -318,6 +314,14 @@ def _about(run: Run) -> list[str]:
     parts.append(page.folded('The whole configuration', page.listing(config)))
     table = page.table(('file', 'bytes', 'SHA-256'), sums)
     return [*parts, page.folded('Checksums of the checkpoint', table)]
+
+
+def _listed(checkpoint: Path) -> list[tuple[str, Row]]:
+    """The files of a checkpoint; none of one that a run going on has taken away meanwhile."""
+    try:
+        return list(manifest.read(checkpoint)['files'].items())
+    except manifest.DamagedError:
+        return []
 
 
 def _stored(workdir: Path) -> list[Row]:

@@ -1,7 +1,7 @@
 """Pages of many runs: Figure 1, ablations, columns over seeds, and workdirs beside each other."""
 
 import csv
-import json
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import config as configuration
-from alexnet_jax import results
+from alexnet_jax import files, results
 from alexnet_jax.errors import InputError, StorageError
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.figures import bars, curves, page
@@ -33,12 +33,12 @@ def make(folder: Path) -> str:
     if kind is None:
         raise InputError(f'{folder} holds none of {", ".join(PAGES)}')
     try:
-        kept = json.loads((folder / kind).read_text())
+        kept = results.read_object(folder / kind)
         make_page = {'figure1.json': _figure1, 'ablations.json': _ablations}.get(kind, _columns)
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f'{folder / kind} cannot be read: {error!r:.200}') from error
 
 
@@ -89,7 +89,8 @@ def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Of every run, (epoch, training error)."""
     lines: dict[str, list[tuple[float, float]]] = {}
     try:
-        with path.open(newline='') as file:
+        with files.opened(path) as content:
+            file = io.TextIOWrapper(content, encoding='utf-8', newline='')
             for row in csv.DictReader(file):
                 point = float(row['epoch']), float(row['training_error'])
                 lines.setdefault(row['run'], []).append(point)

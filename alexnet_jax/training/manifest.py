@@ -23,7 +23,10 @@ def write(folder: Path, about: dict[str, Any]) -> None:
     """Makes the manifest of what is in the folder, with `about` in it; all files are on disk
     when it returns, and not just on their way."""
     files = {
-        str(path.relative_to(folder)): {'bytes': path.stat().st_size, 'sha256': _flushed_digest(path)}
+        str(path.relative_to(folder)): {
+            'bytes': path.stat().st_size,
+            'sha256': _flushed_digest(path),
+        }
         for path in _files(folder)
     }
     tree = about | {'files': files}
