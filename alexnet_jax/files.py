@@ -231,7 +231,12 @@ def _header(file: IO[bytes], name: str) -> tuple[Shape, bool, np.dtype]:
     }.get(version)
     if read_header is None:
         raise ValueError(f'{name} has the format {version}; allowed: (1, 0) and (2, 0)')
-    shape, fortran, dtype = read_header(file, max_header_size=HEADER_BYTES)
+    try:
+        shape, fortran, dtype = read_header(file, max_header_size=HEADER_BYTES)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # It is parsed as Python: whatever that raises.
+        raise ValueError(f'{name} has a broken header: {type(error).__name__}') from error
     if dtype.kind not in 'fiu':
         raise ValueError(f'{name} has the type {dtype}; allowed: real numbers')
     return shape, fortran, dtype
