@@ -2,6 +2,7 @@
 and features kept, images predicted."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 from alexnet_jax import load, main
-from alexnet_jax.command_line import BAD_INPUT, DONE
+from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.data import augment
+from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.evaluation import arrays
 from tests import random_run
@@ -277,3 +279,88 @@ def test_a_workdir_that_lacks_a_file_says_so(workdir, capsys):
     assert 'normalization.npz cannot be used: BadZipFile' in refused(capsys, main.main, arguments)
     (workdir / 'model.json').unlink()
     assert 'model.json cannot be read: No such file' in refused(capsys, main.main, arguments)
+
+
+def test_scores_that_are_not_finite_are_no_result(workdir, tmp_path, capsys):
+    """Weights, mean and scale are; what comes of them is not."""
+    path = workdir / 'normalization.npz'
+    with np.load(path) as kept:
+        np.savez(path, mean=kept['mean'], scale=np.full(3, 1e-38, np.float32))
+    Image.fromarray(np.full((40, 40, 3), 200, np.uint8)).save(tmp_path / 'image.png')
+    before = sorted(workdir.rglob('*'))
+    features = ['--activations', 'fc7/relu', '--out', str(tmp_path / 'features')]
+    for command, arguments in (
+        (main.main, ['--workdir', str(workdir), '--mode=eval']),
+        (main.main, ['--workdir', str(workdir), '--mode=eval', '--config.eval.save=predictions']),
+        (main.main, ['--workdir', str(workdir), '--mode=predict', str(tmp_path / 'image.png')]),
+        (evaluation.main, ['features', str(workdir), *features]),
+        (evaluation.main, ['ensemble', str(workdir), '--out', str(tmp_path / 'ensemble')]),
+    ):
+        capsys.readouterr()
+        assert command(arguments) == FAULT
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()
+        assert 'are not finite numbers' in line and 'nan' not in printed.out
+    assert sorted(path for path in workdir.rglob('*') if path.name != 'eval') == before
+    assert not (tmp_path / 'features').exists()
+
+
+def test_what_cannot_be_kept_is_printed(workdir, tmp_path, capsys):
+    """As where the workdir is read-only."""
+    error = evaluated(workdir)['top1_error']
+    shutil.rmtree(workdir / 'eval')
+    for name in ('eval', 'predict'):
+        (workdir / name).write_text('in the way')
+    capsys.readouterr()
+    assert main.main(['--workdir', str(workdir), '--mode=eval']) == FAULT
+    printed = capsys.readouterr()
+    assert f'top1_error {error:.6f}' in printed.out and '->' not in printed.out
+    assert 'eval/test-1.json' in printed.err and printed.err.count('\n') == 1
+
+    Image.fromarray(np.full((40, 40, 3), 200, np.uint8)).save(tmp_path / 'image.png')
+    arguments = ['--workdir', str(workdir), '--mode=predict', str(tmp_path / 'image.png')]
+    assert main.main(arguments) == FAULT
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 6 and 'predictions.json' in printed.err
+    assert printed.err.count('\n') == 1
+
+
+def saved_arrays(folder):
+    """Of two images."""
+    with arrays.writing(folder, {'about': 1}, lambda made: arrays.ArrayWriter(made, 2)) as writer:
+        writer.add(np.array([b'a', b'b']), np.array([0, 1]), {'x': np.ones((2, 3), np.float32)})
+    return folder
+
+
+def no_file(path, make=os.mkfifo):
+    path.unlink()
+    make(path)
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        *(lambda folder, name=name, make=make: no_file(folder / name, make)
+          for name in ('ids.json', 'about.json', 'labels.npy', 'x.npy')
+          for make in (os.mkfifo, os.mkdir)),
+        lambda folder: (folder / 'ids.json').write_text('"ab"'),
+        lambda folder: (folder / 'ids.json').write_text('{"a": 1, "b": 2}'),
+        lambda folder: (folder / 'ids.json').write_text('["a", 1]'),
+        lambda folder: (folder / 'ids.json').write_text('["a", NaN]'),
+        lambda folder: (folder / 'about.json').write_text('[]'),
+        lambda folder: np.save(folder / 'labels.npy', np.array([0.0, 1.0])),
+        lambda folder: np.save(folder / 'labels.npy', np.array(['0', '1'])),
+        lambda folder: np.save(folder / 'labels.npy', np.array([0, 1, 2])),
+        lambda folder: np.save(folder / 'x.npy', np.ones((3, 3))),
+        lambda folder: np.save(folder / 'x.npy', np.array(['a', 'b'])),
+        lambda folder: np.save(folder / 'x.npy', np.array([1j, 2j])),
+        lambda folder: np.save(folder / 'x.npy', np.array(1.0)),
+        lambda folder: (folder / 'x.npy').write_bytes((folder / 'x.npy').read_bytes()[:-1]),
+    ],
+)  # fmt: skip
+def test_arrays_that_are_something_else_are_refused_at_once(damage, tmp_path):
+    folder = saved_arrays(tmp_path / 'arrays')
+    np.testing.assert_array_equal(arrays.read(folder).array('x'), np.ones((2, 3)))
+    damage(folder)
+    with pytest.raises(InputError, match=str(folder)):
+        arrays.read(folder).array('x')

@@ -216,7 +216,9 @@ def test_other_shapes_than_the_net_has_are_refused_before_anything_is_read(two, 
     ):
         Checkpoints(two).restore(6, like())
     if shape != [2]:
-        with pytest.raises(InputError, match=r'chunk 0.0 has 128 bytes|no checkpoint of this program'):
+        with pytest.raises(
+            InputError, match=r'chunk 0.0 has 128 bytes|no checkpoint of this program'
+        ):
             read_layers(two, 6)
 
 
@@ -345,7 +347,9 @@ def test_a_checkpoint_that_is_taken_away_is_read_from_the_next(moment, two, stat
             saved(two, [at(state, 9)])
             assert checkpoint.steps(two) == [9]
 
-    owner, name = (manifest, 'verify') if moment == 'while it is chosen' else (checkpoint, '_declared')
+    owner, name = (
+        (manifest, 'verify') if moment == 'while it is chosen' else (checkpoint, '_declared')
+    )
     call = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda place: taken_away() or call(place))
     layers, step = read_layers(two)
