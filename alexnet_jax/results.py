@@ -113,7 +113,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f'{path} cannot be read: {error}') from error
     if not isinstance(tree, dict):
-        raise InputError(f'{path} holds {shown(tree)}; allowed: an object')
+        raise InputError(f'{path} cannot be read: it holds {shown(tree)}, not an object')
     return tree
 
 

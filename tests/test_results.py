@@ -103,7 +103,7 @@ def test_files_that_hold_something_else_are_refused_at_once(damage, tally, tmp_p
         lambda workdir: runs._read(workdir / runs.RESULTS),
         lambda workdir: column_runs.measure_all({'run': {}}, workdir, bool),
     ):
-        with pytest.raises(InputError, match=r'\.json (cannot be read|holds|is no evaluation)'):
+        with pytest.raises(InputError, match=r'\.json (cannot be read|is no evaluation)'):
             read(tmp_path)
 
 

@@ -113,7 +113,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _digest(file: BinaryIO) -> str:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+    return hashlib.file_digest(file, 'sha256').hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def _flushed_digest(path: Path) -> str:

@@ -366,8 +366,8 @@ def test_loads_beside_a_run_that_keeps_one(state, tmp_path):
     checkpoints, done = Checkpoints(tmp_path), threading.Event()
 
     def save() -> None:
-        for step in range(2, 60):
-            checkpoints.save(at(state, step))
+        for number in range(2, 60):
+            checkpoints.save(at(state, number))
             checkpoints.wait()
         done.set()
 
