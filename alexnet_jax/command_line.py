@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import logging as python_logging
 import os
 import platform
 import re
@@ -99,6 +100,7 @@ def before_jax() -> None:
         # run stands still; more threads than cores prevent it.
         os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
     _leave_out(('Event loop is closed', 'Encountered error while reading array'))
+    python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)  # the same errors again
     logging.set_verbosity(logging.FATAL)  # Orbax logs each step of its own, and what it raises.
 
 

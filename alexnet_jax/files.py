@@ -2,20 +2,27 @@
 whole."""
 
 import contextlib
+import errno
+import fcntl
+import glob
 import io
 import json
 import math
 import os
+import secrets
+import shutil
 import stat
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 MOST_BYTES = 2**26  # of a file of text; a configuration has 4,000, 100,000 class names 2 million
 HEADER_BYTES = 10_000  # of an array in an .npz file, at most
+ABANDONED_SECONDS = 60  # after which a temporary folder without a lock is nobody's
 Shape = tuple[int, ...]
 
 
@@ -85,8 +92,27 @@ def read_arrays(path: Path, shapes: Mapping[str, Sequence[Shape]]) -> dict[str, 
             raise ValueError(f'{type(error).__name__}: {error}') from error
 
 
+def map_array(path: Path) -> np.memmap:
+    """Opens the real numbers of an .npy file; they are read from disk as they are used.
+
+    Raises:
+      OSError: as `opened`.
+      ValueError: it is no such file, or has another number of bytes than its header states.
+    """
+    with opened(path) as file:
+        shape, fortran, dtype = _header(file, 'it')
+        start, size = file.tell(), math.prod(shape) * dtype.itemsize
+        if os.fstat(file.fileno()).st_size - start != size:
+            raise ValueError('it has another number of bytes than its header states')
+        if not size:
+            raise ValueError('it holds no numbers')
+        order = 'F' if fortran else 'C'
+        return np.memmap(file, dtype, 'r', start, shape, order)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, in a folder that is made if need be.
+    """Writes a file whole or not at all, in a folder that is made if need be. Of two processes that
+    write it at once, one comes last.
 
     Raises:
       OSError: it cannot be written; what was there before is as it was.
@@ -94,12 +120,70 @@ def write_bytes(path: Path, content: bytes) -> None:
     beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        beside.write_bytes(content)
+        beside.unlink(missing_ok=True)
+        with beside.open('xb') as file:  # never into what a link points to
+            file.write(content)
         os.replace(beside, path)
     except BaseException:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def new_folder(place: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of `place` if all goes well within, and is gone if
+    not. Of two processes that do so at once, one comes last.
+
+    Raises:
+      OSError: it cannot be made, or moved there; what was there before is as it was.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _clear_abandoned(place)
+    made = place.with_name(f'.{place.name}.{secrets.token_hex(8)}.tmp')
+    made.mkdir()
+    number = os.open(made, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield made
+        _replace(made, place)
+    finally:
+        os.close(number)
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _replace(made: Path, place: Path) -> None:
+    for _ in range(100):
+        old = made.with_name(f'{made.name}.old')
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(place, old)
+        try:
+            os.rename(made, place)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                continue  # another process was there first
+            with contextlib.suppress(OSError):
+                os.rename(old, place)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+        return
+    raise OSError(errno.EEXIST, 'others write there all the time', str(place))
+
+
+def _clear_abandoned(place: Path) -> None:
+    """Removes what a killed process left of `new_folder`: nobody holds the lock of that."""
+    for left in place.parent.glob(f'.{glob.escape(place.name)}.*.tmp'):
+        with contextlib.suppress(OSError):
+            if time.time() < left.lstat().st_mtime + ABANDONED_SECONDS:
+                continue  # it may not be locked yet
+            number = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(number)
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -121,18 +205,9 @@ def _read_array(archive: zipfile.ZipFile, name: str, allowed: Sequence[Shape]) -
     if f'{name}.npy' not in archive.namelist():
         raise ValueError(f'it has no array {name}')
     with archive.open(f'{name}.npy') as member:
-        version = np.lib.format.read_magic(member)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise ValueError(f'{name} has the format {version}; allowed: (1, 0) and (2, 0)')
-        shape, fortran, dtype = read_header(member, max_header_size=HEADER_BYTES)
+        shape, fortran, dtype = _header(member, name)
         if shape not in allowed:
             raise ValueError(f'{name} has the shape {shape}; allowed: {_either(allowed)}')
-        if dtype.kind not in 'fiu':
-            raise ValueError(f'{name} has the type {dtype}; allowed: real numbers')
         size = math.prod(shape) * dtype.itemsize
         content = member.read(size + 1)
     if len(content) != size:
@@ -141,6 +216,30 @@ def _read_array(archive: zipfile.ZipFile, name: str, allowed: Sequence[Shape]) -
     if not np.isfinite(array).all():
         raise ValueError(f'{name} has numbers that are not finite')
     return array
+
+
+def _header(file: IO[bytes], name: str) -> tuple[Shape, bool, np.dtype]:
+    """Reads the header of an array: its shape, whether it is in Fortran's order, its type.
+
+    Raises:
+      ValueError: it has none, or is not of real numbers.
+    """
+    version = np.lib.format.read_magic(file)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+        raise ValueError(f'{name} has the format {version}; allowed: (1, 0) and (2, 0)')
+    try:
+        shape, fortran, dtype = read_header(file, max_header_size=HEADER_BYTES)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # It is parsed as Python: whatever that raises.
+        raise ValueError(f'{name} has a broken header: {type(error).__name__}') from error
+    if dtype.kind not in 'fiu':
+        raise ValueError(f'{name} has the type {dtype}; allowed: real numbers')
+    return shape, fortran, dtype
 
 
 def _either(shapes: Sequence[Shape]) -> str:

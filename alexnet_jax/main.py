@@ -110,9 +110,9 @@ def do(
     from alexnet_jax import trained, training_run
 
     if options.mode == 'eval':
-        told = trained.evaluate_workdir(config, workdir, stop_requested)
-        if told:
-            print(told)
+        result = trained.evaluate_workdir(config, workdir, stop_requested)
+        if result:
+            print(result)
         return DONE
     if options.mode == 'predict':
         from alexnet_jax import predict

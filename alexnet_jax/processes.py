@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from alexnet_jax import alive
+from alexnet_jax import alive, files
 from alexnet_jax.command_line import DONE, STOPPED
 from alexnet_jax.errors import InputError, LostProcessError, StopRequestedError
 from alexnet_jax.joining import Joining
@@ -105,11 +105,11 @@ def require_shared(folder: Path) -> None:
     token = everyones(secrets.token_hex() if is_first() else '')[0]
     with together():
         if is_first():
-            path.write_text(token)
+            files.write_bytes(path, token.encode())
     with together():
         try:
-            seen = path.read_text()
-        except OSError:
+            seen = files.read_bytes(path).decode(errors='replace')
+        except (OSError, ValueError):
             seen = ''
         if seen != token:
             raise InputError(

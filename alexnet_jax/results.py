@@ -220,7 +220,7 @@ def write_json(path: Path, tree: Any) -> None:
     Raises:
       StorageError: it cannot be written; what was there before is as it was.
     """
-    content = (json.dumps(tree, indent=2) + '\n').encode()
+    content = (json.dumps(tree, indent=2, allow_nan=False) + '\n').encode()
     try:
         files.write_bytes(path, content)
     except OSError as error:

@@ -30,7 +30,7 @@ from alexnet_jax.network import columns, kernels
 from alexnet_jax.training import checkpoint, kernel_history, loop, start, step
 from alexnet_jax.training.boards import Board, TensorBoard, WeightsAndBiases, held_here
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.training.health import Health
+from alexnet_jax.training.health import Health, require_finite
 from alexnet_jax.training.metrics_log import MetricsLog
 from alexnet_jax.training.progress import Reporter
 from alexnet_jax.weights.files import Layers
@@ -101,7 +101,11 @@ def _train_there(
         for line in [_opening(experiment, workdir, first_step), *told]:
             reporter.say(line)
         metrics = workdir / 'metrics.jsonl' if processes.is_first() else None
-        log = stack.enter_context(contextlib.closing(MetricsLog(metrics, first_step)))
+        validated = loop.is_validated(first_step, state.plateau, plan)
+        with processes.together():
+            log = stack.enter_context(
+                contextlib.closing(MetricsLog(metrics, first_step, validated))
+            )
         boards = _open_boards(config, workdir, first_step, stack)
         try:
             _run(experiment, workdir, state, checkpoints, log, boards, reporter, stop_requested)
@@ -236,6 +240,7 @@ def _run(
         )
     alive.slow(f'evaluating {held_out}')
     tally = evaluate_split(held_out, config['eval.views'], state.variables)
+    require_finite(tally.scores()['loss'], f'the loss on the {held_out} images', at_step)
     if held_out == 'test':
         keep(loop.evaluation_row('test', at_step, plan, tally.scores()))
     if processes.is_first():

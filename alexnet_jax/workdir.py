@@ -5,6 +5,7 @@ import fcntl
 import os
 import shlex
 import socket
+import stat
 import sys
 from collections.abc import Collection, Iterator
 from importlib import metadata
@@ -34,7 +35,7 @@ def locked(workdir: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((workdir / LOCK).open('a+'))
+            file = stack.enter_context(open(workdir / LOCK, 'a+', opener=_regular))
         except OSError as error:
             raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
         try:
@@ -52,6 +53,15 @@ def locked(workdir: Path) -> Iterator[None]:
             file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
             file.flush()
         yield
+
+
+def _regular(path: str, flags: int) -> int:
+    """Opens a file, but no link to another one, which would be emptied, and no pipe."""
+    number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(None, f'{LOCK} is not a regular file')
+    return number
 
 
 def claim(workdir: Path, run: Identity) -> None:

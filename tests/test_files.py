@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -147,3 +148,95 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         signal.signal(signal.SIGXFSZ, before)
     assert files.read_json(path) == 'before'
     assert [p.name for p in tmp_path.iterdir()] == ['a.json']
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path):
+    (tmp_path / 'other').write_text('of somebody')
+    for name in ('a.json', f'.a.json.{os.getpid()}.tmp'):
+        (tmp_path / name).symlink_to(tmp_path / 'other')
+    files.write_bytes(tmp_path / 'a.json', b'1')
+    assert (tmp_path / 'other').read_text() == 'of somebody'
+    assert (tmp_path / 'a.json').read_text() == '1' and not (tmp_path / 'a.json').is_symlink()
+
+
+@pytest.mark.parametrize('order', 'CF')
+def test_an_array_is_mapped(tmp_path, random, order):
+    array = np.asarray(random.normal(size=(3, 4)), order=order)
+    np.save(tmp_path / 'a.npy', array)
+    np.testing.assert_array_equal(files.map_array(tmp_path / 'a.npy'), array)
+
+
+def header(shape: str, kind: str = '<f8') -> bytes:
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + '\n'
+    return b'\x93NUMPY\x01\x00' + len(text).to_bytes(2, 'little') + text.encode()
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        header('(10000000000, 10000000000)') + bytes(64),
+        header('(-1,)') + bytes(64),
+        header('(8,)') + bytes(63),
+        header('(8,)') + bytes(65),
+        header('(0, 5)'),
+        header('(1,)', '|O') + bytes(8),
+        header('(1,)', '<c8') + bytes(8),
+        header('(2,)', '<U1') + bytes(8),
+        header('(' * 2000),
+        b'PK\x03\x04' + bytes(100),
+        b'\x93NUMPY\x09\x00' + bytes(100),
+        b'',
+    ],
+)
+def test_other_files_are_not_mapped(tmp_path, content):
+    (tmp_path / 'a.npy').write_bytes(content)
+    with pytest.raises(ValueError):
+        files.map_array(tmp_path / 'a.npy')
+
+
+def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path):
+    place = tmp_path / 'report'
+    for text in ('one', 'two'):
+        with files.new_folder(place) as made:
+            (made / 'index.html').write_text(text)
+    with pytest.raises(KeyError), files.new_folder(place) as made:
+        (made / 'index.html').write_text('three')
+        raise KeyError
+    assert (place / 'index.html').read_text() == 'two'
+    assert [path.name for path in tmp_path.iterdir()] == ['report']
+
+
+def test_a_folder_that_many_write_at_once_is_one_of_theirs(tmp_path):
+    place, faults = tmp_path / 'report', []
+
+    def write(number: int) -> None:
+        try:
+            for _ in range(20):
+                with files.new_folder(place) as made:
+                    for name in 'ab':
+                        (made / name).write_text(str(number))
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == [] and [path.name for path in tmp_path.iterdir()] == ['report']
+    assert (place / 'a').read_text() == (place / 'b').read_text()
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_under_way_is_not(tmp_path):
+    left, link = tmp_path / '.report.aa.tmp', tmp_path / '.report.bb.tmp'
+    left.mkdir()
+    (tmp_path / 'other').mkdir()
+    link.symlink_to(tmp_path / 'other')
+    for path in (left, link):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    with files.new_folder(tmp_path / 'report') as slow:
+        os.utime(slow, (0, 0))
+        with files.new_folder(tmp_path / 'report'):
+            assert slow.exists() and not left.exists()
+        (slow / 'a').write_text('')
+    assert (tmp_path / 'report' / 'a').exists() and (tmp_path / 'other').exists()

@@ -56,7 +56,7 @@ def talkative(argv) -> int:
 
 
 def streams(monkeypatch, name: str, number: int | None, **how) -> None:
-    stream = None if number is None else open(number, 'w', **how)
+    stream = None if number is None else open(number, 'w', **how)  # noqa: SIM115
     monkeypatch.setattr(sys, name, stream)
 
 

@@ -7,17 +7,17 @@ the order of the split. Written as they come, and there only when they are whole
 import contextlib
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from alexnet_jax.errors import InputError
+from alexnet_jax import files
+from alexnet_jax.errors import InputError, shown
 
 ABOUT, IDS, LABELS = 'about.json', 'ids.json', 'labels.npy'
+MOST_IDS = 2**31  # bytes; those of ImageNet's 1.3 million images are 30 million
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +37,13 @@ class ImageArrays:
         """
         path = self.folder / file_name(name)
         try:
-            values = np.load(path, mmap_mode='r', allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            values = files.map_array(path)
+        except (OSError, ValueError) as error:
             raise InputError(f'{path} cannot be read: {error}') from error
         if values.shape[:1] != self.labels.shape:
-            raise InputError(f'{path} has {values.shape} numbers for {len(self.labels)} images')
+            raise InputError(
+                f'{path} has {shown(values.shape)} numbers for {len(self.labels)} images'
+            )
         return values
 
 
@@ -101,20 +103,15 @@ def writing(
     """
     if folder.exists() and not (folder / ABOUT).exists():
         raise InputError(f'{folder} is there and holds something else; take another folder')
-    beside = folder.with_name(f'.{folder.name}.tmp')
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        writer = make_writer(beside)
-        yield writer
-        writer.finish()
-        (beside / ABOUT).write_text(json.dumps(about, indent=2) + '\n')
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
+        with files.new_folder(folder) as made:
+            writer = make_writer(made)
+            yield writer
+            writer.finish()
+            text = json.dumps(about, indent=2, allow_nan=False) + '\n'
+            (made / ABOUT).write_text(text)
     except OSError as error:
         raise InputError(f'{folder} cannot be written: {error.strerror or error}') from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def read(folder: Path) -> ImageArrays:
@@ -123,12 +120,16 @@ def read(folder: Path) -> ImageArrays:
       InputError: there is no such folder, or its files are not those of one.
     """
     try:
-        ids = json.loads((folder / IDS).read_text())
-        about = json.loads((folder / ABOUT).read_text())
-        labels = np.load(folder / LABELS, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        ids = files.read_json(folder / IDS, MOST_IDS)
+        about = files.read_json(folder / ABOUT)
+        labels = np.array(files.map_array(folder / LABELS))
+    except (OSError, ValueError) as error:
         raise InputError(f'{folder} holds no arrays of images: {error}') from error
-    if not isinstance(ids, list) or not isinstance(about, dict) or labels.shape != (len(ids),):
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+        raise InputError(f'{folder} holds no arrays of images: {IDS} is no list of names')
+    if not isinstance(about, dict):
+        raise InputError(f'{folder} holds no arrays of images: {ABOUT} is no object')
+    if labels.shape != (len(ids),) or labels.dtype.kind not in 'iu':
         raise InputError(f'{folder} holds no arrays of images: ids and labels do not agree')
     return ImageArrays(folder, ids, labels, about)
 

@@ -8,16 +8,17 @@ from typing import Any
 
 from alexnet_jax import files
 
-FORMULA = ('=', '+', '-', '@', '\t', '\r')  # how a spreadsheet tells a formula
+# How a formula begins, in one spreadsheet or another; some first take spaces away.
+FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n', ' ', '＝', '＋', '－', '＠')
 
 
 def write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes path.csv; floats so that they read back as they were, None as nothing. A file's name
-    that is no text is escaped; a text that a spreadsheet would run as a formula begins with an
+    that is no text is escaped, and a text that a spreadsheet would run as a formula begins with an
     apostrophe."""
     table = io.StringIO(newline='')
     writer = csv.writer(table)
-    writer.writerow(names)
+    writer.writerow(map(_cell, names))
     writer.writerows(map(_cell, row) for row in rows)
     files.write_bytes(
         path.with_suffix('.csv'), table.getvalue().encode('utf-8', 'backslashreplace')
@@ -25,4 +26,5 @@ def write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> No
 
 
 def _cell(value: Any) -> Any:
+    """Numbers as they are; class names and file names come from strangers."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -237,7 +237,7 @@ class Checkpoints:
 def steps(folder: Path) -> list[int]:
     """The steps that are kept there, ascending; nothing is touched."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdecimal())
+    return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
 def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
@@ -249,9 +249,13 @@ def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
     """
     faults: dict[int, DamagedError] = {}
     for step in reversed(steps(folder)):
+        place = folder / str(step)
+        before = _identity(place)
         try:
-            manifest.verify(folder / str(step))
+            manifest.verify(place)
         except DamagedError as fault:
+            if before is None or _identity(place) != before:
+                return newest_whole(folder)  # another process took it away: there is a newer one
             faults[step] = fault
         else:
             return step, [
@@ -271,8 +275,9 @@ def read_layers(
     step: int | None = None,
     asked_as: str = 'step',
 ) -> tuple[dict[str, dict[str, np.ndarray]], int, dict[str, Any]]:
-    """Parameters and moving statistics by layer, of whatever net was saved there, the
-    step they are of, and the record that was saved with them. Nothing in the folder is touched: another process may be saving there.
+    """Parameters and moving statistics by layer, of whatever net was saved there, the step they
+    are of, and the record that was saved with them. Nothing in the folder is touched: another
+    process may be saving there.
 
     Args:
       step: None: the last that is whole; of those after it, stderr is told.
@@ -281,8 +286,23 @@ def read_layers(
     Raises:
       InputError: there is no such step, it is damaged, or something else is in its folder.
     """
-    step = _choose(folder, step, asked_as)
-    place = (folder / str(step)).absolute()
+    while True:
+        chosen = _choose(folder, step, asked_as)
+        place = (folder / str(chosen)).absolute()
+        before = _identity(place)
+        try:
+            return _layers_at(place), chosen, read_record(place)
+        except (InputError, jax.errors.JaxRuntimeError):
+            if before is not None and _identity(place) == before:
+                raise
+            # Another process took it away while it was read: there is a newer one.
+
+
+def _layers_at(place: Path) -> dict[str, dict[str, np.ndarray]]:
+    """
+    Raises:
+      InputError: it is no checkpoint, or holds numbers that are not finite.
+    """
     with _readable(place), _quiet():
         wanted = {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype)
@@ -305,7 +325,11 @@ def read_layers(
     for kind in trees.values():
         for layer, parts in kind.items():
             layers.setdefault(layer, {}).update(parts)
-    return layers, step, read_record(place)
+    for layer, parts in layers.items():
+        for part, array in parts.items():
+            if not np.isfinite(array).all():
+                raise InputError(f'{place}: {layer}/{part} has numbers that are not finite')
+    return layers
 
 
 def read_record(place: Path) -> dict[str, Any]:
@@ -321,6 +345,14 @@ def read_record(place: Path) -> dict[str, Any]:
         return record
     except (OSError, ValueError) as error:
         raise InputError(f'{place} is no checkpoint of this program: {_reason(error)}') from error
+
+
+def _identity(place: Path) -> int | None:
+    """Returns which folder it is, as one may take the place of another; None if it is gone."""
+    try:
+        return place.lstat().st_ino
+    except OSError:
+        return None
 
 
 def _choose(folder: Path, step: int | None, asked_as: str) -> int:
@@ -339,6 +371,8 @@ def _choose(folder: Path, step: int | None, asked_as: str) -> int:
         try:
             manifest.verify(folder / str(step))
         except DamagedError as fault:
+            if _identity(folder / str(step)) is None:  # taken away meanwhile
+                return _choose(folder, step, asked_as)
             raise InputError(f'checkpoint {step} is damaged: {fault}') from fault
     return step
 

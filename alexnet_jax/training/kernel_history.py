@@ -1,10 +1,12 @@
 """conv1's kernels at every validation, for pictures of how they came about."""
 
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 
+from alexnet_jax import files
 from alexnet_jax.errors import StorageError
 
 
@@ -14,10 +16,11 @@ def keep(folder: Path, step: int, kernel: np.ndarray) -> None:
     Raises:
       StorageError: it cannot be written.
     """
-    path = folder / f'{step:08}.npy'
+    path, content = folder / f'{step:08}.npy', io.BytesIO()
+    np.save(content, kernel, allow_pickle=False)
     try:
-        folder.mkdir(exist_ok=True)
-        np.save(path, kernel)
+        folder.mkdir(exist_ok=True)  # but not a workdir that was taken away
+        files.write_bytes(path, content.getvalue())
     except OSError as error:
         raise StorageError(
             f'{path}: {kernel.nbytes} bytes cannot be written: {error.strerror}\n'
@@ -32,9 +35,9 @@ def read(folder: Path, last_step: int) -> dict[int, np.ndarray]:
     for path in sorted(folder.glob('*.npy')):
         if re.fullmatch(r'\d+', path.stem) and int(path.stem) <= last_step:
             try:
-                kernel = np.load(path, allow_pickle=False)
-            except (OSError, ValueError, EOFError):
+                kernel = files.map_array(path)
+            except (OSError, ValueError):
                 continue
             if kernel.ndim == 5 and kernel.dtype.kind == 'f' and np.isfinite(kernel).all():
-                kept[int(path.stem)] = kernel
+                kept[int(path.stem)] = np.array(kernel)
     return kept

@@ -92,7 +92,7 @@ def train(
     alive.slow('compiling the first step')
     while True:
         error, is_best, stopped = None, False, False
-        if int(plan.epoch(step)) > plateau.validations:
+        if not is_validated(step, plateau, plan):
             rows.flush()
             scores = _validation(step, plan, validate, state, log)
             if scores is None:
@@ -127,6 +127,11 @@ def train(
         state, scores = train_step(state, batch)
         step += 1
         rows.add(step, scores)
+
+
+def is_validated(step: int, plateau: schedule.PlateauState, plan: Plan) -> bool:
+    """Returns whether a state has the validation of its step behind it."""
+    return int(plan.epoch(step)) <= int(plateau.validations)
 
 
 def _validation(

@@ -3,37 +3,43 @@
 import contextlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.errors import StorageError
+from alexnet_jax import files
+from alexnet_jax.errors import InputError, StorageError
 
 # What every row holds, and every train row.
 NUMBERS = ('step', 'epoch', 'loss', 'top1_error', 'top5_error')
 RATES = ('learning_rate', 'images_per_second')
+# The order of a step's rows. The test row comes at the very end, after the last checkpoint.
+RANKS = {'train': 0, 'val': 1, 'test': 2}
+LONGEST = 2**16  # bytes of a row; they have 400
 
 
 class MetricsLog:
     """Appends rows to a file. A row is on its way to disk when `write` returns:
     the end of this process does not lose it."""
 
-    def __init__(self, path: Path | None, last_step: int):
+    def __init__(self, path: Path | None, last_step: int, validated: bool = True):
         """Opens the file, or starts it; None: rows go nowhere. What was written after the checkpoint of
         `last_step` was saved is dropped, and a line cut short: it comes again.
 
+        Args:
+          validated: whether that checkpoint has the validation of its step behind it.
+
         Raises:
+          InputError: there is something else in its place.
           StorageError: the file cannot be written; what is in it is as it was.
         """
         self._file, self._path = None, path
         if path is None:
             return
-        kept = ''.join(line for line in _lines(path) if _written_before(line, last_step)).encode()
-        beside = path.with_suffix('.tmp')
+        last = last_step, RANKS['val' if validated else 'train']
+        kept = b''.join(line for line in _lines(path) if _written_before(line, last))
         with _told(path, len(kept)):
-            beside.write_bytes(kept)
-            os.replace(beside, path)
+            files.write_bytes(path, kept)
             self._file = path.open('ab', buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
@@ -42,7 +48,7 @@ class MetricsLog:
           StorageError: it cannot be written.
         """
         if self._file is not None and self._path is not None:
-            line = (json.dumps(row) + '\n').encode()
+            line = (json.dumps(row, allow_nan=False) + '\n').encode()
             with _told(self._path, len(line)):
                 while line:  # a disk that fills up takes a part, and then nothing
                     line = line[self._file.write(line) :]
@@ -65,31 +71,56 @@ def _told(path: Path, count: int) -> Iterator[None]:
 
 def read(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The rows of a metrics.jsonl, and how many lines are none: a run that is going on, or was
-    killed, may have written half of its last. None of either where there is no such file."""
-    lines = _lines(path)
-    rows = [row for row in map(_row, lines) if row is not None]
-    return rows, len(lines) - len(rows)
+    killed, may have written half of its last. None of either where there is no such file.
+
+    Raises:
+      InputError: there is something else in its place.
+    """
+    rows, lost = [], 0
+    for line in _lines(path):
+        row = _row(line)
+        if row is None:
+            lost += 1
+        else:
+            rows.append(row)
+    return rows, lost
 
 
-def _row(line: str) -> dict[str, Any] | None:
+def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
         numbers = NUMBERS + (RATES if row['split'] == 'train' else ())
-        return row if all(math.isfinite(row[name]) for name in numbers) else None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        seconds = [row[name] for name in row if name.startswith('seconds_')]
+        whole = row['split'] in RANKS and type(row['step']) is int and all(
+            math.isfinite(number) for number in (*(row[name] for name in numbers), *seconds)
+        )  # fmt: skip
+        return row if whole else None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
-def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    return path.read_text(errors='replace').splitlines(keepends=True)
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yields each line; of one that is longer than any row, its beginning.
+
+    Raises:
+      InputError: there is something else in its place.
+    """
+    try:
+        with files.opened(path) as file:
+            while line := file.readline(LONGEST):
+                yield line
+                while len(line) == LONGEST and not line.endswith(b'\n'):
+                    line = file.readline(LONGEST)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {error.strerror}') from error
 
 
-def _written_before(line: str, last_step: int) -> bool:
+def _written_before(line: bytes, last: tuple[int, int]) -> bool:
+    """`last`: the step that was saved, and the rank of its last row."""
     try:
         row = json.loads(line)
-        # The test row comes at the very end, after the last checkpoint.
-        return line.endswith('\n') and (row['step'], row['split'] == 'test') <= (last_step, False)
-    except (ValueError, KeyError, TypeError):
+        return line.endswith(b'\n') and (row['step'], RANKS[row['split']]) <= last
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -86,6 +86,19 @@ def test_stopped_in_an_evaluation_what_was_trained_is_saved(place, undisturbed, 
     driver.assert_same_run(tmp_path / 'run', undisturbed)
 
 
+def test_a_validation_stopped_then_done_then_killed_is_logged_once(undisturbed, data_dir, tmp_path):
+    """The checkpoint that the third run goes on from has no validation behind it; the row is there."""
+    run, output = tmp_path / 'run', tmp_path / 'printed'
+    argv = driver.command(run, data_dir)
+    stopping = driver.Moment('evaluated batch', 1, number=signal.SIGTERM)
+    assert driver.run(argv, output, stopping) == STOPPED, output.read_text()
+    assert driver.run(argv, output, driver.Moment('row/after', 1)) == -signal.SIGKILL
+    assert driver.saved_step(run) == 41 == driver.rows(run)[-1]['step']
+    assert driver.rows(run)[-1]['split'] == 'val'
+    assert driver.run(argv, output) == DONE, output.read_text()
+    driver.assert_same_run(run, undisturbed)
+
+
 def test_the_second_signal_ends_it_at_once_and_what_was_saved_is_whole(
     undisturbed, data_dir, tmp_path
 ):

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -215,7 +216,9 @@ def test_other_shapes_than_the_net_has_are_refused_before_anything_is_read(two, 
     ):
         Checkpoints(two).restore(6, like())
     if shape != [2]:
-        with pytest.raises(InputError, match=r'bytes of arrays|no checkpoint of this program'):
+        with pytest.raises(
+            InputError, match=r'chunk 0.0 has 128 bytes|no checkpoint of this program'
+        ):
             read_layers(two, 6)
 
 
@@ -268,3 +271,110 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
         checkpoints.save(at(state, 2))
         checkpoints.wait()
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'compressor': {'id': 'zlib', 'level': 9}}, 'compressor is'),
+        ({'compressor': {'id': 'blosc'}}, r'compressor is|no checkpoint of this program'),
+        ({'filters': [{'id': 'delta'}]}, r'filters is|no checkpoint of this program'),
+        ({'order': 'F'}, 'order is'),
+        ({'fill_value': 0.0}, 'fill_value is'),
+        ({'fill_value': 'NaN'}, 'fill_value is'),
+        ({'dtype': '>f4'}, r'dtype is .>f4'),
+        ({'dimension_separator': '/'}, 'dimension_separator is'),
+        ({'chunks': [1, 16]}, r'it has 1 chunks, not 2'),
+        ({'chunks': [2, 8]}, r'it has 1 chunks, not 2'),
+    ],
+)
+def test_an_array_stored_in_another_way_is_refused(changes, message, two):
+    """Though the manifest fits: some would be other numbers, some a bomb."""
+    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
+    array.write_text(json.dumps(json.loads(array.read_text()) | changes))
+    rewritten(two / '6')
+    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
+        with pytest.raises(InputError, match=message):
+            read()
+
+
+@pytest.mark.parametrize('name', ['params.conv1.bias/0.0', 'params.fc8.bias/0', 'params.conv2.kernel/0.0.0.0.0'])  # fmt: skip
+@pytest.mark.parametrize('how', ['missing', 'short', 'long', 'one more'])
+def test_a_chunk_that_is_not_whole_is_refused_and_not_read_as_zeros(name, how, two):
+    """Though the manifest fits."""
+    chunk = two / '6' / 'state' / name
+    content = chunk.read_bytes()
+    match how:
+        case 'missing':
+            chunk.unlink()
+        case 'one more':
+            chunk.with_name(chunk.name[:-1] + '1').write_bytes(content)
+        case _:
+            chunk.write_bytes(content[:-4] if how == 'short' else content + bytes(4))
+    rewritten(two / '6')
+    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
+        with pytest.raises(InputError, match=r'chunk|no checkpoint of this program'):
+            read()
+
+
+@pytest.mark.parametrize('number', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('name', ['params.conv1.bias', 'params.fc8.kernel'])
+def test_weights_that_are_not_finite_are_refused(name, number, two):
+    chunk = next(path for path in (two / '6' / 'state' / name).iterdir() if path.name[0] == '0')
+    numbers = np.fromfile(chunk, np.float32)
+    numbers[3] = number
+    numbers.tofile(chunk)
+    rewritten(two / '6')
+    layer, part = name.split('.')[1:]
+    with pytest.raises(InputError, match=rf'{layer}/{part} has numbers that are not finite'):
+        read_layers(two)
+
+
+def test_a_step_that_is_no_whole_number_s_own_name_is_none(two):
+    for name in ('007', '٣', '8.damaged', '-9', '1' * 200 + 'x'):
+        (two / name).mkdir()
+    assert checkpoint.steps(two) == [3, 6] and newest_whole(two) == (6, [])
+
+
+@pytest.mark.parametrize('moment', ['while it is chosen', 'while it is read'])
+def test_a_checkpoint_that_is_taken_away_is_read_from_the_next(moment, two, state, monkeypatch):
+    """As a run does that saves and keeps one."""
+    read, found = read_layers(two)[0], []
+
+    def taken_away() -> None:
+        if not found:
+            found.append(moment)
+            saved(two, [at(state, 9)])
+            assert checkpoint.steps(two) == [9]
+
+    owner, name = (
+        (manifest, 'verify') if moment == 'while it is chosen' else (checkpoint, '_declared')
+    )
+    call = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda place: taken_away() or call(place))
+    layers, step = read_layers(two)
+    assert step == 9 and found
+    assert_same(layers, read)
+    found.clear()
+    with pytest.raises(InputError, match=r'step is 6; .* holds: 9'):
+        read_layers(two, 6)
+
+
+@pytest.mark.slow
+def test_loads_beside_a_run_that_keeps_one(state, tmp_path):
+    saved(tmp_path, [at(state, 1)])
+    checkpoints, done = Checkpoints(tmp_path), threading.Event()
+
+    def save() -> None:
+        for number in range(2, 60):
+            checkpoints.save(at(state, number))
+            checkpoints.wait()
+        done.set()
+
+    thread = threading.Thread(target=save)
+    thread.start()
+    steps = []
+    while not done.is_set():
+        steps.append(read_layers(tmp_path)[1])
+    thread.join()
+    assert steps == sorted(steps) and len(steps) > 10

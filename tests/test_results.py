@@ -1,0 +1,115 @@
+"""What a workdir keeps of its evaluations, and of runs: read with care, said in any case."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from alexnet_jax import column_runs, results, runs
+from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.files import MOST_BYTES
+
+ABOUT = {'split': 'test', 'views': 1, 'source': 'digits', 'network': 'small', 'step': 3}
+
+
+@pytest.fixture
+def tally():
+    tally = Tally.zero(2)
+    tally.add(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), np.array([0.25, 1.5]))
+    return tally
+
+
+def test_a_result_is_said_and_kept(tally, tmp_path):
+    said = []
+    results.keep(tmp_path, ABOUT, tally, ('a', 'b'), said.append)
+    kept = results.read(tmp_path, 'test', 1)
+    assert (kept['top1_error'], kept['loss'], kept['step']) == (0.5, 0.875, 3)
+    assert results.every(tmp_path) == [kept]
+    (text,) = said
+    assert '1 of b taken for a' in text and text.endswith(f' -> {tmp_path}/eval/test-1.json')
+    assert sorted(path.name for path in (tmp_path / 'eval').iterdir()) == [
+        'test-1-classes.json', 'test-1.json',
+    ]  # fmt: skip
+
+
+def test_a_result_that_cannot_be_kept_is_said_all_the_same(tally, tmp_path):
+    (tmp_path / 'eval').write_text('in the way')
+    said = []
+    with pytest.raises(StorageError, match=r'eval/test-1\.json, \d+ bytes, cannot be written'):
+        results.keep(tmp_path, ABOUT, tally, ('a', 'b'), said.append)
+    assert len(said) == 1 and 'top1_error 0.500000' in said[0] and '->' not in said[0]
+
+
+def test_what_is_no_number_is_neither_said_nor_kept(tally, tmp_path):
+    tally.losses[0] = float('nan')
+    said = []
+    with pytest.raises(ValueError):
+        results.keep(tmp_path, ABOUT, tally, ('a', 'b'), said.append)
+    assert said == [] and not list(tmp_path.rglob('*.json'))
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'loss': None}, {'loss': 'x'}, {'loss': True}, {'top1_error': []}, {'top1_interval': None},
+        {'top5_interval': [0.1]}, {'top5_interval': [0.1, 'x']}, {'split': 3}, {'views': '1'},
+        {'views': 1.5}, {'step': '3'}, {'examples': None}, {'source': None}, {'network': ['small']},
+    ],
+)  # fmt: skip
+def test_an_evaluation_of_other_types_is_refused(changes, tally, tmp_path):
+    results.keep(tmp_path, ABOUT, tally, ('a', 'b'), str)
+    path = tmp_path / 'eval' / 'test-1.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    for read in (results.every, lambda workdir: results.read(workdir, 'test', 1)):
+        with pytest.raises(
+            InputError, match=rf'eval/test-1\.json is no evaluation: {next(iter(changes))}'
+        ):
+            read(tmp_path)
+
+
+def pipe(path):
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+DAMAGE = {
+    'pipe': pipe,
+    'folder': lambda path: path.unlink(missing_ok=True) or path.mkdir(),
+    'loop': lambda path: path.unlink(missing_ok=True) or path.symlink_to(path),
+    'no JSON': lambda path: path.write_text('{'),
+    'NaN': lambda path: path.write_text('{"loss": NaN}'),
+    'twice': lambda path: path.write_text('{"loss": 1, "loss": 2}'),
+    'deep': lambda path: path.write_text('[' * 10**5),
+    'list': lambda path: path.write_text('[]'),
+    'nothing': lambda path: path.write_text('null'),
+    'no text': lambda path: path.write_bytes(b'\xff\xfe'),
+    'large': lambda path: path.write_text(' ' * (MOST_BYTES + 1)),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_files_that_hold_something_else_are_refused_at_once(damage, tally, tmp_path, monkeypatch):
+    """An evaluation, the results of several runs, the measures of one's columns."""
+    results.keep(tmp_path, ABOUT, tally, ('a', 'b'), str)
+    DAMAGE[damage](tmp_path / 'eval' / 'test-1.json')
+    DAMAGE[damage](tmp_path / runs.RESULTS)
+    (tmp_path / 'run').mkdir()
+    DAMAGE[damage](tmp_path / 'run' / column_runs.KEPT)
+    monkeypatch.setattr(column_runs.trained, 'show', lambda *arguments: None)
+    for read in (
+        results.every,
+        lambda workdir: runs._read(workdir / runs.RESULTS),
+        lambda workdir: column_runs.measure_all({'run': {}}, workdir, bool),
+    ):
+        with pytest.raises(InputError, match=r'\.json (cannot be read|is no evaluation)'):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize('run', [3, None, [], {}, {'config': {}}, {'config': {}, 'result': 3}])
+def test_results_of_runs_of_other_types_are_refused(run, tmp_path):
+    (tmp_path / runs.RESULTS).write_text(json.dumps({'half/seed-0': run}))
+    with pytest.raises(InputError, match=r'results\.json: half/seed-0 is no result of a run'):
+        runs._read(tmp_path / runs.RESULTS)
+    assert runs._read(tmp_path / 'none.json') == {}
