@@ -8,7 +8,7 @@ those are done here.
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 # What Pillow scales gray of so many bits by, and how it names them.
 _FEW_BITS = {'L;2': 85, 'L;4': 17}
@@ -18,7 +18,7 @@ _LOW_BYTES = {'RGB;16B': ('RGB', 'RGB;16L'), 'RGBA;16B': ('RGBA', 'RGBA;16L'), '
 _ROWS = 64  # composed at a time, so that the memory does not grow with the image
 
 
-def as_rgb(image: Image.Image, content: bytes) -> Image.Image:
+def as_rgb(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     """Returns the image as RGB.
 
     Args:

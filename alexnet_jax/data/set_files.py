@@ -251,7 +251,7 @@ def _size_of(path: Path) -> int | None:
 
 def digest_of(path: Path) -> str:
     with files.opened(path) as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+        return hashlib.file_digest(file, 'sha256').hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def identity(folder: Path, about: Mapping[str, Any], contents: Contents) -> dict[str, str]:

@@ -324,13 +324,15 @@ def test_tfds_is_asked_for_nothing_but_sets_of_its_own(name, monkeypatch):
 def test_the_main_command_has_tfds_look_nowhere_but_in_its_own_place(tmp_path, monkeypatch):
     """A set in `data.dir` may be a stranger's, and TFDS imports what its features.json names."""
     monkeypatch.setattr(constants, 'DATA_DIR', str(tmp_path / 'own'))
-    evil = tmp_path / 'sets' / 'mnist' / '3.0.1'
+    evil = tmp_path / 'sets' / 'strangers_set' / '3.0.1'
     evil.mkdir(parents=True)
     features = {'pythonClassName': 'evil_module_of_tfds.Text', 'text': {}}
     (evil / 'features.json').write_text(json.dumps(features))
-    info = {'name': 'mnist', 'version': '3.0.1', 'fileFormat': 'array_record', 'splits': []}
+    info = {'name': 'strangers_set', 'version': '3.0.1', 'fileFormat': 'array_record', 'splits': []}
     (evil / 'dataset_info.json').write_text(json.dumps(info))
     (tmp_path / 'evil_module_of_tfds.py').write_text('raise SystemExit("run")')
     monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"TFDS knows no 'strangers_set'.*--data_dir"):
+        prepare.stored('tfds:strangers_set', 32, str(tmp_path / 'sets'))
     with pytest.raises(InputError, match=r'data\.source tfds:mnist is not prepared'):
         prepare.stored('tfds:mnist', 32, str(tmp_path / 'sets'))
