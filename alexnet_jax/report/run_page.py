@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import results, trained, two_columns
+from alexnet_jax import files, results, trained, two_columns
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, StorageError
 from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.figures import (
     bars,
@@ -28,7 +28,7 @@ from alexnet_jax.figures import (
 from alexnet_jax.figures.page import Section
 from alexnet_jax.model import Model
 from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.report import column_section, differences, place, run_facts
+from alexnet_jax.report import column_section, differences, run_facts
 from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
 from alexnet_jax.trained import Showing
 from alexnet_jax.training import metrics_log
@@ -64,9 +64,13 @@ def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lam
       StopRequestedError: a stop was requested.
     """
     run = open_run(config, workdir, stop_requested)
-    with place.filling(run.folder, workdir / 'report'):
-        (run.folder / 'index.html').write_text(_page(run), encoding='utf-8')
-    return f'report -> {workdir}/report/index.html'
+    try:
+        with files.new_folder(run.folder) as made:
+            content = _page(dataclasses.replace(run, folder=made))
+            (made / 'index.html').write_text(content, encoding='utf-8')
+    except OSError as error:
+        raise StorageError(f'{run.folder}/ cannot be written: {error.strerror}') from error
+    return f'report -> {run.folder}/index.html'
 
 
 def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> Run:
@@ -81,8 +85,7 @@ def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) 
         showing = trained.show_to(model, config, stop_requested)
     except InputError as error:
         reason = str(error)
-    folder = place.new_folder(workdir)
-    return Run(workdir, folder, config, model, rows, lost, showing, reason)
+    return Run(workdir, workdir / 'report', config, model, rows, lost, showing, reason)
 
 
 def _page(run: Run) -> str:

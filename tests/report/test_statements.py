@@ -6,18 +6,16 @@ import html
 import json
 import re
 import shutil
-import threading
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from alexnet_jax import exchange, experiment, load, main, results
+from alexnet_jax import exchange, experiment, files, load, main, results
 from alexnet_jax.command_line import DONE, FAULT
 from alexnet_jax.data.prepared import SomeRecords
-from alexnet_jax.errors import StorageError
-from alexnet_jax.report import differences, place, run_facts
+from alexnet_jax.report import differences, run_facts
 from alexnet_jax.training import manifest
 from tests import random_run
 from tests.report.conftest import ROWS, report
@@ -267,47 +265,11 @@ def test_marks_are_by_class_and_not_by_name():
     assert '<strong class="right">' in predictions([(*card, 0)], 'test image')
 
 
-def test_reports_made_at_once_leave_a_whole_one(tmp_path):
-    """Two hundred, by eight threads; a reader meets a whole one or, for a moment, none."""
-    target, faults = tmp_path / 'report', []
-
-    def make(number: int) -> None:
-        try:
-            for turn in range(25):
-                folder = place.new_folder(tmp_path)
-                with place.filling(folder, target):
-                    for name in ('index.html', 'a.svg', 'b.csv'):
-                        (folder / name).write_text(f'{number}-{turn}')
-        except BaseException as error:
-            faults.append(error)
-
-    threads = [threading.Thread(target=make, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not faults
-    assert [path.name for path in tmp_path.iterdir()] == ['report']
-    assert len({path.read_text() for path in target.iterdir()}) == 1
-    assert len(list(target.iterdir())) == 3
-
-
-def test_a_report_that_fails_leaves_the_one_before(tmp_path):
-    (tmp_path / 'report').mkdir()
-    (tmp_path / 'report' / 'index.html').write_text('before')
-    for error in (OSError(28, 'No space left on device'), ValueError('anything')):
-        folder = place.new_folder(tmp_path)
-        with pytest.raises((StorageError, ValueError)), place.filling(folder, tmp_path / 'report'):
-            (folder / 'index.html').write_text('half')
-            raise error
-        assert [path.name for path in tmp_path.iterdir()] == ['report']
-        assert (tmp_path / 'report' / 'index.html').read_text() == 'before'
-
-
 def test_a_workdir_that_cannot_be_written_says_so(made, monkeypatch, capsys):
     """At once, and nothing of the report that is there is lost."""
     before = (made / 'report' / 'index.html').read_bytes()
-    monkeypatch.setattr(place, 'new_folder', lambda workdir: workdir / 'config.json' / 'new')
+    new_folder = files.new_folder  # below a file it cannot be made
+    monkeypatch.setattr(files, 'new_folder', lambda place: new_folder(made / 'config.json' / 'new'))
     capsys.readouterr()
     assert report(made) == FAULT
     (line,) = capsys.readouterr().err.splitlines()
