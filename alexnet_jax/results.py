@@ -66,11 +66,12 @@ def keep(
     return '\n'.join(lines) + f' -> {path}'
 
 
-def about(config: Config, split: str, step: int, mirror: bool) -> dict[str, Any]:
-    """Returns what is evaluated, {'split', 'views', 'distinct_views', 'source', 'set', 'network',
-    'step'}.
+def about(config: Config, split: str, step: int, mirror: bool, content: str) -> dict[str, Any]:
+    """Returns what is evaluated, {'split', 'views', 'distinct_views', 'source', 'set', 'content',
+    'network', 'step'}.
 
     Args:
+      content: a digest of the images, of `ImageSet.identity`.
       mirror: whether mirror images are of the same class. They are among the ten views only if
         the net was trained with them, too; without them the five crops are taken twice.
     """
@@ -82,6 +83,7 @@ def about(config: Config, split: str, step: int, mirror: bool) -> dict[str, Any]
         'distinct_views': views if mirrored or views == 1 else views // 2,
         'source': source,
         'set': set_of(config),
+        'content': content,
         'network': config['network.name'],
         'step': step,
     }

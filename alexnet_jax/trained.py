@@ -49,13 +49,16 @@ class Showing:
 
     @property
     def _about(self) -> dict[str, Any]:
-        mirror = self.model.mirror and self.images.mirror
-        return results.about(self.config, self.split, self.model.step, mirror)
+        mirror, content = self.model.mirror and self.images.mirror, self.images.identity['content']
+        return results.about(self.config, self.split, self.model.step, mirror, content)
 
     @property
     def is_of_own_set(self) -> bool:
-        """Whether the images are of the set that the net was trained on, by the settings. A set
-        in the usual place may have been moved."""
+        """Whether the images are of the set that the net was trained on: by its identity, or else
+        by the settings, though a set in the usual place may have been moved."""
+        if self.model.data:
+            now = self.images.identity
+            return all(now[name] == text for name, text in self.model.data.items() if name in now)
         config, own = self.config, self.model.config
         return all(config[name] == own[name] for name in IMAGES) and (
             own['data.dir'] in ('', config['data.dir'])
@@ -67,8 +70,7 @@ class Showing:
         is_last = not config['eval.step'] or step == workdirs.last_checkpoint(workdir)
         other_set = None
         if not self.is_of_own_set:
-            made = IMAGES if config['data.source'] == 'synthetic' else ('data.source', 'data.dir')
-            other_set = {name: config[name] for name in made}
+            other_set = {'data.source': config['data.source'], **self.images.identity}
         return results.which(None if is_last else step, other_set)
 
     def keep(self, workdir: Path, tally: Tally) -> str:
