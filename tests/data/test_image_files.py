@@ -80,13 +80,13 @@ def test_floods_are_refused_before_they_are_decoded(kind, monkeypatch):
 def test_real_files_are_far_below():
     """Of both photographs: progressive and baseline, every optimization, with all metadata."""
     for number in range(12):
-        assert image_files.excess(image_file(number)[1]) == ''
+        assert image_files.fault(image_file(number)[1]) == ''
     for options in ({}, {'progressive': True}, {'optimize': True}, {'restart_marker_blocks': 1}):
         content = save(photograph(1), 'JPEG', quality=98, **options)
-        assert image_files.excess(content) == ''
+        assert image_files.fault(content) == ''
         assert read_square(content, 32).shape == (32, 32, 3)
     assert PROGRESSIVE.count(b'\xff\xda') <= 16
-    assert image_files.excess(with_scans(64)) == '' != image_files.excess(with_scans(65))
+    assert image_files.fault(with_scans(64)) == '' != image_files.fault(with_scans(65))
     # Markers within metadata, such as a thumbnail's, are not counted.
     thumbnail = segment(0xE1, b'Exif\0\0' + b'\xff\xda\0\x0c' * 2000)
     np.testing.assert_array_equal(
