@@ -163,7 +163,7 @@ def compare_rows(one: list[dict], other: list[dict]) -> dict[str, Any]:
     }
     return {
         'rows': [len(one), len(other)],
-        'rows_equal': one == other,
+        'rows_equal': bool(one) and one == other,
         'first_unequal_step': unequal[0]['step'] if unequal else None,
         'largest_relative_difference_of_loss_up_to_step': upto,
     }

@@ -112,6 +112,7 @@ def test_losses_are_compared_row_by_row(gpu):
     upto = found['largest_relative_difference_of_loss_up_to_step']
     assert [upto[step] for step in (1, 10, 30)] == pytest.approx([0, 0.1, 0.5])
     assert gpu('gpu_training').compare_rows(rows, rows)['rows_equal']
+    assert not gpu('gpu_training').compare_rows([], [])['rows_equal']  # nothing was compared
 
 
 def test_figure1_is_read_while_it_trains(gpu, tmp_path):
