@@ -153,6 +153,11 @@ def everyones(text: str) -> list[str]:
     return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
 
 
+def everyones_array(own: np.ndarray) -> np.ndarray:
+    """The arrays of all processes, of one shape, in their order: [processes, ...]."""
+    return own[None] if count() == 1 else np.asarray(multihost_utils.process_allgather(own))
+
+
 @contextlib.contextmanager
 def telling_of_loss() -> Iterator[None]:
     """

@@ -162,7 +162,7 @@ def _run(
     Raises:
       StopRequestedError: before the end, but all is saved.
     """
-    config, plan = experiment.config, experiment.plan
+    config, plan, architecture = experiment.config, experiment.plan, experiment.net.architecture
     evaluate_split = evaluator(experiment, stop_requested)
 
     def keep(row: loop.Row) -> None:
@@ -184,9 +184,11 @@ def _run(
             saves=checkpoints,
             log=record,
             health=Health(
-                step.layer_names(experiment.net.architecture),
+                step.layer_names(architecture),
                 len(experiment.images.classes),
                 reporter.say,
+                [row.name for row in architecture.layers if row.reads_all],
+                processes.everyones_array,
             ),
             watch=functools.partial(_watch, experiment, workdir, boards),
             stop_requested=stop_requested,

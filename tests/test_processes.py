@@ -32,6 +32,22 @@ def block(self, row):
 metrics_log.MetricsLog.write = block
 """
 
+# Initial biases from which a column's units give 0 for every image.
+DIES = """
+import jax, runpy
+from alexnet_jax.training import step
+config = runpy.run_path('configs/digits.py')['config']
+create = step.create_state
+def create_dead(net, seed, mesh):
+    state = create(net, seed, mesh)
+    for layer in 'conv5', 'fc6':
+        parts = state.params[layer]
+        kill = jax.jit(lambda bias: bias.at[1].set(-1e4), out_shardings=parts['bias'].sharding)
+        parts['bias'] = kill(parts['bias'])
+    return state
+step.create_state = create_dead
+"""
+
 
 @pytest.fixture
 def command(data_dir, tmp_path):
@@ -275,3 +291,18 @@ def test_what_the_first_alone_lacks_is_told_by_both(command, tmp_path, monkeypat
     for status, _, error in several.run(2, command('run', '--config.train.log_to=wandb')):
         assert status == 2
         assert 'process 0 of 2: train.log_to names wandb, which is not installed' in error
+
+
+@pytest.mark.slow
+def test_a_dead_column_of_another_process_is_reported_by_the_first(command, tmp_path):
+    """Column 2 of conv5, which process 1 alone holds, and of fc6, which takes nothing from it."""
+    dies = tmp_path / 'dies.py'
+    dies.write_text(DIES)
+    arguments = command('run')[2:]
+    (first, told, _), (second, silent, _) = several.run(2, ['--config', str(dies), *arguments])
+    assert (first, second) == (DONE, DONE)
+    warnings = [line for line in told.splitlines() if line.startswith('warning: ')]
+    assert [line.partition(':')[2].partition(':')[0] for line in warnings] == [
+        ' column 2 of conv5 is dead', ' column 2 of fc6 is dead',
+    ]  # fmt: skip
+    assert 'warning' not in silent

@@ -1,7 +1,7 @@
-"""What tells that a run goes wrong: numbers that are not finite, and nets that do not learn."""
+"""Signs of a run that goes wrong: numbers that are not finite, and nets that do not learn."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,16 +9,20 @@ import numpy as np
 from alexnet_jax.errors import NotFiniteError
 
 CHANCE = 0.99  # of ln(classes): a mean loss above it says that nothing was learnt
+Part = tuple[str, int]  # a layer, and a column of it
 EPOCHS, STEPS = 2, 300  # before that, a run that does well later may stand at chance
 
 
 class Health:
-    """Looks at the scores of every step, and tells once of each thing that goes wrong.
+    """Checks the scores of every step, and warns once of each fault.
 
     Args:
       layers: of the net, those with biases, from the image on.
       classes: of the net.
-      warn: is told what, in a line.
+      warn: takes each warning, a line.
+      reads_all: the layers that read all columns below; others read their own.
+      everyones: an array -> those of all processes, [processes, ...]. All call it at the
+        end of each epoch.
     """
 
     def __init__(
@@ -26,20 +30,25 @@ class Health:
         layers: Sequence[str] = (),
         classes: int = 0,
         warn: Callable[[str], None] = lambda line: None,
+        reads_all: Collection[str] = (),
+        everyones: Callable[[np.ndarray], np.ndarray] = lambda own: own[None],
     ):
         self._layers, self._warn = layers, warn
+        self._reads_all, self._everyones = reads_all, everyones
         self._chance = math.log(classes) if classes else math.inf
-        self._told: set[str] = set()
+        self._warned: set[str | Part] = set()
         self._epochs = self._last = 0
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        self._losses, self._steps, self._gradients = 0.0, 0, np.zeros((0, 1))
+        self._losses, self._steps = 0.0, 0
+        self._gradients: np.ndarray = np.zeros((0, 1))
 
     def step(self, step: int, scores: dict[str, Any]) -> None:
         """
         Args:
-          scores: of `step.make_train_step`, on the host.
+          scores: of `step.make_train_step`, on the host; 'bias_gradients' 0 where only
+            other processes have them.
 
         Raises:
           NotFiniteError: the loss, the learning rate or a gradient is not.
@@ -55,43 +64,54 @@ class Health:
         self._last = step
 
     def epoch(self) -> None:
-        """At the end of each."""
+        """Warns at the end of an epoch."""
         self._epochs += 1
         dead = self._dead()
-        if dead:
-            self._tell(
-                dead,
-                f'{dead} is dead: no step of the last epoch had a gradient for it, as its units give'
-                ' 0 for every image; a lower optimizer.learning_rate, or other initial biases, may'
-                ' help',
-            )
+        for layer in self._layers:
+            self._warn_of_dead(layer, [part for part in dead if part[0] == layer])
         mean = self._losses / self._steps if self._steps else 0.0
-        if self._epochs >= EPOCHS and self._last >= STEPS and mean >= CHANCE * self._chance:
+        at_chance = self._last >= STEPS and mean >= CHANCE * self._chance
+        if self._epochs >= EPOCHS and at_chance and 'chance' not in self._warned:
+            self._warned.add('chance')
             cause = 'its units died' if dead else 'the learning rate is too high or too low for it'
-            self._tell(
-                'chance',
-                f'after {self._last} steps the loss is {mean:.4f}, that of guessing, ln(classes)'
-                f' = {self._chance:.4f}: the net has learnt nothing; maybe {cause}',
+            self._warn(
+                f'warning: after {self._last} steps the loss is {mean:.4f}, that of guessing,'
+                f' ln(classes) = {self._chance:.4f}: the net has learnt nothing; maybe {cause}'
             )
         self._begin_epoch()
 
-    def _dead(self) -> str:
-        """The last layer, or column of one, that had no gradient: a ReLU that gives 0 passes
-        none on, so those before it may have none either."""
-        if not np.any(self._gradients[-1:]):
-            return ''  # not of the output itself: there was nothing left to learn
-        for layer, sizes in reversed(list(zip(self._layers, self._gradients, strict=True))):
-            gone = [str(column) for column, size in enumerate(sizes, start=1) if not size]
-            if len(gone) == len(sizes):
-                return layer
-            if gone:
-                return f'column {" and ".join(gone)} of {layer}'
-        return ''
+    def _dead(self) -> list[Part]:
+        """The columns of layers that gave 0 for every image. Units that give 0 pass no gradient
+        on, so a part below is one only if a part that reads it had a gradient."""
+        if not self._steps or not self._layers:
+            return []
+        # The columns of a process alone have a gradient there.
+        learns: np.ndarray = np.any(self._everyones(self._gradients > 0), axis=0)
+        if not learns[-1].any():
+            return []  # not of the output itself: there was nothing left to learn
+        dead = []
+        for number, layer in enumerate(self._layers[:-1]):
+            above = learns[number + 1]
+            is_read = np.full(above.shape, above.any()) if self._is_crossed(number) else above
+            dead += [(layer, int(column)) for column in np.flatnonzero(is_read & ~learns[number])]
+        return dead
 
-    def _tell(self, what: str, line: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            self._warn(f'warning: {line}')
+    def _is_crossed(self, number: int) -> bool:
+        """Whether all columns above read each column of a layer; the output does."""
+        return number + 2 == len(self._layers) or self._layers[number + 1] in self._reads_all
+
+    def _warn_of_dead(self, layer: str, parts: list[Part]) -> None:
+        new = [part for part in parts if part not in self._warned]
+        if not new:
+            return
+        self._warned.update(new)
+        columns = [str(column + 1) for _, column in new]
+        of = '' if len(new) == self._gradients.shape[1] else f'column {" and ".join(columns)} of '
+        self._warn(
+            f'warning: {of}{layer} is dead: no step of the last epoch had a gradient for it, as its'
+            ' units give 0 for every image; a lower optimizer.learning_rate, or other initial'
+            ' biases, may help'
+        )
 
 
 def require_finite(number: Any, name: str, step: int) -> None:

@@ -205,8 +205,8 @@ class _TrainRows:
 
 
 def _own_part(array: jax.Array) -> np.ndarray:
-    """What this process has of an array; 1 where others have it."""
-    own = np.ones(array.shape, array.dtype)
+    """The part of an array that this process holds; 0 where only others hold it."""
+    own = np.zeros(array.shape, array.dtype)
     for shard in array.addressable_shards:
         own[shard.index] = shard.data
     return own
