@@ -1,14 +1,24 @@
 """A trained net with a part cut: what one column does alone, and what a crossing is good for.
 
-Cut means that the weights are zeros; biases and all else stay as they were trained.
+Cut means that the weights are zeros; all else stays as it was trained. Columns that are cut off
+as a whole have zeros for biases too, so that nothing of them is left.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from alexnet_jax.network.inference import Variables
-from alexnet_jax.network.layers import Architecture, Conv, Layer
+from alexnet_jax.network.layers import (
+    Architecture,
+    BatchNorm,
+    Conv,
+    Layer,
+    LocalResponseNorm,
+    Sigmoid,
+    Stage,
+)
 
 
 def crossings(architecture: Architecture) -> list[str]:
@@ -21,41 +31,69 @@ def crossings(architecture: Architecture) -> list[str]:
 def without_crossing(architecture: Architecture, variables: Variables, layer: str) -> Variables:
     """Every column's kernels of that layer read their own column alone."""
     row = next(row for row in architecture.layers if row.name == layer)
-    return _with_kernel(variables, layer, lambda kernel: _own_alone(row, kernel))
+    return _with(variables, layer, 'kernel', lambda kernel: _own_alone(row, kernel))
 
 
 def column_alone(architecture: Architecture, variables: Variables, column: int) -> Variables:
-    """All that `column` decides by itself: no crossing brings it anything, and the classifier
-    reads no other."""
+    """All that `column` decides by itself. No crossing brings it anything, the classifier reads
+    no other, and the others are silent: what normalization across columns reads of them is 0.
+
+    Raises:
+      ValueError: the net has no such column.
+    """
+    if not 0 <= column < architecture.columns:
+        raise ValueError(f'column is {column}; expected: from 0 to {architecture.columns - 1}')
     for layer in crossings(architecture):
         variables = without_crossing(architecture, variables, layer)
 
-    def of_column(kernel: np.ndarray) -> np.ndarray:
-        alone = np.zeros_like(kernel)
-        alone[column] = kernel[column]
-        return alone
+    def others_are(value: float) -> Callable[[np.ndarray], np.ndarray]:
+        def silence(array: np.ndarray) -> np.ndarray:
+            """[columns, ...], or [maps] of all columns side by side."""
+            parts = array.reshape(architecture.columns, -1)
+            alone = np.full_like(parts, value)
+            alone[column] = parts[column]
+            return alone.reshape(array.shape)
 
-    return _with_kernel(variables, architecture.output.name, of_column)
+        return silence
+
+    for row in architecture.layers:
+        variables = _with(variables, row.name, 'kernel', others_are(0))
+        variables = _with(variables, row.name, 'bias', others_are(_silent_bias(row.then)))
+        for number, stage in enumerate(row.then, start=1):
+            if isinstance(stage, BatchNorm):
+                norm, bias = f'{row.name}_norm', _silent_bias(row.then[number:])
+                variables = _with(variables, norm, 'scale', others_are(0))
+                variables = _with(variables, norm, 'bias', others_are(bias))
+    return _with(variables, architecture.output.name, 'kernel', others_are(0))
+
+
+def _silent_bias(stages: Sequence[Stage]) -> float:
+    """The bias with which units that read nothing give 0 to a normalization among the stages."""
+    for stage in stages:
+        if isinstance(stage, BatchNorm | LocalResponseNorm):
+            break
+        if isinstance(stage, Sigmoid):
+            return -1e4  # of which it is 0, and its slope too; the others are 0 of 0
+    return 0.0
 
 
 def _own_alone(row: Layer, kernel: np.ndarray) -> np.ndarray:
-    """[columns, ..., what all columns have, features]: maps for a convolution, and for a fully
-    connected layer too, as its kernel keeps height and width apart."""
-    columns, maps = len(kernel), kernel.shape[-2]
+    """[columns, ..., what a group reads of all columns, features]: maps for a convolution, and
+    for a fully connected layer too, as its kernel keeps height and width apart."""
     groups = row.groups if isinstance(row, Conv) else 1
-    if groups > 1:
-        raise ValueError(f'{row.name} reads in groups and cannot be cut by columns')
-    own = maps // columns
+    columns, maps, features = len(kernel), kernel.shape[-2], kernel.shape[-1] // groups
+    column_of_map = np.arange(groups * maps) // (groups * maps // columns)
     alone = np.zeros_like(kernel)
-    for column in range(columns):
-        mine = slice(column * own, (column + 1) * own)
-        alone[column, ..., mine, :] = kernel[column, ..., mine, :]
+    for column, group in itertools.product(range(columns), range(groups)):
+        mine = column_of_map[group * maps : (group + 1) * maps] == column
+        of_group = slice(group * features, (group + 1) * features)
+        alone[column, ..., mine, of_group] = kernel[column, ..., mine, of_group]
     return alone
 
 
-def _with_kernel(
-    variables: Variables, layer: str, change: Callable[[np.ndarray], np.ndarray]
+def _with(
+    variables: Variables, layer: str, part: str, change: Callable[[np.ndarray], np.ndarray]
 ) -> Variables:
     params = variables['params']
-    changed = params[layer] | {'kernel': change(np.asarray(params[layer]['kernel']))}
+    changed = params[layer] | {part: change(np.asarray(params[layer][part]))}
     return variables | {'params': params | {layer: changed}}
