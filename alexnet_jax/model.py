@@ -14,7 +14,7 @@ from alexnet_jax import settings
 from alexnet_jax.config import Config
 from alexnet_jax.data import augment, class_names, images
 from alexnet_jax.errors import InputError
-from alexnet_jax.network import inference
+from alexnet_jax.network import checks, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
 from alexnet_jax.network.shapes import layer_shapes
@@ -67,7 +67,15 @@ class Model:
     def __call__(self, images: Array) -> tuple[jax.Array, Activations]:
         """Logits [batch, classes] and every activation by name, as `AlexNet` gives them, of
         RGB images [batch, size, size, 3] on the scale of 0 to 255, whole or real numbers.
-        Pure: `jax.jit`, `jax.grad` and `jax.vmap` take it."""
+        Pure: `jax.jit`, `jax.grad` and `jax.vmap` take it.
+
+        Raises:
+          ValueError: images of another shape or type.
+        """
+        size = self.net.architecture.input_size
+        checks.require_shape(
+            'images', images, 'batch', size, size, 3, why=', RGB; Model.read makes them of a file'
+        )
         return self.net.apply(self.variables, inference.normalize(images, self.mean, self.scale))  # pyright: ignore[reportReturnType]
 
     def read(self, file: str | Path | bytes, views: int = 1) -> np.ndarray:

@@ -53,3 +53,14 @@ def test_a_file_becomes_what_the_net_was_shown(model, tmp_path, random):
     ten = model.read((tmp_path / 'image.png').read_bytes(), views=10)
     corners = [pixels[a : a + 28, b : b + 28] for a, b in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))]
     np.testing.assert_array_equal(ten, corners * 2)
+
+
+@pytest.mark.parametrize(
+    'shape',
+    [(28, 28, 3), (2, 3, 28, 28), (2, 27, 27, 3), (2, 32, 32, 3), (2, 28, 28, 1), (0, 28, 28, 3)],
+)
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_images_of_another_shape_are_refused(model, shape, dtype):
+    with pytest.raises(ValueError, match='images has the shape') as raised:
+        model(np.zeros(shape, dtype))
+    assert f'{shape}; expected: (batch, 28, 28, 3), RGB' in str(raised.value)

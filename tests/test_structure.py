@@ -125,7 +125,7 @@ def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
     for name in ('ablations.py', 'alive.py', 'command_line.py', 'config.py', 'figure1.py', 'specialization.py', 'errors.py', 'joining.py', 'main.py', 'supervisor.py', 'stop.py',
                  'network/architectures.py', 'network/deviations.py', 'network/layers.py',
-                 'network/plan.py', 'network/shapes.py', 'network/traffic.py', 'network/variants.py', 'network/__main__.py', 'settings.py',
+                 'network/plan.py', 'network/rules.py', 'network/shapes.py', 'network/traffic.py', 'network/variants.py', 'network/__main__.py', 'settings.py',
                  'training/protocols.py', 'training/__init__.py'):  # fmt: skip
         top = ast.parse((PACKAGE / name).read_text()).body
         found = {n for node in top if isinstance(node, ast.Import | ast.ImportFrom)

@@ -13,7 +13,7 @@ from alexnet_jax import alive
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.network import columns
+from alexnet_jax.network import checks, columns
 
 Forward = Callable[[Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -105,9 +105,14 @@ def evaluate(
 
     Args:
       keep: called with each batch's outputs and its probabilities [images, views, classes].
+
+    Raises:
+      ValueError: the outputs are of other classes, or not of equally many images.
     """
     tally = Tally.zero(classes)
     for batch in outputs:
+        checks.require_shape('logits', batch.logits, len(batch.labels), 'views', classes)
+        _require_labels(batch.labels, classes)
         log_probabilities = log_softmax(batch.logits.astype(np.float64))
         probabilities = np.exp(log_probabilities)
         of_label = log_probabilities[np.arange(len(batch.labels)), :, batch.labels]
@@ -115,6 +120,13 @@ def evaluate(
         tally.add(probabilities.mean(axis=1), batch.labels, losses)
         keep(batch, probabilities)
     return tally
+
+
+def _require_labels(labels: np.ndarray, classes: int) -> None:
+    checks.require_type('labels', labels, np.integer)
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
+        raise ValueError(f'a label is {outside[0]}; expected: from 0 to {classes - 1}')
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -6,13 +6,14 @@ convolution computes the same, several times slower (docs/LOG.md).
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import checks, columns
 from alexnet_jax.network.batch_normalization import BatchStatistics
 from alexnet_jax.network.convolution import grouped_conv
 from alexnet_jax.network.layers import (
@@ -35,10 +36,13 @@ from alexnet_jax.network.layers import (
     Stage,
     Tanh,
 )
-from alexnet_jax.network.normalization import local_response_norm, same_map_norm
+from alexnet_jax.network.normalization import local_response_norm, same_map_norm, widened
 from alexnet_jax.network.pooling import average_pool, max_pool
+from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.network.traffic import EXCHANGES
 
 Parts = list[jax.Array]
+COMPUTE = ('float32', 'bfloat16')
 
 
 class AlexNet(nn.Module):
@@ -80,13 +84,15 @@ class AlexNet(nn.Module):
 
         Args:
           images: float [batch, size, size, 3], RGB on the scale of 0 to 255,
-            less the training set's mean.
+            less the training set's mean, as `inference.normalize` gives them; the
+            size is the table's `input_size`.
           dropout_key: for training: drops units, and batch normalisation takes the
             batch's own statistics (over the mesh axis 'data' too) and moves those it
             keeps, if `batch_stats` is mutable. None, for evaluation, drops none and
             takes those it keeps.
-          examples: int32 [batch], each image's number in the global batch; 0, 1,
-            ... if not given. With the key it decides which units drop out, so
+          examples: int32 [batch], each image's number in the global batch. If not
+            given, images are numbered 0, 1, ... through what `jax.vmap` and the mesh
+            axis 'data' split. With the key it decides which units drop out, so
             that the split of a batch over devices does not.
 
         Returns:
@@ -94,9 +100,14 @@ class AlexNet(nn.Module):
           the layer computes, `conv1/relu`, `conv1/norm`, `conv1/pool` for what
           its stages make of that (`layers.STAGE_NAMES`); [batch, height, width, maps]
           or [batch, units], the held columns side by side.
+
+        Raises:
+          ValueError: an argument, or a field of the module, is not allowed.
+          InputError: the table's layers do not fit its input.
         """
-        if examples is None:
-            examples = jnp.arange(images.shape[0])
+        self._require(images, dropout_key, examples)
+        if examples is None and dropout_key is not None:
+            examples = columns.numbers_of(images, self.column_axis)
         training = dropout_key is not None
         layers, output = self.architecture.layers, self.architecture.output
         activations = {}
@@ -110,7 +121,7 @@ class AlexNet(nn.Module):
                     parts = self._batch_norm(layer, stage, parts, training)
                 elif not isinstance(stage, Dropout):
                     parts = self._stage(stage, parts)
-                elif dropout_key is not None:
+                elif dropout_key is not None and examples is not None:
                     key = jax.random.fold_in(dropout_key, number)
                     parts = self._dropout(stage, parts, key, examples)
                 name = f'{layer.name}/{STAGE_NAMES[type(stage)]}'
@@ -120,6 +131,29 @@ class AlexNet(nn.Module):
         logits = self._output(output, parts)
         activations[output.name] = logits
         return logits, activations
+
+    def _require(self, images: Any, dropout_key: Any, examples: Any) -> None:
+        """Checks the module's fields and the arguments of a call."""
+        checks.require_one_of('exchange', self.exchange, EXCHANGES)
+        checks.require_one_of('compute', self.compute, COMPUTE)
+        net = self.architecture
+        layer_shapes(net, self.classes)
+        taken = f'; network {net.name} takes RGB images, channels last'
+        checks.require_shape(
+            'images', images, 'batch', net.input_size, net.input_size, 3, why=taken
+        )
+        checks.require_type('images', images, jnp.floating, why='; inference.normalize makes them')
+        assert self.scope is not None  # within a call
+        if other := self.scope.rngs.keys() - {'params'}:
+            raise ValueError(
+                f'rngs has {", ".join(sorted(other))}, which the net does not read; expected:'
+                ' dropout_key=KEY, for dropout'
+            )
+        if dropout_key is not None:
+            checks.require_key('dropout_key', dropout_key)
+        if examples is not None:
+            checks.require_shape('examples', examples, len(images))
+            checks.require_type('examples', examples, jnp.integer)
 
     def _linear(self, layer: Layer, seen: jax.Array | Parts, training: bool) -> Parts:
         """The layer's weighted sums. `seen`: all columns in one array, or only
@@ -162,7 +196,8 @@ class AlexNet(nn.Module):
         sums = list(flat @ kernel.reshape(columns_here, -1, features))
         if scatters:
             sums = columns.scatter(sums, self.column_axis)
-        return [x + bias[i] for i, x in enumerate(sums)]
+        # In float32 the gradient of a bias, a sum over the batch, keeps its digits.
+        return [(widened(x) + bias[i]).astype(x.dtype) for i, x in enumerate(sums)]
 
     def _gathers(self, layer: Layer) -> bool:
         return layer.reads_all and (isinstance(layer, Conv) or self.exchange == 'gather')
@@ -192,8 +227,9 @@ class AlexNet(nn.Module):
                 half = size // 2
                 joined = jnp.concatenate(parts, axis=-1)
                 joined = columns.with_neighbors(joined, half, self.column_axis)
-                normal = local_response_norm(joined, size, alpha, beta, k)[..., half:-half]
-                return jnp.split(normal, len(parts), axis=-1)
+                normal = local_response_norm(joined, size, alpha, beta, k)
+                own = normal[..., half : normal.shape[-1] - half]
+                return jnp.split(own, len(parts), axis=-1)
         raise TypeError(f'unknown stage {stage!r}')
 
     def _batch_norm(self, layer: Layer, stage: BatchNorm, parts: Parts, training: bool) -> Parts:
@@ -246,7 +282,8 @@ class AlexNet(nn.Module):
 class Weights(nn.Module):
     """One layer's kernel and bias, the leading axis of each split over columns
     (the output layer's bias [classes] has none); the kernel's `split_axis` in place of
-    the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has."""
+    the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has.
+    The kernel is given out in the type asked for, the bias as it is kept."""
 
     kernel_shape: tuple[int, ...]
     bias_shape: tuple[int, ...]
@@ -271,7 +308,7 @@ class Weights(nn.Module):
         split_bias = split(bias) if len(self.bias_shape) > 1 else bias
         kernel = self.param('kernel', split(kernel, self.split_axis), self.kernel_shape)
         bias = self.param('bias', split_bias, self.bias_shape)
-        return jnp.asarray(kernel, dtype), jnp.asarray(bias, dtype)
+        return jnp.asarray(kernel, dtype), jnp.asarray(bias)
 
 
 def _drawn_flat(initializer):

@@ -7,6 +7,7 @@ in `then`, what follows it, in order. `network/alexnet.py` runs any table,
 
 import dataclasses
 
+from alexnet_jax.errors import InputError, shown
 from alexnet_jax.network.layers import (
     ACTIVATIONS,
     Architecture,
@@ -319,8 +320,13 @@ def architecture(
       activation: a name of `layers.ACTIVATIONS`; '': the table's own.
 
     Raises:
-      InputError: what comes out cannot be.
+      InputError: there is no such table or activation; what comes out cannot be.
     """
+    for what, given, known in (
+        ('network', name, ARCHITECTURES), ('activation', activation or 'relu', ACTIVATIONS),
+    ):  # fmt: skip
+        if given not in known:
+            raise InputError(f'{what} is {shown(given)}; allowed: one of {", ".join(known)}')
     net = ARCHITECTURES[name]
     if activation:
         net = with_activation(net, ACTIVATIONS[activation])

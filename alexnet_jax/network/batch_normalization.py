@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import checks, columns, rules
 from alexnet_jax.network.convolution import sum_over_places
 from alexnet_jax.network.layers import BatchNorm
 from alexnet_jax.network.normalization import widened
@@ -60,7 +60,16 @@ def batch_norm(
     Returns:
       what is normal, of x's shape and type, and mean and variance [maps]. Differentiable in
       reverse mode only; the gradient of mean and variance is taken to be 0.
+
+    Raises:
+      ValueError: a shape, type or epsilon is not allowed.
     """
+    checks.require_type('batch_norm: x', x, jnp.floating)
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f'batch_norm: x has the shape {x.shape}; expected: (batch, ..., maps)')
+    for name, array in (('scale', scale), ('bias', bias)):
+        checks.require_shape(f'batch_norm: {name}', array, x.shape[-1])
+    checks.require('batch_norm', epsilon=(epsilon, rules.POSITIVE))
     return _batch_forward(x, scale, bias, epsilon, axis_name)[0]
 
 

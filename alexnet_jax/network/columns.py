@@ -16,6 +16,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax.errors import InputError
+from alexnet_jax.network.shapes import halo
 
 DATA, COLUMN = 'data', 'column'
 
@@ -110,13 +111,40 @@ def _on_every_device(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 
 
 def columns_held(columns: int, axis: str | None) -> int:
-    """How many of the net's columns this device holds."""
-    return columns if axis is None else columns // lax.axis_size(axis)
+    """How many of the net's columns this device holds.
+
+    Raises:
+      InputError: the mesh's devices cannot share them equally.
+    """
+    devices = 1 if axis is None else lax.axis_size(axis)
+    if columns % devices:
+        raise InputError(f'mesh.column is {devices}; allowed: a divisor of the {columns} columns')
+    return columns // devices
 
 
 def first_held(held: int, axis: str | None) -> jax.Array | int:
     """The number, in the whole net, of the first column this device holds."""
     return 0 if axis is None else lax.axis_index(axis) * held
+
+
+def numbers_of(images: jax.Array | np.ndarray, axis: str | None) -> jax.Array:
+    """Images [batch, ...] -> their numbers in the global batch, 0, 1, ..., through what
+    `jax.vmap` and, if there is a mesh, its axis 'data' split."""
+    numbers = _numbered(lax.stop_gradient(jnp.asarray(images)))
+    return numbers if axis is None else lax.axis_index(DATA) * len(images) + numbers
+
+
+@jax.custom_batching.custom_vmap
+def _numbered(images: jax.Array) -> jax.Array:
+    """Not an `arange` alone, which would begin anew in each of the batches of a `jax.vmap`."""
+    return jnp.arange(len(images))
+
+
+@_numbered.def_vmap
+def _numbered_through(axis_size: int, _: list[bool], images: jax.Array) -> tuple[jax.Array, bool]:
+    batch = images.shape[1]
+    flat = images.reshape(axis_size * batch, *images.shape[2:])
+    return _numbered(flat).reshape(axis_size, batch), True
 
 
 def share(x: jax.Array, axis: str | None) -> jax.Array:
@@ -152,12 +180,16 @@ def add(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
 def with_neighbors(x: jax.Array, maps: int, axis: str | None) -> jax.Array:
     """x [..., m], the columns held side by side, with the `maps` maps that lie
     next to it on the devices to its left and right -> [..., maps + m + maps].
-    Zeros beyond the first and the last column."""
+    Zeros beyond the first and the last column. Where a device holds fewer than `maps`, the
+    rest comes from those beyond the nearest."""
     devices = 1 if axis is None else lax.axis_size(axis)
     if axis is None or devices == 1:
         return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(maps, maps)])
-    to_right = [(device, device + 1) for device in range(devices - 1)]
-    to_left = [(device + 1, device) for device in range(devices - 1)]
-    left = lax.ppermute(x[..., -maps:], axis, to_right)
-    right = lax.ppermute(x[..., :maps], axis, to_left)
-    return jnp.concatenate([left, x, right], axis=-1)
+    own, pieces = x.shape[-1], [x]
+    for hop, taken in enumerate(halo(own, maps), start=1):
+        to_right = [(device, device + hop) for device in range(devices - hop)]
+        to_left = [(device + hop, device) for device in range(devices - hop)]
+        left = lax.ppermute(x[..., own - taken :], axis, to_right)
+        right = lax.ppermute(x[..., :taken], axis, to_left)
+        pieces = [left, *pieces, right]
+    return jnp.concatenate(pieces, axis=-1)

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from alexnet_jax.network import checks, rules
+from alexnet_jax.network.normalization import widened
+
 
 def conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: tuple[int, int]
@@ -12,7 +15,11 @@ def conv(
     [size, size, maps, features], bias [features] -> [batch, rows, columns, features].
 
     `padding` is (before, after) on both spatial axes. Reverse mode only.
+
+    Raises:
+      ValueError: the shapes do not fit, or the kernel is larger than the padded map.
     """
+    _require(x, kernel, bias, stride, padding, groups=1)
     sums = lax.conv_general_dilated(
         x, kernel, (stride, stride), (padding, padding), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
@@ -29,7 +36,12 @@ def grouped_conv(
 ) -> jax.Array:
     """The same, maps and features in `groups` parts that do not meet: kernel [size,
     size, maps / groups, features]. A convolution each: `feature_group_count` is
-    several times slower (docs/LOG.md)."""
+    several times slower (docs/LOG.md).
+
+    Raises:
+      ValueError: as `conv`; the groups do not divide maps and features.
+    """
+    _require(x, kernel, bias, stride, padding, groups)
     if groups == 1:
         return conv(x, kernel, bias, stride, padding)
     xs, kernels, biases = (jnp.split(array, groups, -1) for array in (x, kernel, bias))
@@ -37,16 +49,44 @@ def grouped_conv(
     return jnp.concatenate([conv(*part, stride, padding) for part in parts], axis=-1)
 
 
+def _require(x, kernel, bias, stride, padding, groups) -> None:
+    checks.require(
+        'conv', stride=(stride, rules.PIXELS), padding=(padding, rules.PADDING),
+        groups=(groups, rules.COUNT),
+    )  # fmt: skip
+    checks.require_maps('conv', x)
+    checks.require_shape('conv: kernel', kernel, 'size', 'size', 'maps', 'features')
+    maps, features, places = x.shape[3], kernel.shape[3], x.shape[1:3]
+    if maps % groups or features % groups:
+        raise ValueError(
+            f'conv: {maps} maps and {features} features in {groups} groups; expected: multiples'
+            ' of the groups'
+        )
+    checks.require_shape('conv: kernel', kernel, 'size', 'size', maps // groups, 'features')
+    checks.require_shape('conv: bias', bias, features)
+    if any(
+        side > extent + sum(padding) for side, extent in zip(kernel.shape, places, strict=False)
+    ):
+        raise ValueError(
+            f'conv: a kernel of {kernel.shape[:2]} over a map of {places} with padding {padding};'
+            ' expected: a kernel no larger than the padded map'
+        )
+
+
 @jax.custom_vjp
 def _add_bias(sums: jax.Array, bias: jax.Array) -> jax.Array:
-    return sums + bias
+    return (widened(sums) + bias).astype(sums.dtype)
 
 
-def _backward(_, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return cotangent, sum_over_places(cotangent).astype(cotangent.dtype)
+def _forward(sums: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _add_bias(sums, bias), bias
 
 
-_add_bias.defvjp(lambda sums, bias: (sums + bias, None), _backward)
+def _backward(bias: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return cotangent, sum_over_places(cotangent).astype(bias.dtype)
+
+
+_add_bias.defvjp(_forward, _backward)
 
 
 def sum_over_places(x: jax.Array) -> jax.Array:

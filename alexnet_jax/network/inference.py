@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.network import columns, compiler
+from alexnet_jax.network import checks, columns, compiler
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.network.shapes import layer_shapes
@@ -26,7 +26,20 @@ def normalize(
 ) -> jax.Array:
     """uint8 [batch, size, size, 3] -> float32, less a mean image [size, size, 3] (§2) or
     each channel's mean [3], each image's colour shift [batch, 3] added (§4.1), over
-    `scale`, a number or one for each of [3]."""
+    `scale`, a number or one for each of [3].
+
+    Raises:
+      ValueError: a shape is another, or a type holds no real numbers.
+    """
+    checks.require_shape('images', images, 'batch', 'size', 'size', 3)
+    checks.require_type('images', images, jnp.integer, jnp.floating)
+    batch, size, width, _ = np.shape(images)
+    if size != width:
+        raise ValueError(f'images has the shape {np.shape(images)}; expected: squares')
+    checks.require_one_shape('mean', mean, (3,), (size, size, 3))
+    checks.require_one_shape('scale', scale, (), (3,))
+    if color_shift is not None:
+        checks.require_shape('color_shift', color_shift, batch, 3)
     centered = jnp.asarray(images, jnp.float32) - mean
     if color_shift is not None:
         centered += color_shift[:, None, None, :]

@@ -5,7 +5,8 @@ Feature counts are those of the whole layer, all columns together.
 
 import dataclasses
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, plain, shown
+from alexnet_jax.network import rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,8 +169,8 @@ class Architecture:
     """A whole net. `input_size` is the side of the square RGB crop, in pixels.
 
     Raises:
-      InputError: a row that cannot be: features that the columns or groups cannot
-        share, a normalisation window that is even or wider than the maps.
+      InputError: a table that cannot be; the message names the row. Sizes of maps are
+        `shapes.layer_shapes`'s to check.
     """
 
     name: str
@@ -179,6 +180,7 @@ class Architecture:
     output: Output
 
     def __post_init__(self):
+        _require_rows(self)
         maps = 3  # of what a column reads next, its own
         for number, layer in enumerate(self.layers):
             reads = maps * self.columns if number and layer.reads_all else maps
@@ -195,6 +197,96 @@ class Architecture:
 def maps_after(stage: Stage, maps: int) -> int:
     """How many of `maps` maps a stage leaves."""
     return maps // stage.pieces if isinstance(stage, Maxout) else maps
+
+
+_OF_ANY_LAYER = {
+    'name': rules.LAYER_NAME, 'features': rules.FEATURES, 'reads_all': rules.FLAG,
+    'std': rules.STD, 'bias': rules.FINITE,
+}  # fmt: skip
+_POOL = {'size': rules.WINDOW, 'stride': rules.WINDOW}
+# By class and field; `layers` and `then` hold such classes and have checks of their own.
+ALLOWED: dict[type, dict[str, rules.Allowed]] = {
+    Conv: _OF_ANY_LAYER
+    | {
+        'kernel': rules.PIXELS, 'stride': rules.PIXELS, 'padding': rules.PADDING,
+        'groups': rules.COUNT,
+    },
+    Dense: _OF_ANY_LAYER,
+    Output: {'name': rules.LAYER_NAME, 'std': rules.STD, 'bias': rules.FINITE},
+    Relu: {},
+    Tanh: {},
+    Sigmoid: {},
+    LeakyRelu: {'slope': rules.FINITE},
+    Maxout: {'pieces': rules.COUNT},
+    LocalResponseNorm: {
+        'size': rules.COUNT, 'alpha': rules.NOT_NEGATIVE, 'beta': rules.FINITE,
+        'k': rules.POSITIVE, 'alpha_divided': rules.FLAG, 'across_columns': rules.FLAG,
+    },
+    SameMapNorm: {
+        'size': rules.WINDOW, 'alpha': rules.NOT_NEGATIVE, 'beta': rules.FINITE,
+        'k': rules.POSITIVE,
+    },
+    BatchNorm: {'epsilon': rules.POSITIVE, 'momentum': rules.FRACTION},
+    MaxPool: _POOL,
+    AveragePool: _POOL,
+    Dropout: {'rate': rules.FRACTION},
+    Architecture: {'name': rules.TEXT, 'input_size': rules.PIXELS, 'columns': rules.COUNT},
+}  # fmt: skip
+
+
+def _require_rows(net: Architecture) -> None:
+    """Checks each row by itself, and that they can follow each other."""
+    rules.require('a network', 'name', net.name, rules.TEXT)
+    table = f'network {net.name}'
+    _require_fields(table, net, (Architecture,))
+    if not isinstance(net.layers, tuple) or not net.layers:
+        raise InputError(
+            f'{table} has layers {shown(net.layers)}; allowed: a tuple of at least one row'
+        )
+    names, flat = set(), False
+    for row in (*net.layers, net.output):
+        kinds = (Output,) if row is net.output else (Conv, Dense)
+        where = f'{plain(getattr(row, "name", "a row"))} of {table}'
+        _require_fields(where, row, kinds)
+        if row.name in names:
+            raise InputError(f'{table} has two rows {row.name}; allowed: a name for each')
+        names.add(row.name)
+        if isinstance(row, Conv) and flat:
+            raise InputError(
+                f'{where} is a Conv row above a Dense row, which leaves no maps; allowed: Dense'
+            )
+        flat = flat or isinstance(row, Dense)
+        if not isinstance(row, Output):
+            _require_stages(where, row)
+
+
+def _require_stages(where: str, row: Layer) -> None:
+    if not isinstance(row.then, tuple):
+        raise InputError(f'{where} has then {shown(row.then)}; allowed: a tuple of stages')
+    names = set()
+    for stage in row.then:
+        _require_fields(where, stage, tuple(STAGE_NAMES))
+        kind, name = type(stage).__name__, STAGE_NAMES[type(stage)]
+        if name in names:
+            raise InputError(f'{where} has two stages called {name}; allowed: one of a name')
+        names.add(name)
+        if isinstance(row, Dense) and isinstance(stage, SameMapNorm | Pool):
+            raise InputError(f'{where} has the stage {kind}, but no maps; allowed: in Conv rows')
+        if isinstance(stage, Pool) and stage.stride > stage.size:
+            raise InputError(
+                f'{where} has a {kind} of stride {stage.stride} over {stage.size}×{stage.size};'
+                f' allowed: a stride from 1 to {stage.size}, or a window would lie beyond the map'
+            )
+
+
+def _require_fields(where: str, row: object, kinds: tuple[type, ...]) -> None:
+    """Checks the class of a row or stage, and each of its fields by itself."""
+    if type(row) not in kinds:
+        names = ', '.join(kind.__name__ for kind in kinds)
+        raise InputError(f'{where} has {shown(row)} in the table; allowed: {names}')
+    within = f' in {type(row).__name__}' if type(row) in STAGE_NAMES else ''
+    for field, allowed in ALLOWED[type(row)].items():
+        rules.require(f'{where}{within}', field, getattr(row, field), allowed)
 
 
 def _maps_after(stage: Stage, maps: int, columns: int, where: str) -> int:

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from alexnet_jax.network import checks, rules
+
 
 def local_response_norm(
     a: jax.Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
@@ -29,7 +31,14 @@ def local_response_norm(
 
     Returns:
       b, of a's shape. Differentiable in reverse mode only.
+
+    Raises:
+      ValueError: an even window, or a shape, type or number that is not allowed.
     """
+    checks.require('local_response_norm', size=(size, rules.ODD))
+    _require('local_response_norm', a, alpha, beta, k)
+    if a.ndim < 1:
+        raise ValueError(f'local_response_norm: a has the shape {a.shape}; expected: (..., maps)')
     return _norm(a, size, alpha, beta, k, (-1,))
 
 
@@ -38,8 +47,23 @@ def same_map_norm(
 ) -> jax.Array:
     """The same over the `size`×`size` neighbouring places of the same map, cut at the
     edges; a [batch, height, width, maps]. The authors' code divides α by size²:
-    pass α / size²."""
+    pass α / size².
+
+    Raises:
+      ValueError: as `local_response_norm`.
+    """
+    checks.require('same_map_norm', size=(size, rules.ODD))
+    _require('same_map_norm', a, alpha, beta, k)
+    checks.require_maps('same_map_norm', a)
     return _norm(a, size, alpha, beta, k, (1, 2))
+
+
+def _require(function: str, a: jax.Array, alpha: float, beta: float, k: float) -> None:
+    checks.require_type(f'{function}: a', a, jnp.floating)
+    checks.require(
+        function, alpha=(alpha, rules.NOT_NEGATIVE), beta=(beta, rules.FINITE),
+        k=(k, rules.POSITIVE),
+    )  # fmt: skip
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))

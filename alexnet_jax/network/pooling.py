@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from alexnet_jax.network import checks, rules
+from alexnet_jax.network.normalization import widened
 from alexnet_jax.network.shapes import pooled
 
 
@@ -19,7 +21,7 @@ def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
     Args:
       x: [batch, height, width, maps].
       size: side of the window.
-      stride: distance of the windows' corners.
+      stride: distance of the windows' corners, at most `size`.
 
     Returns:
       [batch, rows, columns, maps] with rows = ceil((height − size) / stride) + 1,
@@ -27,16 +29,41 @@ def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
 
     The gradient goes to the first largest value of a window, as in XLA's own.
     Differentiable in reverse mode only.
+
+    Raises:
+      ValueError: a shape, type or window is not allowed.
     """
+    _require('max_pool', x, size, stride)
     return _max_pool(x, size, stride)
 
 
 def average_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
     """The mean of each window's values, shapes as for `max_pool`. Where a window
-    overhangs, the mean of those inside, as in the authors' code."""
+    overhangs, the mean of those inside, as in the authors' code. Sums are float32 at least.
+
+    Raises:
+      ValueError: as `max_pool`.
+    """
+    _require('average_pool', x, size, stride)
     overhang = [(0, _overhang(extent, size, stride)) for extent in x.shape[1:3]]
     window, strides = (size, size), (stride, stride)
-    return nn.avg_pool(x, window, strides, overhang, count_include_pad=False)  # pyright: ignore[reportArgumentType]
+    means = nn.avg_pool(widened(x), window, strides, overhang, count_include_pad=False)  # pyright: ignore[reportArgumentType]
+    return means.astype(x.dtype)
+
+
+def _require(function: str, x: jax.Array, size: int, stride: int) -> None:
+    checks.require(function, size=(size, rules.WINDOW), stride=(stride, rules.WINDOW))
+    checks.require_maps(function, x)
+    if stride > size:
+        raise ValueError(
+            f'{function}: stride is {stride} for windows of {size}×{size}; expected: at most'
+            f' {size}, or a window would lie beyond the map'
+        )
+    if min(pooled(extent, size, stride) for extent in x.shape[1:3]) < 1:
+        raise ValueError(
+            f'{function}: windows of {size}×{size}, stride {stride}, over a map of'
+            f' {x.shape[1:3]}; expected: a map of at least {max(1, size - stride + 1)} pixels'
+        )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -71,14 +98,14 @@ def _backward(size, stride, residuals, cotangent):
         return x[:, row : row + blocks[0], None, column : column + blocks[1], None]
 
     place, cotangent = around(place), around(cotangent)
-    total = jnp.zeros((), cotangent.dtype)
+    total = jnp.zeros((), widened(cotangent).dtype)
     for up, left in itertools.product(range(before + 1), repeat=2):
         row, column = phase[:, None, None, None] + up * stride, phase[:, None] + left * stride
         inside = (row < size) & (column < size)
         index = np.where(inside, row * size + column, size * size).astype(place.dtype)
         total += jnp.where(earlier(place, up, left) == index, earlier(cotangent, up, left), 0)
     whole = total.reshape(len(place), blocks[0] * stride, blocks[1] * stride, -1)
-    return (whole[:, :height, :width],)
+    return (whole[:, :height, :width].astype(cotangent.dtype),)
 
 
 _max_pool.defvjp(_forward, _backward)
@@ -111,6 +138,5 @@ def _offsets(size: int) -> list[tuple[int, int]]:
 
 
 def _overhang(extent: int, size: int, stride: int) -> int:
-    """How far the last window reaches beyond the input (0 if stride > size leaves
-    a rest)."""
+    """How far the last window reaches beyond the input."""
     return max(0, (pooled(extent, size, stride) - 1) * stride + size - extent)

@@ -1,9 +1,10 @@
 """Sizes of a table's layers, worked out without running the net."""
 
+import bisect
 import dataclasses
-import itertools
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, shown
+from alexnet_jax.network import rules
 from alexnet_jax.network.layers import (
     STAGE_NAMES,
     Architecture,
@@ -42,8 +43,14 @@ def layer_shapes(architecture: Architecture, classes: int) -> list[LayerShape]:
     """One `LayerShape` a row, the output layer last.
 
     Raises:
-      InputError: the input is too small: a layer is left with nothing.
+      InputError: the input is too small: a layer is left with nothing; or `classes` is
+        no whole number above 0.
     """
+    if not rules.COUNT.holds(classes):
+        raise InputError(
+            f'network {architecture.name} has {shown(classes)} classes;'
+            f' allowed: {rules.COUNT.words}'
+        )
     rows, seen, below = [], (architecture.input_size, architecture.input_size, 3), 1
     for layer in architecture.layers:
         row = _layer(architecture, layer, seen, below)
@@ -64,16 +71,21 @@ def layer_shapes(architecture: Architecture, classes: int) -> list[LayerShape]:
 
 def smallest_input(architecture: Architecture) -> int:
     """The smallest input, in pixels, that leaves every layer a unit at least."""
-    for size in itertools.count(1):
+
+    def suffices(size: int) -> bool:
         seen, below = (size, size, 3), 1
         for layer in architecture.layers:
             row = _layer(architecture, layer, seen, below)
             seen, below = row.output, architecture.columns
             if min(seen[:-1], default=1) < 1:
-                break
-        else:
-            return size
-    raise AssertionError  # count() has no end
+                return False
+        return True
+
+    # A larger input never leaves less.
+    most = 1
+    while not suffices(most):
+        most *= 2
+    return bisect.bisect_left(range(most + 1), True, lo=1, key=suffices)
 
 
 def _layer(
@@ -107,6 +119,11 @@ def pooled(extent: int, size: int, stride: int) -> int:
     """How many windows cover `extent`; the last may overhang. 0 if it is smaller
     than a window by more than that."""
     return max(0, -(-(extent - size) // stride) + 1) if extent > 0 else 0
+
+
+def halo(own: int, maps: int) -> list[int]:
+    """How many of `maps` maps beyond a device's own `own` maps each next device has to give."""
+    return [min(own, maps - before) for before in range(0, maps, own)]
 
 
 def _positions(layer: Conv, extent: int) -> int:

@@ -17,7 +17,7 @@ import dataclasses
 import math
 
 from alexnet_jax.network.layers import Architecture, BatchNorm, Dense, LocalResponseNorm
-from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.network.shapes import halo, layer_shapes
 
 FLOAT = 4  # bytes
 SCORES = 4  # sums over the batch: the loss, two errors, the count
@@ -91,12 +91,12 @@ def _between_columns(
         shapes = list(row.activations.values())  # before each stage, and after the last
         for stage, shape in zip(layer.then, shapes[:-1], strict=True):
             if isinstance(stage, LocalResponseNorm) and stage.across_columns:
-                halo = math.prod(shape[:-1]) * (stage.size // 2)
-                for backward in (False, True):
-                    for _ in ('left', 'right'):  # the outermost device has nobody there
-                        add(
-                            layer.name, 'collective-permute', halo * (column - 1) / column, backward
-                        )
+                places, own = math.prod(shape[:-1]), shape[-1] // column
+                for hop, taken in enumerate(halo(own, stage.size // 2), start=1):
+                    sent = places * taken * (column - hop) / column
+                    for backward in (False, True):
+                        for _ in ('left', 'right'):  # the outermost devices have nobody there
+                            add(layer.name, 'collective-permute', sent, backward)
     # The gradient of a sum needs no exchange: every device has it whole.
     add(architecture.output.name, 'all-reduce', classes, False)
     return transfers

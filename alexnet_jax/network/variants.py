@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from alexnet_jax.errors import InputError, shown
+from alexnet_jax.network import rules
 from alexnet_jax.network.layers import (
     Activation,
     Architecture,
@@ -71,7 +73,14 @@ def resized(architecture: Architecture, input_size: int, width: float = 1.0) -> 
     Features are rounded to what columns and groups can share. Below the first
     layer's, fixed standard deviations grow by 1/√width, so that sums of fewer
     inputs keep their scale.
+
+    Raises:
+      InputError: the width is not above 0; what comes out cannot be.
     """
+    if not rules.POSITIVE.holds(width):
+        raise InputError(
+            f'network {architecture.name} has width {shown(width)}; allowed: {rules.POSITIVE.words}'
+        )
 
     def features(row: Layer) -> int:
         pieces = max([stage.pieces for stage in row.then if isinstance(stage, Maxout)], default=1)

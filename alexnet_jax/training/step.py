@@ -20,10 +20,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.errors import InputError
-from alexnet_jax.network import columns, compiler, inference
+from alexnet_jax.network import checks, columns, compiler, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Array, Variables
 from alexnet_jax.network.layers import Architecture, BatchNorm
+from alexnet_jax.network.normalization import widened
 from alexnet_jax.training import optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
@@ -105,8 +106,23 @@ def score(logits: Array, labels: Array, mask: Array) -> Scores:
     and their count.
 
     An image is a top-k error if k classes or more come before its label, ties
-    in the order of the classes. Logits that are not numbers are errors.
+    in the order of the classes. Logits that are not numbers are errors. Sums are float32.
+
+    Args:
+      logits: float [batch, classes].
+      labels: int [batch].
+      mask: numbers [batch].
+
+    Raises:
+      ValueError: a shape or type is another.
     """
+    checks.require_shape('logits', logits, 'batch', 'classes')
+    checks.require_type('logits', logits, jnp.floating)
+    checks.require_shape('labels', labels, len(logits))
+    checks.require_type('labels', labels, jnp.integer)
+    checks.require_shape('mask', mask, len(logits))
+    checks.require_type('mask', mask, jnp.floating, jnp.integer, jnp.bool_)
+    logits, mask = widened(jnp.asarray(logits)), widened(jnp.asarray(mask))
     log_probability = jax.nn.log_softmax(logits)
     loss = -jnp.take_along_axis(log_probability, labels[:, None], axis=1)[:, 0]
     of_label = jnp.take_along_axis(logits, labels[:, None], axis=1)

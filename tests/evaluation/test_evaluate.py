@@ -128,3 +128,21 @@ def test_the_loss_of_what_is_certain_and_wrong_is_finite():
     (batch,) = [Outputs(np.array([b'a']), np.array([0]), logits, {})]
     tally = evaluate.evaluate((batch for _ in range(1)), 2)
     assert tally.scores()['loss'] == 3000
+
+
+FOUR = np.array([b'a', b'b', b'c', b'd'])
+OTHERS = [
+    (np.zeros((4, 1, 7)), np.zeros(4, int), r'logits has the shape \(4, 1, 7\); expected: \(4, views, 5\)'),
+    (np.zeros((4, 5)), np.zeros(4, int), r'logits has the shape \(4, 5\)'),
+    (np.zeros((3, 1, 5)), np.zeros(4, int), r'logits has the shape \(3, 1, 5\)'),
+    (np.zeros((4, 0, 5)), np.zeros(4, int), r'logits has the shape \(4, 0, 5\)'),
+    (np.zeros((4, 1, 5)), np.zeros(4), 'labels has the type float64; expected: integer'),
+    (np.zeros((4, 1, 5)), np.array([0, 1, -1, 2]), 'a label is -1; expected: from 0 to 4'),
+    (np.zeros((4, 1, 5)), np.array([0, 5, 1, 2]), 'a label is 5; expected: from 0 to 4'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('logits', 'labels', 'message'), OTHERS)
+def test_outputs_of_other_classes_are_refused(logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate.evaluate((Outputs(FOUR, labels, logits, {}) for _ in range(1)), 5)

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
+from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import (
     ARCHITECTURES,
@@ -232,6 +234,49 @@ def test_dropout_depends_on_example_and_unit_alone(small):
     ]
     for one, other in alike:
         assert 0.3 < np.mean(one == other) < 0.7
+
+
+def dropped_by(apply, x) -> np.ndarray:
+    """The units that fc6 keeps, image by image; `apply`: images -> activations."""
+    kept = np.asarray(quick_jit(lambda x: apply(x)['fc6/dropout'] != 0)(x))
+    return kept.reshape(x.shape[0], -1)
+
+
+def test_images_drop_units_of_their_own_however_a_batch_is_split(small):
+    """Without numbers given: by `jax.vmap`, once and twice, inside and outside `jax.jit`, with
+    gradients, and over the mesh, as in one batch."""
+    net, variables = small
+    key, x = jax.random.key(3), images(28, batch=4)
+
+    def whole(x):
+        return net.apply(variables, x, dropout_key=key)[1]
+
+    expected = dropped_by(whole, x)
+    assert len(np.unique(expected, axis=0)) == 4
+    one_by_one = jax.vmap(lambda image: whole(image[None]))
+    np.testing.assert_array_equal(dropped_by(one_by_one, x), expected)
+    inside = jax.vmap(jax.jit(lambda image: whole(image[None])))
+    np.testing.assert_array_equal(dropped_by(inside, x), expected)
+    twice = jax.vmap(jax.vmap(lambda image: whole(image[None])))
+    pairs = dropped_by(lambda x: twice(x.reshape(2, 2, 28, 28, 3)), x)
+    np.testing.assert_array_equal(pairs, expected)
+
+    def slope(x):
+        """Of a sum that each kept unit moves: where it is not 0."""
+
+        def total(image):
+            return whole(image[None])['fc6/dropout'].sum()
+
+        return jax.vmap(jax.grad(total))(x)
+
+    assert np.isfinite(quick_jit(slope)(x)).all()
+    spec = P(columns.DATA)
+    over_mesh = jax.shard_map(
+        lambda x: net.clone(column_axis=columns.COLUMN).apply(
+            variables, x, dropout_key=key)[1]['fc6/dropout'] != 0,
+        mesh=columns.make_mesh(2, 1), in_specs=spec, out_specs=P(columns.DATA, columns.COLUMN),
+    )  # fmt: skip
+    np.testing.assert_array_equal(quick_jit(over_mesh)(x), expected)
 
 
 def test_normalisation_across_columns_is_another_net():

@@ -3,7 +3,9 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
+from alexnet_jax.errors import InputError
 from alexnet_jax.network import columns
 
 
@@ -38,3 +40,15 @@ def test_a_batch_is_split_over_data_and_the_same_over_columns():
     for shard in placed.addressable_shards:
         row, _ = np.argwhere(mesh.devices == shard.device)[0]
         np.testing.assert_array_equal(shard.data, batch['label'][4 * row : 4 * row + 4])
+
+
+@pytest.mark.parametrize(('held', 'devices'), [(2, 4), (1, 2), (2, 3)])
+def test_a_mesh_that_cannot_share_the_columns_is_named(held, devices):
+    whole = PartitionSpec()
+    with pytest.raises(InputError) as raised:
+        jax.shard_map(
+            lambda x: x * columns.columns_held(held, columns.COLUMN),
+            mesh=columns.make_mesh(1, devices), in_specs=whole, out_specs=whole,
+        )(np.zeros(3))  # fmt: skip
+    allowed = f'allowed: a divisor of the {held} columns'
+    assert str(raised.value) == f'mesh.column is {devices}; {allowed}'

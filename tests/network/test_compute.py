@@ -8,7 +8,9 @@ import pytest
 
 from alexnet_jax.network import columns
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import architecture
+from alexnet_jax.network.architectures import ARCHITECTURES, architecture
+from alexnet_jax.network.inference import variable_shapes
+from alexnet_jax.network.layers import Architecture, Conv, Dense, Output
 from alexnet_jax.training import step
 from alexnet_jax.training.schedule import Clock
 
@@ -94,3 +96,108 @@ def test_a_step_keeps_its_parameters_in_float32_and_learns_as_fast(random):
     first, last = losses['float32'][0], {name: np.mean(x[-10:]) for name, x in losses.items()}
     assert max(last.values()) < first - 0.05, last
     assert abs(last['bfloat16'] - last['float32']) < 0.01, last
+
+
+# Positive weights throughout: units are never cut by a ReLU, and sums are of one sign, where
+# what is lost of each addend adds up.
+POSITIVE = Architecture('positive', 6, 2, (
+    Conv('conv1', 4, kernel=3), Conv('conv2', 4, kernel=2, reads_all=True),
+    Dense('fc3', 8), Dense('fc4', 8),
+), Output('fc5'))  # fmt: skip
+
+
+@pytest.mark.parametrize('exchange', ['gather', 'scatter'])
+@pytest.mark.parametrize('compute', ['float32', 'bfloat16'])
+def test_gradients_of_biases_are_sums_in_float32(compute, exchange, random):
+    """At batch 4096, against the chain of matrices in float64."""
+    batch, net = 4096, AlexNet(POSITIVE, 3, exchange=exchange, compute=compute)
+    # Numbers that bfloat16 has.
+    params = jax.tree.map(
+        lambda x: (random.integers(64, 192, x.shape) / 128).astype(np.float32),
+        variable_shapes(net)['params'],
+    )
+    images = random.uniform(0.5, 1.5, (batch, 6, 6, 3)).astype(np.float32)
+    cotangent = random.uniform(0.5, 1.5, (batch, 3)).astype(np.float32)
+
+    def total(params):
+        return jnp.sum(net.apply({'params': params}, images)[0] * cotangent)
+
+    found = jax.tree.map(np.asarray, jax.grad(total)(params))
+
+    def kernel(layer):
+        """[..., inputs of all columns, units of all columns]."""
+        return np.concatenate(params[layer]['kernel'].astype(np.float64), axis=-1)
+
+    expected, below = {'fc5': cotangent.astype(np.float64)}, cotangent.astype(np.float64)
+    below = expected['fc4'] = below @ np.concatenate(params['fc5']['kernel']).astype(np.float64).T
+    below = expected['fc3'] = below @ kernel('fc4').T
+    below = expected['conv2'] = np.tensordot(below, kernel('fc3'), ([1], [3]))
+    places = np.zeros((batch, 4, 4, 4))
+    for row, column in np.ndindex(2, 2):  # of conv2's window
+        read = below @ kernel('conv2')[row, column].T
+        places[:, row : row + 3, column : column + 3] += read
+    expected['conv1'] = places
+    for layer, each in expected.items():
+        exact = each.sum(axis=tuple(range(each.ndim - 1)))
+        error = np.abs(found[layer]['bias'].ravel() / exact - 1).max()
+        assert error < (2e-6 if compute == 'float32' else 1e-3), layer
+
+
+def operations(jaxpr):
+    """All of a program, those of its parts too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for part in jax.tree.leaves(
+            list(equation.params.values()),
+            is_leaf=lambda x: hasattr(x, 'eqns') or hasattr(x, 'jaxpr'),
+        ):
+            inner = getattr(part, 'jaxpr', part)
+            if hasattr(inner, 'eqns'):
+                yield from operations(inner)
+
+
+SUMS = {'reduce_sum', 'reduce_window_sum', 'reduce_window', 'cumsum', 'psum', 'psum_invariant',
+        'scatter-add', 'select_and_scatter_add', 'reduce_precision'}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('name', 'parts'),
+    [('caffe', 1), ('cifar18', 1), ('batchnorm227', 1), ('krizhevsky2012', 1), ('four_layer', 2)],
+)
+def test_no_step_adds_up_in_bfloat16(name, parts):
+    """But the two columns' gradients at what both read. Looked for in the program."""
+    net, mesh = AlexNet(ARCHITECTURES[name], CLASSES, compute='bfloat16'), columns.make_mesh(2, 1)
+    size = net.architecture.input_size
+    train_step = step.make_train_step(
+        net, mesh, np.zeros(3, np.float32), seed=0, learning_rate=0.01,
+        clock=Clock(9, 16, 32), micro_batches=parts,
+    )  # fmt: skip
+    batch = {
+        'image': jax.ShapeDtypeStruct((16, size, size, 3), np.uint8),
+        'label': jax.ShapeDtypeStruct((16,), np.int32),
+        'color_shift': jax.ShapeDtypeStruct((16, 3), np.float32),
+        'mask': jax.ShapeDtypeStruct((16,), np.float32),
+    }
+    state = step.abstract_state(net, mesh)
+    if parts == 1:
+        program = train_step.trace(state, batch)
+    else:
+        sums, part = jax.eval_shape(train_step.zeros), jax.ShapeDtypeStruct((), np.int32)
+        program = train_step.add.trace(sums, state, batch, part)
+    seen = set()
+    for operation in operations(program.jaxpr.jaxpr):
+        seen.add(operation.primitive.name)
+        if operation.primitive.name in SUMS:
+            for one in operation.invars:
+                assert one.aval.dtype != jnp.bfloat16 or one.aval.shape[0] <= 2, operation
+    assert {'reduce_sum', 'conv_general_dilated'} <= seen
+
+
+def test_scores_are_float32_whatever_the_logits_are():
+    """4096 images with mask 1: in bfloat16 their number would stop at 256."""
+    logits, labels = jnp.zeros((4096, 3), jnp.bfloat16), np.zeros(4096, np.int32)
+    for mask in (jnp.ones(4096, jnp.bfloat16), np.ones(4096, bool), np.ones(4096, np.int8)):
+        scores = step.score(logits, labels, mask)
+        assert {x.dtype for x in scores.values()} == {jnp.dtype('float32')}
+        assert float(scores['count']) == 4096
+        assert float(scores['loss']) == pytest.approx(4096 * np.log(3), rel=1e-6)

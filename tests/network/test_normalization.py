@@ -1,7 +1,5 @@
 """Against the paper's formula in float64, written as loops."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,24 +114,55 @@ def test_same_map_value_and_gradient_against_the_loop(name, scale, random):
     assert relative(pull(cotangent32)[0], gradient) < 1e-5
 
 
-@pytest.mark.parametrize('across', [False, True])
-def test_columns_on_two_devices(across, random):
-    """The window reaches over the border to the other device, and its gradient back."""
-    row = dataclasses.replace(LocalResponseNorm(alpha=0.1), across_columns=across)
+def on_mesh(row: LocalResponseNorm, devices: int):
+    """The stage with a column on each of the devices."""
+    spec = P(None, None, None, columns.COLUMN)
+    return jax.shard_map(
+        lambda x: stage(row, 1, x, columns.COLUMN),
+        mesh=columns.make_mesh(1, devices), in_specs=spec, out_specs=spec,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('devices', 'size', 'across'),
+    [
+        (2, 5, False),
+        (2, 5, True),
+        (2, 1, False),
+        (2, 1, True),  # nothing is read of another column
+        (4, 1, True),
+        (4, 7, True),  # as far as the nearest device
+        (4, 9, True),  # beyond it
+        (4, 11, True),
+    ],
+)
+def test_columns_on_several_devices(devices, size, across, random):
+    """The window reaches over the border to the other devices, and its gradient back."""
+    row = LocalResponseNorm(size=size, alpha=0.1, across_columns=across)
     a = random.standard_normal((2, 3, 3, 12)).astype(np.float32)
     cotangent = random.standard_normal(a.shape).astype(np.float32)
-    mesh = columns.make_mesh(1, 2)
-    spec = P(None, None, None, columns.COLUMN)
-    on_mesh = jax.shard_map(
-        lambda x: stage(row, 1, x, columns.COLUMN), mesh=mesh, in_specs=spec, out_specs=spec
-    )
-    b, pull = jax.vjp(jax.jit(on_mesh), a)
+    b, pull = jax.vjp(jax.jit(on_mesh(row, devices)), a)
     reference = a.astype(np.float64)
-    assert relative(b, loop(reference, row, 2)) < 1e-6
+    assert relative(b, loop(reference, row, devices)) < 1e-6
     gradient = loop_gradient(
-        lambda a: loop(a, row, 2), reference, cotangent.astype(np.float64), (3,)
+        lambda a: loop(a, row, devices), reference, cotangent.astype(np.float64), (3,)
     )
     assert relative(pull(cotangent)[0], gradient) < 1e-5
+
+
+@pytest.mark.parametrize('own', [1, 2, 3])
+def test_neighbors_of_any_number_of_maps(own):
+    """Of maps that are their numbers, from 1: those on either side, 0 beyond the ends."""
+    mesh, spec = columns.make_mesh(1, 4), P(columns.COLUMN)
+    every = np.pad(np.arange(1, 4 * own + 1), 4 * own)
+    for maps in range(3 * own + 1):
+        found = jax.shard_map(
+            lambda x, maps=maps: columns.with_neighbors(x, maps, columns.COLUMN),
+            mesh=mesh, in_specs=spec, out_specs=spec,
+        )(jnp.arange(1, 4 * own + 1)).reshape(4, -1)  # fmt: skip
+        for device, numbers in enumerate(found):
+            first = 4 * own + device * own
+            np.testing.assert_array_equal(numbers, every[first - maps : first + own + maps])
 
 
 def test_general_power_agrees_with_the_paper_s(random):

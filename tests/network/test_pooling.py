@@ -77,3 +77,28 @@ def test_average_value_and_gradient_against_a_loop(height, width, size, stride, 
         gradient[here] += cotangent[:, i : i + 1, j : j + 1] / window[0, ..., 0].size
     np.testing.assert_allclose(y, expected, atol=1e-6)
     np.testing.assert_allclose(pull(cotangent)[0], gradient, atol=1e-6)
+
+
+def test_the_mean_of_bfloat16_is_added_up_in_float32(random):
+    """The mean of 256 values, and each one's gradient where 16 windows meet, as in float64 but
+    for the last rounding."""
+    x = jnp.asarray(random.uniform(1, 2, (1, 16, 16, 3)), jnp.bfloat16)
+    y, pull = jax.vjp(lambda x: average_pool(x, 16, 16), x)
+    assert y.dtype == jnp.bfloat16
+    exact = np.asarray(x, np.float64).mean(axis=(1, 2))
+    np.testing.assert_allclose(np.asarray(y, np.float64)[:, 0, 0], exact, rtol=2**-8)
+    assert pull(jnp.ones_like(y))[0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize('pool', [max_pool, average_pool])
+def test_gradients_of_windows_that_meet_are_added_up_in_float32(pool):
+    """One place that four windows read: 1, and three parts too small to count beside it one at a
+    time in bfloat16, where the next number is 1 + 2^-7."""
+    x = jnp.zeros((1, 3, 3, 1), jnp.bfloat16).at[0, 1, 1, 0].set(1)
+    _, pull = jax.vjp(lambda x: pool(x, 2, 1), x)
+    for large in range(4):
+        cotangent = jnp.full(4, 0.0029, jnp.bfloat16).at[large].set(1).reshape(1, 2, 2, 1)
+        (gradient,) = pull(cotangent if pool is max_pool else 4 * cotangent)
+        assert gradient.dtype == jnp.bfloat16
+        exact = np.asarray(cotangent, np.float64).sum()
+        assert float(gradient[0, 1, 1, 0]) == float(jnp.bfloat16(exact)) == 1 + 2**-7

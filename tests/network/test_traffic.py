@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from alexnet_jax.network.architectures import ARCHITECTURES, PAPER, SMALL
-from alexnet_jax.network.layers import Architecture, Dense, Output
+from alexnet_jax.network.layers import Architecture, Conv, Dense, LocalResponseNorm, Output
 from alexnet_jax.network.traffic import (
     activations_held,
     best_mesh,
@@ -64,6 +64,21 @@ def test_neighbors_across_columns():
         if one.collective == 'collective-permute'
     ]  # fmt: skip
     assert sum(permuted) == 1.5 * 2 * halo
+
+
+def test_neighbors_beyond_the_nearest():
+    """Of three maps on either side the next two devices give two and one; of four devices 3/4
+    and 2/4 have such a device. One pixel, forward and back."""
+
+    def permuted(size: int) -> float:
+        stages = (LocalResponseNorm(size=size, across_columns=True),)
+        net = Architecture('four', 1, 4, (Conv('conv1', 8, 1, then=stages),), Output('fc2'))
+        transfers = step_traffic(net, 10, (1, 4), 1)
+        return sum(one.sent for one in transfers if one.collective == 'collective-permute')
+
+    assert permuted(7) == 4 * 2 * 2 * (2 * 3 / 4 + 1 * 2 / 4)
+    assert permuted(5) == 4 * 2 * 2 * 2 * 3 / 4
+    assert permuted(1) == 0
 
 
 def test_gradients():
