@@ -49,29 +49,24 @@ class Showing:
 
     @property
     def _about(self) -> dict[str, Any]:
-        mirror, content = self.model.mirror and self.images.mirror, self.images.identity['content']
-        return results.about(self.config, self.split, self.model.step, mirror, content)
+        mirror, data = self.model.mirror and self.images.mirror, self.images.identity
+        return results.about(self.config, self.split, self.model.step, mirror, data)
 
     @property
     def is_of_own_set(self) -> bool:
-        """Whether the images are of the set that the net was trained on: by its identity, or else
-        by the settings, though a set in the usual place may have been moved."""
-        if self.model.data:
+        """Whether the images are of the set that the net was trained on, wherever it lies; by the
+        settings, if the set is not known (imported weights)."""
+        if self.model.data:  # but for the source, in a weight file
             now = self.images.identity
-            return all(now[name] == text for name, text in self.model.data.items() if name in now)
-        config, own = self.config, self.model.config
-        return all(config[name] == own[name] for name in IMAGES) and (
-            own['data.dir'] in ('', config['data.dir'])
-        )
+            return all(now.get(name) == text for name, text in self.model.data.items())
+        return all(self.config[name] == self.model.config[name] for name in IMAGES)
 
     def which(self, workdir: Path) -> str:
         """As `results.which`, of a model of the workdir."""
         config, step = self.config, self.model.step
         is_last = not config['eval.step'] or step == workdirs.last_checkpoint(workdir)
-        other_set = None
-        if not self.is_of_own_set:
-            other_set = {'data.source': config['data.source'], **self.images.identity}
-        return results.which(None if is_last else step, other_set)
+        other_set = None if self.is_of_own_set else self.images.identity
+        return results.which(None if is_last else step, config['data.source'], other_set)
 
     def keep(self, workdir: Path, tally: Tally) -> str:
         """Keeps the result in the workdir, as `results.keep`."""
