@@ -87,6 +87,7 @@ def _replaced(stream, number: int):
         stream = open(number, 'w', closefd=False)  # noqa: SIM115
     if not isinstance(stream, io.TextIOWrapper):
         return stream
+    stream.reconfigure(errors='backslashreplace')  # a name that is no text ends no run
     try:
         descriptor = Descriptor(stream.fileno())
     except (OSError, ValueError):  # of a test, in memory
@@ -95,7 +96,7 @@ def _replaced(stream, number: int):
     return io.TextIOWrapper(
         descriptor if stream.write_through else io.BufferedWriter(descriptor),  # pyright: ignore[reportArgumentType]
         stream.encoding,
-        'backslashreplace',  # a name that is no text ends no run
+        stream.errors,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

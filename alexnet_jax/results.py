@@ -67,11 +67,14 @@ def keep(
     return '\n'.join(lines) + f' -> {path}'
 
 
-def about(config: Config, split: str, step: int, mirror: bool) -> dict[str, Any]:
-    """Returns what is evaluated, {'split', 'views', 'distinct_views', 'source', 'set', 'network',
-    'step'}.
+def about(
+    config: Config, split: str, step: int, mirror: bool, data: Mapping[str, str]
+) -> dict[str, Any]:
+    """Returns what is evaluated, {'split', 'views', 'distinct_views', 'source', 'set', 'data',
+    'network', 'step'}.
 
     Args:
+      data: the set, as `ImageSet.identity`.
       mirror: whether mirror images are of the same class. They are among the ten views only if
         the net was trained with them, too; without them the five crops are taken twice.
     """
@@ -83,6 +86,7 @@ def about(config: Config, split: str, step: int, mirror: bool) -> dict[str, Any]
         'distinct_views': views if mirrored or views == 1 else views // 2,
         'source': source,
         'set': set_of(config),
+        'data': dict(data),
         'network': config['network.name'],
         'step': step,
     }
@@ -98,17 +102,17 @@ def set_of(config: Config) -> str:
     )
 
 
-def which(step: int | None, other_set: Mapping[str, Any] | None) -> str:
+def which(step: int | None, source: str, other_set: Mapping[str, str] | None) -> str:
     """Returns what stands in a result's name after SPLIT-VIEWS: nothing for the run's own.
 
     Args:
       step: a step before the run's last; None: the last.
-      other_set: 'data.source' and whatever else makes the set; None: the run's own set.
+      other_set: as `ImageSet.identity`; None: the run's own set.
     """
     parts = [] if step is None else [f'-step-{step}']
     if other_set is not None:
-        name = re.sub(r'[^A-Za-z0-9._]+', '_', other_set['data.source'])[:LONGEST]
-        digest = hashlib.sha256(json.dumps(other_set, sort_keys=True).encode()).hexdigest()
+        name = re.sub(r'[^A-Za-z0-9._]+', '_', source)[:LONGEST]
+        digest = hashlib.sha256(json.dumps(dict(other_set), sort_keys=True).encode()).hexdigest()
         parts.append(f'-{name}-{digest[:8]}')
     return ''.join(parts)
 

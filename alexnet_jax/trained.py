@@ -49,27 +49,24 @@ class Showing:
 
     @property
     def _about(self) -> dict[str, Any]:
-        mirror = self.model.mirror and self.images.mirror
-        return results.about(self.config, self.split, self.model.step, mirror)
+        mirror, data = self.model.mirror and self.images.mirror, self.images.identity
+        return results.about(self.config, self.split, self.model.step, mirror, data)
 
     @property
     def is_of_own_set(self) -> bool:
-        """Whether the images are of the set that the net was trained on, by the settings. A set
-        in the usual place may have been moved."""
-        config, own = self.config, self.model.config
-        return all(config[name] == own[name] for name in IMAGES) and (
-            own['data.dir'] in ('', config['data.dir'])
-        )
+        """Whether the images are of the set that the net was trained on, wherever it lies; by the
+        settings, if the set is not known (imported weights)."""
+        if self.model.data:  # but for the source, in a weight file
+            now = self.images.identity
+            return all(now.get(name) == text for name, text in self.model.data.items())
+        return all(self.config[name] == self.model.config[name] for name in IMAGES)
 
     def which(self, workdir: Path) -> str:
         """As `results.which`, of a model of the workdir."""
         config, step = self.config, self.model.step
         is_last = not config['eval.step'] or step == workdirs.last_checkpoint(workdir)
-        other_set = None
-        if not self.is_of_own_set:
-            made = IMAGES if config['data.source'] == 'synthetic' else ('data.source', 'data.dir')
-            other_set = {name: config[name] for name in made}
-        return results.which(None if is_last else step, other_set)
+        other_set = None if self.is_of_own_set else self.images.identity
+        return results.which(None if is_last else step, config['data.source'], other_set)
 
     def keep(self, workdir: Path, tally: Tally) -> str:
         """Keeps the result in the workdir, as `results.keep`."""

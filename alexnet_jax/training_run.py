@@ -244,7 +244,8 @@ def _run(
     if held_out == 'test':
         keep(loop.evaluation_row('test', at_step, plan, tally.scores()))
     if processes.is_first():
-        about = results.about(config, held_out, at_step, experiment.images.mirror)
+        images = experiment.images
+        about = results.about(config, held_out, at_step, images.mirror, images.identity)
         reporter.say(results.keep(workdir, about, tally, experiment.images.classes))
 
 

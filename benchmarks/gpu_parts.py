@@ -6,6 +6,8 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -187,7 +189,7 @@ def tests(place: Place) -> None:
     names = ['parity', 'convolution', 'pooling', 'normalization']
     names = names[1:3] if place.dry else names
     words = [
-        '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rf', '--tb=line', '-W', 'default',
+        '-m', 'pytest', '-v', '-p', 'no:cacheprovider', '-rf', '--tb=line', '-W', 'default',
         '-k', 'not two_devices', *(f'tests/network/test_{name}.py' for name in names),
     ]  # fmt: skip
     words += [] if place.dry else ['-n', '4']
@@ -196,9 +198,25 @@ def tests(place: Place) -> None:
         'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
     }
     process = start(place, 'tests', words, environment)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(place.left() - 5)
+    try:
+        process.wait(place.left() - 20)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # pytest then reports the failures so far
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
     process.kill()
     text = (place.scratch / 'tests.log').read_text(errors='replace')
     (place.out / 'tests.log').write_text(text)
-    place.record('tests', status=process.wait(), end=text[-2500:])
+    place.record('tests', status=process.wait(), **outcomes(text), end=text[-2500:])
+
+
+def outcomes(log: str) -> dict[str, Any]:
+    """Returns how many tests passed and the names of those that failed, from `pytest -v`."""
+    named = r'(tests/\S+::.+)'
+    failed = re.findall(
+        rf'^(?:\[.*\] (?:FAILED|ERROR) {named}|{named} (?:FAILED|ERROR))', log, re.M
+    )
+    return {
+        'passed': len(re.findall(r'\bPASSED\b', log)),
+        'failed': sorted({(one or other).strip() for one, other in failed}),
+    }

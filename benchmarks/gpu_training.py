@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import DETERMINISTIC, Place, log_end, rows, start, with_flags
+from gpu_parts import DETERMINISTIC, ROOT, Place, log_end, rows, start, with_flags
 
 FIGURE1_RATES = (0.003, 0.01)
+FIGURE1_CONFIG = 'configs/figure1.py'
+ENDING = 12  # seconds that a part needs to record what it has
 # Runs on the digits that are compared.
 PAIRS = (
     ('cpu', 'gpu'), ('gpu', 'gpu again'), ('gpu', 'gpu, same programs'), ('flag', 'flag again'),
@@ -72,6 +74,11 @@ class Training:
             self.start()
         return self.process.poll() is not None
 
+    def stop(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
     def report(self) -> None:
         assert self.process
         held_out = [row for row in rows(self.workdir) if row['split'] != 'train']
@@ -107,18 +114,26 @@ def digits(place: Place) -> None:
     for run in first:
         run.start()
         waiting.append(run)
-    while waiting:
+
+    def finish(run: Training) -> None:
+        run.report()
+        waiting.remove(run)
+        done[run.name] = run
+        for one, other in PAIRS:
+            if run.name in (one, other) and {one, other} <= done.keys():
+                compare_runs(place, done[one], done[other])
+
+    while waiting and place.left() > ENDING:
         for run in [run for run in waiting if run.is_done()]:
-            run.report()
-            waiting.remove(run)
-            done[run.name] = run
+            finish(run)
             if run.name == 'gpu' and same:
                 same.start()
                 waiting.append(same)
-            for pair in PAIRS:
-                if run.name in pair and set(pair) <= done.keys():
-                    compare_runs(place, done[pair[0]], done[pair[1]])
         time.sleep(0.02)
+    for run in waiting:
+        run.stop()
+    for run in list(waiting):  # out of time: as far as they came
+        finish(run)
 
 
 def compare_runs(place: Place, one: Training, other: Training) -> None:
@@ -148,7 +163,7 @@ def compare_rows(one: list[dict], other: list[dict]) -> dict[str, Any]:
     }
     return {
         'rows': [len(one), len(other)],
-        'rows_equal': one == other,
+        'rows_equal': bool(one) and one == other,
         'first_unequal_step': unequal[0]['step'] if unequal else None,
         'largest_relative_difference_of_loss_up_to_step': upto,
     }
@@ -181,24 +196,18 @@ class Figure1Run:
         return f'{self.activation}-{self.rate:g}'
 
     def curve(self) -> list[tuple[float, float]]:
-        """Returns the training error by epochs so far, of whole rows."""
-        from alexnet_jax import figure1
+        """Returns the training error by epochs so far."""
+        from alexnet_jax import config, figure1
 
-        folder = self.place.scratch / 'figure1' / self.name
-        path = folder / figure1.run_name(self.activation, self.rate, 0) / 'metrics.jsonl'
-        if not path.exists():
-            return []
-        copy = self.place.scratch / 'figure1-read'
-        copy.mkdir(exist_ok=True)
-        text = path.read_text()
-        (copy / 'metrics.jsonl').write_text(text[: text.rfind('\n') + 1])
-        return figure1.curve(copy)
+        batch_size = config.load(ROOT / FIGURE1_CONFIG, {})['data.batch_size']
+        run = figure1.run_name(self.activation, self.rate, 0)
+        return figure1.curve(self.place.scratch / 'figure1' / self.name / run, batch_size)
 
 
 def _start_figure1(place: Place, activation: str, rate: float, settings: list[str]) -> Figure1Run:
     name = f'{activation}-{rate:g}'
     words = [
-        '-m', 'alexnet_jax.figure1', '--config', 'configs/figure1.py', '--seeds', '1',
+        '-m', 'alexnet_jax.figure1', '--config', FIGURE1_CONFIG, '--seeds', '1',
         '--workdir', str(place.scratch / 'figure1' / name),
         '--activations', activation, '--rates', f'{rate:g}', *settings,
     ]  # fmt: skip
@@ -220,16 +229,16 @@ def figure1(place: Place) -> None:
         f'--config.data.source={source}', f'--config.data.dir={data}', '--config.train.report=off',
         f'--config.train.epochs={1 if place.dry else 60}',
     ]  # fmt: skip
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
     runs = [
         _start_figure1(place, activation, rate, settings)
         for rate in FIGURE1_RATES[: 1 if place.dry else None]
         for activation in ('relu', 'tanh')
     ]
-    while any(run.process.poll() is None for run in runs) and place.left() > 12:
+    while any(run.process.poll() is None for run in runs) and place.left() > ENDING:
         time.sleep(0.5)
-        if time.monotonic() - told > 20:
-            told = time.monotonic()
+        if time.monotonic() - reported > 20:
+            reported = time.monotonic()
             place.record('figure1, so far', **{run.name: run.curve()[-1:] for run in runs})
     curves = {}
     for run in runs:

@@ -34,6 +34,7 @@ def make(workdir: Path, overrides: Mapping[str, str], seed: int) -> Path:
     variables = jax.tree_util.tree_map_with_path(numbers, inference.variable_shapes(net))
     size = net.architecture.input_size
     mean, scale = pipeline.normalization(images, size, config['data.normalization'])
-    model = Model(config, net, images.classes, images.mirror, variables, mean, scale, STEP)
+    about = images.classes, images.mirror, variables, mean, scale, STEP, images.identity
+    model = Model(config, net, *about)
     exchange.write_workdir(workdir, model)
     return workdir

@@ -16,6 +16,7 @@ import pytest
 
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
+from tests.test_figure1 import write_rows
 
 CLASSES = 7
 PATH = Path(__file__).parent.parent / 'benchmarks' / 'naive.py'
@@ -111,6 +112,31 @@ def test_losses_are_compared_row_by_row(gpu):
     upto = found['largest_relative_difference_of_loss_up_to_step']
     assert [upto[step] for step in (1, 10, 30)] == pytest.approx([0, 0.1, 0.5])
     assert gpu('gpu_training').compare_rows(rows, rows)['rows_equal']
+    assert not gpu('gpu_training').compare_rows([], [])['rows_equal']  # nothing was compared
+
+
+def test_figure1_is_read_while_it_trains(gpu, tmp_path):
+    """Epochs of two batches of 128; the run is writing its fifth row."""
+    place = gpu('gpu_parts').Place(tmp_path, tmp_path, 0.0, dry=True, images=None)
+    run = gpu('gpu_training').Figure1Run(place, 'tanh', 0.003, None)
+    assert run.curve() == []
+    write_rows(tmp_path / 'figure1/tanh-0.003/tanh/rate-0.003/seed-0', 256, 128, [1, 0.8, 0.6, 0.4])
+    with next(tmp_path.rglob('metrics.jsonl')).open('a') as file:
+        file.write('{"split": "train", "step": 5, "ep')
+    assert run.curve() == [
+        (1.0, pytest.approx(0.9)),
+        (1.5, pytest.approx(0.7)),
+        (2.0, pytest.approx(0.5)),
+    ]
+
+
+@pytest.mark.parametrize('log', [
+    '[gw3] [  1%] PASSED tests/a.py::test_b[x y] \n[gw0] [  2%] FAILED tests/a.py::test_c[x y] \n'
+    'FAILED tests/a.py::test_c[x y] - assert 1 == 2\n',
+    'tests/a.py::test_b[x y] PASSED   [ 50%]\ntests/a.py::test_c[x y] FAILED   [100%]\n',
+])  # fmt: skip
+def test_failed_tests_are_named(gpu, log):
+    assert gpu('gpu_parts').outcomes(log) == {'passed': 1, 'failed': ['tests/a.py::test_c[x y]']}
 
 
 def test_a_part_for_which_no_time_is_left_is_skipped(tmp_path):
@@ -124,7 +150,7 @@ def test_a_part_for_which_no_time_is_left_is_skipped(tmp_path):
 def test_all_that_needs_a_gpu_runs_dry(tmp_path):
     results = run_gpu(tmp_path, '--seconds', '1200', '--stretch', '5')
     parts = [result for result in results if result['record'].startswith('part ')]
-    assert len(parts) == 10
+    assert len(parts) == 11
     assert {part['outcome'] for part in parts} == {'done'}
     for name in ('paper', 'krizhevsky2012', 'batchnorm227 training'):
         for precision in ('highest', 'default'):

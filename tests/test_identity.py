@@ -3,6 +3,7 @@ and nothing is rewritten."""
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,22 @@ def test_other_pictures_in_the_same_classes_are_another_run(folder, capsys, step
     folder.prepare()
     message = refused(folder, capsys, *steps)
     assert 'mean of the training images was' in message and 'content of the set was' in message
+
+
+def test_an_evaluation_of_other_pictures_is_not_the_run_s_own(folder, capsys):
+    own = result(folder, capsys, '--config.eval.split=val')
+    kept = folder.top / 'run' / 'eval' / 'val-1.json'
+    before = kept.read_bytes()
+    shutil.rmtree(folder.top / 'photos')
+    write_classes(folder.top / 'photos', 9, ('a', 'b', 'c'))
+    folder.prepare()
+    capsys.readouterr()
+    command = ['--workdir', str(folder.top / 'run'), '--mode=eval', '--config.eval.split=val']
+    assert main.main(command) == DONE
+    printed = capsys.readouterr().out
+    assert printed.split(' -> ')[0] != own
+    assert re.search(r'eval/val-1-folder_.*-[0-9a-f]{8}\.json$', printed.strip())
+    assert kept.read_bytes() == before
 
 
 def test_the_same_pictures_with_other_labels_are_another_run(folder, capsys):

@@ -1,5 +1,6 @@
 """A lost reader of the output ends no command."""
 
+import io
 import os
 import pty
 import signal
@@ -178,3 +179,12 @@ def test_a_closed_terminal_asks_once_to_stop():
             assert not requested()
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize('in_memory', [False, True])
+def test_a_name_that_is_no_text_is_escaped(in_memory, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), 'utf-8', line_buffering=True)
+    if not in_memory:
+        stream = open(os.dup(1), 'w', encoding='utf-8')  # noqa: SIM115
+    monkeypatch.setattr(sys, 'stdout', stream)
+    assert command_line.run(lambda argv: print(os.fsdecode(b'\xff')) or DONE, []) == DONE

@@ -134,13 +134,39 @@ def test_other_sets_and_steps_leave_the_run_s_own_result(workdir, capsys):
     ],
 )
 def test_names_of_other_sets_are_names_of_files(source, name):
-    other = {'data.source': source}
-    found = results.which(None, other)
+    other = {'content': 'a'}
+    found = results.which(None, source, other)
     assert found.startswith(name) and len(found) == len(name) + 8 and '/' not in found
     assert results.OTHER.fullmatch(f'test-10{found}.json')
-    assert results.which(40, other) == f'-step-40{found}'
-    assert results.which(None, other | {'data.dir': 'a'}) != found
-    assert results.which(None, None) == '' and results.which(3, None) == '-step-3'
+    assert results.which(40, source, other) == f'-step-40{found}'
+    assert results.which(None, source, {'content': 'b'}) != found
+    assert results.which(None, source, None) == '' and results.which(3, source, None) == '-step-3'
+
+
+def test_a_set_is_known_by_its_images_and_not_by_its_place(tmp_path):
+    """The run's own, moved: its result. Another of one source: a name of its own."""
+    write_classes(tmp_path / 'images' / 'train', 4)
+    write_classes(tmp_path / 'images' / 'val', 2)
+    source = f'folder:{tmp_path}/images'
+    words = ['--source', source, '--size=32', '--out']
+    assert prepare.main([*words, str(tmp_path / 'set')]) == DONE
+    settings = {'data.source': source, 'network.width': '0.5', 'data.dir': f'{tmp_path}/set'}
+    workdir = random_run.make(tmp_path / 'run', settings, seed=0)
+    shutil.copytree(tmp_path / 'set', tmp_path / 'moved')
+    for path in (tmp_path / 'images' / 'val').rglob('001.*'):
+        path.unlink()
+    assert prepare.main([*words, str(tmp_path / 'other')]) == DONE
+    for place in ('other', 'set', 'moved'):
+        arguments = [
+            '--workdir',
+            str(workdir),
+            '--mode=eval',
+            f'--config.data.dir={tmp_path}/{place}',
+        ]
+        assert main.main(arguments) == DONE
+    (own,), (other,) = results.every(workdir), results.others(workdir)
+    assert (own['examples'], other['examples']) == (6, 3)
+    assert own['set'] == other['set'] and own['data'] != other['data']
 
 
 @pytest.mark.parametrize(
@@ -212,17 +238,15 @@ def test_a_member_that_ended_in_nan_is_refused_by_name(runs, workdir, tmp_path, 
     assert not (tmp_path / 'out').exists()
 
 
-def test_members_on_images_of_their_own_seeds_are_refused(runs, tmp_path, capsys):
+def test_members_on_images_of_their_own_seeds_are_refused(data_dir, tmp_path, capsys):
     """Equal ids and labels: the images differ all the same. Before anything is trained."""
     config = tmp_path / 'config.py'
     config.write_text("config = {'network.name': 'small', 'data.source': 'synthetic',"
                       " 'data.record_size': 32, 'data.synthetic_classes': 10}")  # fmt: skip
     out = ['--out', str(tmp_path / 'out')]
-    for first in ('0', '1'):
-        workdir = tmp_path / first
-        shutil.copytree(runs / first, workdir)
-        changed = json.loads((workdir / 'config.json').read_text()) | {'seed': int(first)}
-        (workdir / 'config.json').write_text(json.dumps(changed))
+    for seed in ('0', '1'):
+        settings = {'data.dir': data_dir, 'network.width': '0.5', 'seed': seed}
+        random_run.make(tmp_path / seed, settings, int(seed))
     of_runs = ['ensemble', str(tmp_path / '0'), str(tmp_path / '1'), *SYNTHETIC]
     of_config = ['ensemble', '--config', str(config), '--seeds=2', *SYNTHETIC[2:]]
     for arguments in (of_runs, of_config):
@@ -501,6 +525,6 @@ def test_a_workdir_that_lacks_a_file_says_so(workdir, capsys):
     arguments = ['--workdir', str(workdir), '--mode=eval']
     assert 'eval.step is 7; ' in refused(capsys, main.main, [*arguments, '--config.eval.step=7'])
     (workdir / 'normalization.npz').write_bytes(b'no archive')
-    assert 'does not tell what its net was shown' in refused(capsys, main.main, arguments)
+    assert 'normalization.npz cannot be used: ' in refused(capsys, main.main, arguments)
     (workdir / 'model.json').unlink()
-    assert 'does not tell what its net was shown' in refused(capsys, main.main, arguments)
+    assert 'model.json cannot be' in refused(capsys, main.main, arguments)

@@ -1,6 +1,8 @@
-"""Bounds the time that an image file can take, by its structure, before it is decoded."""
+"""Looks at the structure of an image file before it is decoded: whether it would take long, and
+the checksums of a PNG's pixels, which Pillow does not compare."""
 
 import re
+import zlib
 
 MOST_BYTES = 2**29  # of a file: 50 million pixels of eight bytes, stored as they are
 # Real progressive JPEGs have 10 to 20 scans. Each goes over all pixels, and can take a few bytes.
@@ -15,26 +17,25 @@ _MARKER = re.compile(rb'\xff+([^\x00\xff\xd0-\xd7])', re.DOTALL)
 _START, _END, _SCAN, _ALONE = 0xD8, 0xD9, 0xDA, 0x01
 
 
-def excess(content: bytes) -> str:
-    """Returns of what a JPEG or PNG has too much to be decoded, and how much is allowed; '' for
-    nothing, or for another kind of file."""
+def fault(content: bytes) -> str:
+    """Returns why a JPEG or PNG should not be decoded; '' for nothing, or another kind of file."""
     if content.startswith(JPEG):
-        return _excess_of_jpeg(content)
+        return _fault_of_jpeg(content)
     if content.startswith(PNG):
-        return _excess_of_png(content)
+        return _fault_of_png(content)
     return ''
 
 
-def _excess_of_jpeg(content: bytes) -> str:
+def _fault_of_jpeg(content: bytes) -> str:
     scans = segments = place = 0
     while found := _MARKER.search(content, place):
         place, code = found.end(), found[1][0]
         segments += len(found[0]) - 1
         scans += code == _SCAN
         if scans > MOST_SCANS:
-            return f'more than {MOST_SCANS} scans'
+            return f'has more than {MOST_SCANS} scans, which are not allowed'
         if segments > MOST_SEGMENTS:
-            return f'more than {MOST_SEGMENTS} segments'
+            return f'has more than {MOST_SEGMENTS} segments, which are not allowed'
         if code == _END:
             break
         if code not in (_START, _ALONE):
@@ -42,10 +43,16 @@ def _excess_of_jpeg(content: bytes) -> str:
     return ''
 
 
-def _excess_of_png(content: bytes) -> str:
+def _fault_of_png(content: bytes) -> str:
     place = len(PNG)
     for _ in range(MOST_CHUNKS):
         if place >= len(content):
             return ''
-        place += 12 + int.from_bytes(content[place : place + 4])
-    return f'more than {MOST_CHUNKS} chunks'
+        end = place + 8 + int.from_bytes(content[place : place + 4])
+        kind = content[place + 4 : place + 8]
+        if kind == b'IDAT' and end + 4 <= len(content):  # else it is cut short, as Pillow says
+            checksum = int.from_bytes(content[end : end + 4])
+            if zlib.crc32(memoryview(content)[place + 4 : end]) != checksum:
+                return 'cannot be read: its pixels do not have their checksum'
+        place = end + 4
+    return f'has more than {MOST_CHUNKS} chunks, which are not allowed'

@@ -71,12 +71,14 @@ def read_square(
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow's, of odd metadata.
             content = file if isinstance(file, bytes) else _content(file)
-            if excess := image_files.excess(content):
-                raise BadImageError(f'has {excess}, which are not allowed')
+            if fault := image_files.fault(content):
+                raise BadImageError(fault)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check_size(image, max_pixels)
                 if resize == SHORT_SIDE:
                     _check_resized(image, size, max_pixels)
+                # Pixels first: to look for metadata Pillow decodes a PNG, too, and what it raises
+                # then would be taken for broken metadata.
                 rgb = as_rgb(image, content)
                 return _SQUARES[resize](rgb, _orientation(image), size)
     except BadImageError:

@@ -187,8 +187,10 @@ def open_set(folder: Path) -> ImageSet:
     about = read_about(folder)
     try:
         damage = damage_of(folder, about)
-        skip = {'skip_bad': len(about['skipped'])} if about['skipped'] else {}
-        again = command(folder, **about['options'], **about['where'], **skip)
+        options = about['options'] | about['where']
+        if about['skipped']:
+            options['skip_bad'] = len(about['skipped'])
+        again = command(folder, **options)
         if not damage:
             contents = set_files.read_contents(folder, about)
             identity = set_files.identity(folder, about, contents)

@@ -12,7 +12,7 @@ from alexnet_jax.evaluation.arrays import ImageArrays, file_name
 from alexnet_jax.evaluation.tally import Tally, has_top5
 
 LOG_PROBABILITIES = 'log_probabilities'
-SAME = ('split', 'views', 'distinct_views', 'set', 'classes')  # of all members
+SAME = ('split', 'views', 'distinct_views', 'set', 'data', 'classes')  # of all members
 LOWEST = float(np.finfo(np.float32).min)  # of a kept logarithm, so that it is a number
 TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
 

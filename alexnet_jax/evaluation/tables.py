@@ -1,6 +1,7 @@
 """The paper's Tables 1 and 2 (§6), its rows beside those of our runs."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,17 +58,18 @@ PAPER = {'Table 1': TABLE1, 'Table 2': TABLE2}
 def rows_of(run: str, results: Sequence[dict[str, Any]]) -> list[Row]:
     """Returns a run's own evaluations, as `results.every` reads them, as rows. Two evaluations
     share a row if they are of the same members at the same steps, the same set and views."""
-    rows: dict[tuple[Any, ...], dict[str, Score]] = {}
+    rows: dict[tuple[str, str, int, str], dict[str, Score]] = {}
     for result in results:
         views = result.get('distinct_views', result['views'])
         source = result.get('set', result['source'])
-        scores = rows.setdefault((_model(run, result), source, views), {})
+        data = json.dumps(result.get('data'), sort_keys=True)
+        scores = rows.setdefault((_model(run, result), source, views, data), {})
         for error in ('top1', 'top5') if has_top5(result) else ('top1',):
             low, high = result[f'{error}_interval']
             scores[f'{result["split"]}_{error}'] = Score(result[f'{error}_error'], (low, high))
     known = {field.name for field in dataclasses.fields(Row)}
     return [
-        Row(*row, **{name: score for name, score in scores.items() if name in known})
+        Row(*row[:3], **{name: score for name, score in scores.items() if name in known})
         for row, scores in sorted(rows.items(), key=lambda item: (item[0][2], item[0]))
     ]
 

@@ -16,6 +16,7 @@ from alexnet_jax.data.images import BadImageError, read_square
 from alexnet_jax.data.prepare import main as prepare
 from tests.data.photographs import image_file, photograph, save
 from tests.data.test_rgb import GRAY, RGB, chunk, png, values_of
+from tests.faults.fuzz_images import constant_model
 
 JPEG = save(photograph(1), 'JPEG', quality=60)
 PROGRESSIVE = save(photograph(1), 'JPEG', progressive=True)
@@ -80,13 +81,13 @@ def test_floods_are_refused_before_they_are_decoded(kind, monkeypatch):
 def test_real_files_are_far_below():
     """Of both photographs: progressive and baseline, every optimization, with all metadata."""
     for number in range(12):
-        assert image_files.excess(image_file(number)[1]) == ''
+        assert image_files.fault(image_file(number)[1]) == ''
     for options in ({}, {'progressive': True}, {'optimize': True}, {'restart_marker_blocks': 1}):
         content = save(photograph(1), 'JPEG', quality=98, **options)
-        assert image_files.excess(content) == ''
+        assert image_files.fault(content) == ''
         assert read_square(content, 32).shape == (32, 32, 3)
     assert PROGRESSIVE.count(b'\xff\xda') <= 16
-    assert image_files.excess(with_scans(64)) == '' != image_files.excess(with_scans(65))
+    assert image_files.fault(with_scans(64)) == '' != image_files.fault(with_scans(65))
     # Markers within metadata, such as a thumbnail's, are not counted.
     thumbnail = segment(0xE1, b'Exif\0\0' + b'\xff\xda\0\x0c' * 2000)
     np.testing.assert_array_equal(
@@ -173,3 +174,12 @@ def test_preparing_names_them(tmp_path, capsys):
     assert prepare([*words, '--skip_bad=1']) == 0
     about = json.loads((tmp_path / 'set' / 'prepared.json').read_text())
     assert about['skipped'] == [[f'{tmp_path}/images/a/slow.jpg', FLOODS['scans of a progressive JPEG'][1].join(('has ', ', which are not allowed'))]]  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', ['scans of a progressive JPEG', 'comments of a PNG'])
+def test_so_are_images_that_a_model_reads(kind, tmp_path):
+    content, reason = FLOODS[kind]
+    (tmp_path / 'x').write_bytes(content)
+    for file in (content, tmp_path / 'x', str(tmp_path / 'x')):
+        with pytest.raises(BadImageError, match=reason):
+            constant_model().read(file)

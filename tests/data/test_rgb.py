@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax.data.images import RESIZES, read_square
+from alexnet_jax.data.images import RESIZES, BadImageError, read_square
 from tests.data.photographs import photograph, save
 
 SIDE = 24  # of the images, which are not resized
@@ -212,3 +212,31 @@ def test_interlacing_and_progression_change_nothing():
     pixels = np.asarray(image)
     np.testing.assert_array_equal(read_square(png(pixels, RGB, 8, True), SIDE), pixels)
     assert Image.open(io.BytesIO(png(pixels, RGB, 8, True))).info['interlace'] == 1
+
+
+@pytest.mark.parametrize('interlaced', [False, True])
+@pytest.mark.parametrize(('color', 'depth'), KINDS)
+@pytest.mark.parametrize('kind', ['filter', 'stream', 'checksum', 'none'])
+def test_pixels_that_are_broken_are_refused(kind, color, depth, interlaced):
+    """And not read as black where they are missing."""
+    content = png(
+        values_of(color, depth), color, depth, interlaced, PLTE=bytes(3 * 2 ** min(depth, 8))
+    )
+    if color != PALETTE:
+        content = png(values_of(color, depth), color, depth, interlaced)
+    start = content.index(b'IDAT') + 4
+    length = int.from_bytes(content[start - 8 : start - 4])
+    pixels = content[start : start + length]
+    rows = bytearray(zlib.decompress(pixels))
+    if kind == 'filter':
+        rows[0] = 9
+        other = chunk(b'IDAT', zlib.compress(bytes(rows)))
+    elif kind == 'stream':
+        other = chunk(b'IDAT', pixels[: length // 2] + bytes(length - length // 2))
+    elif kind == 'checksum':
+        other = struct.pack('>I', length) + b'IDAT' + pixels + bytes(4)
+    else:
+        other = b''
+    broken = content[: start - 8] + other + chunk(b'IEND', b'')
+    with pytest.raises(BadImageError):
+        read_square(broken, SIDE)

@@ -12,6 +12,7 @@ from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
 
 ABOUT = {
     'split': 'test', 'views': 1, 'distinct_views': 1, 'source': 'digits', 'set': 'digits',
+    'data': {'content': 'a'},
     'classes': [str(label) for label in range(7)], 'network': 'small', 'step': 60,
 }  # fmt: skip
 
@@ -122,6 +123,7 @@ def test_a_member_that_ended_in_nan_is_named(bad, labels, random):
         ({'views': 10}, 'of another views than a: 10, not 1'),
         ({'distinct_views': 5}, 'of another distinct_views than a: 5, not 1'),
         ({'split': 'val'}, "of another split than a: 'val', not 'test'"),
+        ({'data': {'content': 'b'}}, "of another data than a: {'content': 'b'}, not"),
         ({'set': 'synthetic, seed 1'}, "of another set than a: 'synthetic, seed 1', not 'digits'"),
         ({'classes': ABOUT['classes'][::-1]}, 'of another classes than a'),
     ],

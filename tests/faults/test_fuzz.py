@@ -34,7 +34,7 @@ def told(tmp_path_factory) -> dict:
 
 
 @pytest.mark.parametrize(('kind', 'taken', 'least'), [
-    ('settings', 'accepted', 50), ('images', 'read', 100), ('sets', 'same', 10),
+    ('settings', 'accepted', 50), ('images', 'read', 50), ('sets', 'same', 10),
     ('checkpoints', 'read', 5),
 ])  # fmt: skip
 def test_what_is_wrong_is_refused_or_does_no_harm(kind, taken, least, told):
