@@ -104,8 +104,7 @@ def arguments(command: str, here: Path) -> tuple[Any, list[str]]:
         'longer': (main.main, [*to_train, f'--config.train.steps={MORE}']),
         'eval': (main.main, ['--workdir', run, '--mode=eval']),
         'other eval': (
-            main.main, ['--workdir', run, '--mode=eval', '--config.eval.split=train',
-                        '--config.eval.views=10']),
+            main.main, ['--workdir', run, '--mode=eval', '--config.eval.views=10']),
         'predict': (main.main, ['--workdir', run, '--mode=predict', str(here.parent / 'image.png')]),
         'report': (main.main, ['--workdir', run, '--mode=report']),
         'features': (
