@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def make(folder: Path) -> str:
     if kind is None:
         raise InputError(f'{folder} holds none of {", ".join(PAGES)}')
     try:
-        kept = json.loads((folder / kind).read_text())
+        kept = files.read_json(folder / kind)
         make_page = {'figure1.json': _figure1, 'ablations.json': _ablations}.get(kind, _columns)
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
     except InputError:
