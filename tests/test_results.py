@@ -81,7 +81,9 @@ def test_an_evaluation_of_other_values_is_refused(changes, tally, tmp_path):
     path = tmp_path / 'eval' / 'test-1.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     for read in (results.every, lambda workdir: results.read(workdir, 'test', 1)):
-        with pytest.raises(InputError, match=r'eval/test-1\.json is not as it was written; evaluate'):
+        with pytest.raises(
+            InputError, match=r'eval/test-1\.json is not as it was written; evaluate'
+        ):
             read(tmp_path)
 
 

@@ -192,7 +192,11 @@ def evaluations(page: str) -> list[str]:
 
 
 def result(printed: str, path: Path) -> dict[str, Any]:
-    said = [line.split(' -> ')[0] for line in printed.splitlines() if ' error' in line or '_error' in line]
+    said = [
+        line.split(' -> ')[0]
+        for line in printed.splitlines()
+        if ' error' in line or '_error' in line
+    ]
     tree = json.loads(path.read_text())
     tree.pop('sha256', None)
     classes = json.loads(path.with_name(f'{path.stem}-classes.json').read_text())
@@ -291,7 +295,11 @@ def fault_of_success(
     if any(not line.startswith('warning: ') for line in errors.splitlines()):
         return f'status 0 and {errors[:500]!r}'
     own_set = part in ('shard', 'prepared.json', 'TFDS files', 'statistics.npz', 'config.json')
-    if command == 'eval' and own_set and not re.fullmatch(r'(train|val)-10?(-step-\d)?\.json', came['name']):
+    if (
+        command == 'eval'
+        and own_set
+        and not re.fullmatch(r'(train|val)-10?(-step-\d)?\.json', came['name'])
+    ):
         return ''  # kept as of another set
     if command in ('train', 'longer', 'tables'):
         more = ()
@@ -324,7 +332,9 @@ def compare_shown(part: str, came: dict[str, Any], expected: dict[str, Any]) -> 
         left_out = {*came['sections'], *expected['sections']} - {'The net', 'Training', 'The run'}
         expected['numbers'] = {k: v for k, v in expected['numbers'].items() if k in came['numbers']}
     if part == 'results':
-        expected['evaluations'] = [row for row in expected['evaluations'] if row in came['evaluations']]
+        expected['evaluations'] = [
+            row for row in expected['evaluations'] if row in came['evaluations']
+        ]
     for tree in (came, expected):
         tree['sections'] = {k: v for k, v in tree['sections'].items() if k not in left_out}
         tree['numbers'] = {
@@ -367,7 +377,9 @@ def fault_of_refusal(status: int, errors: str, here: Path, before: Any) -> str:
             if name.startswith('checkpoints/') and isinstance(content, bytes)
             and content not in (after.get(name), after.get(re.sub(r'/(\d+)/', r'/\1.damaged/', name, count=1)))
         ]  # fmt: skip
-    return f'status {status}, but {sorted(changed)[:5]} changed: {errors[:300]!r}' if changed else ''
+    return (
+        f'status {status}, but {sorted(changed)[:5]} changed: {errors[:300]!r}' if changed else ''
+    )
 
 
 def case(seed: int) -> tuple[str, str, np.random.Generator]:
@@ -419,7 +431,9 @@ def tally(folder: Path, seeds: range) -> dict[str, Any]:
         grown = now
         outcomes.append((what, came))
         if os.getenv('FUZZ_SHOW'):
-            print(seed, f'{time.monotonic() - started:.1f} s', what, came, file=sys.stderr, flush=True)
+            print(
+                seed, f'{time.monotonic() - started:.1f} s', what, came, file=sys.stderr, flush=True
+            )
     return {'outcomes': outcomes, 'grown': grown, 'seconds': round(time.monotonic() - begun, 1)}
 
 

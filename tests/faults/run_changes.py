@@ -128,7 +128,9 @@ def other_kind(path: Path, here: Path, random: Random) -> None:
 def exchange(path: Path, here: Path, random: Random) -> None:
     """Two files of the same run in each other's place."""
     part = some([part for part in PARTS if path in files_of(here, part)], random)
-    others = files_of(here, part) if random.integers(3) else files_of(here, some(list(PARTS), random))
+    others = (
+        files_of(here, part) if random.integers(3) else files_of(here, some(list(PARTS), random))
+    )
     others = [other for other in others if other != path]
     if not others:
         return fill(path, here, random)
@@ -306,7 +308,9 @@ def other_lines(path: Path, here: Path, random: Random) -> None:
         case 2:
             random.shuffle(lines)
         case 3:
-            lines.insert(which, some(('\n', '{}\n', '[]\n', 'NaN\n', 'x' * 10**5, '[' * 10**5), random))
+            lines.insert(
+                which, some(('\n', '{}\n', '[]\n', 'NaN\n', 'x' * 10**5, '[' * 10**5), random)
+            )
         case _:
             row = json.loads(lines[which])
             key = some(sorted(row), random)

@@ -20,7 +20,14 @@ LONG = [(first, 250) for first in range(FEW, FEW + MANY, 250)]
 
 def outcomes_of(folder, first: int, count: int) -> dict[str, list[str]]:
     """What came of the cases, by part, checked in a process with a home of its own."""
-    command = [sys.executable, '-m', 'tests.faults.fuzz_runs', str(folder / 'fuzz'), f'{first}', f'{count}']
+    command = [
+        sys.executable,
+        '-m',
+        'tests.faults.fuzz_runs',
+        str(folder / 'fuzz'),
+        f'{first}',
+        f'{count}',
+    ]
     environment = os.environ | {'HOME': str(folder), 'XLA_FLAGS': ''}
     done = subprocess.run(command, capture_output=True, text=True, timeout=3600, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
