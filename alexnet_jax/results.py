@@ -16,6 +16,7 @@ from alexnet_jax.errors import InputError, NotFiniteError, StorageError, plain
 from alexnet_jax.evaluation.tally import Tally, has_top5
 
 SHOWN = 3  # of the confusions, on the terminal
+SEAL = 'sha256'  # of a result
 LONGEST = 40  # characters of a source in a file's name
 OWN = re.compile(r'(train|val|test)-(1|10)\.json')
 OTHER = re.compile(r'(train|val|test)-(1|10)(-step-\d+)?(-[A-Za-z0-9._]+-[0-9a-f]{8})?\.json')
@@ -58,7 +59,7 @@ def keep(
         f' {views_told(about)}, step {about["step"]})',
     ]
     try:
-        write_json(path, about | scores)
+        write_json(path, _sealed(path, about | scores))
         write_json(path.with_name(f'{path.stem}-classes.json'), about | by_class)
     except StorageError:
         print('\n'.join(lines), flush=True)
@@ -203,7 +204,17 @@ def _read(path: Path) -> dict[str, Any]:
                 pass
             case _:
                 raise InputError(f'{fault} {key}; evaluate it anew')
+    if SEAL in result and _sealed(path, result) != result:  # earlier versions wrote none
+        raise InputError(f'{path} is not as it was written; evaluate it anew')
     return result
+
+
+def _sealed(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a result with a SHA-256 of the file's name and all its other keys. Like a manifest it
+    guards against accidents, not against somebody who computes a new one."""
+    tree = {key: value for key, value in result.items() if key != SEAL}
+    text = json.dumps([path.name, tree], sort_keys=True, allow_nan=False)
+    return tree | {SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def write_text(path: Path, text: str) -> None:

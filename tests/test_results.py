@@ -69,6 +69,42 @@ def test_an_evaluation_of_other_types_is_refused(changes, tally, tmp_path):
             read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'loss': 0.5}, {'top1_error': 0.25}, {'step': 4}, {'top1_interval': [0.0, 1.0]}, {'set': 'other'},
+        {'network': 'paper'}, {'more': 1}, {'sha256': None},
+    ],
+)  # fmt: skip
+def test_an_evaluation_of_other_values_is_refused(changes, tally, tmp_path):
+    results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
+    path = tmp_path / 'eval' / 'test-1.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    for read in (results.every, lambda workdir: results.read(workdir, 'test', 1)):
+        with pytest.raises(
+            InputError, match=r'eval/test-1\.json is not as it was written; evaluate'
+        ):
+            read(tmp_path)
+
+
+def test_an_evaluation_under_the_name_of_another_is_refused(tally, tmp_path):
+    results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
+    path = tmp_path / 'eval' / 'test-1.json'
+    path.rename(path.with_name('test-10.json'))
+    with pytest.raises(InputError, match=r'eval/test-10\.json is not as it was written'):
+        results.every(tmp_path)
+
+
+def test_an_evaluation_in_other_spaces_is_the_same_and_an_older_one_is_read(tally, tmp_path):
+    results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
+    path, kept = tmp_path / 'eval' / 'test-1.json', results.read(tmp_path, 'test', 1)
+    path.write_text(json.dumps(kept, sort_keys=True))
+    assert results.read(tmp_path, 'test', 1) == kept
+    del kept['sha256']  # earlier versions wrote none
+    path.write_text(json.dumps(kept))
+    assert results.read(tmp_path, 'test', 1) == kept
+
+
 def pipe(path):
     path.unlink(missing_ok=True)
     os.mkfifo(path)

@@ -1,0 +1,462 @@
+"""A prepared set and a finished run on it, of which somebody changed one file, and what the
+commands make of them.
+
+    python -m tests.faults.fuzz_runs FOLDER FIRST COUNT
+
+makes the set and the run in FOLDER, changes a copy from each of COUNT seeds, FIRST the first, and
+prints as JSON what was changed, what followed, by how many bytes the process grew, and how long it
+took. A case is a file (`run_changes.PARTS`), a change that suits it, and one command that reads it:
+train, train with more steps, eval, predict, features, report or tables. Right is what the same
+command gives with the files as they were, bit for bit:
+
+- what it printed, the results, predictions and features that it kept, the metrics rows, the state
+  that a training that goes on saves, the numbers and sections of a report;
+- or all that as of step 2, if the checkpoint of step 4 is damaged (a warning says so) or gone;
+- or, if config.json has other settings that decide no result, what these settings give.
+
+Anything else must be status 1 or 2 and a few plain lines. What no checksum guards is left out:
+
+- metrics.jsonl: rows that are changed there, but are rows, show in the curves and times of a report;
+- kernels/: others of the right shape show in a report's comparison of the columns over training;
+- what config.json holds of its command and versions is printed in a report;
+- a whole result of another run, put in place of the run's own, shows in a report and in tables;
+- files of a checkpoint with a manifest made anew for them (`fuzz_checkpoints` has these).
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from alexnet_jax import command_line, main
+from alexnet_jax import config as configuration
+from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT
+from alexnet_jax.data import engines
+from alexnet_jax.data.make import Request, make_set
+from alexnet_jax.data.shards import Encoding
+from alexnet_jax.data.sources import open_source
+from alexnet_jax.errors import InputError
+from alexnet_jax.evaluation import __main__ as evaluation
+from tests.data.photographs import image_file, write_classes
+from tests.faults import run_changes
+from tests.faults.fuzz_settings import at_most
+from tests.faults.run_changes import MODULE, PARTS, RAN
+
+SIZE, STEPS, MORE = 32, 4, 6
+SECONDS = 120  # for a command; it takes one
+MOST_GROWN = 1 << 30
+MOST_LINES, LONGEST = 4, 4010  # of an error
+LARGE = 1 << 24  # no file of a run is; made so, it is known by its size
+TIMES = ('images_per_second', 'seconds_')  # numbers of a metrics row that differ
+# Sections of a report that show what no checksum guards.
+SHOWN_IN = {
+    'metrics.jsonl': ('Training', 'What differs from the paper', 'The run'),
+    'kernels': ('The columns',), 'config.json': ('The run',), 'results': ('The run',),
+}  # fmt: skip
+FIGURES = {'metrics.jsonl': ('curves',), 'kernels': ('selectivity',)}  # and their numbers
+
+
+def make(folder: Path) -> Path:
+    """The set and the run, in the place where every case is tried; a copy of them in `sound`, and
+    another run on another set in `other`."""
+    here = folder / 'here'
+    for seed, name in ((7, 'other'), (0, 'sound')):
+        write_classes(here / 'photos', 8 + seed, ('a', 'b', 'c'))
+        spec = f'folder:{here}/photos'
+        with contextlib.redirect_stdout(io.StringIO()):
+            request = Request(spec, Encoding(SIZE, 'jpeg', 90), 0.25)
+            make_set(request, here / 'set', lambda spec=spec: open_source(spec), engines.one_by_one)
+        config = {
+            'network.name': 'small', 'network.width': 0.5, 'data.source': spec, 'seed': seed,
+            'data.dir': f'{here}/set', 'data.record_size': SIZE, 'data.batch_size': 4,
+            'train.steps': STEPS, 'checkpoint.every_steps': 2, 'train.report': 'off',
+            'train.log_to': '', 'data.threads': 0, 'eval.batch_size': 4,
+        }  # fmt: skip
+        (here / 'config.py').write_text(f'config = {config!r}\n')
+        for command in ('train', 'other eval'):
+            assert do(command, here)[0] == DONE
+        for place in (here, here / 'set', here / 'run'):
+            (place / f'{MODULE}.py').write_text(f'open({str(here / RAN)!r}, "w")\n')
+        shutil.copytree(here, folder / name)
+        shutil.rmtree(here)
+    (folder / 'image.png').write_bytes(image_file(4)[1])
+    return folder
+
+
+def arguments(command: str, here: Path) -> tuple[Any, list[str]]:
+    """The program, and its command line."""
+    run = str(here / 'run')
+    to_train = ['--config', str(here / 'config.py'), '--workdir', run]
+    return {
+        'train': (main.main, to_train),
+        'longer': (main.main, [*to_train, f'--config.train.steps={MORE}']),
+        'eval': (main.main, ['--workdir', run, '--mode=eval']),
+        'other eval': (
+            main.main, ['--workdir', run, '--mode=eval', '--config.eval.views=10']),
+        'predict': (main.main, ['--workdir', run, '--mode=predict', str(here.parent / 'image.png')]),
+        'report': (main.main, ['--workdir', run, '--mode=report']),
+        'features': (
+            evaluation.main, ['features', run, '--activations=fc7/relu', f'--out={here}/features']),
+        'tables': (evaluation.main, ['tables', run, f'--out={here}/tables']),
+    }[command]  # fmt: skip
+
+
+def do(command: str, here: Path, more: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    """Status, and what was printed to either stream; all of it by libraries, too."""
+    program, words = arguments(command, here)
+    with open(here.parent / 'out', 'w+') as out, open(here.parent / 'err', 'w+') as err:
+        kept = os.dup(1), os.dup(2)
+        sys.stdout.flush()
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        try:
+            with at_most(SECONDS):
+                status = program([*words, *more])
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number in (1, 2):
+                os.dup2(kept[number - 1], number)
+                os.close(kept[number - 1])
+        return (
+            status,
+            (here.parent / 'out').read_text(errors='backslashreplace'),
+            (here.parent / 'err').read_text(errors='backslashreplace'),
+        )
+
+
+def bring_back(folder: Path) -> Path:
+    here = folder / 'here'
+    shutil.rmtree(here, ignore_errors=True)
+    shutil.copytree(folder / 'sound', here)
+    return here
+
+
+# What a command came to.
+
+
+def found(command: str, here: Path, printed: str) -> dict[str, Any]:
+    run = here / 'run'
+    if command in ('train', 'longer'):
+        steps = STEPS if command == 'train' else MORE
+        resumed = re.search(r'^resuming after step (\d+)', printed, re.M)
+        return {
+            'step': steps, 'since': int(resumed[1]) if resumed else 0,
+            'result': result(printed, run / 'eval/val-1.json'), 'rows': rows(run / 'metrics.jsonl'),
+            'state': digests(run / f'checkpoints/{steps}/state'),
+        }  # fmt: skip
+    if command in ('eval', 'other eval'):
+        path = Path(printed.strip().rpartition(' -> ')[2])
+        tree = json.loads(path.read_text())
+        return {'step': tree['step'], 'name': path.name, 'result': result(printed, path)}
+    if command == 'predict':
+        tree = json.loads((run / 'predict/predictions.json').read_text())
+        return {'step': tree['step'], 'predictions': tree, 'printed': printed}
+    if command == 'features':
+        out = here / 'features'
+        about = json.loads((out / 'about.json').read_text())
+        arrays = {path.name: np.load(path).tolist() for path in sorted(out.glob('*.npy'))}
+        ids = (out / 'ids.json').read_text()
+        return {'step': about['step'], 'about': about, 'arrays': arrays, 'ids': ids}
+    if command == 'tables':
+        return {'step': None, 'lines': printed.splitlines()}
+    page = (run / 'report/index.html').read_text()
+    at = re.search(r'Step (\d+) of ', page)
+    return {
+        'step': at and int(at[1]), 'sections': dict(section(part) for part in page.split('<h2')),
+        'numbers': digests(run / 'report', ('.csv', '.npz')), 'evaluations': evaluations(page),
+    }  # fmt: skip
+
+
+def section(text: str) -> tuple[str, str]:
+    title = re.match(r'[^>]*>([^<]*)</h2>', text)
+    return (title[1] if title else 'top'), text
+
+
+def evaluations(page: str) -> list[str]:
+    """Rows of the tables of results that were kept."""
+    tables = re.findall(r'<table><caption>Evaluations.*?</table>', page, re.S)
+    return [row for table in tables for row in re.findall(r'<tr>.*?</tr>', table, re.S)]
+
+
+def result(printed: str, path: Path) -> dict[str, Any]:
+    said = [
+        line.split(' -> ')[0]
+        for line in printed.splitlines()
+        if ' error' in line or '_error' in line
+    ]
+    tree = json.loads(path.read_text())
+    tree.pop('sha256', None)
+    classes = json.loads(path.with_name(f'{path.stem}-classes.json').read_text())
+    classes.pop('sha256', None)
+    return {'said': said[-1:], 'kept': tree, 'classes': classes}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Rows that are rows, without their times."""
+    kept = []
+    for line in path.read_text(errors='replace').splitlines():
+        with contextlib.suppress(ValueError, RecursionError, AttributeError):
+            row = {k: v for k, v in json.loads(line).items() if not k.startswith(TIMES)}
+            kept.append(row)
+    return kept
+
+
+def digests(folder: Path, suffixes: tuple[str, ...] = ()) -> dict[str, str]:
+    """Of files; an array's are those that are no dot files."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and (path.suffix in suffixes if suffixes else path.name[0].isdigit())
+    }
+
+
+def contents(top: Path) -> dict[str, Any]:
+    """Every file, link, pipe and folder, by its place."""
+    kept = {}
+    for path in sorted(top.rglob('*')):
+        name = str(path.relative_to(top))
+        if path.is_symlink():
+            kept[name] = ('link', os.readlink(path))
+        elif path.is_dir():
+            kept[name] = ('folder',)
+        elif path.is_file():
+            size = path.stat().st_size
+            kept[name] = path.read_bytes() if size < LARGE else size
+        else:
+            kept[name] = ('pipe',)
+    kept.pop('.lock', None)
+    return kept
+
+
+# Whether that is right.
+
+
+class References:
+    """What the commands give where nothing was changed: at the last step and the one before,
+    and with other settings. Each is computed when it is needed first."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._kept = folder, {}
+
+    def of(self, command: str, step: int | None, more: tuple[str, ...] = ()) -> Any:
+        """None if the command fails so."""
+        key = command, step, more
+        if key not in self._kept:
+            here = bring_back(self._folder)
+            if step == 2:
+                shutil.rmtree(here / 'run/checkpoints/4')
+            status, printed, _ = do(command, here, more)
+            self._kept[key] = found(command, here, printed) if status == DONE else None
+        return self._kept[key]
+
+
+def same(one: Any, other: Any, close: bool) -> bool:
+    """Whether two trees are equal; numbers nearly, if images were read in other batches."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k], close) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(lambda a, b: same(a, b, close), one, other))
+    if close and isinstance(one, float) and isinstance(other, float):
+        return bool(np.isclose(one, other, rtol=1e-4, atol=1e-6))
+    return type(one) is type(other) and one == other
+
+
+def settings_changed(here: Path, folder: Path) -> tuple[str, ...]:
+    """Settings of config.json that are others, as on a command line."""
+    try:
+        changed = configuration.read_workdir(here / 'run/config.json')
+    except (InputError, OSError):
+        return ()
+    sound = configuration.read_workdir(folder / 'sound/run/config.json')
+    return tuple(
+        f'--config.{name}={changed[name]}'
+        for name in configuration.SETTINGS
+        if changed[name] != sound[name]
+    )
+
+
+def fault_of_success(
+    command: str, part: str, came: Any, errors: str, more: tuple[str, ...], references: References
+) -> str:
+    """What is wrong with status 0; '' for nothing."""
+    if any(not line.startswith('warning: ') for line in errors.splitlines()):
+        return f'status 0 and {errors[:500]!r}'
+    own_set = part in ('shard', 'prepared.json', 'TFDS files', 'statistics.npz', 'config.json')
+    if (
+        command == 'eval'
+        and own_set
+        and not re.fullmatch(r'(train|val)-10?(-step-\d)?\.json', came['name'])
+    ):
+        return ''  # kept as of another set
+    if command in ('train', 'longer', 'tables'):
+        more = ()
+    expected = references.of(command, came['step'], more)
+    if expected is None:
+        return f'status 0; the sound run fails with {more}'
+    came, expected = dict(came), dict(expected)
+    if 'rows' in came:
+        compare_rows_after(came.pop('since') if part == 'metrics.jsonl' else 0, came, expected)
+    if 'lines' in came:  # a result that is gone is not in the table
+        expected['lines'] = [line for line in expected['lines'] if line in came['lines']]
+    if 'sections' in came:
+        compare_shown(part, came, expected)
+    differ = [k for k in expected if not same(came.get(k), expected[k], bool(more))]
+    return f'status 0 and other {differ}: {short(came, expected, differ)}' if differ else ''
+
+
+def compare_rows_after(step: int, *trees: dict[str, Any]) -> None:
+    for tree in trees:
+        tree.pop('since', None)
+        tree['rows'] = [row for row in tree['rows'] if row.get('step', 0) > step]
+
+
+def compare_shown(part: str, came: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Leaves what is to be the same in two reports: all but what shows a file without a checksum,
+    the images if they could not be had, and results that were refused."""
+    left_out = SHOWN_IN.get(part, ())
+    figures = FIGURES.get(part, ())
+    if 'No images could be shown to the net: ' in came['sections']['top']:
+        left_out = {*came['sections'], *expected['sections']} - {'The net', 'Training', 'The run'}
+        expected['numbers'] = {k: v for k, v in expected['numbers'].items() if k in came['numbers']}
+    if part == 'results':
+        expected['evaluations'] = [
+            row for row in expected['evaluations'] if row in came['evaluations']
+        ]
+    for tree in (came, expected):
+        tree['sections'] = {k: v for k, v in tree['sections'].items() if k not in left_out}
+        tree['numbers'] = {
+            k: v for k, v in tree['numbers'].items() if not k.startswith(figures or ('/',))
+        }
+
+
+def short(came: Any, expected: Any, differ: list[str]) -> str:
+    parts = []
+    for key in differ:
+        one, other = came.get(key), expected[key]
+        if isinstance(one, dict) and isinstance(other, dict):
+            inner = [k for k in {*one, *other} if one.get(k) != other.get(k)]
+            parts.append(f'{inner[:5]}: ' + '; '.join(
+                f'{str(one.get(k))[:300]!r} for {str(other.get(k))[:300]!r}' for k in inner[:2]
+            ))  # fmt: skip
+        else:
+            parts.append(f'{str(one)[:200]!r} for {str(other)[:200]!r}')
+    return '; '.join(parts)
+
+
+def fault_of_refusal(status: int, errors: str, here: Path, before: Any) -> str:
+    """What is wrong with a refusal; '' for nothing."""
+    lines = errors.splitlines()
+    plain = (
+        0 < len(lines) <= MOST_LINES
+        and all(line.startswith(('error: ', 'warning: ', *command_line.COMMANDS)) for line in lines)
+        and all(line.isprintable() and len(line) <= LONGEST for line in lines)
+        and str(here) in errors
+        and 'shows where' not in errors
+    )
+    if not plain:
+        return f'status {status}: {errors[:900]!r}'
+    after = contents(here / 'run')
+    if status == BAD_INPUT:
+        changed = [name for name in {*before, *after} if before.get(name) != after.get(name)]
+    else:  # a training that met a broken record may have saved meanwhile; what was there stays
+        changed = [
+            name for name, content in before.items()
+            if name.startswith('checkpoints/') and isinstance(content, bytes)
+            and content not in (after.get(name), after.get(re.sub(r'/(\d+)/', r'/\1.damaged/', name, count=1)))
+        ]  # fmt: skip
+    return (
+        f'status {status}, but {sorted(changed)[:5]} changed: {errors[:300]!r}' if changed else ''
+    )
+
+
+def case(seed: int) -> tuple[str, str, np.random.Generator]:
+    """The part, the command and the random numbers of the change."""
+    random = np.random.default_rng(seed)
+    part = list(PARTS)[seed % len(PARTS)]
+    return part, run_changes.some(PARTS[part][1], random), random
+
+
+def outcome(folder: Path, seed: int, references: References) -> tuple[str, str]:
+    """What was done, and 'right' or 'refused' if all is well, else what happened."""
+    part, command, random = case(seed)
+    here = bring_back(folder)
+    path = run_changes.choose(here, part, random)
+    change = run_changes.some(run_changes.forms_of(path, part), random)
+    change(path, here, random)
+    what = f'{part}, {change.__name__}, {command}'
+    before = contents(here / 'run')
+    more = settings_changed(here, folder)
+    status, printed, errors = do(command, here)
+    if (here / RAN).exists():
+        return what, f'{seed} {path}: code was run'
+    if status == DONE:
+        came = found(command, here, printed)
+        fault = fault_of_success(command, part, came, errors, more, references)
+        kind = 'right'
+    elif status in (FAULT, BAD_INPUT):
+        fault, kind = fault_of_refusal(status, errors, here, before), 'refused'
+    else:
+        fault, kind = f'status {status}', ''
+    return what, f'{seed} {path.relative_to(here)}: {fault}' if fault else kind
+
+
+def tally(folder: Path, seeds: range) -> dict[str, Any]:
+    references, outcomes = References(folder), []
+    for command in PARTS['config.json'][1]:  # all is compiled, or the growth would be that
+        references.of(command, STEPS if command != 'longer' else MORE)
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    grown = 0
+    for seed in seeds:
+        started = time.monotonic()
+        try:
+            what, came = outcome(folder, seed, references)
+        except BaseException:
+            what, came = ', '.join(case(seed)[:2]), f'{seed}: {traceback.format_exc(limit=-3)}'
+        now = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        if now - grown > MOST_GROWN // 4:
+            came = f'{seed}: the process grew by {now - grown} bytes, {came}'
+        grown = now
+        outcomes.append((what, came))
+        if os.getenv('FUZZ_SHOW'):
+            print(
+                seed, f'{time.monotonic() - started:.1f} s', what, came, file=sys.stderr, flush=True
+            )
+    return {'outcomes': outcomes, 'grown': grown, 'seconds': round(time.monotonic() - begun, 1)}
+
+
+def without_pictures() -> None:
+    """Figures are made, but not drawn: that is nine tenths of the time of a report."""
+
+    def savefig(self: Figure, content: Any, **options: Any) -> None:
+        content.write(b'<svg><defs></defs></svg>')
+
+    Figure.savefig = savefig
+
+
+def run(folder: Path, first: int, count: int) -> None:
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+    command_line.before_jax()
+    without_pictures()
+    folder.mkdir(exist_ok=True)
+    make(folder)
+    here = folder / 'here'
+    sys.path[:0] = [str(here), str(here / 'set'), str(here / 'run')]
+    os.chdir(folder)
+    print(json.dumps(tally(folder, range(first, first + count))))
+
+
+if __name__ == '__main__':
+    run(Path(sys.argv[1]).resolve(), int(sys.argv[2]), int(sys.argv[3]))
