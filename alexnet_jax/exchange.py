@@ -14,10 +14,11 @@ from alexnet_jax import errors, model
 from alexnet_jax import workdir as workdirs
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError
+from alexnet_jax.identity import WEIGHTS
 from alexnet_jax.model import Model
 from alexnet_jax.network import table_json
 from alexnet_jax.settings import SETTINGS
-from alexnet_jax.training import step
+from alexnet_jax.training import start, step
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.weights import (
     caffe,
@@ -68,7 +69,9 @@ def import_file(
     classes = loaded.classes if classes is None else classes
     if len(classes) != len(loaded.classes):
         raise InputError(f'--classes has {len(classes)} names; {file} has {len(loaded.classes)}')
-    write_workdir(workdir, dataclasses.replace(loaded, classes=classes))
+    # Or all imports with equal settings would be one run, and their checkpoints exchangeable.
+    data = {**loaded.data, WEIGHTS: start.digest(loaded.layers)}
+    write_workdir(workdir, dataclasses.replace(loaded, classes=classes, data=data))
     return '\n'.join([f'{told(loaded)} -> {workdir}', *notes])
 
 
@@ -210,7 +213,11 @@ def metadata(loaded: Model) -> dict[str, str]:
                 'classes': loaded.classes,
                 'mirror': loaded.mirror,
                 'step': loaded.step,
-                'data': {name: text for name, text in loaded.data.items() if name != 'source'},
+                'data': {
+                    name: text
+                    for name, text in loaded.data.items()
+                    if name not in ('source', WEIGHTS)
+                },
             }
         ),
     }

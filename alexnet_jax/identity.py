@@ -24,6 +24,7 @@ from alexnet_jax.errors import InputError, plain, shown
 CONFIG, ABOUT, NORMALIZATION = 'config.json', 'model.json', 'normalization.npz'
 RUN = 'run'  # of a checkpoint's record: the facts beside the configuration
 CLOSE = 1e-6  # relative; means of one set may differ by rounding between processors
+WEIGHTS = 'weights'  # in `Identity.data`
 NAMED = 3  # class names in a message
 
 
@@ -35,7 +36,8 @@ class Identity:
     classes: their names, in the order of the logits.
     mirror: whether an image's mirror image is one of its class too.
     mean, scale: as in `inference.normalize`.
-    data: the set, as `ImageSet.identity`; empty where it is not known.
+    data: the set, as `ImageSet.identity`; of weights that were imported, what is known of it, and
+      a digest of the weights under `WEIGHTS`, by which one import is told from another.
     """
 
     config: Config

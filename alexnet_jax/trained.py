@@ -21,6 +21,7 @@ from alexnet_jax.evaluation import arrays, ensemble, evaluate
 from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
 from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.identity import WEIGHTS
 from alexnet_jax.model import Model, load
 from alexnet_jax.network import columns, inference
 from alexnet_jax.network.inference import Variables
@@ -56,9 +57,10 @@ class Showing:
     def is_of_own_set(self) -> bool:
         """Whether the images are of the set that the net was trained on, wherever it lies; by the
         settings, if the set is not known (imported weights)."""
-        if self.model.data:  # but for the source, in a weight file
-            now = self.images.identity
-            return all(now.get(name) == text for name, text in self.model.data.items())
+        # But for the source, in a weight file.
+        known = {name: text for name, text in self.model.data.items() if name != WEIGHTS}
+        if known:
+            return all(self.images.identity.get(name) == text for name, text in known.items())
         return all(self.config[name] == self.model.config[name] for name in IMAGES)
 
     def which(self, workdir: Path) -> str:

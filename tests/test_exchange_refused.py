@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from safetensors.numpy import load_file, save_file
 import alexnet_jax
 from alexnet_jax.command_line import BAD_INPUT
 from alexnet_jax.errors import InputError
+from alexnet_jax.training import manifest
 from alexnet_jax.weights import __main__ as weights
+from tests import random_run as runs
 from tests.test_exchange import CAFFE_SIZE, TORCHVISION_SIZE, done, random_run
 from tests.weights import authors, forms, handmade
 
@@ -306,3 +309,30 @@ def test_settings_of_the_preprocessing_go_before_the_file_s(ours):
     changes = {'data.normalization': 'channel_mean', 'data.mean': '1,2,3'}
     loaded = alexnet_jax.load(ours, overrides=changes)
     assert loaded.mean.tolist() == [1, 2, 3] and loaded.scale.tolist() == [1, 1, 1]
+
+
+def test_checkpoints_of_two_imports_are_not_exchanged(tmp_path):
+    """Settings, classes and means are equal; the weights are not."""
+    for seed, name in enumerate(('one', 'other')):
+        arrays = forms.torchvision_arrays('torchvision', np.random.default_rng(seed))
+        file = authors.write_state_dict(tmp_path / f'{name}.pth', arrays)
+        done('import', file, '--workdir', tmp_path / name, *TORCHVISION_SIZE)
+    shutil.rmtree(tmp_path / 'one' / 'checkpoints' / '0')
+    shutil.copytree(
+        tmp_path / 'other' / 'checkpoints' / '0', tmp_path / 'one' / 'checkpoints' / '0'
+    )
+    with pytest.raises(InputError, match='data weights was'):
+        alexnet_jax.load(tmp_path / 'one')
+
+
+@pytest.mark.parametrize('form', ['use_ocdbt', 'use_zarr3'])
+def test_arrays_in_a_database_are_not_read(form, tmp_path):
+    """Orbax would read them from there, in place of the files that were looked at."""
+    run = runs.make(tmp_path / 'run', {'network.width': '0.5'}, 0)
+    place = run / 'checkpoints' / str(runs.STEP)
+    path = place / 'state' / '_METADATA'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {form: True}))
+    (place / 'manifest.json').unlink()
+    manifest.write(place, {'step': runs.STEP, 'top1_error': None})
+    with pytest.raises(InputError, match='_METADATA is of another form of checkpoint'):
+        alexnet_jax.load(run)

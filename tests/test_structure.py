@@ -50,14 +50,14 @@ MAY_IMPORT = {
         'training', 'weights', 'workdir',
     },
     'trained': {
-        'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'processes',
+        'identity', 'config', 'data', 'errors', 'evaluation', 'experiment', 'model', 'network', 'processes',
         'results', 'settings', 'workdir',
     },
     'predict': {
         'config', 'data', 'errors', 'evaluation', 'figures', 'model', 'results', 'trained',
     },
     'exchange': {
-        'config', 'errors', 'model', 'network', 'settings', 'training', 'weights', 'workdir',
+        'config', 'errors', 'identity', 'model', 'network', 'settings', 'training', 'weights', 'workdir',
     },
     'training_run': {
         'alive', 'config', 'data', 'errors', 'experiment', 'model', 'network', 'processes', 'results',

@@ -59,7 +59,7 @@ def _output(tree: Any) -> Output:
 
 def _kind(tree: Any, known: dict[str, type], where: str) -> Any:
     name = tree.get(KIND) if isinstance(tree, dict) else tree
-    if isinstance(name, str) and name in known:
+    if isinstance(tree, dict) and isinstance(name, str) and name in known:
         return known[name]
     raise _refusal(f'{KIND} of {where}', name, f'one of {", ".join(known)}')
 

@@ -422,6 +422,7 @@ def _readable(folder: Path) -> Iterator[None]:
 def _declared(folder: Path) -> declared.Arrays:
     """What the checkpoint says of its arrays; none is read. Chunks that do not fit an array's file
     are refused by Tensorstore."""
+    declared.require_own_form(folder / 'state')
     return declared.by_path(_array_handler().metadata(epath.Path(folder / 'state')).tree)
 
 

@@ -71,6 +71,23 @@ def require_same(folder: Path, found: Arrays, expected: Arrays) -> None:
             )
 
 
+def require_own_form(state: Path) -> None:
+    """Checks that arrays lie in files of their own, as this program saves them. Orbax would read a
+    compressed database (OCDBT) in their place, which nothing here looks into.
+
+    Raises:
+      InputError: they do not, or _METADATA cannot be read.
+    """
+    path = state / '_METADATA'
+    try:
+        tree = read_json(path)
+        forms = [tree.get(name) for name in ('use_ocdbt', 'use_zarr3')]
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f'{path} cannot be read: {error}') from error
+    if forms != [False, False]:
+        raise InputError(f'{path} is of another form of checkpoint than this program saves')
+
+
 def require_whole(state: Path, arrays: Arrays) -> None:
     """Checks that the arrays are stored as this program stores them: uncompressed, little-endian, in C
     order, every chunk a file of its size. Tensorstore reads a chunk that is missing as zeros, and a

@@ -70,6 +70,8 @@ def changed(tree, path, value):
         (('layers', 0, 'then', 0), {'kind': 'Relu', 'slope': 1}, 'a field of Relu'),
         (('layers', 0, 'then', 0), {'kind': 'Softmax'}, 'kind of a stage'),
         (('layers', 0, 'then', 0), {}, 'kind of a stage'),
+        (('layers', 0, 'then', 0), 'Relu', "kind of a stage of the table of the net is 'Relu'"),
+        (('layers', 0), 'Conv', "kind of a row of the table of the net is 'Conv'"),
         (('layers', 0, 'features'), 96.0, 'features of the table of the net is 96.0'),
         (('layers', 0, 'features'), True, 'features of the table of the net is True'),
         (('layers', 0, 'features'), 10**30, 'allowed: at most 2147483647'),
