@@ -226,7 +226,7 @@ def json_text(path: Path, here: Path, random: Random) -> None:
     text = path.read_text().strip()
     if not text.startswith('{'):
         return change_bytes(path, here, random)
-    branch, key = place_in(json.loads(text), random)
+    _, key = place_in(json.loads(text), random)
     word = json.dumps(key) if isinstance(key, str) else '"x"'
     # At the end, so that the last of two counts.
     more = (
