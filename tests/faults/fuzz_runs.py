@@ -5,9 +5,9 @@ commands make of them.
 
 makes the set and the run in FOLDER, changes a copy from each of COUNT seeds, FIRST the first, and
 prints as JSON what was changed, what followed, by how many bytes the process grew, and how long it
-took. A case is a file (`run_changes.PARTS`), a change that suits it, and one command that reads it:
-train, train with more steps, eval, predict, features, report or tables. Right is what the same
-command gives with the files as they were, bit for bit:
+took; each case is printed on stderr as it comes. A case is a file (`run_changes.PARTS`), a change that
+suits it, and one command that reads it: train, train with more steps, eval, predict, features, report
+or tables. Right is what the same command gives with the files as they were, bit for bit:
 
 - what it printed, the results, predictions and features that it kept, the metrics rows, the state
   that a training that goes on saves, the numbers and sections of a report;
@@ -441,10 +441,8 @@ def tally(folder: Path, seeds: range) -> dict[str, Any]:
             came = f'{seed}: the process grew by {now - grown} bytes, {came}'
         grown = now
         outcomes.append((what, came))
-        if os.getenv('FUZZ_SHOW'):
-            print(
-                seed, f'{time.monotonic() - started:.1f} s', what, came, file=sys.stderr, flush=True
-            )
+        seconds = f'{time.monotonic() - started:.1f} s'
+        print(seed, seconds, what, came, file=sys.stderr, flush=True)
     return {'outcomes': outcomes, 'grown': grown, 'seconds': round(time.monotonic() - begun, 1)}
 
 
