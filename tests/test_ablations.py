@@ -133,7 +133,7 @@ REFUSED = [
             ('optimizer.momentum=0.90', {}), ('train.protocol=paper', {}),
             ('network.activation=relu', {}), ('network.input_size=224', {}),
             ('network.width=1', {}), ('optimizer.layer_rates=conv1=1', {}),
-            ('start.layers=conv1', {}), ('data.resize=squash', {}), ('train.epochs=90', {}),
+            ('data.resize=squash', {}), ('train.epochs=90', {}),
             ('train.epochs=9', {'train__steps': '5'}),
             ('data.mirror=off', {'data__source': 'digits'}),
             ('data.mirror=off', {'data__source': 'patterns'}),

@@ -1,6 +1,7 @@
 """Exports in other programs' forms, imported again: the same logits bit for bit, or a line that
 says what was lost and which flags restore it."""
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import alexnet_jax
-from alexnet_jax import exchange, model
+from alexnet_jax import exchange
 from alexnet_jax.errors import InputError
 from alexnet_jax.model import Model
 from alexnet_jax.weights import files, pretrained
@@ -50,8 +51,10 @@ def imported(folder: Path, net: str) -> Path:
 def changed(workdir: Path, mean: np.ndarray, scale: np.ndarray, mirror: bool = True) -> Path:
     """The same workdir, made for other means."""
     loaded = alexnet_jax.load(workdir)
-    model.describe(workdir, loaded.classes, mirror, mean, scale)
-    return workdir
+    other = workdir.with_name('changed')
+    changes = {'mean': mean, 'scale': scale, 'mirror': mirror}
+    exchange.write_workdir(other, dataclasses.replace(loaded, **changes))
+    return other
 
 
 def logits(loaded: Model) -> np.ndarray:
@@ -180,8 +183,8 @@ def test_a_mean_image_beside_a_caffe_file_is_spoken_of(tmp_path, capsys):
     assert alexnet_jax.load(tmp_path / 'run').net.architecture.input_size == 99
 
 
-def test_a_net_that_a_file_states_is_loaded_exported_and_never_kept_as_another(tmp_path):
-    """Its table is not the one of its name."""
+def test_a_net_that_a_file_states_is_loaded_exported_and_kept(tmp_path):
+    """Its table, which no name of this package stands for, goes with it."""
     changes = {'norm1': field(1, 5) + real(2, 0.5)}
     blobs, order = forms.caffe_blobs(np.random.default_rng(0)), authors.caffe_order('caffe')
     file = authors.write_caffemodel(tmp_path / 'a', blobs, order, changes)
@@ -190,9 +193,13 @@ def test_a_net_that_a_file_states_is_loaded_exported_and_never_kept_as_another(t
     assert loaded.net.architecture.layers[0].then[1].alpha == 0.5
     plain = alexnet_jax.load(authors.write_caffemodel(tmp_path / 'c', blobs, order), overrides=size)
     assert np.abs(logits(loaded) - logits(plain)).max() > 0.1
-    for keep in (exchange.write_workdir, exchange.write):
-        with pytest.raises(InputError, match=r'conv1.then is ReLU → LRN \(n 5, α 0.5/n'):
-            keep(tmp_path / 'kept', loaded)
+    exchange.write_workdir(tmp_path / 'run', loaded)
+    exchange.write(tmp_path / 'kept.safetensors', loaded)
+    for kept in (tmp_path / 'run', tmp_path / 'kept.safetensors'):
+        again = alexnet_jax.load(kept)
+        assert again.net.architecture == loaded.net.architecture
+        assert again.net.architecture.name == 'caffe_imported'
+        assert np.array_equal(logits(again), logits(loaded))
     assert exchange._write_caffe(tmp_path / 'd', loaded, file) == []
     assert np.array_equal(logits(alexnet_jax.load(tmp_path / 'd')), logits(loaded))
 
@@ -217,7 +224,8 @@ BAD_METADATA = {
     'classes twice': ({'model': json.dumps({'classes': ['a'] * 7, 'mirror': True, 'step': 0})}, 'names the class a 7'),
     'other classes': ({'model': json.dumps({'classes': ['a'], 'mirror': True, 'step': 0})}, 'is not of network'),
     'no JSON': ({'config': '{'}, 'is not JSON'), 'NaN in JSON': ({'config': 'NaN'}, 'is not JSON'),
-    'another net': ({'config': json.dumps({'network.name': 'caffe'})}, 'another form than torchvision'),
+    'another net': ({'config': json.dumps({'network.name': 'caffe'}), 'network': None}, 'another form than torchvision'),
+    'another name': ({'config': json.dumps({'network.name': 'caffe'})}, "its table has 'torchvision'"),
 }  # fmt: skip
 
 

@@ -112,13 +112,13 @@ def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
     """
     size = about['size']
     classes = read_classes(folder)
-    features = files.read_json(folder / FEATURES, MOST_JSON)
+    features = _read_json(folder / FEATURES)
     if features != features_json(size, about['encoding'], len(classes)):
         raise ValueError(
             f'{FEATURES} is not what this package writes for {len(classes)} classes at {size}'
             ' pixels, and TFDS imports the modules that it names'
         )
-    splits = _splits(files.read_json(folder / DATASET_INFO, MOST_JSON))
+    splits = _splits(_read_json(folder / DATASET_INFO))
     named = {name for shards in splits.values() for name in shards}
     if named != about['shards'].keys():
         other = min(named ^ about['shards'].keys())
@@ -127,6 +127,13 @@ def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
         if records > about['shards'][name]:  # each takes more than a byte
             raise ValueError(f'{name} has {about["shards"][name]} bytes for {records} records')
     return Contents(splits, classes, _read_statistics(folder / STATISTICS, size))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return files.read_json(path, MOST_JSON)
+    except ValueError as error:
+        raise ValueError(f'{path.name} is not what this package writes: {error}') from error
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def test_images_of_strange_names_are_predicted_or_named(tmp_path, capsys, monkey
 
 def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(tmp_path / 'x.png')
-    with fuzz_settings.at_most(10), pytest.raises(BadImageError, match='is no file'):
+    with fuzz_settings.at_most(10), pytest.raises(BadImageError, match='is not a regular file'):
         read_square(tmp_path / 'x.png', 32)
 
 
