@@ -94,6 +94,16 @@ def test_a_file_that_is_none_is_named(content, kind, tmp_path, capsys):
     assert f'{kind}.json cannot be read' in told
 
 
+def test_values_nested_deep_are_refused(tmp_path, capsys):
+    many.ALL['figure1'](tmp_path)
+    path = tmp_path / 'figure1.json'
+    kept = json.loads(path.read_text())
+    kept['rows'][0]['activation'] = 'DEEP'
+    path.write_text(json.dumps(kept).replace('"DEEP"', '[' * 900 + ']' * 900))
+    assert run_command(command.run, [str(tmp_path)]) == BAD_INPUT
+    assert 'figure1.json cannot be read' in capsys.readouterr().err
+
+
 @pytest.fixture
 def run(made, tmp_path):
     return shutil.copytree(made, tmp_path / 'a' / 'run')
@@ -115,6 +125,13 @@ def test_runs_beside_each_other(run, tmp_path):
     assert [(float(row['epoch']), float(row['val top1 error'])) for row in lines] == expected
     assert {row['line'] for row in lines} == {'a/run'}
     assert '>seed</td><td>0</td><td>7</td>' in content.replace(' class="number"', '')
+
+
+def test_a_broken_result_of_a_run_is_named(run, tmp_path, capsys):
+    (run / 'eval' / 'test-1.json').write_text('{')
+    words = [str(run), str(run / '..' / 'run'), '--out', str(tmp_path / 'out')]
+    assert run_command(command.run, words) == BAD_INPUT
+    assert 'eval/test-1.json cannot be read' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
