@@ -59,13 +59,13 @@ def test_a_file_becomes_what_the_net_was_shown(model, tmp_path, random):
 @pytest.mark.parametrize('views', [0, 3, -10, [1]])
 def test_other_numbers_of_views_are_refused(views, model, tmp_path):
     Image.new('RGB', (32, 32)).save(tmp_path / 'image.png')
-    with pytest.raises(InputError, match='views is .*; allowed: 1 or 10'):
+    with pytest.raises(InputError, match=r'views is .*; allowed: 1 or 10'):
         model.read(tmp_path / 'image.png', views=views)
 
 
 @pytest.mark.parametrize('step', [6.0, True, '6'])
 def test_a_step_is_a_whole_number(step, tmp_path):
-    with pytest.raises(InputError, match='step is .*; allowed: a whole number'):
+    with pytest.raises(InputError, match=r'step is .*; allowed: a whole number'):
         load(tmp_path, step=step)
 
 
