@@ -1,6 +1,7 @@
 """A trained net with all it takes to use it, from a workdir or a weight file."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax import identity, settings
 from alexnet_jax.config import TABLE, Config
 from alexnet_jax.data import augment, class_names, images
-from alexnet_jax.errors import InputError, plain
+from alexnet_jax.errors import InputError, plain, shown
 from alexnet_jax.identity import Identity
 from alexnet_jax.network import checks, inference, table_json
 from alexnet_jax.network.alexnet import AlexNet
@@ -95,7 +96,10 @@ class Model:
 
         Raises:
           BadImageError: it cannot be read.
+          InputError: another number of views.
         """
+        if views not in tuple(augment.MIDDLE):
+            raise InputError(f'views is {shown(views)}; allowed: 1 or 10')
         square = images.read_square(
             file if isinstance(file, bytes) else Path(file),
             self.config['data.record_size'],
@@ -124,6 +128,8 @@ def load(
     Raises:
       InputError: it cannot be read, has no such step, or is of another net.
     """
+    if step is not None and (isinstance(step, bool) or not isinstance(step, int | np.integer)):
+        raise InputError(f'{asked_as} is {shown(step)}; allowed: a whole number')
     source = Path(source)
     if pretrained.is_weight_file(source):
         if step is not None:
@@ -135,8 +141,8 @@ def load(
 
 
 def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
-    if not (workdir / 'checkpoints').is_dir():
-        raise InputError(f'{workdir} holds no checkpoints; train there first')
+    if not os.path.isdir(workdir / 'checkpoints'):  # unlike Path.is_dir, of any name
+        raise InputError(f'{plain(workdir)} holds no checkpoints; train there first')
     kept = identity.read(workdir)
     layers, step, record = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
     others = identity.record_differences(record, kept)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ OTHER = re.compile(r'(train|val|test)-(1|10)(-step-\d+)?(-[A-Za-z0-9._]+-[0-9a-f
 KEYS = {
     'split': str, 'views': int, 'source': str, 'network': str, 'step': int, 'examples': int,
     'loss': float, 'top1_error': float, 'top5_error': float,
+}  # fmt: skip
+# What it may hold besides: earlier versions wrote less, and one net is no ensemble.
+OPTIONAL = {
+    'set': str, 'data': dict, 'distinct_views': int, 'class_count': int, 'members': list[str],
+    'steps': list[int],
 }  # fmt: skip
 
 
@@ -162,10 +168,19 @@ def every(workdir: Path) -> list[dict[str, Any]]:
     Raises:
       InputError: there is none, or one that cannot be read.
     """
-    results = _matching(workdir, OWN)
+    results = own(workdir)
     if not results:
         raise InputError(f'{workdir} holds no eval/SPLIT-VIEWS.json; run --mode=eval there first')
     return results
+
+
+def own(workdir: Path) -> list[dict[str, Any]]:
+    """Returns all of the run's own results, maybe none.
+
+    Raises:
+      InputError: one cannot be read.
+    """
+    return _matching(workdir, OWN)
 
 
 def others(workdir: Path) -> list[dict[str, Any]]:
@@ -193,20 +208,29 @@ def _read(path: Path) -> dict[str, Any]:
     fault = f'{path} is not a result of an evaluation: it has no usable'
     if not isinstance(result, dict):
         raise InputError(f'{fault} keys; evaluate it anew')
-    for key, kind in KEYS.items():
-        value = result.get(key)
-        usable = type(value) is kind or (kind is float and type(value) is int)
-        if not usable or (isinstance(value, int | float) and value < 0):
+    for key, kind in (KEYS | {key: OPTIONAL[key] for key in OPTIONAL.keys() & result}).items():
+        if not _is_usable(result.get(key), kind):
             raise InputError(f'{fault} {key}; evaluate it anew')
-    for key in ('top1_interval', 'top5_interval'):
-        match result.get(key):
+    for error in ('top1', 'top5'):
+        match result.get(f'{error}_interval'):
             case [int() | float() as low, int() | float() as high] if 0 <= low <= high <= 1:
-                pass
+                if not low <= result[f'{error}_error'] <= high:
+                    raise InputError(f'{fault} {error}_error; evaluate it anew')
             case _:
-                raise InputError(f'{fault} {key}; evaluate it anew')
+                raise InputError(f'{fault} {error}_interval; evaluate it anew')
     if SEAL in result and _sealed(path, result) != result:  # earlier versions wrote none
         raise InputError(f'{path} is not as it was written; evaluate it anew')
     return result
+
+
+def _is_usable(value: Any, kind: Any) -> bool:
+    """Whether it is of this kind; a number also has to be finite and not below 0."""
+    if kind in (list[str], list[int]):
+        (of,) = kind.__args__
+        return isinstance(value, list) and all(_is_usable(one, of) for one in value)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        return False
+    return not isinstance(value, int | float) or 0 <= value <= sys.float_info.max
 
 
 def _sealed(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:

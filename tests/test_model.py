@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from alexnet_jax import load
+from alexnet_jax.errors import InputError
 from tests import random_run
 
 
@@ -53,6 +54,25 @@ def test_a_file_becomes_what_the_net_was_shown(model, tmp_path, random):
     ten = model.read((tmp_path / 'image.png').read_bytes(), views=10)
     corners = [pixels[a : a + 28, b : b + 28] for a, b in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))]
     np.testing.assert_array_equal(ten, corners * 2)
+
+
+@pytest.mark.parametrize('views', [0, 3, -10, [1]])
+def test_other_numbers_of_views_are_refused(views, model, tmp_path):
+    Image.new('RGB', (32, 32)).save(tmp_path / 'image.png')
+    with pytest.raises(InputError, match=r'views is .*; allowed: 1 or 10'):
+        model.read(tmp_path / 'image.png', views=views)
+
+
+@pytest.mark.parametrize('step', [6.0, True, '6'])
+def test_a_step_is_a_whole_number(step, tmp_path):
+    with pytest.raises(InputError, match=r'step is .*; allowed: a whole number'):
+        load(tmp_path, step=step)
+
+
+@pytest.mark.parametrize('name', ['a' * 5000, 'a\0b'])
+def test_names_that_no_folder_can_have_are_refused(name):
+    with pytest.raises(InputError, match='holds no checkpoints'):
+        load(name)
 
 
 @pytest.mark.parametrize(

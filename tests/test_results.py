@@ -8,6 +8,7 @@ import pytest
 
 from alexnet_jax import results, runs
 from alexnet_jax.errors import InputError, NotFiniteError, StorageError
+from alexnet_jax.evaluation import tables
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.files import MOST_BYTES
 
@@ -85,6 +86,37 @@ def test_an_evaluation_of_other_values_is_refused(changes, tally, tmp_path):
             InputError, match=r'eval/test-1\.json is not as it was written; evaluate'
         ):
             read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'members': 5}, {'members': [5]}, {'steps': 5}, {'steps': ['5']}, {'class_count': 'x'},
+        {'distinct_views': 'x'}, {'set': ['a']}, {'data': 'x'}, {'top1_error': 1.5},
+        {'top1_error': 0.9999}, {'loss': 10**400},
+    ],
+)  # fmt: skip
+def test_values_that_readers_cannot_use_are_refused(changes, tally, tmp_path):
+    results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
+    path = tmp_path / 'eval' / 'test-1.json'
+    kept = json.loads(path.read_text()) | changes
+    del kept['sha256']
+    path.write_text(json.dumps(kept))
+    with pytest.raises(InputError, match=f'has no usable {next(iter(changes))}'):
+        results.every(tmp_path)
+
+
+def test_tables_show_a_stranger_s_texts_as_one_plain_cell(tally, tmp_path):
+    about = {
+        'source': '\x1b[2J|<b>', 'network': 'a\nb', 'members': ['c\u202e', 'd|e'], 'steps': [1, 2],
+    }  # fmt: skip
+    results.keep(tmp_path, ABOUT | about, tally, ('a', 'b'))
+    rows = tables.rows_of('run', results.every(tmp_path))
+    line = next(x for x in tables.markdown(tables.filled(rows)).splitlines() if 'run' in x)
+    assert line.startswith(
+        r'| 2 CNNs, a\nb, steps 1, 2: run of c\u202e, d\|e | \x1b[2J\|&lt;b> | 1 | '
+    )
+    assert line.isprintable()
 
 
 def test_an_evaluation_under_the_name_of_another_is_refused(tally, tmp_path):

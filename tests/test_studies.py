@@ -13,6 +13,7 @@ from alexnet_jax import (
     column_runs,
     experiment,
     figure1,
+    results,
     runs,
     specialization,
     study,
@@ -120,6 +121,8 @@ def played(monkeypatch):
     monkeypatch.setattr(training_run, 'train', train)
     monkeypatch.setattr(column_runs, 'measure_all', measure_all)
     monkeypatch.setattr(trained, 'average', average)
+    # Played, or else the members of an ensemble would be refused: each seed has images of its own.
+    monkeypatch.setattr(results, 'set_of', lambda config: config['data.source'])
     monkeypatch.setattr('alexnet_jax.report.several.make', lambda folder: 'report')
     return calls
 

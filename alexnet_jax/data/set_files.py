@@ -89,6 +89,11 @@ def _require_values(about: Mapping[str, Any]) -> None:
         if not about[kind].keys() <= types.keys():
             raise ValueError(f'{kind} is {shown(about[kind])}; allowed: {", ".join(types)}')
         _require_types(about[kind], {name: types[name] for name in about[kind]})
+        for name, value in about[kind].items():
+            if not _is_one_line(value):
+                raise ValueError(
+                    f'{name} of {kind} is {shown(value)}; allowed: printable characters'
+                )
     if 'source' not in about['options']:
         raise ValueError('options name no source')
     for name, size in about['shards'].items():
@@ -101,6 +106,13 @@ def _require_values(about: Mapping[str, Any]) -> None:
         for name, digest in about[kind].items():
             if name not in names or not isinstance(digest, str):
                 raise ValueError(f'{kind} holds {shown(name)}: {shown(digest)}')
+
+
+def _is_one_line(value: Any) -> bool:
+    """Whether a message that repeats it shows it as it is: a line of its own could pass for a
+    command. Bytes of a path that are no UTF-8 are escaped when they are printed."""
+    text = value if isinstance(value, str) else ''
+    return all(sign.isprintable() or '\udc80' <= sign <= '\udcff' for sign in text)
 
 
 def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
@@ -223,6 +235,8 @@ def _read_statistics(path: Path, size: int) -> Statistics:
     for name, values in arrays.items():
         if values.dtype != np.float64:
             raise ValueError(f'{name} of {path.name} is {values.dtype}; allowed: float64')
+    if (arrays['color_variances'] < 0).any():
+        raise ValueError(f'color_variances of {path.name} has numbers below 0')
     return Statistics(**arrays)
 
 

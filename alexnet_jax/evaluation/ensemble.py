@@ -9,10 +9,16 @@ import numpy as np
 
 from alexnet_jax.errors import InputError, shown
 from alexnet_jax.evaluation.arrays import ImageArrays, file_name
+from alexnet_jax.evaluation.tables import cell
 from alexnet_jax.evaluation.tally import Tally, has_top5
 
 LOG_PROBABILITIES = 'log_probabilities'
 SAME = ('split', 'views', 'distinct_views', 'set', 'data', 'classes')  # of all members
+# Of about.json: what each key is.
+TYPES = {
+    'source': str, 'split': str, 'views': int, 'distinct_views': int, 'set': str, 'data': dict,
+    'network': str,
+}  # fmt: skip
 LOWEST = float(np.finfo(np.float32).min)  # of a kept logarithm, so that it is a number
 TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
 
@@ -70,6 +76,9 @@ def saved_member(saved: ImageArrays) -> Member:
         raise InputError(f'{folder} does not state its {missing[0]} in about.json')
     if not isinstance(about['classes'], list) or type(about['step']) is not int:
         raise InputError(f'{folder} states no list of classes or no step in about.json')
+    for name, kind in TYPES.items():
+        if type(about[name]) is not kind:
+            raise InputError(f'{folder} states no usable {name} in about.json')
     values, classes = saved.array(LOG_PROBABILITIES), len(about['classes'])
     if values.shape != (len(saved.ids), classes) or values.dtype != np.float32:
         raise InputError(
@@ -161,7 +170,7 @@ def markdown(result: Ensemble) -> str:
     rows = zip(names, result.weights, result.members, result.agreement, strict=True)
     for number, (name, weight, tally, agreed) in enumerate(rows, start=1):
         shares = [f'{share:.4f}' for share in agreed]
-        lines.append(_line(f'{number}: {name}', f'{weight:g}', *_errors(tally), *shares))
+        lines.append(_line(f'{number}: {cell(name)}', f'{weight:g}', *_errors(tally), *shares))
     lines.append(_line('together', '', *_errors(result.together), *[''] * len(names)))
     return '\n'.join([*lines, ''])
 

@@ -5,9 +5,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from alexnet_jax.errors import plain
 from alexnet_jax.evaluation.tally import has_top5
 
 Interval = tuple[float, float]
+LONGEST_CELL = 2000  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,11 +105,17 @@ def markdown(tables: dict[str, list[Row]]) -> str:
             '|---' * (3 + len(columns)) + '|',
         ]  # fmt: skip
         for row in rows:
-            cells = [row.model, row.source, '' if row.views is None else str(row.views)]
+            cells = [cell(row.model), cell(row.source), '' if row.views is None else str(row.views)]
             cells += [_told(getattr(row, column)) for column in columns]
             lines.append(f'| {" | ".join(cells)} |')
         lines.append('')
     return '\n'.join(lines)
+
+
+def cell(text: str) -> str:
+    """Returns a text as a cell of a Markdown table, which may come from a stranger's file: on one
+    line, without markup that ends the cell or is HTML."""
+    return plain(text, LONGEST_CELL).replace('|', '\\|').replace('<', '&lt;')
 
 
 def _told(score: Score | None) -> str:

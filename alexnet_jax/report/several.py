@@ -41,7 +41,15 @@ def make(folder: Path) -> str:
         raise
     except OSError as error:
         raise InputError(f'{folder / kind} cannot be read: {error.strerror}') from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise InputError(f'{folder / kind} cannot be read: {error!r:.200}') from error
 
 
@@ -205,7 +213,7 @@ def compare(workdirs: Sequence[Path], out: Path) -> str:
     """A page of several workdirs: their errors, curves, and the settings in which they differ.
 
     Raises:
-      InputError: one of them is none.
+      InputError: one of them is none, or a result in it cannot be read.
       StorageError: the page cannot be written.
     """
     runs = {_name(path, workdirs): _run(path) for path in workdirs}
@@ -224,11 +232,7 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
 def _run(workdir: Path) -> Row:
     config = configuration.read_workdir(workdir / 'config.json')
     rows, _ = metrics_log.read(workdir / 'metrics.jsonl')
-    try:
-        stored = results.every(workdir)
-    except InputError:
-        stored = []
-    return {'config': config, 'rows': rows, 'stored': stored}
+    return {'config': config, 'rows': rows, 'stored': results.own(workdir)}
 
 
 def _compared(runs: Mapping[str, Row], out: Path) -> str:

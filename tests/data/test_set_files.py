@@ -191,6 +191,9 @@ VALUES = [
     ('prepared.json', ('options', 'beam_runner'), 'DirectRunner'),
     ('prepared.json', ('options', 'folder'), '/'),
     ('prepared.json', ('options', 'size'), '48; reboot'),
+    ('prepared.json', ('options', 'source'), 'digits\nsudo reboot'),
+    ('prepared.json', ('options', 'source'), 'digits\x1b[2J'),
+    ('prepared.json', ('where',), {'manual_dir': 'a\nsudo reboot'}),
     ('prepared.json', ('options', 'source'), ...),
     ('prepared.json', ('size',), 0),
     ('prepared.json', ('size',), 10**9),
@@ -234,6 +237,13 @@ def test_json_that_is_none(name, content, copy):
     refused(copy)
     if name != 'prepared.json':
         refused(sealed(copy))
+
+
+def test_variances_below_0_are_refused(copy):
+    with np.load(copy / 'statistics.npz') as file:
+        arrays = dict(file)
+    np.savez(copy / 'statistics.npz', **arrays | {'color_variances': np.array([-1.0, 0, 1])})
+    assert 'color_variances of statistics.npz has numbers below 0' in refused(sealed(copy))
 
 
 # Time and memory

@@ -82,7 +82,8 @@ def test_columns_over_seeds(tmp_path):
 @pytest.mark.parametrize(
     ('content', 'kind'),
     [('{"rows": [', 'figure1'), ('[]', 'ablations'), ('{"rows": [{}]}', 'specialization'), ('7', 'figure1'),
-     ('NaN', 'ablations'), ('[' * 10**5, 'ablations'), (None, 'figure1')],
+     ('NaN', 'ablations'), ('[' * 10**5, 'ablations'), ('[' * 10**5, 'figure1'),
+     (None, 'figure1')],
 )  # fmt: skip
 def test_a_file_that_is_none_is_named(content, kind, tmp_path, capsys):
     if content is None:  # bytes that are no text
@@ -115,6 +116,13 @@ def test_runs_beside_each_other(run, tmp_path):
     assert [(float(row['epoch']), float(row['val top1 error'])) for row in lines] == expected
     assert {row['line'] for row in lines} == {'a/run'}
     assert '>seed</td><td>0</td><td>7</td>' in content.replace(' class="number"', '')
+
+
+def test_a_broken_result_of_a_run_is_named(run, tmp_path, capsys):
+    (run / 'eval' / 'test-1.json').write_text('{')
+    words = [str(run), str(run / '..' / 'run'), '--out', str(tmp_path / 'out')]
+    assert run_command(command.run, words) == BAD_INPUT
+    assert 'eval/test-1.json cannot be read' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
