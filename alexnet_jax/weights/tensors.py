@@ -101,6 +101,8 @@ def _made(name: str, arguments: tuple[Any, ...]) -> Any:
             return pickled.set_items({}, [x for item in items for x in _pair(item)])
         case _ if name in _DICTS:
             return {}
+        case [Storage(), _, tuple(), tuple(), *_] if _is_view(name, arguments):
+            return OtherTensor('negated or conjugated view')
         case [Storage() as storage, offset, tuple(shape), tuple(strides), *_] if name in _TENSORS:
             return Tensor(storage, storage.kind or storage.name, offset, shape, strides)
         case [Storage() as storage, offset, tuple(shape), tuple(strides), _, _, Name(kind), *_] if (
@@ -117,6 +119,16 @@ def _made(name: str, arguments: tuple[Any, ...]) -> Any:
     if name.startswith(_OTHER_TENSORS):
         return OtherTensor(name.removeprefix(_OTHER_TENSORS))
     return Opaque(name)
+
+
+def _is_view(name: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a tensor's last argument, of what else is true of it, says that its numbers are
+    to be negated or conjugated as they are read, or is none that PyTorch writes."""
+    place = 7 if name == _TYPED_TENSOR else 6 if name in _TENSORS else len(arguments)
+    about = arguments[place] if len(arguments) > place else None
+    return about is not None and not (
+        isinstance(about, dict) and not about.get('neg') and not about.get('conj')
+    )
 
 
 def _pair(item: Any) -> list[Any]:

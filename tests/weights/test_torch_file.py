@@ -136,6 +136,21 @@ def test_what_pytorch_writes(form, protocol, tmp_path):
         assert forms.same(read(path), expected)
 
 
+@pytest.mark.parametrize('kind', ['neg', 'conj', 'subclass'])
+def test_numbers_that_are_negated_as_they_are_read(form, kind, tmp_path):
+    """PyTorch states it in the last argument, and stores the numbers as they were."""
+    torch = pytest.importorskip('torch')
+    value = torch._neg_view(torch.ones(3))
+    if kind == 'conj':
+        value = torch.ones(3, dtype=torch.complex64).conj()
+    if kind == 'subclass':
+        value = value.as_subclass(type('Part', (torch.Tensor,), {'__module__': __name__}))
+        globals()['Part'] = type(value)
+    path = tmp_path / 'a.pth'
+    torch.save({'x': value}, path, _use_new_zipfile_serialization=form == 'zip')
+    assert 'negated or conjugated view; allowed: an ordinary tensor' in refusal(path)
+
+
 @pytest.mark.parametrize(
     ('tensor', 'told'),
     [
