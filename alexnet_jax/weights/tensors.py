@@ -68,7 +68,11 @@ class Tensor:
 class OtherTensor:
     """One that does not lie in a storage as it is. `form`: sparse_tensor, qtensor, ..."""
 
-    form: str
+    name: str  # as the pickle has it: the part of a long name, once a step, would fill memory
+
+    @property
+    def form(self) -> str:
+        return self.name.removeprefix(_OTHER_TENSORS)
 
 
 class Reader:
@@ -84,7 +88,9 @@ class Reader:
         """Returns what a persistent id stands for. That of a storage: 'storage', type, key,
         device, size, and in the older form None, or of which other storage it is a part."""
         match identity:
-            case ('storage', Name(name), str(key), str(), int(size), *rest) if size >= 0:
+            case ('storage', Name(name), str(key), str(), int(size), *rest) if (
+                size >= 0 and len(key) <= pickled.LONGEST_NAME
+            ):
                 kind = np.dtype(_STORAGES[name]) if name in _STORAGES else None
                 storage = Storage(key, name, kind, size)
                 if self.storages.setdefault(key, storage) == storage:
@@ -117,7 +123,7 @@ def _made(name: str, arguments: tuple[Any, ...]) -> Any:
     if name in _TENSORS and not any(isinstance(x, Opaque) for x in arguments[:1]):
         raise TypeError
     if name.startswith(_OTHER_TENSORS):
-        return OtherTensor(name.removeprefix(_OTHER_TENSORS))
+        return OtherTensor(name)
     return Opaque(name)
 
 
