@@ -33,6 +33,11 @@ _FIELDS = {
         'scale': (1, 'float', False), 'crop_size': (3, 'uint32', False),
         'mean_file': (4, 'bytes', False), 'mean_value': (5, 'float', True),
     },
+    # What DataParameter, ImageDataParameter and WindowDataParameter of `layers` have in common.
+    'SourceParameter': {
+        'scale': (2, 'float', False), 'mean_file': (3, 'bytes', False),
+        'crop_size': (5, 'uint32', False),
+    },
     'InputParameter': {'shape': (1, 'BlobShape', True)},
     'ConvolutionParameter': {
         'num_output': (1, 'uint32', False), 'bias_term': (2, 'bool', False),
@@ -79,10 +84,13 @@ _FIELDS = {
         'layer': (1, 'bytes', False), 'bottom': (2, 'bytes', True), 'top': (3, 'bytes', True),
         'name': (4, 'bytes', False), 'type': (5, 'int32', False), 'blobs': (6, 'BlobProto', True),
         'convolution_param': (10, 'ConvolutionParameter', False),
+        'data_param': (11, 'SourceParameter', False),
         'dropout_param': (12, 'DropoutParameter', False),
+        'image_data_param': (15, 'SourceParameter', False),
         'inner_product_param': (17, 'InnerProductParameter', False),
         'lrn_param': (18, 'LRNParameter', False),
         'pooling_param': (19, 'PoolingParameter', False),
+        'window_data_param': (20, 'SourceParameter', False),
         'relu_param': (30, 'ReLUParameter', False),
         'include': (32, 'bytes', True), 'exclude': (33, 'bytes', True),
         'transform_param': (36, 'TransformationParameter', False),
@@ -103,6 +111,10 @@ _OLD_TYPES = {
 _PARAMETERS = {
     'Convolution': 'convolution_param', 'InnerProduct': 'inner_product_param', 'LRN': 'lrn_param',
     'Pooling': 'pooling_param', 'Dropout': 'dropout_param', 'ReLU': 'relu_param',
+}  # fmt: skip
+# Where the data layers of `layers` state their preprocessing, if not in transform_param.
+_SOURCES = {
+    'Data': 'data_param', 'ImageData': 'image_data_param', 'WindowData': 'window_data_param',
 }  # fmt: skip
 
 _MOST_AXES = 32  # Caffe's own limit
@@ -201,10 +213,19 @@ def _layer(message: Any, path: Path) -> Layer:
         tuple(map(_text, message.bottom)),
         tuple(map(_text, message.top)),
         _fields(message, own) if own else None,
-        _fields(message, 'transform_param'),
+        _transform(message, kind),
         tuple(shapes[0].dim) if shapes else (),
         bool(message.include or message.exclude),
     )
+
+
+def _transform(message: Any, kind: str) -> dict[str, Any] | None:
+    """Returns the preprocessing of images that a layer states. In `layers`, what its source's
+    own message says goes before, as in Caffe's upgrade_proto.cpp; in `layer` Caffe reads none."""
+    stated, source = _fields(message, 'transform_param'), _SOURCES.get(kind, '')
+    if source not in message.DESCRIPTOR.fields_by_name or not (old := _fields(message, source)):
+        return stated
+    return (stated or {}) | old
 
 
 def _fields(message: Any, part: str) -> dict[str, Any] | None:

@@ -39,8 +39,10 @@ _STAGES = {'ReLU', 'TanH', 'Sigmoid', 'LRN', 'Pooling', 'Dropout'}
 _IMAGES = {
     'Input', 'Data', 'ImageData', 'HDF5Data', 'MemoryData', 'WindowData', 'DummyData',
 }  # fmt: skip
-# Of the logits. Caffe puts a `Split` where two layers read the same.
+# Of the logits. Caffe puts a `Split` where two layers read the same, and a `Silence` above
+# what none reads; these two may also lie on the images.
 _ABOVE = {'Softmax', 'SoftmaxWithLoss', 'Accuracy', 'ArgMax', 'Silence', 'Split'}
+_BELOW = {'Silence', 'Split'}
 _CEIL, _FLOOR = 0, 1  # RoundMode
 
 
@@ -61,7 +63,8 @@ def rows(layers: Sequence[Layer]) -> list[Row]:
     found: list[Row] = []
     below: set[str] = set()  # names of what the next layer is to read; empty: not known
     for layer in layers:
-        if layer.kind in _IMAGES or (layer.kind in _ABOVE and len(found) in (0, len(ROWS))):
+        passed = {0: _BELOW, len(ROWS): _ABOVE}.get(len(found), set())
+        if layer.kind in _IMAGES or layer.kind in passed:
             if layer.kind in _IMAGES or (layer.kind == 'Split' and below & {*layer.bottoms}):
                 below |= {*layer.tops} if layer.kind == 'Split' else {*layer.tops[:1]}
             continue
@@ -74,6 +77,10 @@ def rows(layers: Sequence[Layer]) -> list[Row]:
             raise ContentError(
                 f'has a layer {where} that reads {told(", ".join(layer.bottoms))};'
                 f' allowed: what lies below it, {told(", ".join(sorted(below)))}'
+            )
+        if len(layer.tops) > 1:
+            raise ContentError(
+                f'has a layer {where} that writes {told(", ".join(layer.tops))}; allowed: one top'
             )
         below = set(layer.tops)
         if layer.kind in _STAGES:
@@ -137,11 +144,17 @@ def architecture(found: Sequence[Row], base: Architecture) -> Architecture:
 
 
 def blobs(found: Sequence[Row]) -> dict[str, Sequence[np.ndarray]]:
-    """Returns weights and bias by row, zeros where a layer is stated to have no bias."""
+    """Returns weights and bias by row, zeros where a layer is stated to have no bias.
+
+    Raises:
+      ContentError: a layer is stated to have no bias, and has one.
+    """
     arrays = {}
     for name, row in zip(ROWS, found, strict=True):
         arrays[name] = list(row.layer.blobs)
-        if (row.layer.parameters or {}).get('bias_term') is False and len(arrays[name]) == 1:
+        if (row.layer.parameters or {}).get('bias_term') is False and arrays[name]:
+            if len(arrays[name]) > 1:
+                raise _unlike(row.layer, 'bias_term false beside a bias', 'weights alone')
             arrays[name].append(np.zeros(arrays[name][0].shape[:1], np.float32))
     return arrays
 

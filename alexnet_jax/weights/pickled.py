@@ -18,6 +18,11 @@ from alexnet_jax.weights.arrays import ContentError
 # one byte of a pickle and sixty of memory, hence a limit on the steps too.
 LARGEST = 1 << 26
 MOST_STEPS = 1 << 20
+# What a few steps can make much of: items copied out of a list that the memo keeps, and
+# characters of names. A pickle that copies each list once copies fewer than it has steps.
+MOST_COPIED = MOST_STEPS
+LONGEST_NAME = 1000  # characters of a key, or of what would be imported
+_WIDEST_KEY = 60  # bits: hashes of wider whole numbers can all be made equal
 _WIDEST = 128  # bits of a whole number; products of wider ones take minutes
 
 _MARK = object()
@@ -79,6 +84,8 @@ class _Machine:
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         self._made, self._stored = made, stored
+        self._names: dict[tuple[str, str], Name] = {}
+        self._copied = 0
 
     def step(self, opcode: str, argument: Any) -> None:
         stack = self.stack
@@ -138,10 +145,10 @@ class _Machine:
             case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
                 return tuple([stack.pop() for _ in range(int(opcode[-1]))][::-1])
             case 'GLOBAL':
-                return Name('.'.join(argument.split(' ', 1)))
+                return self._name(*argument.split(' ', 1))
             case 'STACK_GLOBAL':
                 name, module = stack.pop(), stack.pop()
-                return Name(f'{_require(str, module)}.{_require(str, name)}')
+                return self._name(_require(str, module), _require(str, name))
             case 'REDUCE':
                 arguments, called = stack.pop(), stack.pop()
                 return self._call(called, _require(tuple, arguments))
@@ -168,8 +175,30 @@ class _Machine:
 
     def _call(self, called: Any, arguments: tuple[Any, ...]) -> Any:
         if isinstance(called, Name):
-            return self._made(called.text, arguments)
+            made = self._made(called.text, arguments)
+            if isinstance(made, dict) and arguments and isinstance(arguments[0], list):
+                self._count(2 * len(arguments[0]))
+            return made
         return Opaque(_kind(called))
+
+    def _name(self, module: str, name: str) -> Name:
+        """Returns one object for equal names."""
+        length = len(module) + len(name) + 1
+        if length > LONGEST_NAME:
+            raise ContentError(
+                f'has a pickle with a name of {length} characters; allowed: up to {LONGEST_NAME}'
+            )
+        if (module, name) not in self._names:
+            self._count(length)
+            self._names[module, name] = Name(f'{module}.{name}')
+        return self._names[module, name]
+
+    def _count(self, copied: int) -> None:
+        self._copied += copied
+        if self._copied > MOST_COPIED:
+            raise ContentError(
+                f'has a pickle that copies its lists and names into more than {MOST_COPIED} items'
+            )
 
     def _extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -185,8 +214,9 @@ class _Machine:
 
 def set_items(target: Any, items: Iterable[Any]) -> Any:
     """Returns `target`, a dict, with the items set: key, value, key, ... Keys that are
-    neither text nor whole numbers are left out with their values: to hash a tuple of a
-    million tuples in each other ends the process.
+    neither text nor whole numbers, or are of absurd length, are left out with their values: to
+    hash a tuple of a million tuples in each other ends the process, and long equal keys are
+    compared, and later copied, whole.
 
     Raises:
       TypeError: it is no dict.
@@ -195,9 +225,15 @@ def set_items(target: Any, items: Iterable[Any]) -> Any:
         return target
     items = list(items)
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if isinstance(key, str | int):
+        if _may_be_key(key):
             _require(dict, target)[key] = value
     return _require(dict, target)
+
+
+def _may_be_key(key: Any) -> bool:
+    if isinstance(key, int):
+        return key.bit_length() <= _WIDEST_KEY
+    return isinstance(key, str) and len(key) <= LONGEST_NAME
 
 
 def _kind(value: Any) -> str:

@@ -183,9 +183,10 @@ def _of_caffe(path: Path, net: str) -> Pretrained:
             )
         return table
 
+    blobs = caffe_net.blobs(rows)
     return Pretrained(
         SETTINGS[found or net or 'caffe'] | stated,
-        lambda table: layouts.from_caffe(caffe_net.blobs(rows), table, path),
+        lambda table: layouts.from_caffe(blobs, table, path),
         architecture,
         assumed=tuple(name for name in PREPROCESSING if name not in stated),
         notes=_mean_image(layers),

@@ -27,7 +27,8 @@ def choose(
       is_array: whether a value is an array.
       wanted: whether plain names are those of the net.
 
-    Weights stand before averages of them. Without a state dict of the net the result is
+    Weights stand before averages of them. An average is taken where the weights beside it are
+    of several nets, and the notes then name them. Without a state dict of the net the result is
     another one, whose arrays the caller then names as wrong.
 
     Raises:
@@ -45,7 +46,12 @@ def choose(
             f'holds weights of the net {len(trained)} times: {_listed(trained)};'
             ' allowed: one of them, in a file of its own'
         )
-    others = [one for one in matching if one is not trained[0]]
+    others = [
+        one
+        for one in found
+        if one is not trained[0]
+        and (wanted(one[1]) or (_is_average(trained[0][0]) and _holds(one[1], trained[0][1])))
+    ]
     notes = (f'taken from {_listed(trained)}, not from {_listed(others)}',) if others else ()
     return trained[0][1], notes
 
@@ -97,6 +103,12 @@ def _is_average(place: Place) -> bool:
     return any(
         _AVERAGES.fullmatch(word) for key in place for word in re.split(r'[\W_]', key.lower())
     )
+
+
+def _holds(several: Collection[str], names: Collection[str]) -> bool:
+    """Whether each of the names is there below some module."""
+    parts = {part for name in several if (part := _PARTS.sub(r'\2.', name, count=1)) != name}
+    return parts >= set(names)
 
 
 def _listed(found: Iterable[tuple[Place, Any]]) -> str:

@@ -68,7 +68,11 @@ class Tensor:
 class OtherTensor:
     """One that does not lie in a storage as it is. `form`: sparse_tensor, qtensor, ..."""
 
-    form: str
+    name: str  # as the pickle has it: the part of a long name, once a step, would fill memory
+
+    @property
+    def form(self) -> str:
+        return self.name.removeprefix(_OTHER_TENSORS)
 
 
 class Reader:
@@ -84,7 +88,9 @@ class Reader:
         """Returns what a persistent id stands for. That of a storage: 'storage', type, key,
         device, size, and in the older form None, or of which other storage it is a part."""
         match identity:
-            case ('storage', Name(name), str(key), str(), int(size), *rest) if size >= 0:
+            case ('storage', Name(name), str(key), str(), int(size), *rest) if (
+                size >= 0 and len(key) <= pickled.LONGEST_NAME
+            ):
                 kind = np.dtype(_STORAGES[name]) if name in _STORAGES else None
                 storage = Storage(key, name, kind, size)
                 if self.storages.setdefault(key, storage) == storage:
@@ -101,6 +107,8 @@ def _made(name: str, arguments: tuple[Any, ...]) -> Any:
             return pickled.set_items({}, [x for item in items for x in _pair(item)])
         case _ if name in _DICTS:
             return {}
+        case [Storage(), _, tuple(), tuple(), *_] if _is_view(name, arguments):
+            return OtherTensor('negated or conjugated view')
         case [Storage() as storage, offset, tuple(shape), tuple(strides), *_] if name in _TENSORS:
             return Tensor(storage, storage.kind or storage.name, offset, shape, strides)
         case [Storage() as storage, offset, tuple(shape), tuple(strides), _, _, Name(kind), *_] if (
@@ -115,8 +123,18 @@ def _made(name: str, arguments: tuple[Any, ...]) -> Any:
     if name in _TENSORS and not any(isinstance(x, Opaque) for x in arguments[:1]):
         raise TypeError
     if name.startswith(_OTHER_TENSORS):
-        return OtherTensor(name.removeprefix(_OTHER_TENSORS))
+        return OtherTensor(name)
     return Opaque(name)
+
+
+def _is_view(name: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a tensor's last argument, of what else is true of it, says that its numbers are
+    to be negated or conjugated as they are read, or is none that PyTorch writes."""
+    place = 7 if name == _TYPED_TENSOR else 6 if name in _TENSORS else len(arguments)
+    about = arguments[place] if len(arguments) > place else None
+    return about is not None and not (
+        isinstance(about, dict) and not about.get('neg') and not about.get('conj')
+    )
 
 
 def _pair(item: Any) -> list[Any]:

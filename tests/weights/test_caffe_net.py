@@ -212,6 +212,21 @@ def test_the_preprocessing_that_a_file_states(random, tmp_path):
     assert 'mean.binaryproto' in opened.notes[0] and 'data.mean' in opened.assumed
 
 
+@pytest.mark.parametrize(('kind', 'number'), [(5, 11), (12, 15), (24, 20)])
+def test_the_preprocessing_that_an_old_source_states(kind, number, random, tmp_path):
+    """In the message of its own of a data layer of `layers`, which goes before the common one."""
+    path = tmp_path / 'a'
+    authors.write_caffemodel(path, forms.caffe_blobs(random), CAFFE[1:], old=True)
+    own = field(number, real(2, 0.5) + field(3, b'mean.binaryproto') + field(5, 99))
+    common = field(36, real(1, 0.25) + real(5, 117))
+    layer = field(4, b'data') + field(5, kind) + field(3, b'data') + own + common
+    path.write_bytes(field(2, layer) + path.read_bytes())
+    opened = pretrained.open_file(path)
+    assert opened.settings['data.std'] == '2.0,2.0,2.0'
+    assert opened.settings['data.mean'] == '117.0,117.0,117.0'
+    assert opened.settings['network.input_size'] == 99 and 'mean.binaryproto' in opened.notes[0]
+
+
 BAD_IMAGES = {
     'two sizes': (caffe_data(bytes([1, 3, 99, 99]), field(3, 95)), 'states images of'),
     'not square': (caffe_data(bytes([1, 3, 99, 95])), 'shape (1, 3, 99, 95)'),
@@ -390,6 +405,23 @@ def test_layers_that_read_what_does_not_lie_below_them(tmp_path):
     ]:  # fmt: skip
         wired(*whole[:at], (name, bottom, name, more), *whole[at + 1 :])(path)
         assert 'conv3 of type Convolution' in refusal(path)
+
+
+def test_layers_that_change_the_images_or_write_two_things(tmp_path):
+    path, whole = tmp_path / 'a', chain(CAFFE)
+    wired(whole[0], ('softmax', 'data', 'data', b''), ('conv1', 'data', 'conv1', b''), *whole[2:])(
+        path
+    )
+    assert 'softmax of type Softmax, which no net here has there' in refusal(path)
+    at = CAFFE.index('pool1')
+    wired(*whole[:at], ('pool1', 'norm1', 'pool1 mask', b''), *whole[at + 1 :])(path)
+    assert 'pool1 of type Pooling that writes pool1, mask; allowed: one top' in refusal(path)
+
+
+def test_a_bias_that_the_file_denies(random, tmp_path):
+    changes = {'fc7': field(1, 512) + field(2, 0)}
+    path = authors.write_caffemodel(tmp_path / 'a', forms.caffe_blobs(random), CAFFE, changes)
+    assert 'bias_term false beside a bias in layer fc7; allowed: weights alone' in refusal(path)
 
 
 def test_weights_alone_and_files_without_parameters(random, tmp_path):

@@ -173,6 +173,9 @@ def test_real_weights_beside_averages(write):
     assert forms.same(read(path), ARRAYS)
     assert notes(path) == ('taken from state_dict, not from state_dict_ema',)
     assert len(read(write({'ema': {'shadow': average}}))) == 3  # where they are alone
+    two = {f'{net}.{name}': tensor for net in 'ab' for name, tensor in TENSORS.items()}
+    path = write({'model': two, 'ema': average})  # where the others are of two nets
+    assert notes(path) == ('taken from ema, not from model',)
 
 
 def test_weights_that_are_there_twice(write):
