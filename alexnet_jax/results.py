@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from alexnet_jax import files
 from alexnet_jax.config import Config
@@ -226,7 +226,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _is_usable(value: Any, kind: Any) -> bool:
     """Whether it is of this kind; a number also has to be finite and not below 0."""
     if kind in (list[str], list[int]):
-        (of,) = kind.__args__
+        (of,) = get_args(kind)
         return isinstance(value, list) and all(_is_usable(one, of) for one in value)
     if type(value) is not kind and not (kind is float and type(value) is int):
         return False

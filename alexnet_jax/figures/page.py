@@ -93,7 +93,8 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '
 
 
 def listing(content: str) -> str:
-    return f'<pre tabindex="0">{text(content)}</pre>'
+    lines = '\n'.join(map(text, content.split('\n')))
+    return f'<pre tabindex="0">{lines}</pre>'
 
 
 def folded(summary: str, content: str) -> str:

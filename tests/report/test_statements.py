@@ -257,6 +257,15 @@ def test_a_report_of_a_net_that_ended_in_nan(run):
     assert 'top-1 error' not in content and '>nan<' not in content
 
 
+def test_a_listing_keeps_its_lines():
+    from alexnet_jax.figures.page import listing
+
+    assert (
+        listing('{\n "a": "<\u202e"\n}')
+        == '<pre tabindex="0">{\n &quot;a&quot;: &quot;&lt;\ufffd&quot;\n}</pre>'
+    )
+
+
 def test_marks_are_by_class_and_not_by_name():
     """ImageNet has two cranes, a bird and a machine."""
     from alexnet_jax.figures.page import predictions
