@@ -352,7 +352,7 @@ def test_a_checkpoint_that_is_taken_away_is_read_from_the_next(moment, two, stat
     )
     call = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda place: taken_away() or call(place))
-    layers, step = read_layers(two)
+    layers, step, _ = read_layers(two)
     assert step == 9 and found
     assert_same(layers, read)
     found.clear()
