@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
+ESCAPE = 'backslashreplace'  # for a name that is no text, which ends no run
 
 
 class Descriptor(io.FileIO):
@@ -87,16 +88,16 @@ def _replaced(stream, number: int):
         stream = open(number, 'w', closefd=False)  # noqa: SIM115
     if not isinstance(stream, io.TextIOWrapper):
         return stream
-    stream.reconfigure(errors='backslashreplace')  # a name that is no text ends no run
     try:
         descriptor = Descriptor(stream.fileno())
     except (OSError, ValueError):  # of a test, in memory
+        stream.reconfigure(errors=ESCAPE)
         return stream
     stream.flush()
     return io.TextIOWrapper(
         descriptor if stream.write_through else io.BufferedWriter(descriptor),  # pyright: ignore[reportArgumentType]
         stream.encoding,
-        stream.errors,
+        ESCAPE,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
