@@ -279,8 +279,8 @@ def _signed(value: float | None, form: str) -> str:
 
 
 def notes(base: Config, rows: Sequence[Row]) -> list[str]:
-    """Returns what a reader has to know of the numbers: whose the published ones are, and which
-    runs count nowhere."""
+    """Returns notes on the numbers: which net the published ones are of, and which runs are left
+    out."""
     found = []
     if any(row[error]['published'] is not None for row in rows for error in ERRORS):
         whose = 'Published differences are of net 145 (`krizhevsky2012`)'

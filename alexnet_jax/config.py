@@ -154,9 +154,10 @@ def network_of(config: Config) -> Architecture:
 
 
 def _require_own_table(config: Config, net: Architecture) -> None:
-    """
+    """Checks that the settings are of the table that the configuration holds.
+
     Raises:
-      InputError: the settings are of another table than the one in the configuration.
+      InputError: they are of another.
     """
     for name, value in {'network.name': net.name, 'network.input_size': net.input_size}.items():
         if TABLE in config and config[name] not in (value, 0):

@@ -33,6 +33,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError, plain, shown
+from alexnet_jax.evaluation.seeds import epochs_text
 from alexnet_jax.network.layers import ACTIVATIONS
 from alexnet_jax.results import write_json, write_text
 from alexnet_jax.stop import stop_requests
@@ -182,20 +183,9 @@ def table(rows: Sequence[Row], error: float) -> list[str]:
         numbers = (row['mean'], row['standard_deviation'], ratio)
         mean, deviation, times = ('' if x is None else f'{x:.2f}' for x in numbers)
         lines.append(
-            f'{row["activation"]:12}{rate:>8}{by_seed(row):>34}{mean:>8}{deviation:>8}{times:>12}'
+            f'{row["activation"]:12}{rate:>8}{epochs_text(row):>34}{mean:>8}{deviation:>8}{times:>12}'
         )
     return lines
-
-
-def by_seed(row: Row) -> str:
-    """The epochs of a row as text."""
-    if row['learning_rate'] is None:
-        return 'NaN at every rate'
-    ended = row.get('no_number') or [False] * len(row['epochs'])
-    return ', '.join(
-        f'{epochs:.2f}' if epochs is not None else 'NaN' if no_number else 'never'
-        for epochs, no_number in zip(row['epochs'], ended, strict=True)
-    )
 
 
 def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:

@@ -57,13 +57,14 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
         print('\n'.join(told(row)), flush=True)
         if len(drawn) < MOST_DRAWN:
             drawn.append(_drawn(file, images[augment.MIDDLE[views]], row))
+    if not drawn:
+        return False  # nothing was read: the predictions made before stay
     folder = workdir / 'predict'
     about = {'network': config['network.name'], 'step': model.step, 'views': views}
     about['distinct_views'] = views if model.mirrored or views == 1 else views // 2
     write_json(folder / 'predictions.json', about | {'images': rows})
-    if drawn:
-        _draw(drawn, folder / 'predictions.png')
-    print(f'-> {folder}/predictions.json{", predictions.png" if drawn else ""}')
+    _draw(drawn, folder / 'predictions.png')
+    print(f'-> {folder}/predictions.json, predictions.png')
     return all('error' not in row for row in rows)
 
 

@@ -127,7 +127,7 @@ def identity_of(images: ImageSet) -> dict[str, Any]:
     return {
         'classes': _digest(images.classes),
         'images': {split: len(records) for split, records in images.splits.items()},
-        'set': dict(getattr(images, 'identity', {})),
+        'set': dict(images.identity),
     }
 
 

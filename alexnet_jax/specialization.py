@@ -17,6 +17,7 @@ alexnet_jax.main.
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +33,7 @@ from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.results import write_json, write_text
 from alexnet_jax.stop import stop_requests
 
-# The largest value that a measure can have, where it is not 1.
-HIGHEST = {'columns alone differ in leaning': 2.0}
+LEANING = 'columns alone differ in leaning'
 NETS = ('patterns_no_communication', 'patterns', 'patterns_one_column')
 Row = dict[str, Any]
 
@@ -81,9 +81,7 @@ def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
             'net': net,
             'runs': len(runs),
             'measures': {
-                name: seeds.interval(
-                    [row['measures'].get(name) for row in runs], HIGHEST.get(name, 1.0)
-                )
+                name: seeds.interval([row['measures'].get(name) for row in runs], *_range_of(name))
                 for name in names
             },
             'apart': {
@@ -97,6 +95,14 @@ def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
 def _is_apart(p: float | None) -> bool:
     """None: a kernel without energy has no index."""
     return p is not None and p < 0.05
+
+
+def _range_of(measure: str) -> tuple[float, float]:
+    """Returns the range of a measure's values: of CKA none, as its estimate is unbiased and may
+    fall below 0."""
+    if measure.startswith('CKA'):
+        return -math.inf, math.inf
+    return 0.0, 2.0 if measure == LEANING else 1.0
 
 
 def table(rows: list[Row]) -> str:

@@ -73,7 +73,7 @@ MAY_IMPORT = {
         'study',
     },
     'figure1': {
-        'command_line', 'config', 'errors', 'network', 'report', 'results', 'runs', 'stop', 'study',
+        'command_line', 'config', 'errors', 'evaluation', 'network', 'report', 'results', 'runs', 'stop', 'study',
         'training',
     },
     'specialization': {

@@ -496,6 +496,11 @@ def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, 
     picture = Image.open(workdir / 'predict' / 'predictions.png')
     assert min(picture.size) > 200 and len(np.unique(np.asarray(picture))) > 50
 
+    # Where no image can be read, what was predicted before stays.
+    before = {path: path.read_bytes() for path in (workdir / 'predict').iterdir()}
+    assert main.main([*arguments[:3], str(bad)]) == BAD_INPUT
+    assert {path: path.read_bytes() for path in (workdir / 'predict').iterdir()} == before
+
     assert main.main([*arguments[:3], words[0]]) == DONE
     assert '--mode=predict needs images' in refused(capsys, main.main, arguments[:3])
     assert 'images go with --mode=predict' in refused(capsys, main.main, [*arguments[:2], words[0]])

@@ -103,10 +103,11 @@ def members_of(
 
 
 def require_one_set(members: list[tuple[Path, Config | None]]) -> None:
-    """
+    """Checks that all members are evaluated on the same images. Synthetic images are made from the
+    seed of each run.
+
     Raises:
-      InputError: the members would be evaluated on different images. Synthetic images are made
-        from the seed of each run.
+      InputError: they are not.
     """
     from alexnet_jax import results
 

@@ -7,10 +7,12 @@ from typing import Any
 from scipy import stats
 
 
-def interval(values: Sequence[float | None], highest: float = math.inf) -> dict[str, Any]:
-    """{'values', 'mean', 'low', 'high'}: the mean of two values or more, and its 95 % interval
-    by Student's t, cut to the range that values of their kind have, 0 to `highest`. No mean where
-    a value is missing or no number."""
+def interval(
+    values: Sequence[float | None], lowest: float = -math.inf, highest: float = math.inf
+) -> dict[str, Any]:
+    """Returns {'values', 'mean', 'low', 'high'}: the mean of two values or more, and its 95 %
+    interval by Student's t, cut to the range of such values, `lowest` to `highest`. The mean is
+    None where a value is missing or is not a number."""
     found = [value for value in values if value is not None and not math.isnan(value)]
     about: dict[str, Any] = {'values': list(values), 'mean': None, 'low': None, 'high': None}
     count = len(found)
@@ -19,7 +21,26 @@ def interval(values: Sequence[float | None], highest: float = math.inf) -> dict[
     mean = math.fsum(found) / count
     variance = math.fsum((value - mean) ** 2 for value in found) / (count - 1)
     half = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count)
-    return about | {'mean': mean, 'low': max(0.0, mean - half), 'high': min(highest, mean + half)}
+    return about | {
+        'mean': mean,
+        'low': max(lowest, mean - half),
+        'high': min(highest, mean + half),
+    }
+
+
+def epochs_text(row: dict[str, Any]) -> str:
+    """Returns the epochs that the runs of an activation needed (Figure 1), by seed, as text.
+
+    Args:
+      row: as in figure1.json.
+    """
+    if row['learning_rate'] is None:
+        return 'NaN at every rate'
+    ended = row.get('no_number') or [False] * len(row['epochs'])
+    return ', '.join(
+        f'{epochs:.2f}' if epochs is not None else 'NaN' if no_number else 'never'
+        for epochs, no_number in zip(row['epochs'], ended, strict=True)
+    )
 
 
 def told(value: dict[str, Any] | None) -> str:

@@ -80,7 +80,7 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
     table = page.table(
         ('activation', 'ε', f'epochs to an error of {error:g}, by seed', 'mean', 'standard deviation',
          f'times {rows[0]["activation"]}'),
-        [(row['activation'], row['learning_rate'], _by_seed(row),
+        [(row['activation'], row['learning_rate'], seeds.epochs_text(row),
           row['mean'], row['standard_deviation'],
           row['mean'] / first if row['mean'] and first else None) for row in rows],
         'Epochs of each',
@@ -98,16 +98,6 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
     notes = [f'{name} counts nowhere: {fault}' for name, fault in kept.get('faults', {}).items()]
     content = [*drawn, table, *map(page.paragraph, notes)]
     return page.render(f'Figure 1: {folder.name}', lead, [Section('Activations', content)])
-
-
-def _by_seed(row: Row) -> str:
-    if row['learning_rate'] is None:
-        return 'NaN at every rate'
-    ended = row.get('no_number') or [False] * len(row['epochs'])
-    return ', '.join(
-        f'{epochs:.2f}' if epochs is not None else 'NaN' if no_number else 'never'
-        for epochs, no_number in zip(row['epochs'], ended, strict=True)
-    )
 
 
 def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:

@@ -97,9 +97,15 @@ def test_intervals_are_the_roots_of_wilson_s_equation():
     ([0.5, 0.5, 0.5], 1.0, (0.5, 0.5)),
 ])  # fmt: skip
 def test_intervals_over_seeds_stay_within_the_range(values, highest, expected):
-    found = seeds.interval(values, highest)
+    found = seeds.interval(values, 0.0, highest)
     assert (found['low'], found['high']) == pytest.approx(expected, abs=1e-4)
     assert found['mean'] == pytest.approx(np.mean(values))
+
+
+def test_an_interval_without_a_range_is_not_cut():
+    """As of CKA, whose unbiased estimate may fall below 0."""
+    found = seeds.interval([-0.01, 0.01])
+    assert (found['low'], found['high']) == pytest.approx((-0.1271, 0.1271), abs=1e-4)
 
 
 @pytest.mark.parametrize(('classes', 'means_something'), [(1, False), (5, False), (6, True)])

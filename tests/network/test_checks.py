@@ -111,7 +111,8 @@ def test_other_arguments_of_the_net(fields, arguments, message):
 
 @pytest.mark.parametrize('key', [KEY, jax.random.PRNGKey(0)])
 def test_keys_of_either_kind_are_taken(key):
-    shapes_of('small', IMAGES, dropout_key=key, examples=FOUR)
+    logits, _ = shapes_of('small', IMAGES, dropout_key=key, examples=FOUR)
+    assert logits.shape == (len(IMAGES), 10)
 
 
 @pytest.mark.parametrize('classes', [0, -1, 2.0, '10', None, True, 10**12])
