@@ -72,7 +72,7 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
     if str(tree.get('step')) != folder.name:
         raise DamagedError(f'{folder / NAME} is of step {tree.get("step")}')
     named = tree['files']
-    for name in _found(folder) - {NAME} if only is None else ():
+    for name in sorted(_found(folder) - {NAME}) if only is None else ():
         if name not in named:
             raise DamagedError(f'{folder / name} is not in the manifest')
     for name, expected in named.items():
