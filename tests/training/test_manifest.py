@@ -32,8 +32,9 @@ def in_place_of(path):
 
 
 def folder_by_link(path):
-    shutil.move(path.parent, path.parent.parent.parent / 'elsewhere')
-    path.parent.symlink_to(path.parent.parent.parent / 'elsewhere')
+    outside = path.parents[3] / 'elsewhere'
+    shutil.move(path.parent, outside)
+    path.parent.symlink_to(outside)
 
 
 @pytest.mark.parametrize(
