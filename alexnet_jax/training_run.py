@@ -27,7 +27,7 @@ from alexnet_jax.experiment import (
     train_step,
 )
 from alexnet_jax.network import columns, kernels
-from alexnet_jax.training import checkpoint, kernel_history, loop, start, step
+from alexnet_jax.training import checkpoint, kernel_history, loop, metrics_log, start, step
 from alexnet_jax.training.boards import Board, TensorBoard, WeightsAndBiases, held_here
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.health import Health, require_finite
@@ -35,6 +35,8 @@ from alexnet_jax.training.metrics_log import MetricsLog
 from alexnet_jax.training.progress import Reporter
 from alexnet_jax.weights.files import Layers
 from alexnet_jax.workdir import claim, last_checkpoint, locked, require_same_run
+
+METRICS = 'metrics.jsonl'
 
 
 def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
@@ -50,6 +52,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         experiment = build(config)
         held_out_split(config, experiment.images)
         require_same_run(workdir, experiment.identity)
+        metrics_log.require_usable(workdir / METRICS)
         begins = last_checkpoint(workdir) is None
         values, of_start = start_values(experiment, workdir) if begins else ({}, [])
     facts = experiment.identity.facts
@@ -100,7 +103,7 @@ def _train_there(
         )
         for line in [_opening(experiment, workdir, first_step), *told]:
             reporter.say(line)
-        metrics = workdir / 'metrics.jsonl' if processes.is_first() else None
+        metrics = workdir / METRICS if processes.is_first() else None
         validated = loop.is_validated(first_step, state.plateau, plan)
         with processes.together():
             log = stack.enter_context(

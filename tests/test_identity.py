@@ -3,6 +3,7 @@ and nothing is rewritten."""
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -174,6 +175,21 @@ def test_a_file_that_is_missing_is_written_again(folder, capsys, name):
     if name != 'config.json':  # which holds the command
         assert path.read_bytes() == before
     assert result(folder, capsys) == number
+
+
+@pytest.mark.parametrize('make', [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path)])
+@pytest.mark.parametrize('name', ['metrics.jsonl', 'checkpoints'])
+def test_something_else_in_the_place_of_a_file_is_refused(folder, capsys, name, make):
+    run = folder.top / 'run'
+    # Without checkpoints nothing else of the workdir stops a run of another length.
+    (run / 'checkpoints').rename(folder.top / 'moved')
+    if name == 'checkpoints' and make is Path.mkdir:
+        make = Path.touch  # an empty folder is as good as none
+    elif name != 'checkpoints':
+        (run / name).unlink()
+    make(run / name)
+    assert name in refused(folder, capsys, '--config.train.steps=6')
+    assert sorted(run.glob('checkpoints*')) == ([run / name] if name == 'checkpoints' else [])
 
 
 def test_a_checkpoint_of_another_run_is_refused(folder, capsys):

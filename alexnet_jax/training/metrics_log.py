@@ -58,6 +58,16 @@ class MetricsLog:
             self._file.close()
 
 
+def require_usable(path: Path) -> None:
+    """Lets pass a file that can be read, or none, before a run touches anything.
+
+    Raises:
+      InputError: there is something else in its place.
+    """
+    for _ in _lines(path):
+        return
+
+
 @contextlib.contextmanager
 def _told(path: Path, count: int) -> Iterator[None]:
     try:
