@@ -78,6 +78,13 @@ def override(config: Config, overrides: Mapping[str, str]) -> Config:
     return config
 
 
+def followed(overrides: Mapping[str, str], later: Mapping[str, str]) -> dict[str, str]:
+    """Returns overrides changed by later ones; a number of epochs replaces the number of steps
+    that was given before, as in `override`."""
+    replaced = ('train.steps',) if 'train.epochs' in later else ()
+    return {name: text for name, text in overrides.items() if name not in replaced} | dict(later)
+
+
 def _refuse_unknown(names: Collection[str]) -> None:
     faults = [
         f'unknown setting {plain(name)}; the nearest is {nearest(name, SETTINGS)}'
