@@ -208,7 +208,12 @@ def test_ablations_that_cannot_be(text, base, message):
     [
         ('train.epochs=3', {'train.steps': 500}, {}, (0, 3)),
         ('train.epochs=3', {}, {'train.steps': '500'}, (0, 3)),
-        ('train.epochs=3', {'train.steps': 500}, {'train.steps': '50', 'train.epochs': '7'}, (0, 3)),
+        (
+            'train.epochs=3',
+            {'train.steps': 500},
+            {'train.steps': '50', 'train.epochs': '7'},
+            (0, 3),
+        ),
         ('train.epochs=3', {}, {'train.protocol': 'caffe'}, (0, 3)),
         ('train.steps=5', {}, {'train.epochs': '7'}, (5, 7)),
         ('train.steps=5', {'train.steps': 500}, {'train.steps': '50'}, (5, 90)),
