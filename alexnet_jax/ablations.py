@@ -4,7 +4,8 @@
         [--ablations half,no_lrn,data.mirror=off,...] [--seeds 3] [--config.NAME=VALUE ...]
 
 An ablation is one of the paper's (below), a net's name, or SETTING=VALUE, which is applied as
---config.SETTING=VALUE would be: a protocol brings its own defaults. Refused are settings that
+--config.SETTING=VALUE would be: a protocol brings its own defaults, train.epochs=N replaces the
+train.steps of the base. Refused are settings that
 change nothing, that this command sets itself (seed), or that decide which images are evaluated.
 Published ablations are those of krizhevsky2012 and of paper; each is made from the base that is
 trained, and differs from it in that part alone. Each run is an ordinary workdir,
@@ -134,11 +135,17 @@ def _refuse_setting(name: str, setting: str) -> None:
         raise InputError(f'--ablations has {shown(name)}, which is not allowed: {why}')
 
 
+def maker(changes: Config, overrides: Mapping[str, str]) -> Make:
+    """Returns a function from the changes of an ablation to its configuration: of a config file,
+    changed by the command line and then by the ablation."""
+    return lambda more: configuration.complete(changes, configuration.followed(overrides, more))
+
+
 def plan(make: Make, ablations: Sequence[Ablation], seeds: Sequence[int]) -> dict[str, Config]:
     """Returns the configurations by name, NAME/seed-N; all seeds of the base first.
 
     Args:
-      make: as `configuration.complete`, of the file and the command line.
+      make: as `maker` returns it.
 
     Raises:
       InputError: a configuration that cannot be; an ablation that computes the same as the base
@@ -330,11 +337,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
-    changes = configuration.read_file(options.config)
-
-    def make(more: Mapping[str, str]) -> Config:
-        return configuration.complete(changes, overrides | dict(more))
-
+    make = maker(configuration.read_file(options.config), overrides)
     base = make({})
     study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
     seeds = study.seeds_of(base, options.seeds)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import files, runs, study, trained, two_columns
+from alexnet_jax import files, identity, runs, study, trained, two_columns
 from alexnet_jax.config import Config
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.results import write_json
@@ -46,7 +46,7 @@ def _of(showing: trained.Showing) -> Row:
     return {
         'step': showing.model.step,
         'split': showing.split,
-        'network': runs.network_digest(config),
+        'network': identity.network_digest(config),
         'config': study.what_counts(config),
     } | runs.identity_of(showing.images)
 

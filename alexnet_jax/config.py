@@ -78,6 +78,13 @@ def override(config: Config, overrides: Mapping[str, str]) -> Config:
     return config
 
 
+def followed(overrides: Mapping[str, str], later: Mapping[str, str]) -> dict[str, str]:
+    """Returns overrides changed by later ones; a number of epochs replaces the number of steps
+    that was given before, as in `override`."""
+    replaced = ('train.steps',) if 'train.epochs' in later else ()
+    return {name: text for name, text in overrides.items() if name not in replaced} | dict(later)
+
+
 def _refuse_unknown(names: Collection[str]) -> None:
     faults = [
         f'unknown setting {plain(name)}; the nearest is {nearest(name, SETTINGS)}'
@@ -300,20 +307,21 @@ def of_workdir(workdir: Path, overrides: Mapping[str, str]) -> Config:
 def differences(config: Config, other: Config, but: Collection[str] = ()) -> list[str]:
     """Where two configurations compute different things, a line each; settings in
     `but`, and the table if `TABLE` is, do not count."""
-    # A rate that falls towards the end of the run depends on where that is.
-    looks_at_length = PROTOCOLS[config['train.protocol']].looks_at_length
-    fixed = ('train.epochs', 'train.steps') if looks_at_length else ()
-    found = [
-        name
-        for name, setting in SETTINGS.items()
-        if (not setting.free or name in fixed) and name not in but and config[name] != other[name]
-    ]
+    found = [name for name in that_count(config) if name not in but and config[name] != other[name]]
     lines = [f'{name} was {other[name]!r}, now {config[name]!r}' for name in found]
     if TABLE in but or TABLE not in other or set(OF_TABLE) & set(found):
         return lines
     # Under the same name the table may have changed since.
     changed = deviations(network_of(other), network_of(config))
     return lines + [f'{row.field} of the net was {row.one}, now {row.other}' for row in changed]
+
+
+def that_count(config: Config) -> list[str]:
+    """Returns the settings by which one run differs from another."""
+    # A rate that falls towards the end of the run depends on where that is.
+    looks_at_length = PROTOCOLS[config['train.protocol']].looks_at_length
+    fixed = ('train.epochs', 'train.steps') if looks_at_length else ()
+    return [name for name, setting in SETTINGS.items() if not setting.free or name in fixed]
 
 
 def describe() -> str:

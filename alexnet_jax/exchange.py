@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -255,10 +256,15 @@ def told(loaded: Model) -> str:
 
 
 def _fill(folder: Path, loaded: Model, place: str) -> None:
+    card_file = folder / CARD
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not Path(os.path.realpath(card_file)).is_relative_to(os.path.realpath(folder)):
+            raise InputError(
+                f'{card_file} is a link out of the folder; remove it, or push elsewhere'
+            )
         write(folder / MODEL_FILE, loaded)
-        if not (folder / CARD).exists():
-            (folder / CARD).write_text(card(loaded, place))
+        if not card_file.exists():
+            card_file.write_text(card(loaded, place))
     except OSError as error:
         raise InputError(f'{folder} cannot be written: {error.strerror}') from error

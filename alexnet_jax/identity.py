@@ -19,6 +19,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax import files
 from alexnet_jax.config import Config
 from alexnet_jax.errors import InputError, plain, shown
+from alexnet_jax.settings import SETTINGS
 
 # Beside checkpoints/. `load` needs no more than these.
 CONFIG, ABOUT, NORMALIZATION = 'config.json', 'model.json', 'normalization.npz'
@@ -54,11 +55,23 @@ class Identity:
         more = ', ...' if len(self.classes) > NAMED else ''
         numbers = np.concatenate([np.ravel(self.mean), np.ravel(self.scale)]).astype(np.float32)
         return {
-            'classes': f'{len(self.classes)}: {some}{more} ({_digest(json.dumps(self.classes))})',
+            'classes': f'{len(self.classes)}: {some}{more} ({digest(self.classes)})',
             'mirror': str(self.mirror),
             'mean and scale': _digest(numbers.tobytes()),
             **{f'data {name}': value for name, value in self.data.items()},
         }
+
+    @property
+    def digest(self) -> str:
+        """A text that is the same for all lengths of a run, and another for another run: of the
+        settings that count, the table of the net, and the facts. Defaults do not enter, so that
+        a setting that a later version adds changes nothing."""
+        config = {
+            name: value
+            for name in configuration.that_count(self.config)
+            if (value := self.config[name]) != SETTINGS[name].default
+        }
+        return digest([config, network_digest(self.config), self.facts])
 
     @property
     def record(self) -> dict[str, Any]:
@@ -236,6 +249,25 @@ def _numbers(values: np.ndarray) -> str:
     return ','.join(f'{number:.2f}' for number in channels)
 
 
-def _digest(content: str | bytes) -> str:
-    data = content.encode('utf-8', 'surrogateescape') if isinstance(content, str) else content
-    return hashlib.sha256(data).hexdigest()[:16]
+def digest_of(workdir: Path) -> str | None:
+    """Returns the digest of the identity that a workdir keeps; None where there is no config.json.
+
+    Raises:
+      InputError: as `read`.
+    """
+    return read(workdir).digest if (workdir / CONFIG).exists() else None
+
+
+def network_digest(config: Config) -> str:
+    """Returns a digest of the whole table of the net. Its `repr` names the kind of every stage,
+    which its fields alone do not: those of max and average pooling are the same."""
+    return digest(repr(configuration.network_of(config)))
+
+
+def digest(value: Any) -> str:
+    """Returns a short text that differs for different JSON."""
+    return _digest(json.dumps(value).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from alexnet_jax import files
+from alexnet_jax import files, identity
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
 from alexnet_jax.errors import InputError, NotFiniteError, StorageError, plain
+from alexnet_jax.evaluation.tables import steps_told
 from alexnet_jax.evaluation.tally import Tally, has_top5
+from alexnet_jax.identity import Identity
 
 SHOWN = 3  # of the confusions, on the terminal
 SEAL = 'sha256'  # of a result
@@ -28,7 +30,7 @@ KEYS = {
 }  # fmt: skip
 # What it may hold besides: earlier versions wrote less, and one net is no ensemble.
 OPTIONAL = {
-    'set': str, 'data': dict, 'distinct_views': int, 'class_count': int, 'members': list[str],
+    'set': str, 'data': dict, 'run': str, 'distinct_views': int, 'class_count': int, 'members': list[str],
     'steps': list[int],
 }  # fmt: skip
 
@@ -50,7 +52,7 @@ def keep(
     scores, by_class = tally.scores(), tally.by_class(classes)
     if not math.isfinite(scores['loss']):
         raise NotFiniteError(
-            f'{about["split"]}: the loss is {scores["loss"]} at step {about["step"]}: the net ended'
+            f'{about["split"]}: the loss is {scores["loss"]} at {steps_told(about)}: the net ended'
             ' in NaN or infinite values; nothing is kept of this evaluation',
             about['step'],
         )
@@ -62,7 +64,7 @@ def keep(
             for row in by_class['confusions'][:SHOWN]
         ),
         f'{about["split"]}: {told(scores)}  ({images_told(scores["examples"])},'
-        f' {views_told(about)}, step {about["step"]})',
+        f' {views_told(about)}, {steps_told(about)})',
     ]
     try:
         write_json(path, _sealed(path, about | scores))
@@ -74,12 +76,13 @@ def keep(
 
 
 def about(
-    config: Config, split: str, step: int, mirror: bool, data: Mapping[str, str]
+    config: Config, split: str, step: int, mirror: bool, data: Mapping[str, str], run: Identity
 ) -> dict[str, Any]:
     """Returns what is evaluated, {'split', 'views', 'distinct_views', 'source', 'set', 'data',
-    'network', 'step'}.
+    'network', 'step', 'run'}.
 
     Args:
+      run: whose net it is; a digest of it binds the result to the workdir.
       data: the set, as `ImageSet.identity`.
       mirror: whether mirror images are of the same class. They are among the ten views only if
         the net was trained with them, too; without them the five crops are taken twice.
@@ -95,6 +98,7 @@ def about(
         'data': dict(data),
         'network': config['network.name'],
         'step': step,
+        'run': run.digest,
     }
 
 
@@ -153,9 +157,9 @@ def read(workdir: Path, split: str, views: int) -> dict[str, Any]:
     """Returns the run's own result.
 
     Raises:
-      InputError: there is none, or it cannot be read.
+      InputError: there is none, or it cannot be read, or is of another run.
     """
-    return _read(place(workdir, split, views))
+    return _read_own(workdir, place(workdir, split, views))
 
 
 def place(workdir: Path, split: str, views: int, which: str = '') -> Path:
@@ -166,7 +170,7 @@ def every(workdir: Path) -> list[dict[str, Any]]:
     """Returns all of the run's own results.
 
     Raises:
-      InputError: there is none, or one that cannot be read.
+      InputError: there is none, or one that cannot be read, or is of another run.
     """
     results = own(workdir)
     if not results:
@@ -178,7 +182,7 @@ def own(workdir: Path) -> list[dict[str, Any]]:
     """Returns all of the run's own results, maybe none.
 
     Raises:
-      InputError: one cannot be read.
+      InputError: one cannot be read, or is of another run.
     """
     return _matching(workdir, OWN)
 
@@ -187,17 +191,26 @@ def others(workdir: Path) -> list[dict[str, Any]]:
     """Returns the results of the run's other steps and of other sets.
 
     Raises:
-      InputError: one cannot be read.
+      InputError: one cannot be read, or is of another run.
     """
     return _matching(workdir, OTHER, but=OWN)
 
 
 def _matching(workdir: Path, wanted: re.Pattern, but: re.Pattern | None = None) -> list[Any]:
     return [
-        _read(path)
+        _read_own(workdir, path)
         for path in sorted((workdir / 'eval').glob('*.json'))
         if wanted.fullmatch(path.name) and not (but and but.fullmatch(path.name))
     ]
+
+
+def _read_own(workdir: Path, path: Path) -> dict[str, Any]:
+    """Reads a result and compares its run with that of the workdir, where both state one: earlier
+    versions wrote none into results, and the folder of an ensemble is of no single run."""
+    result = _read(path)
+    if 'run' in result and identity.digest_of(workdir) not in (None, result['run']):
+        raise InputError(f'{path} is of another run than {workdir}; evaluate it anew')
+    return result
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,14 +1,11 @@
 """Several runs under one folder, each an ordinary workdir; what is finished stays so."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import config as configuration
-from alexnet_jax import experiment, files, study, training_run
+from alexnet_jax import experiment, files, identity, study, training_run
 from alexnet_jax.config import Config
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.errors import InputError, NotFiniteError, plain
@@ -117,7 +114,7 @@ def _expected(runs: Mapping[str, Config]) -> dict[str, Expected]:
             opened[key] = len(images.splits['train']), identity_of(images)
         length, of_set = opened[key]
         steps = experiment.clock(config, length).steps
-        found[name] = Expected(steps, {'network': network_digest(config)} | of_set)
+        found[name] = Expected(steps, {'network': identity.network_digest(config)} | of_set)
     return found
 
 
@@ -125,20 +122,10 @@ def identity_of(images: ImageSet) -> dict[str, Any]:
     """Returns what tells a set from others: a digest of the classes, the number of images in each
     split, and the set's own identity."""
     return {
-        'classes': _digest(images.classes),
+        'classes': identity.digest(images.classes),
         'images': {split: len(records) for split, records in images.splits.items()},
         'set': dict(images.identity),
     }
-
-
-def network_digest(config: Config) -> str:
-    """Returns a digest of the whole table of the net. Its `repr` names the kind of every stage,
-    which its fields alone do not: those of max and average pooling are the same."""
-    return _digest(repr(configuration.network_of(config)))
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def _check(

@@ -51,7 +51,8 @@ class Showing:
     @property
     def _about(self) -> dict[str, Any]:
         mirror, data = self.model.mirror and self.images.mirror, self.images.identity
-        return results.about(self.config, self.split, self.model.step, mirror, data)
+        run = self.model.identity
+        return results.about(self.config, self.split, self.model.step, mirror, data, run)
 
     @property
     def is_of_own_set(self) -> bool:

@@ -248,7 +248,9 @@ def _run(
         keep(loop.evaluation_row('test', at_step, plan, tally.scores()))
     if processes.is_first():
         images = experiment.images
-        about = results.about(config, held_out, at_step, images.mirror, images.identity)
+        about = results.about(
+            config, held_out, at_step, images.mirror, images.identity, experiment.identity
+        )
         reporter.say(results.keep(workdir, about, tally, experiment.images.classes))
 
 

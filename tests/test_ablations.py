@@ -17,7 +17,7 @@ BASE = config.load(None, GIVEN)
 def make_from(**given: str):
     """(overrides) -> the configuration, as the command makes it from these settings."""
     given = GIVEN | {name.replace('__', '.'): text for name, text in given.items()}
-    return lambda more: config.complete({}, given | dict(more))
+    return ablations.maker({}, given)
 
 
 def planned(text: str, **given: str) -> dict[str, config.Config]:
@@ -134,7 +134,6 @@ REFUSED = [
             ('network.activation=relu', {}), ('network.input_size=224', {}),
             ('network.width=1', {}), ('optimizer.layer_rates=conv1=1', {}),
             ('data.resize=squash', {}), ('train.epochs=90', {}),
-            ('train.epochs=9', {'train__steps': '5'}),
             ('data.mirror=off', {'data__source': 'digits'}),
             ('data.mirror=off', {'data__source': 'patterns'}),
             ('data.color_epochs=3', {'data__color_std': '0'}),
@@ -202,6 +201,30 @@ def test_ablations_that_compare_something_are_taken(text, given):
 def test_ablations_that_cannot_be(text, base, message):
     with pytest.raises(InputError, match=message):
         ablations.parse_ablations(text, base)
+
+
+@pytest.mark.parametrize(
+    ('ablation', 'file', 'given', 'length'),  # train.steps, train.epochs
+    [
+        ('train.epochs=3', {'train.steps': 500}, {}, (0, 3)),
+        ('train.epochs=3', {}, {'train.steps': '500'}, (0, 3)),
+        (
+            'train.epochs=3',
+            {'train.steps': 500},
+            {'train.steps': '50', 'train.epochs': '7'},
+            (0, 3),
+        ),
+        ('train.epochs=3', {}, {'train.protocol': 'caffe'}, (0, 3)),
+        ('train.steps=5', {}, {'train.epochs': '7'}, (5, 7)),
+        ('train.steps=5', {'train.steps': 500}, {'train.steps': '50'}, (5, 90)),
+        ('data.mirror=off', {}, {'train.steps': '500', 'train.epochs': '7'}, (500, 7)),
+    ],
+)
+def test_the_length_of_an_ablation_replaces_that_of_the_base(ablation, file, given, length):
+    make = ablations.maker(GIVEN | file, given)
+    configs = ablations.plan(make, ablations.parse_ablations(ablation, make({})), [0])
+    ablated = configs[f'{ablation}/seed-0']
+    assert (ablated['train.steps'], ablated['train.epochs']) == length
 
 
 def test_ablations_of_another_net_take_nets_and_settings():

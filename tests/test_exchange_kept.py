@@ -241,7 +241,7 @@ def kept(tmp_path_factory) -> Path:
 def test_metadata_of_torchvisions_form_that_lies(name, kept, tmp_path):
     changes, told = BAD_METADATA[name]
     with safe_open(kept, 'np') as file:
-        metadata = file.metadata() | changes
+        metadata = file.metadata() | {'metadata_sha256': None} | changes
     save_file(load_file(kept), tmp_path / 'b', {k: x for k, x in metadata.items() if x is not None})
     with pytest.raises(InputError, match=told) as error:
         alexnet_jax.load(tmp_path / 'b')
@@ -253,6 +253,29 @@ def test_metadata_of_other_programs_is_theirs(kept, tmp_path):
     save_file(load_file(kept), tmp_path / 'a', {'format': 'pt', 'config': '{}'})
     opened = pretrained.open_file(tmp_path / 'a')
     assert opened.settings == pretrained.SETTINGS['torchvision'] and opened.normalization is None
+
+
+@pytest.mark.parametrize('name', ['model', 'normalization.mean', 'normalization.scale', 'config'])
+def test_metadata_that_changed_in_an_export_is_found(name, kept, tmp_path):
+    """Two classes exchanged, two numbers, two settings: all of them allowed values."""
+    with safe_open(kept, 'np') as file:
+        metadata = file.metadata()
+    model = json.loads(metadata['model'])
+    model['classes'][:2] = model['classes'][1::-1]
+    other = {
+        'model': json.dumps(model),
+        'normalization.mean': metadata['normalization.scale'],
+        'normalization.scale': metadata['normalization.mean'],
+        'config': json.dumps(json.loads(metadata['config']) | {'data.resize': 'squash'}),
+    }
+    changed = metadata | {name: other[name]}
+    assert changed != metadata
+    save_file(load_file(kept), tmp_path / 'a.safetensors', changed)
+    with pytest.raises(InputError, match=r'a\.safetensors is damaged: its metadata is not'):
+        alexnet_jax.load(tmp_path / 'a.safetensors')
+    del changed['metadata_sha256']  # as earlier versions wrote it
+    save_file(load_file(kept), tmp_path / 'a.safetensors', changed)
+    alexnet_jax.load(tmp_path / 'a.safetensors')
 
 
 def test_a_damaged_export(kept, tmp_path):

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import alexnet_jax
-from alexnet_jax import main
+from alexnet_jax import main, results
 from alexnet_jax.command_line import BAD_INPUT, DONE
 from alexnet_jax.data import prepare
 from alexnet_jax.errors import InputError
+from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.network import architectures
 from alexnet_jax.network.layers import AveragePool, MaxPool
 from alexnet_jax.network.variants import with_stages
@@ -129,6 +130,26 @@ def test_an_evaluation_of_other_pictures_is_not_the_run_s_own(folder, capsys):
     printed = capsys.readouterr().out
     assert re.search(r'eval/val-1-folder_.*-[0-9a-f]{8}\.json$', printed.strip())
     assert kept.read_bytes() == before
+
+
+def test_a_result_of_another_run_is_not_believed(folder, capsys):
+    """Of the same net and set with another seed; the run's own is read after a longer plan, too."""
+    result(folder, capsys, '--config.eval.split=train')
+    assert main.main(folder.arguments('--config.train.steps=6')) == DONE
+    own, run = folder.top / 'run' / 'eval' / 'val-1.json', folder.top / 'run'
+    assert {row['step'] for row in results.every(run)} == {4, 6}
+    other = ('--config.seed=7', '--config.train.steps=6')
+    assert main.main(folder.arguments(*other, workdir='other')) == DONE
+    shutil.copy(folder.top / 'other' / 'eval' / 'val-1.json', own)
+    capsys.readouterr()
+    tables = ['tables', str(run), '--out', str(folder.top / 'tables')]
+    assert evaluation.main(tables) == BAD_INPUT
+    message = capsys.readouterr().err
+    assert f'{own} is of another run than {run}; evaluate it anew' in message
+    assert main.main(['--workdir', str(run), '--mode=report']) == DONE
+    assert 'is of another run than' in (run / 'report' / 'index.html').read_text()
+    result(folder, capsys, '--config.eval.split=val')
+    assert evaluation.main(tables) == DONE
 
 
 def test_the_same_pictures_with_other_labels_are_another_run(folder, capsys):

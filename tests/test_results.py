@@ -1,16 +1,22 @@
 """What a workdir keeps of its evaluations, and of runs: read with care, said in any case."""
 
+import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
-from alexnet_jax import results, runs
+from alexnet_jax import config as configuration
+from alexnet_jax import identity, results, runs
+from alexnet_jax.command_line import BAD_INPUT
 from alexnet_jax.errors import InputError, NotFiniteError, StorageError
+from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.evaluation import tables
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.files import MOST_BYTES
+from alexnet_jax.identity import Identity
 
 ABOUT = {'split': 'test', 'views': 1, 'source': 'digits', 'network': 'small', 'step': 3}
 
@@ -31,6 +37,14 @@ def test_a_result_is_said_and_kept(tally, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'eval').iterdir()) == [
         'test-1-classes.json', 'test-1.json',
     ]  # fmt: skip
+
+
+def test_an_ensemble_is_said_with_all_its_steps(tally, tmp_path):
+    about = ABOUT | {'members': ['x', 'y'], 'step': 240, 'steps': [120, 240]}
+    text = results.keep(tmp_path, about, tally, ('a', 'b'))
+    assert '(2 images, 1 view, steps 120, 240)' in text
+    kept = results.read(tmp_path, 'test', 1)
+    assert (kept['step'], kept['steps']) == (240, [120, 240])
 
 
 def test_a_result_that_cannot_be_kept_is_said_all_the_same(tally, tmp_path, capsys):
@@ -135,6 +149,55 @@ def test_an_evaluation_in_other_spaces_is_the_same_and_an_older_one_is_read(tall
     del kept['sha256']  # earlier versions wrote none
     path.write_text(json.dumps(kept))
     assert results.read(tmp_path, 'test', 1) == kept
+
+
+@pytest.fixture
+def workdirs(tmp_path):
+    """Two runs that differ in their seed."""
+    config = configuration.load(None, {'network.name': 'small', 'data.record_size': '32'})
+    of_set = ('a', 'b'), True, np.zeros(3), np.ones(3), {'content': 'c'}
+    for seed in (0, 1):
+        identity.write(tmp_path / str(seed), Identity(config | {'seed': seed}, *of_set), {})
+    return [tmp_path / '0', tmp_path / '1']
+
+
+def test_a_result_of_another_run_is_refused_and_an_older_one_is_read(workdirs, tally, capsys):
+    for workdir in workdirs:
+        about = ABOUT | {'run': identity.read(workdir).digest}
+        for which in ('', '-step-3'):
+            results.keep(workdir, about, tally, ('a', 'b'), which)
+    own, other = workdirs
+    assert results.read(own, 'test', 1)['run'] != results.read(other, 'test', 1)['run']
+    readers = {
+        'test-1.json': (lambda: results.read(own, 'test', 1), lambda: results.own(own),
+                        lambda: results.every(own)),
+        'test-1-step-3.json': (lambda: results.others(own),),
+    }  # fmt: skip
+    for name, reads in readers.items():
+        path = own / 'eval' / name
+        shutil.copy(other / 'eval' / name, path)
+        for read in reads:
+            with pytest.raises(InputError, match=f'{path} is of another run than {own}; evaluate'):
+                read()
+    out = ['--out', str(own / 'tables')]
+    assert evaluation.main(['tables', str(own), *out]) == BAD_INPUT
+    assert 'eval/test-1.json is of another run' in capsys.readouterr().err
+    results.keep(own, ABOUT, tally, ('a', 'b'))  # as earlier versions did
+    assert results.read(own, 'test', 1)['step'] == 3
+    assert results.every(workdirs[0].parent / '1')
+
+
+def test_a_run_has_one_digest_for_every_length_and_version(workdirs):
+    one = identity.read(workdirs[0])
+    for changes in ({'train.steps': 9}, {'train.epochs': 3}, {'eval.views': 10}, {'mesh.data': 2}):
+        assert dataclasses.replace(one, config=one.config | changes).digest == one.digest
+    for changes in ({'seed': 7}, {'data.batch_size': 16}, {'optimizer.momentum': 0.5}):
+        assert dataclasses.replace(one, config=one.config | changes).digest != one.digest
+    for changes in (
+        {'classes': one.classes[::-1]}, {'mirror': not one.mirror}, {'mean': one.mean + 1},
+        {'data': {'content': 'other'}},
+    ):  # fmt: skip
+        assert dataclasses.replace(one, **changes).digest != one.digest
 
 
 def pipe(path):

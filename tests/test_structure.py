@@ -21,12 +21,14 @@ MAY_IMPORT = {
     'joining': {'errors'},
     'supervisor': {'alive', 'command_line', 'joining', 'stop'},
     'processes': {'alive', 'command_line', 'errors', 'joining'},
-    'identity': {'config', 'errors'},
+    'identity': {'config', 'errors', 'settings'},
     'settings': {'network', 'training'},
     'config': {'errors', 'network', 'settings', 'training'},
-    'results': {'config', 'data', 'errors', 'evaluation'},
+    'results': {'config', 'data', 'errors', 'evaluation', 'identity'},
     'two_columns': {'data', 'evaluation', 'model', 'network', 'trained', 'training'},
-    'column_runs': {'config', 'evaluation', 'results', 'runs', 'study', 'trained', 'two_columns'},
+    'column_runs': {
+        'config', 'evaluation', 'identity', 'results', 'runs', 'study', 'trained', 'two_columns',
+    },
     'report': {
         'command_line', 'config', 'data', 'errors', 'evaluation', 'figures', 'model', 'network',
         'predict', 'results', 'settings', 'stop', 'trained', 'training', 'two_columns',
@@ -65,8 +67,8 @@ MAY_IMPORT = {
     },
     'study': {'config', 'errors', 'network', 'results', 'settings', 'training'},
     'runs': {
-        'config', 'data', 'errors', 'experiment', 'results', 'study', 'training', 'training_run',
-        'workdir',
+        'config', 'data', 'errors', 'experiment', 'identity', 'results', 'study', 'training',
+        'training_run', 'workdir',
     },
     'ablations': {
         'command_line', 'config', 'errors', 'network', 'report', 'results', 'runs', 'settings', 'stop',

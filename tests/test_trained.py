@@ -251,7 +251,7 @@ def test_members_on_images_of_their_own_seeds_are_refused(data_dir, tmp_path, ca
     of_config = ['ensemble', '--config', str(config), '--seeds=2', *SYNTHETIC[2:]]
     for arguments in (of_runs, of_config):
         told = refused(capsys, evaluation.main, [*arguments, *out])
-        assert 'need one set of images' in told and 'seed 0' in told and 'seed 1' in told
+        assert 'is of another set than' in told and 'seed 0' in told and 'seed 1' in told
     assert not (tmp_path / 'out').exists()
     # Each by itself kept its predictions: of different sets.
     folders = []
@@ -364,6 +364,26 @@ def test_an_ensemble_beside_its_members(runs, tmp_path, capsys):
     assert result['members'] == paths
 
 
+def test_a_run_is_counted_once(runs, workdir, tmp_path, capsys, monkeypatch):
+    """By its path, a link, its saved predictions, or a copy."""
+    evaluated(workdir, '--config.eval.save=predictions')
+    kept, out = workdir / 'eval' / 'test-1-predictions', tmp_path / 'out'
+    (tmp_path / 'link').symlink_to(workdir)
+    monkeypatch.chdir(tmp_path)
+    same_folder = [workdir, './run', tmp_path / 'link', f'{tmp_path}/out/../run']
+    for other in same_folder:
+        told = refused(
+            capsys, evaluation.main, ['ensemble', str(workdir), str(other), '--out', str(out)]
+        )
+        assert f'{os.path.normpath(other) if other == "./run" else other} and {workdir} are' in told
+        assert 'the same folder' in told  # before any work
+    copied = shutil.copytree(kept, tmp_path / 'copied')
+    for members in ([workdir, kept], [kept, workdir], [kept, copied], [workdir, runs / '0']):
+        told = refused(capsys, evaluation.main, ['ensemble', *map(str, members), '--out', str(out)])
+        assert f'{members[1]} and {members[0]} are the same net' in told
+    assert not out.exists()
+
+
 def test_an_ensemble_of_saved_predictions(runs, tmp_path, capsys):
     folders = []
     for seed in ('0', '1'):
@@ -388,8 +408,11 @@ def test_an_ensemble_of_saved_predictions(runs, tmp_path, capsys):
         assert numbers_of(one) == pytest.approx(numbers_of(other), rel=1e-6)
 
     about = json.loads((folders[1] / 'about.json').read_text())
+    assert about.pop('sha256').keys() == {
+        'ids.json', 'labels.npy', 'log_probabilities.npy', 'probabilities.npy',
+    }  # fmt: skip
     for changes, message in (
-        ({'classes': about['classes'][:9]}, 'holds log-probabilities of the shape (300, 10)'),
+        ({'classes': about['classes'][:9]}, 'is of another classes than'),
         ({'views': 10}, 'is of another views than'),
     ):
         (folders[1] / 'about.json').write_text(json.dumps(about | changes))

@@ -18,6 +18,7 @@ Exit status: as for alexnet_jax.main.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -102,22 +103,28 @@ def members_of(
     ]
 
 
-def require_one_set(members: list[tuple[Path, Config | None]]) -> None:
-    """Checks that all members are evaluated on the same images. Synthetic images are made from the
-    seed of each run.
+def require_ensemble(members: list[tuple[Path, Config | None]]) -> None:
+    """Checks before any work that the members are different and evaluated on the same images, as
+    far as is known then; `ensemble.average` checks the rest.
 
     Raises:
       InputError: they are not.
     """
     from alexnet_jax import results
+    from alexnet_jax.evaluation import arrays, ensemble
 
-    sets = {results.set_of(config): path for path, config in members if config}
-    if len(sets) > 1:
-        (one, first), (other, second) = list(sets.items())[:2]
-        raise InputError(
-            f'the members of an ensemble need one set of images; {first} has {one}, {second} has'
-            f' {other}'
+    abouts, places = {}, {}
+    for path, config in members:
+        place = os.path.realpath(path)
+        if place in places:
+            raise InputError(f'{path} and {places[place]} are the same folder; allowed: each once')
+        places[place] = path
+        abouts[str(path)] = (
+            {'set': results.set_of(config), 'views': config['eval.views']}
+            if config
+            else arrays.read_about(path)
         )
+    ensemble.require_alike(abouts)
 
 
 def train_members(options: argparse.Namespace, configs: dict[str, Config]) -> bool:
@@ -148,7 +155,7 @@ def train_members(options: argparse.Namespace, configs: dict[str, Config]) -> bo
 
 def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     members = members_of(options, overrides)
-    require_one_set(members)
+    require_ensemble(members)
     weights = parse_weights(options.weights, len(members))
     command_line.before_jax()
     from alexnet_jax import trained, workdir

@@ -1,11 +1,14 @@
 """Arrays with a row an image, on disk: saved predictions and features.
 
 A folder of NAME.npy files, with `ids.json`, `labels.npy` and `about.json`; rows are in
-the order of the split. Written as they come, and there only when they are whole.
+the order of the split. Written as they come, and there only when they are whole. about.json
+holds, under `sha256`, a SHA-256 of every other file by name. It guards against accidents, not
+against somebody who computes a new one.
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +20,7 @@ from alexnet_jax import files
 from alexnet_jax.errors import InputError, shown
 
 ABOUT, IDS, LABELS = 'about.json', 'ids.json', 'labels.npy'
+SEALS = 'sha256'  # in about.json
 MOST_IDS = 2**31  # bytes; those of ImageNet's 1.3 million images are 30 million
 
 
@@ -33,11 +37,12 @@ class ImageArrays:
         """[images, ...]
 
         Raises:
-          InputError: it is not there, or has not a row an image.
+          InputError: it is not there, is not as it was written, or has not a row an image.
         """
         path = self.folder / file_name(name)
         try:
             values = files.map_array(path)
+            _require_as_written(path, self.about)
         except (OSError, ValueError) as error:
             raise InputError(f'{path} cannot be read: {error}') from error
         if values.shape[:1] != self.labels.shape:
@@ -108,30 +113,62 @@ def writing(
             writer = make_writer(made)
             yield writer
             writer.finish()
-            text = json.dumps(about, indent=2, allow_nan=False) + '\n'
+            seals = {path.name: _sha256(path) for path in sorted(made.iterdir())}
+            text = json.dumps({**about, SEALS: seals}, indent=2, allow_nan=False) + '\n'
             (made / ABOUT).write_text(text)
     except OSError as error:
         raise InputError(f'{folder} cannot be written: {error.strerror or error}') from error
 
 
 def read(folder: Path) -> ImageArrays:
-    """
+    """Reads a folder that `writing` has written.
+
     Raises:
-      InputError: there is no such folder, or its files are not those of one.
+      InputError: there is no such folder, or its files are not those of one, or are not as they
+        were written.
     """
+    about = read_about(folder)
     try:
+        for name in (IDS, LABELS):
+            _require_as_written(folder / name, about)
         ids = files.read_json(folder / IDS, MOST_IDS)
-        about = files.read_json(folder / ABOUT)
         labels = np.array(files.map_array(folder / LABELS))
     except (OSError, ValueError) as error:
         raise InputError(f'{folder} holds no arrays of images: {error}') from error
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
         raise InputError(f'{folder} holds no arrays of images: {IDS} is no list of names')
-    if not isinstance(about, dict):
-        raise InputError(f'{folder} holds no arrays of images: {ABOUT} is no object')
     if labels.shape != (len(ids),) or labels.dtype.kind not in 'iu':
         raise InputError(f'{folder} holds no arrays of images: ids and labels do not agree')
     return ImageArrays(folder, ids, labels, about)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Returns what about.json of a folder holds; raises as `read`."""
+    try:
+        about = files.read_json(folder / ABOUT)
+    except (OSError, ValueError) as error:
+        raise InputError(f'{folder} holds no arrays of images: {error}') from error
+    if not isinstance(about, dict):
+        raise InputError(f'{folder} holds no arrays of images: {ABOUT} is no object')
+    if not isinstance(about.get(SEALS, {}), dict):
+        raise InputError(f'{folder} states no usable {SEALS} in {ABOUT}')
+    return about
+
+
+def _require_as_written(path: Path, about: Mapping[str, Any]) -> None:
+    """Compares a file with its SHA-256 in about.json; earlier versions kept none.
+
+    Raises:
+      InputError: they differ.
+      OSError: the file cannot be read.
+    """
+    if SEALS in about and about[SEALS].get(path.name) != _sha256(path):
+        raise InputError(f'{path} is not as it was written; keep it anew')
+
+
+def _sha256(path: Path) -> str:
+    with files.opened(path) as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def as_text(ids: np.ndarray) -> list[str]:

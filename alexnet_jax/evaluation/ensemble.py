@@ -2,7 +2,9 @@
 nets agree."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
 class Member:
     """What one net makes of a split.
 
+    name: its workdir, or the folder of its saved predictions.
     about: as `trained.Showing.about`.
     ids: [images]. labels: [images]. log_probabilities: as `kept` returns them.
     """
@@ -36,6 +39,13 @@ class Member:
     ids: list[str]
     labels: np.ndarray
     log_probabilities: np.ndarray
+
+    @property
+    def workdir(self) -> Path:
+        """The workdir, also of predictions that are saved in it; else the folder."""
+        folder = Path(self.name).resolve()
+        saved_in = folder.parents[1] if folder.parent.name == 'eval' else folder
+        return saved_in if (saved_in / 'config.json').exists() else folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +105,18 @@ def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
     after the other, and let go.
 
     Raises:
-      InputError: they are not of the same images, views and classes; a member has no
-        probabilities, as its net ended in NaN.
+      InputError: they are not of the same images, views and classes; one net is there twice; a
+        member has no probabilities, as its net ended in NaN.
     """
     log_weights = np.log(np.asarray(weights, np.float64))
     log_weights -= np.logaddexp.reduce(log_weights)
     first, total, tallies, taken_for, abouts = None, np.full((), -np.inf), [], [], []
+    names: dict[Any, str] = {}
     for member, log_weight in zip(members, log_weights, strict=True):
         first = first or dataclasses.replace(member, log_probabilities=np.empty(0))
         _require_probabilities(member)
         _require_same_images(member, first)
+        _require_once(member, names)
         total = np.logaddexp(total, member.log_probabilities + log_weight)
         tallies.append(_tally(member.log_probabilities, member.labels))
         taken_for.append(member.log_probabilities.argmax(axis=1))
@@ -132,12 +144,34 @@ def _require_probabilities(member: Member) -> None:
         )
 
 
+def _require_once(member: Member, names: dict[Any, str]) -> None:
+    """Checks that no earlier member is of the same workdir and step, or has the same
+    probabilities; `names`: what the earlier ones are known by."""
+    values = hashlib.sha256(np.ascontiguousarray(member.log_probabilities).data).hexdigest()
+    for key in ((member.workdir, member.about['step']), values):
+        if key in names:
+            raise InputError(f'{member.name} and {names[key]} are the same net; allowed: each once')
+        names[key] = member.name
+
+
+def require_alike(abouts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Checks that all members, by name, are evaluated on the same images, as far as is known of
+    them.
+
+    Raises:
+      InputError: one is of another split, set, classes or number of views than an earlier one.
+    """
+    for key in SAME:
+        known = [(name, about[key]) for name, about in abouts.items() if key in about]
+        for name, own in known:
+            first, wanted = known[0]
+            if own != wanted:
+                values = '' if key == 'classes' else f': {shown(own)}, not {shown(wanted)}'
+                raise InputError(f'{name} is of another {key} than {first}{values}')
+
+
 def _require_same_images(member: Member, first: Member) -> None:
-    for name in SAME:
-        own, wanted = member.about[name], first.about[name]
-        if own != wanted:
-            values = '' if name == 'classes' else f': {shown(own)}, not {shown(wanted)}'
-            raise InputError(f'{member.name} is of another {name} than {first.name}{values}')
+    require_alike({first.name: first.about, member.name: member.about})
     if member.ids != first.ids or not np.array_equal(member.labels, first.labels):
         raise InputError(f'{member.name} is of other images than {first.name}')
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_jax.errors import plain
@@ -79,11 +79,15 @@ def rows_of(run: str, results: Sequence[dict[str, Any]]) -> list[Row]:
 def _model(run: str, result: dict[str, Any]) -> str:
     """How many nets of which tables at which steps, and which members an ensemble has."""
     members = list(map(str, result.get('members', [])))
-    steps = list(dict.fromkeys(result.get('steps', [result['step']])))
-    at = f'step{"s" * (len(steps) > 1)} {", ".join(map(str, steps))}'
     nets = f'{len(members)} CNNs' if len(members) > 1 else '1 CNN'
     of = f' of {", ".join(members)}' if members else ''
-    return f'{nets}, {result["network"]}, {at}: {run}{of}'
+    return f'{nets}, {result["network"]}, {steps_told(result)}: {run}{of}'
+
+
+def steps_told(result: Mapping[str, Any]) -> str:
+    """Returns 'step 120', or of an ensemble 'steps 120, 240', each different step once."""
+    steps = list(dict.fromkeys(result.get('steps', [result['step']])))
+    return f'step{"s" * (len(steps) > 1)} {", ".join(map(str, steps))}'
 
 
 def filled(ours: Sequence[Row]) -> dict[str, list[Row]]:

@@ -1,10 +1,12 @@
 """Our own weight files: safetensors, one array a parameter, named LAYER/PART.
 
 A file we write keeps in its metadata, beside what the caller says, a SHA-256 of its
-arrays: with it, a bit that flipped since is found on reading.
+arrays and one of that metadata: with them, a bit that flipped since is found on reading.
+Earlier versions wrote that of the arrays alone.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from alexnet_jax.weights.arrays import (
     write_whole,
 )
 
+OF_ARRAYS, OF_METADATA = 'sha256', 'metadata_sha256'
 Layers = dict[str, dict[str, np.ndarray]]
 
 
@@ -39,11 +42,11 @@ def read(path: Path) -> Layers:
 
 def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays of any safetensors file by name, as float32, and its metadata without
-    our SHA-256.
+    our two SHA-256.
 
     Raises:
       InputError: the file cannot be read, holds other numbers than finite floats, or
-        not those that its SHA-256 was made of.
+        other arrays or metadata than those that a SHA-256 was made of.
     """
     stored, metadata = _stored(path)
     for name, values in stored.items():
@@ -51,8 +54,11 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             raise InputError(
                 f'{told(name)} of {path} is of {values.dtype}; allowed: {floats_told()}'
             )
-    if metadata.pop('sha256', None) not in (None, _sha256(stored)):
+    of_metadata = metadata.pop(OF_METADATA, None)
+    if metadata.pop(OF_ARRAYS, None) not in (None, _sha256(stored)):
         raise InputError(f'{path} is damaged: its arrays are not those its SHA-256 was made of')
+    if of_metadata not in (None, _sha256_of_metadata(metadata)):
+        raise InputError(f'{path} is damaged: its metadata is not that its SHA-256 was made of')
     arrays = {name: as_float32(values) for name, values in stored.items()}
     require_finite(arrays, path)
     return arrays, metadata
@@ -87,7 +93,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping
     """The same for arrays under any names, as other programs' are."""
     require_finite(arrays, path)
     whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-    write_whole(path, save(whole, {**metadata, 'sha256': _sha256(whole)}))
+    seals = {OF_ARRAYS: _sha256(whole), OF_METADATA: _sha256_of_metadata(metadata)}
+    write_whole(path, save(whole, {**metadata, **seals}))
 
 
 def _stored(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -96,6 +103,10 @@ def _stored(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise InputError(f'{path} cannot be read as safetensors: {told(str(error))}') from error
+
+
+def _sha256_of_metadata(metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(arrays: Mapping[str, np.ndarray]) -> str:

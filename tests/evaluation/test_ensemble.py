@@ -1,13 +1,14 @@
 """Averages of several nets' probabilities, against exact sums in decimal numbers or float64."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
 import pytest
 
 from alexnet_jax.errors import InputError
-from alexnet_jax.evaluation import arrays, ensemble
+from alexnet_jax.evaluation import arrays, ensemble, tables
 from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
 
 ABOUT = {
@@ -76,14 +77,21 @@ def test_the_mean_is_that_of_the_probabilities(spread, weights, labels, random, 
     assert from_files == scores
 
 
-def test_two_equal_members_are_as_good_as_one(labels, random, tmp_path):
+def moved(member: Member, name: str) -> Member:
+    """Another member with probabilities that differ by rounding alone."""
+    return dataclasses.replace(
+        member, name=name, log_probabilities=np.nextafter(member.log_probabilities, np.float32(-1))
+    )
+
+
+def test_two_members_that_agree_are_as_good_as_one(labels, random, tmp_path):
     """Losses of 14 and more: float16 had 0 for these probabilities, at two different floors."""
     logits = random.uniform(-60, 60, (40, 7)).astype(np.float32)
     one = member('one', logits, labels)
-    other = saved(dataclasses.replace(one), tmp_path / 'other')
+    other = saved(moved(one, 'other'), tmp_path / 'other')
     loss, _, _ = expected([logits], [1], labels)
     assert loss > 14
-    for members in ([one, other], [other, other], [one, one]):
+    for members in ([one, other], [other, one]):
         result = ensemble.average(members, [1, 1])
         for scores in (result.together.scores(), *(tally.scores() for tally in result.members)):
             assert scores['loss'] == pytest.approx(loss, rel=1e-6)
@@ -94,7 +102,8 @@ def test_two_equal_members_are_as_good_as_one(labels, random, tmp_path):
 def test_ties_fall_in_the_order_of_the_classes():
     logits = np.zeros((7, 7), np.float32)
     labels = np.arange(7)
-    result = ensemble.average([member('a', logits, labels), member('b', logits, labels)], [1, 3])
+    one = member('a', logits, labels)
+    result = ensemble.average([one, moved(one, 'b')], [1, 3])
     scores = result.together.scores()
     assert scores['top1_error'] == pytest.approx(6 / 7)
     assert scores['top5_error'] == pytest.approx(2 / 7)
@@ -148,9 +157,77 @@ def test_members_of_other_images_are_refused(labels, random):
 
 def test_steps_are_named_one_by_one(labels, random):
     logits = random.normal(size=(40, 7)).astype(np.float32)
-    members = [member('a', logits, labels), member('b', logits, labels, step=20)]
+    members = [member('a', logits, labels), member('b', -logits, labels, step=20)]
     about = ensemble.average(members, [1, 1]).about
     assert about['steps'] == [60, 20] and about['members'] == ['a', 'b']
+    assert tables.steps_told(about) == 'steps 60, 20' and about['step'] == 60
+    assert (
+        tables.steps_told({'step': 60})
+        == tables.steps_told({'step': 60, 'steps': [60, 60]})
+        == 'step 60'
+    )
+
+
+def test_one_net_under_two_names_is_refused(labels, random, tmp_path):
+    logits = random.normal(size=(40, 7)).astype(np.float32)
+    one, run = member('a', logits, labels), tmp_path / 'run'
+    (run / 'eval').mkdir(parents=True)
+    (run / 'config.json').touch()
+    (tmp_path / 'link').symlink_to(run)
+    other = {name: moved(one, str(tmp_path / name))
+             for name in ('run', 'link', 'run/eval/test-1-predictions')}  # fmt: skip
+    for members in (
+        [one, dataclasses.replace(one, name='b')],
+        [one, saved(one, tmp_path / 'copy')],
+        [other['run'], dataclasses.replace(one, name=other['link'].name)],
+        [other['run'], dataclasses.replace(one, name=other['run/eval/test-1-predictions'].name)],
+    ):
+        names = rf'{members[1].name} and {members[0].name} are the same net'
+        with pytest.raises(InputError, match=names):
+            ensemble.average(members, [1, 1])
+    # A run at another step is another net.
+    earlier = dataclasses.replace(other['link'], about=ABOUT | {'step': 20})
+    ensemble.average([dataclasses.replace(one, name=str(run)), earlier], [1, 1])
+
+
+def unseal(folder):
+    """Makes of predictions some that an earlier version kept."""
+    about = json.loads((folder / 'about.json').read_text())
+    del about['sha256']
+    (folder / 'about.json').write_text(json.dumps(about))
+
+
+def exchange_rows(path):
+    values = np.load(path)
+    np.save(path, values[::-1])
+
+
+def exchange_ids(path):
+    path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+
+
+@pytest.mark.parametrize(
+    ('name', 'change'),
+    [('log_probabilities.npy', exchange_rows), ('labels.npy', exchange_rows), ('ids.json', exchange_ids)],
+)  # fmt: skip
+def test_saved_arrays_that_changed_are_refused_and_older_ones_read(
+    name, change, labels, random, tmp_path
+):
+    logits, folder = random.normal(size=(40, 7)).astype(np.float32), tmp_path / 'a'
+    saved(member('a', logits, labels), folder)
+    kept = json.loads((folder / 'about.json').read_text())['sha256']
+    assert kept == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir() if path.name != 'about.json'
+    } and len(kept) == 3  # fmt: skip
+    change(folder / name)
+    with pytest.raises(InputError, match=f'{folder / name} is not as it was written'):
+        ensemble.saved_member(arrays.read(folder))
+    unseal(folder)
+    assert ensemble.saved_member(arrays.read(folder)).ids
+    change_about(folder, {'sha256': 5})
+    with pytest.raises(InputError, match='states no usable sha256'):
+        arrays.read(folder)
 
 
 def change_about(folder, changes):
@@ -180,6 +257,7 @@ def change_about(folder, changes):
 def test_files_that_are_no_predictions_are_refused(change, message, labels, random, tmp_path):
     logits = random.normal(size=(40, 7)).astype(np.float32)
     saved(member('a', logits, labels), tmp_path / 'a')
+    unseal(tmp_path / 'a')
     change(tmp_path / 'a')
     with pytest.raises(InputError, match=message):
         ensemble.average([ensemble.saved_member(arrays.read(tmp_path / 'a'))], [1])

@@ -6,6 +6,7 @@ import os
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from alexnet_jax.errors import InputError
@@ -65,6 +66,18 @@ def test_arrays_that_changed_names_are_found(layers, path):
     files.write(path, layers, {})
     path.write_bytes(path.read_bytes().replace(b'"fc8/', b'"fc9/'))
     assert 'is damaged' in refusal(path)
+
+
+def test_metadata_that_changed_is_found_and_an_older_file_is_read(layers, path):
+    files.write(path, layers, METADATA)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"small"', b'"smell"'))
+    assert 'is damaged: its metadata is not' in refusal(path)
+    with safe_open(path, 'np') as file:
+        metadata = file.metadata()
+    del metadata['metadata_sha256']
+    save_file(load_file(path), path, metadata)
+    assert files.read_arrays(path)[1] == METADATA | {'network': 'smell'}
 
 
 @pytest.mark.parametrize('kind', [np.float16, ml_dtypes.bfloat16, np.float64])

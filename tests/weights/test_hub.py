@@ -214,6 +214,25 @@ def test_a_folder_s_own_card_stays(command, workdir, tmp_path):
     assert (tmp_path / 'README.md').read_text() == 'mine'
 
 
+@pytest.mark.parametrize('is_there', [True, False])
+def test_a_card_that_is_a_link_out_of_the_folder_is_refused(is_there, command, workdir, tmp_path):
+    target, folder = tmp_path / 'outside.md', tmp_path / 'model'
+    folder.mkdir()
+    (folder / 'README.md').symlink_to(target)
+    if is_there:
+        target.write_text('mine')
+    told = refusal(command('push', workdir, folder))
+    assert f'{folder}/README.md is a link out of the folder' in told
+    assert os.listdir(folder) == ['README.md']
+    assert target.exists() == is_there and (not is_there or target.read_text() == 'mine')
+    # Links within the folder, and the folder itself, may be links.
+    (folder / 'README.md').unlink()
+    (folder / 'README.md').symlink_to('card.md')
+    (tmp_path / 'link').symlink_to(folder)
+    assert command('push', workdir, tmp_path / 'link').returncode == 0
+    assert 'pull' in (folder / 'card.md').read_text()
+
+
 def test_what_is_no_model(command, workdir, tmp_path):
     run = ('--workdir', tmp_path / 'run')
     assert 'model.safetensors: no such file' in refusal(command('pull', tmp_path, *run))
