@@ -189,7 +189,7 @@ def differences(kept: Identity, now: Identity) -> list[str]:
                 f'the {name} of the training images was {_numbers(one)}, now {_numbers(other)}'
             )
     lines += [  # of weights that were imported, little is known
-        f'{name} of the set was {kept.data[name]}, now {value}'
+        f'{name} of the set {"were" if name.endswith("s") else "was"} {kept.data[name]}, now {value}'
         for name, value in now.data.items()
         if kept.data.get(name, value) != value
     ]

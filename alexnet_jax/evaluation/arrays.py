@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from alexnet_jax import files
-from alexnet_jax.errors import InputError, shown
+from alexnet_jax.errors import InputError, counted, shown
 
 ABOUT, IDS, LABELS = 'about.json', 'ids.json', 'labels.npy'
 MOST_IDS = 2**31  # bytes; those of ImageNet's 1.3 million images are 30 million
@@ -42,7 +42,7 @@ class ImageArrays:
             raise InputError(f'{path} cannot be read: {error}') from error
         if values.shape[:1] != self.labels.shape:
             raise InputError(
-                f'{path} has {shown(values.shape)} numbers for {len(self.labels)} images'
+                f'{path} has {shown(values.shape)} numbers for {counted(len(self.labels), "image")}'
             )
         return values
 
