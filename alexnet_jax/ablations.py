@@ -333,7 +333,8 @@ def run(argv: list[str]) -> int:
     changes = configuration.read_file(options.config)
 
     def make(more: Mapping[str, str]) -> Config:
-        return configuration.complete(changes, overrides | dict(more))
+        config = configuration.complete(changes, overrides | dict(more))
+        return configuration.absolute_source(config)
 
     base = make({})
     study.refuse_set(base, study.UNUSED, 'the last step of every run counts')

@@ -111,7 +111,8 @@ def require_one_set(members: list[tuple[Path, Config | None]]) -> None:
     """
     from alexnet_jax import results
 
-    sets = {results.set_of(config): path for path, config in members if config}
+    absolute = configuration.absolute_source  # older workdirs may hold a relative path
+    sets = {results.set_of(absolute(config)): path for path, config in members if config}
     if len(sets) > 1:
         (one, first), (other, second) = list(sets.items())[:2]
         raise InputError(
