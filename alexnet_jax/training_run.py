@@ -294,8 +294,7 @@ def _with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) 
 
 def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
     config, mesh = experiment.config, experiment.mesh
-    devices = f'{mesh.shape["data"]}×{mesh.shape["column"]} {jax.devices()[0].platform} device'
-    devices += 's' * (mesh.size > 1)
+    devices = f'{mesh.shape["data"]}×{mesh.shape["column"]} {jax.devices()[0].platform} devices'
     if processes.count() > 1:
         devices += f' of {processes.count()} processes'
     doing = f'resuming after step {first_step}' if first_step else 'training'
