@@ -138,7 +138,9 @@ def _refuse_setting(name: str, setting: str) -> None:
 def maker(changes: Config, overrides: Mapping[str, str]) -> Make:
     """Returns a function from the changes of an ablation to its configuration: of a config file,
     changed by the command line and then by the ablation."""
-    return lambda more: configuration.complete(changes, configuration.followed(overrides, more))
+    return lambda more: configuration.absolute_source(
+        configuration.complete(changes, configuration.followed(overrides, more))
+    )
 
 
 def plan(make: Make, ablations: Sequence[Ablation], seeds: Sequence[int]) -> dict[str, Config]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax import files
-from alexnet_jax.errors import InputError, nearest, plain, shown
+from alexnet_jax.errors import InputError, counted, nearest, plain, shown
 from alexnet_jax.network import shapes, table_json
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.network.deviations import deviations
@@ -45,7 +45,20 @@ def load(path: Path | None, overrides: dict[str, str]) -> Config:
     """
     changes = read_file(path) if path else {}
     _refuse_unknown(changes)
-    return complete(changes, overrides)
+    return absolute_source(complete(changes, overrides))
+
+
+def absolute_source(config: Config) -> Config:
+    """Returns the configuration with the path of a `folder:` source absolute: a relative one would
+    be another folder from another working folder. A path that cannot be had stays as it is, to be
+    refused where images are looked for."""
+    kind, _, place = str(config.get('data.source')).partition(':')
+    if kind != 'folder':
+        return config
+    try:
+        return config | {'data.source': f'folder:{Path(place).expanduser().resolve()}'}
+    except (OSError, RuntimeError, ValueError):
+        return config
 
 
 def complete(changes: Config, overrides: Mapping[str, str]) -> Config:
@@ -228,8 +241,8 @@ def _validate_together(config: Config) -> list[str]:
         )
     if column and net.columns % column:
         faults.append(
-            f'mesh.column is {column}; allowed: a divisor of the {net.columns} columns'
-            f' of network {net.name}'
+            f'mesh.column is {column}; allowed: a divisor of the'
+            f' {counted(net.columns, "column")} of network {net.name}'
         )
     if size < net.input_size:
         faults.append(
@@ -301,12 +314,15 @@ def of_workdir(workdir: Path, overrides: Mapping[str, str]) -> Config:
     """The configuration of a workdir, to use what was trained there on the devices that are
     here; raises as `read_workdir` and `override` do."""
     kept = read_workdir(workdir / 'config.json') | {'mesh.data': 0, 'mesh.column': 0}
-    return override(kept, overrides)
+    config = override(kept, overrides)
+    return absolute_source(config) if 'data.source' in overrides else config
 
 
 def differences(config: Config, other: Config, but: Collection[str] = ()) -> list[str]:
     """Where two configurations compute different things, a line each; settings in
     `but`, and the table if `TABLE` is, do not count."""
+    # Older workdirs may hold a relative path.
+    config, other = absolute_source(config), absolute_source(other)
     found = [name for name in that_count(config) if name not in but and config[name] != other[name]]
     lines = [f'{name} was {other[name]!r}, now {config[name]!r}' for name in found]
     if TABLE in but or TABLE not in other or set(OF_TABLE) & set(found):

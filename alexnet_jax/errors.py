@@ -45,6 +45,11 @@ class LostProcessError(RuntimeError):
     """Another of several processes was lost. The message tells; exit status 1."""
 
 
+def counted(count: int, noun: str, plural: str = '') -> str:
+    """Returns the number and the noun: '1 image', '2 images', and '2 classes' where `plural` is 'classes'."""
+    return f'{count} {noun if count == 1 else plural or noun + "s"}'
+
+
 def nearest(name: str, names: Collection[str]) -> str:
     """The name most like `name`."""
     name = name[:LONGEST]  # it takes a time of its square

@@ -14,7 +14,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax import errors, model
 from alexnet_jax import workdir as workdirs
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, counted
 from alexnet_jax.identity import WEIGHTS
 from alexnet_jax.model import Model
 from alexnet_jax.network import table_json
@@ -69,7 +69,9 @@ def import_file(
         loaded = model.load(file, net=net, overrides=overrides)
     classes = loaded.classes if classes is None else classes
     if len(classes) != len(loaded.classes):
-        raise InputError(f'--classes has {len(classes)} names; {file} has {len(loaded.classes)}')
+        raise InputError(
+            f'--classes has {counted(len(classes), "name")}; {file} has {len(loaded.classes)}'
+        )
     # Or all imports with equal settings would be one run, and their checkpoints exchangeable.
     data = {**loaded.data, WEIGHTS: start.digest(loaded.layers)}
     write_workdir(workdir, dataclasses.replace(loaded, classes=classes, data=data))
@@ -250,7 +252,7 @@ def card(loaded: Model, place: str) -> str:
 def told(loaded: Model) -> str:
     numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
     return (
-        f'{loaded.config["network.name"]}: {numbers:,} numbers, {len(loaded.classes)} classes,'
+        f'{loaded.config["network.name"]}: {numbers:,} numbers, {counted(len(loaded.classes), "class", "classes")},'
         f' step {loaded.step}'
     )
 

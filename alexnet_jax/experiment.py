@@ -25,7 +25,7 @@ from alexnet_jax.data import pipeline, prepare
 from alexnet_jax.data.patterns import patterns_set
 from alexnet_jax.data.prepared import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
-from alexnet_jax.errors import InputError, shown
+from alexnet_jax.errors import InputError, counted, shown
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.identity import Identity
@@ -124,15 +124,15 @@ def clock(config: Config, epoch_size: int) -> Clock:
     steps = config['train.steps'] or -(-epochs * epoch_size // batch_size)
     if steps > most:
         raise InputError(
-            f'train.epochs is {epochs}, which is {steps} steps: the set has {epoch_size} training'
-            f' images and data.batch_size is {batch_size}; allowed: at most {most} steps, or'
-            f' {most * batch_size // epoch_size} epochs'
+            f'train.epochs is {epochs}, which is {steps} steps: the set has'
+            f' {counted(epoch_size, "training image")} and data.batch_size is {batch_size}; allowed: at most {most} steps, or'
+            f' {counted(most * batch_size // epoch_size, "epoch")}'
         )
     if steps * batch_size > most * epoch_size:
         raise InputError(
             f'train.steps is {steps}, which with data.batch_size {batch_size} is more than {most}'
-            f" passes over the set's {epoch_size} training images; allowed: at most"
-            f' {most * epoch_size // batch_size} steps'
+            f" passes over the set's {counted(epoch_size, 'training image')}; allowed: at most"
+            f' {counted(most * epoch_size // batch_size, "step")}'
         )
     return Clock(steps, batch_size, epoch_size)
 

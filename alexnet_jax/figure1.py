@@ -32,7 +32,7 @@ from alexnet_jax import command_line, study
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError, plain, shown
+from alexnet_jax.errors import InputError, counted, plain, shown
 from alexnet_jax.evaluation.seeds import epochs_text
 from alexnet_jax.network.layers import ACTIVATIONS
 from alexnet_jax.results import write_json, write_text
@@ -329,7 +329,7 @@ def whole_curve(workdir: Path, config: Config, steps: int) -> Curve:
     rows = train_rows(workdir)
     if len(rows) != steps:
         raise InputError(
-            f'{plain(workdir / "metrics.jsonl")} has train rows of {len(rows)} steps; the run has'
+            f'{plain(workdir / "metrics.jsonl")} has train rows of {counted(len(rows), "step")}; the run has'
             f' {steps}: remove that run to train it again, or take another folder'
         )
     return curve(workdir, config['data.batch_size'])

@@ -64,14 +64,16 @@ class Identity:
     @property
     def digest(self) -> str:
         """A text that is the same for all lengths of a run, and another for another run: of the
-        settings that count, the table of the net, and the facts. Defaults do not enter, so that
-        a setting that a later version adds changes nothing."""
+        settings that count, the table of the net, the classes and the normalization; a workdir's
+        other facts of its set are not compared with its checkpoints where they are missing.
+        Defaults do not enter, so that a setting that a later version adds changes nothing."""
         config = {
             name: value
             for name in configuration.that_count(self.config)
             if (value := self.config[name]) != SETTINGS[name].default
         }
-        return digest([config, network_digest(self.config), self.facts])
+        facts = {name: self.facts[name] for name in ('classes', 'mirror', 'mean and scale')}
+        return digest([config, network_digest(self.config), facts])
 
     @property
     def record(self) -> dict[str, Any]:
@@ -202,7 +204,7 @@ def differences(kept: Identity, now: Identity) -> list[str]:
                 f'the {name} of the training images was {_numbers(one)}, now {_numbers(other)}'
             )
     lines += [  # of weights that were imported, little is known
-        f'{name} of the set was {kept.data[name]}, now {value}'
+        f'{name} of the set {"were" if name.endswith("s") else "was"} {kept.data[name]}, now {value}'
         for name, value in now.data.items()
         if kept.data.get(name, value) != value
     ]

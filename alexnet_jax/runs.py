@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax import config as configuration
 from alexnet_jax import experiment, files, identity, study, training_run
 from alexnet_jax.config import Config
 from alexnet_jax.data.prepared import ImageSet
@@ -159,7 +160,9 @@ def _is_of(kept: Mapping[str, Any], config: Config, workdir: Path) -> bool:
         return False
     result, last = kept['result'], last_checkpoint(workdir)
     whole = 'fault' in result or last in (None, result['step'])  # None: only the result was kept
-    return kept['config'] == study.what_counts(config) and whole
+    # Older studies may hold the relative path of a folder.
+    before = configuration.absolute_source(kept['config'])
+    return before == configuration.absolute_source(study.what_counts(config)) and whole
 
 
 def _require_same(kept: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
@@ -207,8 +210,9 @@ def _read(path: Path) -> dict[str, Any]:
         kept = files.read_json(path)
         for row in kept.values():
             result = row['result']
-            if not isinstance(row.get('identity', {}), dict):
-                raise ValueError('an identity is no table')
+            for name in ('identity', 'config'):
+                if not isinstance(row.get(name, {}), dict):
+                    raise ValueError(f'{name} is no table')
             if 'fault' not in result and not result['step'] >= 0:
                 raise ValueError('a step is no number')
         return kept

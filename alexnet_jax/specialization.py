@@ -27,7 +27,7 @@ from alexnet_jax import command_line, study
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, STOPPED, Parser
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, counted
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.results import write_json, write_text
@@ -157,7 +157,7 @@ def run(argv: list[str]) -> int:
 
 def _about(base: Config, seeds: int) -> str:
     return (
-        f'# Columns on {base["data.source"]}\n\n{seeds} seeds, from {base["seed"]};'
+        f'# Columns on {base["data.source"]}\n\n{counted(seeds, "seed")}, from {base["seed"]};'
         f' protocol {base["train.protocol"]}. What a measure is: docs/columns.md.'
     )
 

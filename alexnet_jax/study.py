@@ -190,7 +190,8 @@ def refuse_other(folder: Path, asking: Mapping[str, Any]) -> None:
 def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str]:
     if kept.get('command') != asking['command']:
         return [f'it is of {shown(kept.get("command"))}, not of {asking["command"]!r}']
-    before, options = kept.get('config', {}), kept.get('options', {})
+    before = configuration.absolute_source(kept.get('config', {}))
+    options = kept.get('options', {})
     found = [
         f'{name} was {shown(was)}, now {value!r}'
         for name, value in asking['config'].items()

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
+from alexnet_jax import config as configuration
 from alexnet_jax import experiment, processes, results
 from alexnet_jax import workdir as workdirs
 from alexnet_jax.config import TABLE, Config
 from alexnet_jax.data import class_names
 from alexnet_jax.data.feature_records import RecordWriter
 from alexnet_jax.data.prepared import ImageSet
-from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.errors import InputError, counted, nearest
 from alexnet_jax.evaluation import arrays, ensemble, evaluate
 from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
 from alexnet_jax.evaluation.evaluate import Outputs
@@ -62,7 +63,8 @@ class Showing:
         known = {name: text for name, text in self.model.data.items() if name != WEIGHTS}
         if known:
             return all(self.images.identity.get(name) == text for name, text in known.items())
-        return all(self.config[name] == self.model.config[name] for name in IMAGES)
+        config, own = map(configuration.absolute_source, (self.config, self.model.config))
+        return all(config[name] == own[name] for name in IMAGES)
 
     def which(self, workdir: Path) -> str:
         """As `results.which`, of a model of the workdir."""
@@ -159,7 +161,9 @@ def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str
     if class_names.same(tuple(ours), tuple(theirs)):
         return
     if len(ours) != len(theirs):
-        raise InputError(f'data.source {source} has {len(theirs)} classes; the net has {len(ours)}')
+        raise InputError(
+            f'data.source {source} has {counted(len(theirs), "class", "classes")}; the net has {len(ours)}'
+        )
     label = next(label for label, name in enumerate(ours) if name != theirs[label])
     raise InputError(
         f'data.source {source} has other classes than the net: class {label} is'
@@ -263,7 +267,7 @@ def keep_features(config: Config, workdir: Path, names: Sequence[str], out: Path
         for batch in showing.outputs(names):
             rows = {name: x.reshape(-1, *shapes[name]) for name, x in batch.activations.items()}
             writer.add(batch.ids, batch.labels, rows)
-    return f'{showing.split}: {", ".join(names)} of {showing.count} images -> {out}'
+    return f'{showing.split}: {", ".join(names)} of {counted(showing.count, "image")} -> {out}'
 
 
 def _shapes(model: Model, names: Sequence[str], views: int) -> dict[str, list[int]]:

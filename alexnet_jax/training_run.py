@@ -14,7 +14,7 @@ import jax
 from alexnet_jax import alive, processes, results
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
-from alexnet_jax.errors import InputError, NotFiniteError, StopRequestedError, StorageError
+from alexnet_jax.errors import InputError, NotFiniteError, StopRequestedError, StorageError, counted
 from alexnet_jax.experiment import (
     Experiment,
     build,
@@ -159,7 +159,10 @@ def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir
         return
     name, asked, least = 'train.steps', f'{config["train.steps"]}', f'{at}'
     if not config['train.steps']:
-        name, asked = 'train.epochs', f'{config["train.epochs"]}, which is {plan.steps} steps'
+        name, asked = (
+            'train.epochs',
+            f'{config["train.epochs"]}, which is {counted(plan.steps, "step")}',
+        )
         least = f'{math.ceil(plan.epoch(at))}'
     raise InputError(
         f'{name} is {asked}; --workdir {workdir} holds a run that has done {at}; allowed: at least'
@@ -302,7 +305,7 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
     doing = f'resuming after step {first_step}' if first_step else 'training'
     return (
         f'{doing}: {config["network.name"]} on {config["data.source"]}'
-        f' ({experiment.plan.epoch_size} images), up to step {experiment.plan.steps},'
+        f' ({counted(experiment.plan.epoch_size, "image")}), up to step {experiment.plan.steps},'
         f' {devices} (data×column), workdir {workdir}'
     )
 

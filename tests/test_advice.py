@@ -68,6 +68,19 @@ def test_a_folder_that_is_not_prepared(splits, resize, images, tmp_path, capsys)
     assert found and len(prepared.open_set(found).splits['val']) == 2
 
 
+def test_folders_named_from_the_working_folder(images, tmp_path, capsys, monkeypatch):
+    """What is printed runs from another one."""
+    monkeypatch.chdir(images.parent)
+    config = Path(__file__).parents[1] / 'configs' / 'digits.py'
+    command = digits_command(tmp_path / 'run', f'folder:{images.name}', '--config.data.dir=sets')
+    assert main.main(['--config', str(config), *command[2:]]) == BAD_INPUT
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    run_printed(capsys)
+    assert list((tmp_path / 'elsewhere').iterdir()) == []
+    assert prepared.find(f'folder:{images}', 32, str(images.parent / 'sets'))
+
+
 def test_a_set_of_another_resize(images, tmp_path, capsys):
     one = [
         '--source',

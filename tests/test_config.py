@@ -221,7 +221,7 @@ def test_the_ways_to_make_a_square_are_those_that_there_are():
 
 
 @pytest.mark.parametrize(
-    'source', ['digits', 'folder:a b/c', 'tfds:imagenet2012', 'tfds:a/b:1.*.*']
+    'source', ['digits', 'folder:/a b/c', 'tfds:imagenet2012', 'tfds:a/b:1.*.*']
 )
 def test_sources(source):
     assert load(data__source=source)['data.source'] == source
@@ -287,3 +287,34 @@ def test_differences_are_those_that_change_what_is_computed():
     one = load(data__source='synthetic')
     other = load(data__source='synthetic', seed='1', mesh__data='2', train__steps='9')
     assert configuration.differences(other, one) == ['seed was 0, now 1']
+
+
+def test_the_folder_of_a_source_is_absolute(tmp_path, monkeypatch):
+    """From the working folder, whether it comes from a file or the command line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    (tmp_path / 'link').symlink_to(tmp_path / 'photos')
+    own = f'folder:{tmp_path}/photos'
+    for text in ('folder:photos', 'folder:./photos/', 'folder:x/../photos', 'folder:link', own):
+        assert configuration.load(None, {'data.source': text})['data.source'] == own
+        (tmp_path / 'my.py').write_text(f'config = {{"data.source": {text!r}}}')
+        assert configuration.load(tmp_path / 'my.py', {})['data.source'] == own
+    at_home = configuration.load(None, {'data.source': 'folder:~/photos'})
+    assert at_home['data.source'] == f'folder:{tmp_path}/home/photos'
+    for text in ('digits', 'tfds:photos', 'folder:~nobody_of_that_name/photos'):
+        assert configuration.load(None, {'data.source': text})['data.source'] == text
+
+
+def test_a_relative_source_of_an_older_workdir(tmp_path, monkeypatch):
+    """It stays as it is kept, such as the name of a set in a weight file that was pulled, and is
+    the same as the absolute one of the same command."""
+    monkeypatch.chdir(tmp_path)
+    older = configuration.complete({'data.source': 'folder:photos'}, {})
+    (tmp_path / 'config.json').write_text(json.dumps(configuration.nest(older)))
+    assert configuration.of_workdir(tmp_path, {'seed': '1'})['data.source'] == 'folder:photos'
+    now = configuration.of_workdir(tmp_path, {'data.source': 'folder:photos'})
+    assert now['data.source'] == f'folder:{tmp_path}/photos'
+    assert configuration.differences(now, older) == configuration.differences(older, now) == []
+    other = configuration.load(None, {'data.source': 'folder:others'})
+    (line,) = configuration.differences(other, older)
+    assert line == (f"data.source was 'folder:{tmp_path}/photos', now 'folder:{tmp_path}/others'")

@@ -60,7 +60,7 @@ LAST = 2**31 - 1
         ({'train.steps': LAST}, 128, 1000, LAST),
         ({'train.epochs': LAST}, 1000, 1000, LAST),
         ({'train.epochs': 1}, 1, LAST, LAST),
-        ({'train.epochs': 2}, 1, LAST, r'2, which is 4294967294 .* 2147483647 steps, or 1 epochs'),
+        ({'train.epochs': 2}, 1, LAST, r'2, which is 4294967294 .* 2147483647 steps, or 1 epoch$'),
         ({'train.epochs': LAST}, 1, 2, 'train.epochs is 2147483647, .* or 1073741823 epochs'),
         ({'train.epochs': LAST}, 128, 1280, 'data.batch_size is 128; .* or 214748364 epochs'),
         (
@@ -69,7 +69,7 @@ LAST = 2**31 - 1
             127,
             r'train.steps is 2147483647, .* at most 2130706431 steps',
         ),
-        ({'train.steps': LAST}, LAST, 1, 'at most 1 steps'),
+        ({'train.steps': LAST}, LAST, 1, 'at most 1 step$'),
     ],
 )
 def test_steps_and_epochs_are_counted_in_32_bits(length, batch, examples, expected):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import alexnet_jax
+from alexnet_jax import config as configuration
 from alexnet_jax import main, results
 from alexnet_jax.command_line import BAD_INPUT, DONE
 from alexnet_jax.data import prepare
@@ -352,3 +353,41 @@ def test_a_workdir_that_was_never_trained_in_takes_another_set(folder, capsys):
     folder.prepare()
     assert main.main(folder.arguments()) == DONE
     assert alexnet_jax.load(folder.top / 'run').classes == ('b', 'c', 'z')
+
+
+def test_a_relative_source_is_the_same_run(folder, capsys, monkeypatch):
+    """A new run keeps the absolute path; an older one, with the relative, goes on by the same
+    command, and can then be evaluated from anywhere."""
+    monkeypatch.chdir(folder.top)
+    relative = '--config.data.source=folder:photos'
+    kept = folder.top / 'run' / 'config.json'
+    absolute = json.loads(kept.read_text())
+    for source in ('folder:photos', f'folder:{folder.top}/photos'):
+        older = absolute | {'data': absolute['data'] | {'source': source}}
+        kept.write_text(json.dumps(older))
+        monkeypatch.chdir(folder.top)
+        assert main.main(folder.arguments(relative, '--config.train.steps=8')) == DONE
+        assert json.loads(kept.read_text())['data']['source'] == f'folder:{folder.top}/photos'
+        monkeypatch.chdir('/')
+        result(folder, capsys)
+
+
+def test_a_record_with_a_relative_source_is_of_the_same_run(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder.top)
+    shutil.rmtree(folder.top / 'run')
+    monkeypatch.setattr(configuration, 'absolute_source', lambda config: config)
+    relative = '--config.data.source=folder:photos'
+    assert main.main(folder.arguments(relative)) == DONE
+    assert '"folder:photos"' in (folder.top / 'run' / 'config.json').read_text()
+    monkeypatch.undo()
+    monkeypatch.chdir(folder.top)
+    assert main.main(folder.arguments(relative, '--config.train.steps=8')) == DONE
+
+
+def test_differences_of_several_things_are_plural(folder, capsys):
+    shutil.rmtree(folder.top / 'photos')
+    write_classes(folder.top / 'photos', 12, ('a', 'b', 'c'))
+    folder.prepare()
+    message = refused(folder, capsys)
+    assert 'splits of the set were train 18, val 6, now train 27, val 9' in message
+    assert 'content of the set was' in message

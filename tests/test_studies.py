@@ -24,6 +24,7 @@ from alexnet_jax import (
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.command_line import run as run_command
+from alexnet_jax.data import prepare
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.errors import InputError, NotFiniteError
 from alexnet_jax.evaluation import __main__ as evaluation
@@ -481,3 +482,20 @@ def test_the_help_says_what_a_folder_holds(module, capsys):
     words = ' '.join(capsys.readouterr().out.split())
     assert 'study.json' in words and 'ended in NaN' in words
     assert 'configs/ablations_digits.py' not in words
+
+
+@pytest.mark.parametrize('kind', COMMANDS)
+def test_a_study_that_kept_a_relative_source_is_the_same(kind, played, tmp_path, monkeypatch):
+    """It goes on by the same command, and trains nothing again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SETTINGS, 'data.source', 'folder:photos')
+    monkeypatch.setattr(prepare, 'stored', lambda *_: synthetic_set(20, 2, 32, 0))
+    folder = tmp_path / 'study'
+    command = command_of(kind, folder, None, '--config.train.epochs=1')
+    with monkeypatch.context() as older:
+        older.setattr(configuration, 'absolute_source', lambda config: config)
+        assert run_command(*command) == DONE
+    assert '"folder:photos"' in (folder / 'study.json').read_text()
+    trained = list(played)
+    assert trained and run_command(*command) == DONE
+    assert played == trained

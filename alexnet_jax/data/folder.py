@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.data import layout
+from alexnet_jax.data import layout, set_files
 from alexnet_jax.data.images import CENTER_SQUARE, read_square
 from alexnet_jax.data.originals import Source
-from alexnet_jax.errors import InputError, nearest, plain
+from alexnet_jax.errors import InputError, counted, nearest, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +82,21 @@ def has_val(spec: str, root: Path) -> bool:
 
 
 def absolute(root: Path) -> Path:
-    """
+    """Returns the absolute path of a folder of images.
+
     Raises:
-      InputError: there is no such path.
+      InputError: there is no such path, or no set prepared of it could be opened.
     """
     try:
-        return root.expanduser().resolve()
+        found = root.expanduser().resolve()
     except (OSError, RuntimeError) as error:  # of a user who is not there; links in a circle
         raise InputError(f'folder:{plain(root)} cannot be found: {error}') from error
+    if not set_files.is_one_line(str(found)):
+        raise InputError(
+            f'folder:{plain(found)}: the path holds a character that cannot be printed;'
+            ' rename that folder'
+        )
+    return found
 
 
 def require_folder(spec: str, root: Path) -> Path:
@@ -113,7 +120,7 @@ def _class_names(top: Path) -> tuple[str, ...]:
         raise InputError(f'{top / stray[0]} lies in no class folder')
     names = [path.name for path in layout.folders_in(top)]
     if len(names) < 2:
-        raise InputError(f'{top} holds {len(names)} class folders; allowed: at least 2')
+        raise InputError(f'{top} holds {counted(len(names), "class folder")}; allowed: at least 2')
     seen: dict[str, str] = {}
     for name in names:
         if '\n' in name or not name.isprintable() or not name.strip():

@@ -1,8 +1,10 @@
-"""Looks at the structure of an image file before it is decoded: whether it would take long, and
-the checksums of a PNG's pixels, which Pillow does not compare."""
+"""Looks at the structure of an image file: before it is decoded, whether it would take long, and
+the checksums of a PNG's pixels, which Pillow does not compare; afterwards, whether it has all of
+its pixels, since Pillow accepts files that end early."""
 
 import re
 import zlib
+from collections.abc import Iterator
 
 MOST_BYTES = 2**29  # of a file: 50 million pixels of eight bytes, stored as they are
 # Real progressive JPEGs have 10 to 20 scans. Each goes over all pixels, and can take a few bytes.
@@ -15,6 +17,11 @@ JPEG, PNG = b'\xff\xd8', b'\x89PNG\r\n\x1a\n'
 # A marker: FF bytes and a byte that is neither that, nor the 0 of an FF in pixels, nor a restart.
 _MARKER = re.compile(rb'\xff+([^\x00\xff\xd0-\xd7])', re.DOTALL)
 _START, _END, _SCAN, _ALONE = 0xD8, 0xD9, 0xDA, 0x01
+# PNG: the channels of each color type; where each pass begins, and its steps: left, top, across,
+# down.
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # fmt: skip
+_AT_ONCE = 2**20  # bytes inflated
 
 
 def fault(content: bytes) -> str:
@@ -44,15 +51,48 @@ def _fault_of_jpeg(content: bytes) -> str:
 
 
 def _fault_of_png(content: bytes) -> str:
-    place = len(PNG)
-    for _ in range(MOST_CHUNKS):
-        if place >= len(content):
-            return ''
-        end = place + 8 + int.from_bytes(content[place : place + 4])
-        kind = content[place + 4 : place + 8]
+    for number, (kind, place, end) in enumerate(_chunks(content), start=1):
+        if number > MOST_CHUNKS:
+            return f'has more than {MOST_CHUNKS} chunks, which are not allowed'
         if kind == b'IDAT' and end + 4 <= len(content):  # else it is cut short, as Pillow says
             checksum = int.from_bytes(content[end : end + 4])
-            if zlib.crc32(memoryview(content)[place + 4 : end]) != checksum:
+            if zlib.crc32(memoryview(content)[place - 4 : end]) != checksum:
                 return 'cannot be read: its pixels do not have their checksum'
+    return ''
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yields the kind of each chunk of a PNG, and where its content begins and ends."""
+    place = len(PNG)
+    while place < len(content):
+        end = place + 8 + int.from_bytes(content[place : place + 4])
+        yield content[place + 4 : place + 8], place + 8, end
         place = end + 4
-    return f'has more than {MOST_CHUNKS} chunks, which are not allowed'
+
+
+def png_lacks_pixels(content: bytes) -> bool:
+    """Returns whether a PNG that was decoded has fewer pixels than its header says."""
+    missing, inflate = 0, zlib.decompressobj()
+    try:
+        for kind, place, end in _chunks(content):
+            if kind == b'IHDR':
+                missing = _bytes_of_pixels(content[place:end])
+            waiting = content[place:end] if kind == b'IDAT' else b''
+            while waiting and missing > 0:
+                missing -= len(inflate.decompress(waiting, min(missing, _AT_ONCE)))
+                waiting = inflate.unconsumed_tail
+    except zlib.error:  # of the checksum behind the pixels: without them Pillow had refused it
+        return False
+    return missing > 0 and missing > len(inflate.flush())
+
+
+def _bytes_of_pixels(header: bytes) -> int:
+    """Returns how many bytes the rows of a PNG take, each with the number of its filter."""
+    width, height = int.from_bytes(header[:4]), int.from_bytes(header[4:8])
+    depth, color, interlaced = header[8], header[9], header[12]
+    total = 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -((left - width) // across), -((top - height) // down)
+        row = 1 + -(-columns * _CHANNELS[color] * depth // 8)
+        total += max(rows, 0) * row if columns > 0 else 0
+    return total

@@ -80,6 +80,7 @@ def read_square(
                 # Pixels first: to look for metadata Pillow decodes a PNG, too, and what it raises
                 # then would be taken for broken metadata.
                 rgb = as_rgb(image, content)
+                _check_pixels(image, content)
                 return _SQUARES[resize](rgb, _orientation(image), size)
     except BadImageError:
         raise
@@ -109,6 +110,26 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         )
     if min(width, height) < LEAST_SIDE:
         raise BadImageError(f'has {width}×{height} pixels; allowed: at least {LEAST_SIDE} a side')
+
+
+def _check_pixels(image: Image.Image, content: bytes) -> None:
+    """Refuses a decoded file that ends before its last pixel. Pillow leaves what is missing at 0
+    in a PNG, whose interlaced rows end with one of the last two, and at middle gray in a JPEG; only
+    files that end so are looked at. Of a progressive JPEG all but the first scan may be missing."""
+    ends = [image.getpixel((image.width - 1, image.height - row)) for row in (1, 2)]
+    if not any(np.isin(np.array(pixel), (0, 127, 128)).all() for pixel in ends):
+        return
+    is_png = image.format == 'PNG'
+    if image_files.png_lacks_pixels(content) if is_png else _jpeg_ends_early(content):
+        raise BadImageError('cannot be read: image file is truncated')
+
+
+def _jpeg_ends_early(content: bytes) -> bool:
+    try:
+        simplejpeg.decode_jpeg(content, min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:  # of any warning of libjpeg
+        return 'premature end' in str(error)
+    return False
 
 
 def _check_resized(image: Image.Image, size: int, max_pixels: int) -> None:

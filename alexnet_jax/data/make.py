@@ -1,13 +1,12 @@
 """Originals -> a prepared set: the shards, and what lies beside them."""
 
-import contextlib
 import dataclasses
-import fcntl
+import functools
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -15,19 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import files
-from alexnet_jax.data import prepared, set_files, shards, sources, tfds_files
+from alexnet_jax.data import begun, prepared, repeated, set_files, shards, sources, tfds_files
+from alexnet_jax.data.begun import WORK
 from alexnet_jax.data.engines import Engine
 from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, PIXELS, SQUASH
 from alexnet_jax.data.originals import Source
 from alexnet_jax.data.shards import Encoding, Task
 from alexnet_jax.data.statistics import PixelSums
-from alexnet_jax.errors import InputError, plain
+from alexnet_jax.errors import InputError, counted, plain
 
 PAPER_SIZE = 256
 QUALITY = 95
 MOST_RECORDS, LEAST_RECORDS, SHARDS = 4096, 128, 32
-WORK = '.preparing'
 # Whatever decides what the bytes of a record are.
 LIBRARIES = ('pillow', 'simplejpeg', 'array_record')
 SQUASH_LIBRARY = 'opencv-python-headless'
@@ -80,45 +78,51 @@ def make_set(
       say: takes what the user should know.
 
     Raises:
-      InputError: images cannot be read, or `out` cannot be written or holds
-        something else.
+      InputError: images cannot be read; `out` cannot be written, or holds something else or a
+        set of what the source was before it changed. Refused before a shard was made, nothing
+        new is left.
     """
+    _refuse_unprintable(request.options() | dict(where))
+    open_source = functools.cache(open_source)
     try:
-        if _is_there(out, request, max_bad, say):
+        if _is_there(out, request, open_source, max_bad, say):
             return out
-        _refuse_strange(out)
-        (out / WORK).mkdir(parents=True, exist_ok=True)
-        with _only_one(out / WORK / 'lock'):
-            if _is_there(out, request, max_bad, say):  # made while we waited
+        begun.refuse_strange(out)
+        with begun.folders(out), begun.only_one(out / WORK / 'lock'):
+            if _is_there(out, request, open_source, max_bad, say):  # made while we waited
                 return out
             source = sources.with_val_split(open_source(), request.val_fraction)
             if request.val_fraction:
                 say(_held_out(source, request.val_fraction))
             plan = _plan(request, source) | {'where': dict(where)}
-            _take_up(out, plan)
+            begun.take_up(out, plan)
             tasks = _tasks(request, source, out, max_bad)
             _do(tasks, engine, max_bad, say)
-            _finish(out, plan, source, tasks)
+            _finish(out, plan, source, tasks, say)
     except OSError as error:
         raise shards.disk_error(Path(error.filename or out), error) from error
     return out
 
 
-@contextlib.contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Waits for whoever else prepares the same set."""
-    # A pipe in its place would otherwise be waited for.
-    with open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK), 'w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        lock.parent.mkdir(exist_ok=True)  # who came first has removed it
-        yield
+def _refuse_unprintable(options: Mapping[str, Any]) -> None:
+    """Refuses options that prepared.json may not hold, before anything is made."""
+    for name, value in options.items():
+        if isinstance(value, str) and not set_files.is_one_line(value):
+            raise InputError(f'--{name} is {plain(value)}; allowed: printable characters')
 
 
-def _is_there(out: Path, request: Request, max_bad: int, say: Callable[[str], None]) -> bool:
+def _is_there(
+    out: Path,
+    request: Request,
+    open_source: Callable[[], Source],
+    max_bad: int,
+    say: Callable[[str], None],
+) -> bool:
     """Whether `out` holds the set asked for, finished and whole.
 
     Raises:
-      InputError: it holds another.
+      InputError: it holds another, or one of what the source was before it changed; it is not
+        whole, and the source cannot be opened.
     """
     if not prepared.is_whole(out):
         return False
@@ -130,24 +134,67 @@ def _is_there(out: Path, request: Request, max_bad: int, say: Callable[[str], No
         )
     if len(about['skipped']) > max_bad:
         raise InputError(
-            f'--out {out} holds a set that leaves out {len(about["skipped"])} images;'
+            f'--out {out} holds a set that leaves out {counted(len(about["skipped"]), "image")};'
             f' --skip_bad is {max_bad}'
         )
+    unseen = _why_unseen(request.source)
+    if not unseen:
+        _require_unchanged(out, about, open_source)
     damage = set_files.damage_of(out, about, thorough=True)
     if not damage:
-        say(f'{out} is prepared already; if its source has changed since, remove it and run again')
+        compared = 'its source has the same files, by their names and sizes'
+        say(f'{out} is prepared already; ' + (unseen or compared))
         shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
+    _require_source(out, damage, open_source)
     say(f'{out} is not whole ({damage}): making it again')
     (out / set_files.DATASET_INFO).unlink()
     return False
 
 
+def _why_unseen(source: str) -> str:
+    """Returns why a source is not compared with what its set was made of; '' if it is."""
+    kind, _, place = source.partition(':')
+    if kind == 'folder':
+        return '' if os.path.isdir(place) else f'its source was not looked at: no {plain(place)}'
+    return 'its source was not looked at'  # of TFDS, that may take a download
+
+
+def _require_unchanged(
+    out: Path, about: Mapping[str, Any], open_source: Callable[[], Source]
+) -> None:
+    """Compares the source with what the set was made of.
+
+    Raises:
+      InputError: it is another.
+    """
+    advice = 'take another --out, or remove it and run again'
+    try:
+        changed = open_source().version != about['version']
+    except InputError as error:
+        raise InputError(
+            f'--out {out} holds a set of {about["source"]}, which cannot be opened any more:'
+            f' {error}; {advice}'
+        ) from error
+    if changed:
+        raise InputError(
+            f'--out {out} holds a set of {about["source"]}, whose images changed since; {advice}'
+        )
+
+
+def _require_source(out: Path, damage: str, open_source: Callable[[], Source]) -> None:
+    """Lets pass a damaged set that can be made again; without its source it stays as it is."""
+    try:
+        open_source()
+    except InputError as error:
+        raise InputError(f'--out {out} is not whole ({damage}), and {error}') from error
+
+
 def _held_out(source: Source, fraction: float) -> str:
     held, rest = len(source.splits['val']), len(source.splits['train'])
     return (
-        f'--val_fraction={fraction} holds out {held} of {held + rest} training images: the same'
-        ' share of each class, at least one of two or more images, none of a single one'
+        f'--val_fraction={fraction} holds out {held} of {counted(held + rest, "training image")}:'
+        ' the same share of each class, at least one of two or more images, none of a single one'
     )
 
 
@@ -174,54 +221,6 @@ def _plan(request: Request, source: Source) -> dict[str, Any]:
         'pixels': PIXELS,
         'libraries': {name: metadata.version(name) for name in libraries},
     }
-
-
-def _refuse_strange(out: Path) -> None:
-    """
-    Raises:
-      InputError: `out` holds what is neither a set nor the beginning of one.
-    """
-    ours = (WORK, set_files.PREPARED)
-    if out.is_dir() and not any((out / name).exists() for name in ours):
-        strange = sorted(path.name for path in out.iterdir())
-        if strange:
-            raise InputError(
-                f'--out {out} is not empty: it holds {strange[0]}; take another folder'
-            )
-
-
-def _take_up(out: Path, plan: dict[str, Any]) -> None:
-    """Begins, or goes on where the same plan was begun.
-
-    Raises:
-      InputError: another plan was begun in `out`.
-    """
-    kept = out / WORK / 'plan.json'
-    if kept.exists():
-        before = _read_plan(kept)
-        # Older plans lack some of these; shards of theirs are made anew (`Task.is_done`).
-        changed = [
-            f'{name} was {plain(before[name])}, now {plain(plan[name])}'
-            for name in plan
-            if name in before and name != 'where' and before[name] != plan[name]
-        ]
-        if changed:
-            raise InputError(
-                f'--out {out} holds a begun preparation of another kind: {"; ".join(changed)};'
-                ' remove it or take another folder'
-            )
-        return
-    files.write_bytes(kept, json.dumps(plan, indent=2).encode())
-
-
-def _read_plan(path: Path) -> dict[str, Any]:
-    try:
-        plan = files.read_json(path)
-        if not isinstance(plan, dict):
-            raise ValueError('it is no plan')
-        return {'resize': CENTER_SQUARE} | plan  # the oldest do not say: there was no other
-    except ValueError as error:
-        raise InputError(f'{path} cannot be read: {error}; remove {path.parent.parent}') from error
 
 
 def _tasks(request: Request, source: Source, out: Path, max_bad: int) -> list[Task]:
@@ -269,12 +268,20 @@ def _refuse_more(bad: shards.Bad, allowed: int) -> None:
         raise InputError(shards.too_many(bad, allowed))
 
 
-def _finish(out: Path, plan: dict[str, Any], source: Source, tasks: list[Task]) -> None:
+def _finish(
+    out: Path,
+    plan: dict[str, Any],
+    source: Source,
+    tasks: list[Task],
+    say: Callable[[str], None],
+) -> None:
     """Writes what lies beside the shards; TFDS's own file, without which no set is
     taken for whole, last."""
     missing = [task.path.name for task in tasks if not task.is_done()]
     if missing:
         raise InputError(f'--out {out}: {", ".join(missing)} were not made; run it again')
+    for line in repeated.warnings(tasks):
+        say(line)
     made = {task.path.name: shards.read_note(task) for task in tasks}
     by_split = {split: [] for split in source.splits}
     sums = PixelSums.zero(plan['size'])

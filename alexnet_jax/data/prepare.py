@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
@@ -35,7 +36,7 @@ from alexnet_jax.data.engines import Engine
 from alexnet_jax.data.images import CENTER_SQUARE, FORMS, MAX_PIXELS, PILLOW_LIMIT, RESIZES
 from alexnet_jax.data.make import PAPER_SIZE, QUALITY, Request, make_set
 from alexnet_jax.data.shards import Encoding, Shard, Task
-from alexnet_jax.errors import InputError, StopRequestedError
+from alexnet_jax.errors import InputError, StopRequestedError, counted
 
 COMMAND = ('python', '-m', 'alexnet_jax.data.prepare')
 SECONDS_BETWEEN_LINES = 10
@@ -100,13 +101,14 @@ def with_progress(engine: Engine, tasks: list[Task]) -> Iterator[Shard]:
                 told = now
                 left = (images - done) / rate
                 print(
-                    f'{done} of {images} images, {rate:.0f} images/s, {left / 60:.1f} minutes left',
+                    f'{done} of {counted(images, "image")}, {rate:.0f} images/s,'
+                    f' {left / 60:.1f} minutes left',
                     flush=True,
                 )
             yield shard
     if images:
         seconds = time.monotonic() - begun
-        print(f'{done} images in {seconds:.1f} s, {done / seconds:.0f} images/s')
+        print(f'{counted(done, "image")} in {seconds:.1f} s, {done / seconds:.0f} images/s')
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -230,9 +232,7 @@ def run(argv: list[str]) -> int:
             open_source,
             functools.partial(with_progress, engine),
             max_bad=options.skip_bad,
-            where={
-                name: getattr(options, name) for name in set_files.WHERE if getattr(options, name)
-            },
+            where=_where(options),
             say=functools.partial(print, flush=True),
         )
     except sources.NoValidationError as error:
@@ -247,14 +247,25 @@ def run(argv: list[str]) -> int:
     return DONE
 
 
+def _where(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options of `set_files.WHERE` that are given, paths absolute."""
+    given = {name: getattr(options, name) for name in set_files.WHERE if getattr(options, name)}
+    for name in ('data_dir', 'manual_dir'):
+        if name in given and '://' not in given[name]:
+            given[name] = os.path.abspath(os.path.expanduser(given[name]))
+    return given
+
+
 def _summary(out: Path) -> str:
     about = set_files.read_about(out)
     lines = [f'left out: {name} {reason}' for name, reason in about['skipped']]
     if lines:
-        lines.append(f'{len(lines)} images left out')
+        lines.append(f'{counted(len(lines), "image")} left out')
     classes = set_files.read_classes(out)
     more = ', ...' if len(classes) > MOST_NAMED else ''
-    lines.append(f'{len(classes)} classes: {", ".join(classes[:MOST_NAMED])}{more}')
+    lines.append(
+        f'{counted(len(classes), "class", "classes")}: {", ".join(classes[:MOST_NAMED])}{more}'
+    )
     counts = ', '.join(f'{count} {split}' for split, count in about['counts'].items())
     lines.append(f'{about["source"]}: {counts} -> {out}')
     return '\n'.join(lines)

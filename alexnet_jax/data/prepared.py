@@ -24,7 +24,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from alexnet_jax.data import images, set_files, sources
 from alexnet_jax.data.set_files import DATASET_INFO, PREPARED, damage_of, read_about
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import InputError, RecordError, plain, shown
+from alexnet_jax.errors import InputError, RecordError, counted, plain, shown
 
 Example = tf_example_pb2.Example  # pyright: ignore
 
@@ -159,7 +159,9 @@ class StoredRecords:
         reader = ArrayRecordReader(path, READER_OPTIONS, file_reader_buffer_size=READER_BUFFER)
         found = reader.num_records()  # 0 for whatever is no such file
         if found != length:
-            raise RecordError(f'{plain(path)} holds {found} records; the set needs {length}')
+            raise RecordError(
+                f'{plain(path)} holds {counted(found, "record")}; the set needs {length}'
+            )
         if length and UNCOMPRESSED not in reader.writer_options_string():
             raise RecordError(f'{plain(path)} is compressed; this package writes no such files')
         return reader
@@ -221,8 +223,9 @@ def is_whole(folder: Path) -> bool:
 
 
 def command(folder: Path, source: str, **options: Any) -> str:
-    """Returns the command that prepares a source."""
-    words = ['python', '-m', 'alexnet_jax.data.prepare', f'--source={source}', f'--out={folder}']
+    """Returns the command that prepares a source, the same from whatever working folder."""
+    out = f'--out={folder.absolute()}'
+    words = ['python', '-m', 'alexnet_jax.data.prepare', f'--source={source}', out]
     words += [
         f'--{name}' if value is True else f'--{name}={value}' for name, value in options.items()
     ]

@@ -18,7 +18,7 @@ import numpy as np
 from alexnet_jax import files
 from alexnet_jax.data.images import FORMS, RESIZES
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import InputError, plain, shown
+from alexnet_jax.errors import InputError, counted, plain, shown
 
 PREPARED, STATISTICS, DATASET_INFO = 'prepared.json', 'statistics.npz', 'dataset_info.json'
 FEATURES, LABELS = 'features.json', 'label.labels.txt'
@@ -90,7 +90,7 @@ def _require_values(about: Mapping[str, Any]) -> None:
             raise ValueError(f'{kind} is {shown(about[kind])}; allowed: {", ".join(types)}')
         _require_types(about[kind], {name: types[name] for name in about[kind]})
         for name, value in about[kind].items():
-            if not _is_one_line(value):
+            if not is_one_line(value):
                 raise ValueError(
                     f'{name} of {kind} is {shown(value)}; allowed: printable characters'
                 )
@@ -108,7 +108,7 @@ def _require_values(about: Mapping[str, Any]) -> None:
                 raise ValueError(f'{kind} holds {shown(name)}: {shown(digest)}')
 
 
-def _is_one_line(value: Any) -> bool:
+def is_one_line(value: Any) -> bool:
     """Whether a message that repeats it shows it as it is: a line of its own could pass for a
     command. Bytes of a path that are no UTF-8 are escaped when they are printed."""
     text = value if isinstance(value, str) else ''
@@ -137,7 +137,9 @@ def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
         raise ValueError(f'{DATASET_INFO} and {PREPARED} do not agree about {shown(other)}')
     for name, records in ((n, r) for shards in splits.values() for n, r in shards.items()):
         if records > about['shards'][name]:  # each takes more than a byte
-            raise ValueError(f'{name} has {about["shards"][name]} bytes for {records} records')
+            raise ValueError(
+                f'{name} has {about["shards"][name]} bytes for {counted(records, "record")}'
+            )
     return Contents(splits, classes, _read_statistics(folder / STATISTICS, size))
 
 
@@ -248,7 +250,7 @@ def damage_of(folder: Path, about: Mapping[str, Any], thorough: bool = False) ->
     for name, size in about['shards'].items():
         found = _size_of(folder / name)
         if found != size:
-            state = 'is missing' if found is None else f'has {found} bytes, not {size}'
+            state = 'is missing' if found is None else f'has {counted(found, "byte")}, not {size}'
             return f'{plain(name)} {state}'
     digests = about['digests']
     if thorough or _is_small(about):

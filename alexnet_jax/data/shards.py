@@ -8,6 +8,7 @@ are not done twice.
 
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -21,9 +22,9 @@ from alexnet_jax import files
 from alexnet_jax.data import images
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.data.originals import Originals
-from alexnet_jax.data.set_files import digest_of
+from alexnet_jax.data.set_files import SHORT, digest_of
 from alexnet_jax.data.statistics import PixelSums
-from alexnet_jax.errors import InputError, StopRequestedError
+from alexnet_jax.errors import InputError, StopRequestedError, counted
 
 Example = tf_example_pb2.Example  # pyright: ignore
 
@@ -84,12 +85,14 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A finished shard: records and bytes in it, originals left out, and its SHA-256."""
+    """A finished shard: records and bytes in it, originals left out, its SHA-256, and a digest of
+    each original's image as it is stored, '' where it is left out."""
 
     records: int
     bytes: int
     bad: Bad
     digest: str
+    images: list[str]
 
 
 def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) -> Shard:
@@ -102,9 +105,9 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
     beside = task.path.with_name(f'.{task.path.name}.{os.getpid()}')
     sums = PixelSums.zero(task.encoding.size)
     try:
-        bad = _write_records(task, beside, sums, stop_requested)
+        bad, stored = _write_records(task, beside, sums, stop_requested)
         records = len(task.originals) - len(bad)
-        shard = Shard(records, beside.stat().st_size, bad, digest_of(beside))
+        shard = Shard(records, beside.stat().st_size, bad, digest_of(beside), stored)
         os.replace(beside, task.path)
         if task.measured:
             _write_whole(task.note_file('.npz'), lambda file: np.savez(file, **vars(sums)))
@@ -126,7 +129,7 @@ def read_note(task: Task) -> Shard:
     kept = files.read_json(task.note_file('.json'))
     try:
         bad = [(name, why) for name, why in kept['bad']]
-        return Shard(kept['records'], kept['bytes'], bad, kept['digest'])
+        return Shard(kept['records'], kept['bytes'], bad, kept['digest'], list(kept['images']))
     except (KeyError, TypeError) as error:
         raise ValueError(f'{task.note_file(".json")} is not a note of a shard') from error
 
@@ -150,9 +153,10 @@ def disk_error(path: Path, error: OSError) -> InputError:
 
 def _write_records(
     task: Task, path: Path, sums: PixelSums, stop_requested: Callable[[], bool]
-) -> Bad:
-    """Writes all records; returns what was left out."""
+) -> tuple[Bad, list[str]]:
+    """Writes all records; returns what was left out, and `Shard.images`."""
     bad: Bad = []
+    digests: list[str] = []
     encoding = task.encoding
     try:
         writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
@@ -163,10 +167,12 @@ def _write_records(
                 image, label = _read(task, row)
             except BadImageError as error:
                 bad.append((task.originals.name(row), str(error)))
+                digests.append('')
                 if len(bad) > task.max_bad:
                     raise InputError(too_many(bad, task.max_bad)) from error
                 continue
             stored = images.encode(image, encoding.form, encoding.quality)
+            digests.append(hashlib.sha256(stored).hexdigest()[:SHORT])
             if task.measured:  # what will be seen, not what was there before JPEG
                 sums.add_image(images.decode(stored, encoding.form, encoding.size))
             writer.write(_record(task.originals.id(row), stored, label))
@@ -176,7 +182,7 @@ def _write_records(
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error).split(';')[0]) from error
     with open(path, 'rb') as file:
         os.fsync(file.fileno())
-    return bad
+    return bad, digests
 
 
 def too_many(bad: Bad, allowed: int) -> str:
@@ -186,7 +192,8 @@ def too_many(bad: Bad, allowed: int) -> str:
         lines.append(f'and {len(bad) - len(lines)} more')
     skip = f'--skip_bad={max(2 * len(bad), 10)}' if allowed else '--skip_bad=N'
     lines.append(
-        f'allowed: {allowed} such images; {skip} leaves out up to that many and lists them'
+        f'allowed: {counted(allowed, "such image")};'
+        f' {skip} leaves out up to that many and lists them'
     )
     return '\n'.join(lines)
 

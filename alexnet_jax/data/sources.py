@@ -14,7 +14,7 @@ from alexnet_jax.data.digits import open_digits
 from alexnet_jax.data.folder import absolute, has_val, open_folder
 from alexnet_jax.data.originals import SPLIT_NAMES, Originals, Source
 from alexnet_jax.data.tfds_set import find_builder, open_tfds
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, counted
 
 HOLD_OUT = 0.1  # the share that messages advise
 MADE_UP = ('patterns', 'synthetic')  # as they are read: nothing is stored
@@ -94,7 +94,7 @@ def with_val_split(source: Source, fraction: float) -> Source:
     rest = np.setdiff1d(np.arange(len(train)), val).tolist()
     if not val or not rest:
         raise InputError(
-            f'--val_fraction is {fraction}; of {len(train)} training images that leaves'
+            f'--val_fraction is {fraction}; of {counted(len(train), "training image")} that leaves'
             f' {len(rest)} to train and {len(val)} for validation'
         )
     splits = {'train': train.take(rest), 'val': train.take(val)}

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from alexnet_jax.errors import counted
+
 # A record is its length (8 bytes), a checksum of that (4), the data, a checksum (4).
 # The checksums, CRC32C, are not looked at.
 HEADER, FOOTER = 12, 4
@@ -37,7 +39,7 @@ class TfRecords:
         path, length = self._paths[shard], self._lengths[shard]
         starts = record_starts(path)
         if len(starts) != length + 1:
-            raise ValueError(f'{path} holds {len(starts) - 1} records, not {length}')
+            raise ValueError(f'{path} holds {counted(len(starts) - 1, "record")}, not {length}')
         place = row - self._ends[shard] + length
         start, end = int(starts[place]) + HEADER, int(starts[place + 1]) - FOOTER
         with open(path, 'rb') as file:

@@ -113,6 +113,7 @@ def require_ensemble(members: list[tuple[Path, Config | None]]) -> None:
     from alexnet_jax import results
     from alexnet_jax.evaluation import arrays, ensemble
 
+    absolute = configuration.absolute_source  # older workdirs may hold a relative path
     abouts, places = {}, {}
     for path, config in members:
         place = os.path.realpath(path)
@@ -120,7 +121,7 @@ def require_ensemble(members: list[tuple[Path, Config | None]]) -> None:
             raise InputError(f'{path} and {places[place]} are the same folder; allowed: each once')
         places[place] = path
         abouts[str(path)] = (
-            {'set': results.set_of(config), 'views': config['eval.views']}
+            {'set': results.set_of(absolute(config)), 'views': config['eval.views']}
             if config
             else arrays.read_about(path)
         )

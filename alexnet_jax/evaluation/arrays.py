@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from alexnet_jax import files
-from alexnet_jax.errors import InputError, shown
+from alexnet_jax.errors import InputError, counted, shown
 
 ABOUT, IDS, LABELS = 'about.json', 'ids.json', 'labels.npy'
 SEALS = 'sha256'  # in about.json
@@ -47,7 +47,7 @@ class ImageArrays:
             raise InputError(f'{path} cannot be read: {error}') from error
         if values.shape[:1] != self.labels.shape:
             raise InputError(
-                f'{path} has {shown(values.shape)} numbers for {len(self.labels)} images'
+                f'{path} has {shown(values.shape)} numbers for {counted(len(self.labels), "image")}'
             )
         return values
 

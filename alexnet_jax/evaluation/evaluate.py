@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from alexnet_jax import alive
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.prepared import ImageSet
+from alexnet_jax.errors import counted
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.network import checks, columns
 
@@ -81,7 +82,7 @@ def run(
     if late is not None:
         yield _outputs(*late)
     if seen != count:
-        raise RuntimeError(f'evaluated {seen} images where there are {count}')
+        raise RuntimeError(f'evaluated {counted(seen, "image")} where there are {count}')
 
 
 def _place(mesh: Mesh, batch: pipeline.Batch) -> dict[str, Any]:

@@ -4,6 +4,8 @@ Lee and Hinton, 2019, arXiv:1905.00414), linear, with the unbiased estimate of H
 
 import numpy as np
 
+from alexnet_jax.errors import counted
+
 
 def gram(features: np.ndarray) -> np.ndarray:
     """Units of some images, [images, ...] -> their products, [images, images], float64. Those of
@@ -26,7 +28,7 @@ def _hsic(first: np.ndarray, second: np.ndarray) -> float:
     first, second = (x - np.diag(np.diag(x)) for x in (first, second))
     count = len(first)
     if count < 4:
-        raise ValueError(f'{count} images; four at least are needed')
+        raise ValueError(f'{counted(count, "image")}; four at least are needed')
     sums = first.sum(axis=0), second.sum(axis=0)
     return float(
         (first * second).sum()

@@ -19,7 +19,7 @@ import sys
 
 from alexnet_jax import command_line
 from alexnet_jax.command_line import DONE, Parser
-from alexnet_jax.errors import InputError, nearest
+from alexnet_jax.errors import InputError, counted, nearest
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
 from alexnet_jax.network.deviations import bias_text, deviations, stages_text, std_text
 from alexnet_jax.network.layers import ACTIVATIONS, Architecture, Conv, Output
@@ -112,7 +112,7 @@ def _mesh_shape(text: str, net: Architecture, batch_size: int) -> tuple[int, int
         )
     if data * column > MOST_DEVICES:
         raise InputError(
-            f'--mesh is {text}, {data * column} devices; allowed: up to {MOST_DEVICES}'
+            f'--mesh is {text}, {counted(data * column, "device")}; allowed: up to {MOST_DEVICES}'
             ' (--plan calculates more)'
         )
     if batch_size % data:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, counted
 from alexnet_jax.network.shapes import halo
 
 DATA, COLUMN = 'data', 'column'
@@ -118,7 +118,9 @@ def columns_held(columns: int, axis: str | None) -> int:
     """
     devices = 1 if axis is None else lax.axis_size(axis)
     if columns % devices:
-        raise InputError(f'mesh.column is {devices}; allowed: a divisor of the {columns} columns')
+        raise InputError(
+            f'mesh.column is {devices}; allowed: a divisor of the {counted(columns, "column")}'
+        )
     return columns // devices
 
 

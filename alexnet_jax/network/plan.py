@@ -7,7 +7,7 @@ bytes (`traffic.py`) over the bandwidth and the time of each round of messages.
 import dataclasses
 import math
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, counted
 from alexnet_jax.network.layers import Architecture, Dense
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.network.traffic import FLOAT, bytes_sent, parameters_held, step_traffic
@@ -260,7 +260,7 @@ def _verdict(runs: list[Run], alone: float, overlapped: bool) -> str:
     fastest = max(runs, key=lambda run: run.images / run.best(overlapped).seconds(overlapped))
     text = (
         f'{"gradients sent during the backward pass" if overlapped else "computing, then sending"}:'
-        f' efficiency of a half up to {pays[-1] if pays else 1} devices, most images/s on'
+        f' efficiency of a half up to {counted(pays[-1] if pays else 1, "device")}, most images/s on'
         f' {fastest.devices}'
     )
     gains = {

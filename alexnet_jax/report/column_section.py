@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import two_columns
+from alexnet_jax.errors import counted
 from alexnet_jax.evaluation import selectivity
 from alexnet_jax.figures import bars, columns, page
 from alexnet_jax.model import Model
@@ -84,7 +85,8 @@ def _cuts(showing: Showing, runner: Any, folder: Path) -> list[str]:
         f'{name} {row["top1_error"]:.3f}' for name, row in scores.items()
     )
     images = next(iter(scores.values()))['examples']
-    caption = f'On {images} {showing.split} images. Cut: weights from the other column set to 0.'
+    on = counted(images, f'{showing.split} image')
+    caption = f'On {on}. Cut: weights from the other column set to 0.'
     return [page.heading('With a part cut'), page.picture(path, described, caption)]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from alexnet_jax import files, results, trained, two_columns
 from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
-from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.errors import InputError, StorageError, counted
 from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.figures import (
     bars,
@@ -282,7 +282,9 @@ def _confusion(run: Run, found: Findings, names: list[str]) -> str:
         counts[label, taken_for] = times
     confusion.draw(counts, names, run.folder / 'confusion')
     wrong = int(found.tally.top1.sum())
-    described = f'How often each class was taken for each: {wrong} images off the diagonal.'
+    described = (
+        f'How often each class was taken for each: {counted(wrong, "image")} off the diagonal.'
+    )
     return page.picture(
         run.folder / 'confusion', described, 'Rows: the class; columns: what it was taken for.'
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_jax import config as configuration
 from alexnet_jax import files, results
-from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.errors import InputError, StorageError, counted
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.figures import bars, curves, page
 from alexnet_jax.figures.page import Section
@@ -88,7 +88,7 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
     drawn = []
     if chosen:
         curves.compare(chosen, out / 'figure1', ('epoch', 'training error'), level=error)
-        described = f'Training error by epoch of {len(chosen)} activations, each at its best rate.'
+        described = f'Training error by epoch of {counted(len(chosen), "activation")}, each at its best rate.'
         caption = f'The first seed of each; the grey line is the error of {error:g}.'
         drawn.append(page.picture(out / 'figure1', described, caption))
     lead = page.paragraph(

@@ -17,7 +17,7 @@ from alexnet_jax import command_line, experiment, settings
 from alexnet_jax import config as configuration
 from alexnet_jax.command_line import DONE, Parser
 from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError, shown
+from alexnet_jax.errors import InputError, counted, shown
 from alexnet_jax.training import schedule
 from alexnet_jax.training.protocols import Group, Protocol
 
@@ -30,12 +30,13 @@ def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[st
     decay = config['optimizer.weight_decay']
     rule = 'inside' if protocol.rate_in_velocity else 'outside'
     lars = f', LARS {protocol.trust:g} for weights' if protocol.trust else ''
+    passes = clock.epoch(clock.steps)
     scaled = f', ε for {protocol.reference_batch} images' if protocol.reference_batch else ''
     lines = [
         f'protocol {protocol.name} ({protocol.source}): ε {config["optimizer.learning_rate"]:g}'
         f'{scaled}, momentum {config["optimizer.momentum"]:g}, ε {rule} the velocity{lars}',
-        f'{clock.steps} steps of {clock.batch_size} images, {clock.epoch(clock.steps):.6g} epochs'
-        f' of {clock.epoch_size}',
+        f'{counted(clock.steps, "step")} of {counted(clock.batch_size, "image")},'
+        f' {passes:.6g} epoch{"s" * (passes != 1)} of {clock.epoch_size}',
         '',
         f'{"group":16}{"ε times":>9}{"weight decay":>14}  parameters',
     ]
@@ -69,8 +70,8 @@ def by_plateau(config: Config, protocol: Protocol, clock: schedule.Clock) -> lis
     """A line a drop of the rate, which comes when the validation error says so."""
     drops, patience = config['schedule.drops'], config['schedule.patience']
     lines = [
-        f'divided by 10 after {patience} validations (one an epoch) without a lower top-1 error,'
-        f' {drops} times; at the next plateau the run ends',
+        f'divided by 10 after {counted(patience, "validation")} (one an epoch) without a lower top-1'
+        f' error, {counted(drops, "time")}; at the next plateau the run ends',
         '',
         f'{"drops":>8}{"":9}' + _columns(protocol.groups),
     ]

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alexnet_jax.errors import InputError, shown
+from alexnet_jax.errors import InputError, counted, shown
 from alexnet_jax.files import read_json
 
 # By the names on the way to each in its tree: what has a shape and a dtype, an array or not.
@@ -119,12 +119,12 @@ def _fault_of(about: dict[str, Any], folder: Path) -> str:
     grid = [-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)]
     names = {path.name for path in folder.iterdir()} - {'.zarray'}
     if len(names) != math.prod(grid):
-        return f'it has {len(names)} chunks, not {shown(math.prod(grid))}'
+        return f'it has {counted(len(names), "chunk")}, not {shown(math.prod(grid))}'
     size = math.prod(chunks) * np.dtype(about['dtype']).itemsize
     for place in itertools.product(*map(range, grid)):
         name = '.'.join(map(str, place)) or '0'
         if name not in names:
             return f'chunk {name} is missing'
         if (found := (folder / name).stat().st_size) != size:
-            return f'chunk {name} has {found} bytes, not {shown(size)}'
+            return f'chunk {name} has {counted(found, "byte")}, not {shown(size)}'
     return ''

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import NotFiniteError
+from alexnet_jax.errors import NotFiniteError, counted
 
 CHANCE = 0.99  # of ln(classes): a mean loss above it says that nothing was learnt
 Part = tuple[str, int]  # a layer, and a column of it
@@ -75,7 +75,7 @@ class Health:
             self._warned.add('chance')
             cause = 'its units died' if dead else 'the learning rate is too high or too low for it'
             self._warn(
-                f'warning: after {self._last} steps the loss is {mean:.4f}, that of guessing,'
+                f'warning: after {counted(self._last, "step")} the loss is {mean:.4f}, that of guessing,'
                 f' ln(classes) = {self._chance:.4f}: the net has learnt nothing; maybe {cause}'
             )
         self._begin_epoch()

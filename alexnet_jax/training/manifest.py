@@ -11,6 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.errors import counted
 from alexnet_jax.files import opened, read_json
 
 NAME = 'manifest.json'
@@ -88,7 +89,7 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
         except OSError as error:
             raise DamagedError(f'{path} cannot be read: {error.strerror}') from None
         if size != expected['bytes']:
-            raise DamagedError(f'{path} has {size} bytes, not {expected["bytes"]}')
+            raise DamagedError(f'{path} has {counted(size, "byte")}, not {expected["bytes"]}')
         if digest != expected['sha256']:
             raise DamagedError(f'{path} is not as it was written (SHA-256)')
     return tree

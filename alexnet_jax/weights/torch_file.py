@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from alexnet_jax import files
-from alexnet_jax.errors import InputError
+from alexnet_jax.errors import InputError, counted
 from alexnet_jax.weights import pickled, state_dicts
 from alexnet_jax.weights.arrays import FLOATS, ContentError, floats_told, told
 from alexnet_jax.weights.pickled import Opaque
@@ -153,7 +153,7 @@ def _legacy_data(
         else:
             file.seek(storage.bytes, os.SEEK_CUR)
     if more := end - file.tell():
-        raise ContentError(f'{DAMAGED}: it goes on for {more} bytes behind its arrays')
+        raise ContentError(f'{DAMAGED}: it goes on for {counted(more, "byte")} behind its arrays')
     return data
 
 

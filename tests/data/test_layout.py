@@ -115,8 +115,8 @@ def test_folders_in_a_class_are_its_own(tmp_path):
     (('train/a/1.jpg', 'train/A/1.jpg'), "folders 'A' and 'a' have the same name"),
     (('a/1.jpg', '  /1.jpg'), "class folder '  ' has a name that cannot be printed"),
     (('a/1.jpg', 'b/1.jpg', '1.jpg'), r'1\.jpg lies in no class folder'),
-    (('a/1.jpg',), 'holds 1 class folders; allowed: at least 2'),
-    (('deep/a/1.jpg',), 'holds 1 class folders; allowed: at least 2'),
+    (('a/1.jpg',), 'holds 1 class folder; allowed: at least 2'),
+    (('deep/a/1.jpg',), 'holds 1 class folder; allowed: at least 2'),
     (('.hidden/1.jpg', '__MACOSX/1.jpg'), 'holds 0 class folders'),
 ])  # fmt: skip
 def test_folders_that_are_not_understood_are_named(paths, message, tmp_path):

@@ -240,3 +240,69 @@ def test_pixels_that_are_broken_are_refused(kind, color, depth, interlaced):
     broken = content[: start - 8] + other + chunk(b'IEND', b'')
     with pytest.raises(BadImageError):
         read_square(broken, SIDE)
+
+
+def with_rows(content: bytes, rows: bytes, level: int = -1) -> bytes:
+    """A PNG with other rows, as `lines` packs them."""
+    start = content.index(b'IDAT') - 4
+    return content[:start] + chunk(b'IDAT', zlib.compress(rows, level)) + chunk(b'IEND', b'')
+
+
+def rows_of(content: bytes) -> bytes:
+    start = content.index(b'IDAT') + 4
+    return zlib.decompress(content[start : start + int.from_bytes(content[start - 8 : start - 4])])
+
+
+def palette_or_none(color: int, depth: int) -> dict[str, bytes]:
+    return {'PLTE': bytes([255] * 3 * 2**depth)} if color == PALETTE else {}
+
+
+@pytest.mark.parametrize('interlaced', [False, True])
+@pytest.mark.parametrize(('color', 'depth'), KINDS)
+def test_pixels_that_end_early_are_refused(color, depth, interlaced):
+    """Whole rows are missing of a stream that is valid; of all others, Pillow says so."""
+    values = values_of(color, depth)
+    content = png(values, color, depth, interlaced, **palette_or_none(color, depth))
+    rows = rows_of(content)
+    last = 1 + -(-SIDE * CHANNELS[color] * depth // 8)
+    if not interlaced:
+        assert len(rows) == SIDE * last  # by hand: a filter and the packed numbers, a row
+    for missing in (1, last - 1, last, 2 * last, 12 * last, len(rows) - 1, len(rows)):
+        for resize in RESIZES:
+            with pytest.raises(BadImageError, match='image file is truncated'):
+                read_square(with_rows(content, rows[:-missing]), SIDE, resize=resize)
+    # What lies behind the last row is nobody's.
+    more = with_rows(content, rows + b'more') + b'and more'
+    np.testing.assert_array_equal(read_square(more, SIDE), read_square(content, SIDE))
+
+
+@pytest.mark.parametrize('interlaced', [False, True])
+@pytest.mark.parametrize(('color', 'depth'), KINDS)
+@pytest.mark.parametrize('width', [8, 9, 31, 1000])
+def test_whole_black_images_are_read(width, color, depth, interlaced):
+    """Of any width, and packed so well that few bytes hold all of the rows."""
+    values = np.zeros((13, width, CHANNELS[color]), int)
+    content = png(values, color, depth, interlaced, **palette_or_none(color, depth))
+    for level in (0, 1, 9):
+        assert read_square(with_rows(content, rows_of(content), level), 8).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
+@pytest.mark.parametrize('options', [{}, {'restart_marker_blocks': 3}, {'subsampling': 0}])
+def test_a_jpeg_whose_only_scan_ends_early_is_refused(options, mode):
+    content = save(photograph(0).convert(mode), 'JPEG', **options)
+    for kept in (0.5, 0.8, 0.95):
+        short = content[: int(kept * len(content))] + b'\xff\xd9'
+        with pytest.raises(BadImageError, match='image file is truncated'):
+            read_square(short, 32)
+    assert read_square(content + b'and more', 32).shape == (32, 32, 3)
+
+
+def test_whole_images_of_middle_gray_are_read():
+    for mode, gray in (('RGB', (128,) * 3), ('L', 127), ('L', 128), ('CMYK', (127,) * 4)):
+        image = Image.new(mode, (40, 30), gray)
+        for progressive in (False, True):
+            content = save(image, 'JPEG', progressive=progressive)
+            assert read_square(content, 32).shape == (32, 32, 3)
+            noisy = content[:-2] + b'between' + content[-2:]  # a warning of libjpeg, no fault
+            assert read_square(noisy, 32).shape == (32, 32, 3)

@@ -466,7 +466,7 @@ def test_a_shard_swapped_for_another_is_noticed(copy, tmp_path, monkeypatch):
     said = []
     request = Request(kept['source'], Encoding(SIZE, 'jpeg', 90))
     make.make_set(request, copy, lambda: open_source(kept['source']), engines.one_by_one, say=said.append)  # fmt: skip
-    assert said == [f'{copy} is not whole ({VAL} is not as it was made): making it again']
+    assert said[:1] == [f'{copy} is not whole ({VAL} is not as it was made): making it again']
     # An older large set has nothing but sizes and the digest of its statistics.
     without_shard_digests(copy)
     sizes = prepared.open_set(copy).identity

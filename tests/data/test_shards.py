@@ -56,6 +56,6 @@ def test_one_bad_image_too_many_leaves_nothing(task):
 
 def test_the_note_is_json_that_outlives_odd_names(task):
     name = 'images/\udce9"\n.jpg'
-    shard = shards.Shard(3, 4, [(name, 'why')], 'digest')
+    shard = shards.Shard(3, 4, [(name, 'why')], 'digest', ['', '01ab'])
     task.note_file('.json').write_text(json.dumps(vars(shard)))
     assert shards.read_note(task) == shard

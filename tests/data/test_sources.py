@@ -118,7 +118,7 @@ def make_broken_link(top):
         (make_two_spellings, r'have the same name'),
         (make_stray_image, r'stray\.jpg lies in no class folder'),
         (make_unknown_class, r'val/beee is a class that is not in train; the nearest is bee'),
-        (make_single_class, r'train holds 1 class folders; allowed: at least 2'),
+        (make_single_class, r'train holds 1 class folder; allowed: at least 2'),
         (make_pipe, r'pipe\.jpg is no file'),
         (make_odd_name, r"'two\\nlines' has a name that cannot be printed"),
         (make_broken_link, r'link\.jpg is no file'),

@@ -50,5 +50,5 @@ def test_a_mesh_that_cannot_share_the_columns_is_named(held, devices):
             lambda x: x * columns.columns_held(held, columns.COLUMN),
             mesh=columns.make_mesh(1, devices), in_specs=whole, out_specs=whole,
         )(np.zeros(3))  # fmt: skip
-    allowed = f'allowed: a divisor of the {held} columns'
+    allowed = f'allowed: a divisor of the {held} column{"s" * (held > 1)}'
     assert str(raised.value) == f'mesh.column is {devices}; {allowed}'
