@@ -20,7 +20,8 @@ Anything else must be status 1 or 2 and a few plain lines. What no checksum guar
 - metrics.jsonl: rows that are changed there, but are rows, show in the curves and times of a report;
 - kernels/: others of the right shape show in a report's comparison of the columns over training;
 - what config.json holds of its command and versions is printed in a report;
-- a whole result of another run, put in place of the run's own, shows in a report and in tables;
+- a whole result of an ensemble or of an earlier version, put in place of the run's own, shows in a report
+  and in tables;
 - files of a checkpoint with a manifest made anew for them (`fuzz_checkpoints` has these).
 """
 
@@ -295,13 +296,33 @@ def settings_changed(here: Path, folder: Path) -> tuple[str, ...]:
     )
 
 
+def parts_changed(here: Path, folder: Path) -> set[str]:
+    """What is not as in the sound run: an exchange or another name changes more than one file."""
+    sound = folder / 'sound'
+
+    def differs(path: Path) -> bool:
+        now = here / path.relative_to(sound)
+        return (
+            not now.is_file()
+            or now.stat().st_size >= LARGE
+            or now.read_bytes() != path.read_bytes()
+        )
+
+    return {part for part in PARTS if any(map(differs, run_changes.files_of(sound, part)))}
+
+
 def fault_of_success(
-    command: str, part: str, came: Any, errors: str, more: tuple[str, ...], references: References
+    command: str,
+    parts: set[str],
+    came: Any,
+    errors: str,
+    more: tuple[str, ...],
+    references: References,
 ) -> str:
     """What is wrong with status 0; '' for nothing."""
     if any(not line.startswith('warning: ') for line in errors.splitlines()):
         return f'status 0 and {errors[:500]!r}'
-    own_set = part in ('shard', 'prepared.json', 'TFDS files', 'statistics.npz', 'config.json')
+    own_set = parts & {'shard', 'prepared.json', 'TFDS files', 'statistics.npz', 'config.json'}
     if (
         command == 'eval'
         and own_set
@@ -317,11 +338,11 @@ def fault_of_success(
     if own_set and 'about' in came:  # says of which set it is, and that is another
         came['about'] = came['about'] | {'data': expected['about'].get('data')}
     if 'rows' in came:
-        compare_rows_after(came.pop('since') if part == 'metrics.jsonl' else 0, came, expected)
+        compare_rows_after(came.pop('since') if 'metrics.jsonl' in parts else 0, came, expected)
     if 'lines' in came:  # a result that is gone is not in the table
         expected['lines'] = [line for line in expected['lines'] if line in came['lines']]
     if 'sections' in came:
-        compare_shown(part, came, expected)
+        compare_shown(parts, came, expected)
     differ = [k for k in expected if not same(came.get(k), expected[k], bool(more))]
     return f'status 0 and other {differ}: {short(came, expected, differ)}' if differ else ''
 
@@ -332,17 +353,17 @@ def compare_rows_after(step: int, *trees: dict[str, Any]) -> None:
         tree['rows'] = [row for row in tree['rows'] if row.get('step', 0) > step]
 
 
-def compare_shown(part: str, came: dict[str, Any], expected: dict[str, Any]) -> None:
+def compare_shown(parts: set[str], came: dict[str, Any], expected: dict[str, Any]) -> None:
     """Leaves what is to be the same in two reports: all but what shows a file without a checksum,
     the images if they could not be had, and results that were refused."""
-    left_out = SHOWN_IN.get(part, ())
-    figures = FIGURES.get(part, ())
+    left_out = {section for part in parts for section in SHOWN_IN.get(part, ())}
+    figures = tuple(figure for part in parts for figure in FIGURES.get(part, ()))
     if 'No images could be shown to the net: ' in came['sections']['top']:
         left_out = {*came['sections'], *expected['sections']} - {'The net', 'Training', 'The run'}
         expected['numbers'] = {k: v for k, v in expected['numbers'].items() if k in came['numbers']}
-    if part == 'prepared.json' and re.search(r'>(val|train) of folder:', came['sections']['top']):
-        left_out = OF_OTHER_SET  # they say so; the numbers are the same
-    if part == 'results':
+    if 'prepared.json' in parts and re.search(r'>(val|train) of folder:', came['sections']['top']):
+        left_out |= {*OF_OTHER_SET}  # they say so; the numbers are the same
+    if 'results' in parts:
         expected['evaluations'] = [
             row for row in expected['evaluations'] if row in came['evaluations']
         ]
@@ -409,13 +430,13 @@ def outcome(folder: Path, seed: int, references: References) -> tuple[str, str]:
     change(path, here, random)
     what = f'{part}, {change.__name__}, {command}'
     before = contents(here / 'run')
-    more = settings_changed(here, folder)
+    more, parts = settings_changed(here, folder), parts_changed(here, folder)
     status, printed, errors = do(command, here)
     if (here / RAN).exists():
         return what, f'{seed} {path}: code was run'
     if status == DONE:
         came = found(command, here, printed)
-        fault = fault_of_success(command, part, came, errors, more, references)
+        fault = fault_of_success(command, parts, came, errors, more, references)
         kind = 'right'
     elif status in (FAULT, BAD_INPUT):
         fault, kind = fault_of_refusal(status, errors, here, before), 'refused'
