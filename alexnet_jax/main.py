@@ -16,10 +16,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from alexnet_jax import alive, command_line, joining, supervisor
-from alexnet_jax import config as configuration
-from alexnet_jax.command_line import BAD_INPUT, DONE, STOPPED, Parser
-from alexnet_jax.stop import stop_requests
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.runtime import command_line, heartbeat, joining, supervisor
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED, Parser
+from alexnet_jax.runtime.stop import stop_requests
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -77,11 +77,11 @@ def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configur
 
 
 def run(argv: list[str]) -> int:
-    alive.start()
+    heartbeat.start()
     options, overrides = parse(argv)
     config = settings(options, overrides)
     workdir = options.workdir or Path('runs') / options.config.stem
-    if options.joining and not alive.is_watched():
+    if options.joining and not heartbeat.is_watched():
         return supervisor.supervise('alexnet_jax.main', argv, options.joining, options.debug)
     command_line.before_jax()
     if options.joining is None:
@@ -90,13 +90,13 @@ def run(argv: list[str]) -> int:
         with stop_requests() as stop_requested:
             return do(options, config, workdir, stop_requested)
     # Of several processes JAX itself hears the request, and agrees with the others on it.
-    from alexnet_jax import processes  # JAX starts here: not before a bad setting
+    from alexnet_jax.runtime import multihost  # JAX starts here: not before a bad setting
 
-    processes.join(options.joining)
-    from alexnet_jax import experiment
+    multihost.join(options.joining)
+    from alexnet_jax.experiment import build
 
-    with processes.telling_of_loss():
-        processes.require_alike({'--mode': options.mode} | experiment.facts(config, workdir))
+    with multihost.telling_of_loss():
+        multihost.require_alike({'--mode': options.mode} | build.facts(config, workdir))
         return do(options, config, workdir)
 
 
@@ -107,7 +107,7 @@ def do(
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> int:
     """What the mode says, in this process; returns the exit status."""
-    from alexnet_jax import trained, training_run
+    from alexnet_jax.experiment import trained, training_run
 
     if options.mode == 'eval':
         result = trained.evaluate_workdir(config, workdir, stop_requested)
@@ -115,7 +115,7 @@ def do(
             print(result)
         return DONE
     if options.mode == 'predict':
-        from alexnet_jax import predict
+        from alexnet_jax.report import predict
 
         return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
     if options.mode == 'train' and not training_run.train(config, workdir, stop_requested):
@@ -129,10 +129,10 @@ def do(
 
 def main(argv: list[str] | None = None) -> int:
     status = command_line.run(run, argv)
-    if alive.is_watched():
-        from alexnet_jax import processes
+    if heartbeat.is_watched():
+        from alexnet_jax.runtime import multihost
 
-        processes.leave(status)
+        multihost.leave(status)
     return status
 
 

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import command_line
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.network.layers import Architecture
+from alexnet_jax.runtime import command_line
 
 CLASSES = 1000
 # Several programs have the GPU in turns: none may take most of its memory at its start.
@@ -157,7 +157,7 @@ def ours(spec: Spec) -> Program:
     """The package's own step, or inference."""
     import jax
 
-    from alexnet_jax.network import columns, inference
+    from alexnet_jax.network import device_mesh, inference
     from alexnet_jax.network.alexnet import AlexNet
     from alexnet_jax.training.schedule import Clock
     from alexnet_jax.training.step import create_state, make_train_step
@@ -165,13 +165,13 @@ def ours(spec: Spec) -> Program:
     after_import = peak_resident()
     images, labels = random_batch(spec)
     compute: dict[str, Any] = {} if spec.dtype == 'float32' else {'compute': spec.dtype}
-    net, mesh = AlexNet(spec.architecture, CLASSES, **compute), columns.make_mesh()
+    net, mesh = AlexNet(spec.architecture, CLASSES, **compute), device_mesh.make_mesh()
     mean = np.full(images.shape[1:], 127, np.float32)
     state = create_state(net, 0, mesh)
     if spec.mode == 'infer':
         forward = inference.make_forward(net, mesh, mean, 1.0)
         variables = inference.place_variables(net, mesh, state.variables)
-        placed = columns.place_batch(mesh, {'image': images})['image']
+        placed = device_mesh.place_batch(mesh, {'image': images})['image']
         del state
         compiled, arguments = forward, (variables, placed)
 
@@ -182,7 +182,7 @@ def ours(spec: Spec) -> Program:
             net, mesh, mean, seed=0, learning_rate=1e-4,
             clock=Clock(steps=1000, batch_size=spec.batch, epoch_size=1000),
         )  # fmt: skip
-        batch = columns.place_batch(mesh, {
+        batch = device_mesh.place_batch(mesh, {
             'image': images,
             'label': labels,
             'color_shift': np.zeros((spec.batch, 3), np.float32),

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import command_line
+from alexnet_jax.runtime import command_line
 
 command_line.before_jax()
 
@@ -34,12 +34,12 @@ import input_rate  # noqa: E402
 import jax  # noqa: E402
 import report  # noqa: E402
 
-from alexnet_jax import config as configuration  # noqa: E402
-from alexnet_jax import experiment as experiments  # noqa: E402
-from alexnet_jax.experiment import Experiment  # noqa: E402
+from alexnet_jax.experiment import build as experiments  # noqa: E402
+from alexnet_jax.experiment import config as configuration  # noqa: E402
+from alexnet_jax.experiment.build import Experiment  # noqa: E402
 from alexnet_jax.training import health, loop, step  # noqa: E402
+from alexnet_jax.training.console import Reporter  # noqa: E402
 from alexnet_jax.training.metrics_log import MetricsLog  # noqa: E402
-from alexnet_jax.training.progress import Reporter  # noqa: E402
 
 CLASSES = 1000  # of the full net, whatever the photographs' are
 PARTS = ('seconds_input', 'seconds_log')  # of a train row

@@ -94,9 +94,9 @@ class Training:
 
 def digits(place: Place) -> None:
     """Trains the digits on the GPU and on the CPU, with and without the deterministic flag."""
-    from alexnet_jax.data import prepare
+    from alexnet_jax.data.prepare import stored
 
-    prepare.digits(32, str(place.scratch / 'data'))
+    stored.digits(32, str(place.scratch / 'data'))
     flag, kill_at = with_flags(DETERMINISTIC), 8 if place.dry else 300
     cpu = {'JAX_PLATFORMS': 'cpu'}
     first = [
@@ -197,7 +197,8 @@ class Figure1Run:
 
     def curve(self) -> list[tuple[float, float]]:
         """Returns the training error by epochs so far."""
-        from alexnet_jax import config, figure1
+        from alexnet_jax.experiment import config
+        from alexnet_jax.studies import figure1
 
         batch_size = config.load(ROOT / FIGURE1_CONFIG, {})['data.batch_size']
         run = figure1.run_name(self.activation, self.rate, 0)
@@ -217,14 +218,14 @@ def _start_figure1(place: Place, activation: str, rate: float, settings: list[st
 def figure1(place: Place) -> None:
     """Trains Figure 1's net with two activations at several rates, all at the same time, for as
     many epochs as there is time."""
-    from alexnet_jax.data import prepare
-    from alexnet_jax.figure1 import epochs_to
+    from alexnet_jax.data.prepare import stored
+    from alexnet_jax.studies.figure1 import epochs_to
 
     source, data = 'digits', place.scratch / 'figure1-data'
     if place.images:
         source = _prepare_images(place, place.images, data)
     else:
-        prepare.digits(32, str(data))
+        stored.digits(32, str(data))
     settings = [
         f'--config.data.source={source}', f'--config.data.dir={data}', '--config.train.report=off',
         f'--config.train.epochs={1 if place.dry else 60}',

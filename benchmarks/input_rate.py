@@ -32,11 +32,12 @@ import simplejpeg
 import sklearn.datasets
 from PIL import Image
 
-from alexnet_jax.data import engines, pipeline, prepared
+from alexnet_jax.data import image_set, pipeline
 from alexnet_jax.data.images import encode
-from alexnet_jax.data.make import QUALITY, Request, make_set
-from alexnet_jax.data.shards import Encoding
-from alexnet_jax.data.sources import open_source
+from alexnet_jax.data.prepare import engines
+from alexnet_jax.data.prepare.make import QUALITY, Request, make_set
+from alexnet_jax.data.prepare.shards import Encoding
+from alexnet_jax.data.prepare.sources import open_source
 
 SIZE, CROP, BATCH, CLASSES, EPOCHS = 256, 224, 128, 10, 10
 
@@ -62,14 +63,14 @@ def write_folder(root: Path, count: int) -> None:
         photo.save(path, compress_level=1)
 
 
-def prepared_set(folder: Path, form: str) -> prepared.ImageSet:
+def prepared_set(folder: Path, form: str) -> image_set.ImageSet:
     spec = f'folder:{folder}'
     request = Request(spec, Encoding(SIZE, form, QUALITY))
     out = folder.parent / form
-    return prepared.open_set(make_set(request, out, lambda: open_source(spec), engines.one_by_one))
+    return image_set.open_set(make_set(request, out, lambda: open_source(spec), engines.one_by_one))
 
 
-def decoder(images: prepared.ImageSet, threads: int) -> Callable[[], float]:
+def decoder(images: image_set.ImageSet, threads: int) -> Callable[[], float]:
     """simplejpeg and nothing else: each thread decodes its share of the bytes."""
     records = images.splits['train']
     files = [encode(records.read(row).image, 'jpeg', QUALITY) for row in range(len(records))]
@@ -88,7 +89,7 @@ def decoder(images: prepared.ImageSet, threads: int) -> Callable[[], float]:
     return run
 
 
-def batches(images: prepared.ImageSet, threads: int) -> Callable[[], float]:
+def batches(images: image_set.ImageSet, threads: int) -> Callable[[], float]:
     """An epoch of batches. Returns the seconds it took once what was ready at the
     start had been used up; its threads have ended then."""
     ready = 4 * threads
@@ -117,7 +118,7 @@ def resident_mib() -> float:
     return int(line.split()[1]) / 1024
 
 
-def growth(images: prepared.ImageSet, threads: int) -> list[float]:
+def growth(images: image_set.ImageSet, threads: int) -> list[float]:
     """MiB held after each of EPOCHS epochs of one stream."""
     stream = pipeline.train_batches(images, size=CROP, batch_size=BATCH, seed=0, threads=threads)
     held = []

@@ -28,7 +28,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from alexnet_jax import command_line
+from alexnet_jax.runtime import command_line
 
 command_line.before_jax()
 
@@ -38,7 +38,7 @@ import jax.numpy as jnp  # noqa: E402
 import report  # noqa: E402
 import timing  # noqa: E402
 
-from alexnet_jax.network import columns, compiler  # noqa: E402
+from alexnet_jax.network import collectives, compiler, device_mesh  # noqa: E402
 from alexnet_jax.network.alexnet import AlexNet  # noqa: E402
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture  # noqa: E402
 from alexnet_jax.network.layers import STAGE_NAMES, BatchNorm, Dropout, Layer  # noqa: E402
@@ -132,7 +132,7 @@ def of_type(shapes: Any, dtype: Any) -> Any:
 
 def _linear(net: Piece, layer: Layer, number: int) -> Callable:
     gathers = number > 0 and net._gathers(layer)
-    return lambda x: (layer, columns.gather(x, None) if gathers else x, True)
+    return lambda x: (layer, collectives.gather(x, None) if gathers else x, True)
 
 
 def _after(what: Any) -> Callable:
@@ -266,7 +266,7 @@ def main() -> None:
                         help='of all tensors; the whole step is there in float32 only')  # fmt: skip
     options = parser.parse_args()
     table = architecture(options.net, options.size, options.width)
-    net, mesh, dtype = AlexNet(table, CLASSES), columns.make_mesh(), jnp.dtype(options.dtype)
+    net, mesh, dtype = AlexNet(table, CLASSES), device_mesh.make_mesh(), jnp.dtype(options.dtype)
 
     rows = list(rows_of(Piece(table, CLASSES), options.batch, dtype))
     passes = {row.name: forward_and_backward(row, number) for number, row in enumerate(rows)}

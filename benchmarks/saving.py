@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from alexnet_jax import command_line
+from alexnet_jax.runtime import command_line
 
 command_line.before_jax()
 
@@ -23,7 +23,7 @@ import jax  # noqa: E402
 import report  # noqa: E402
 import timing  # noqa: E402
 
-from alexnet_jax.network import columns  # noqa: E402
+from alexnet_jax.network import device_mesh  # noqa: E402
 from alexnet_jax.network.alexnet import AlexNet  # noqa: E402
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture  # noqa: E402
 from alexnet_jax.training import manifest, step  # noqa: E402
@@ -34,13 +34,13 @@ class Run:
     """A run that trains on one batch, and may save."""
 
     def __init__(self, net: AlexNet, images: int, steps: int, checkpoints: Checkpoints):
-        mesh, size = columns.make_mesh(), net.architecture.input_size
+        mesh, size = device_mesh.make_mesh(), net.architecture.input_size
         self._step = step.make_train_step(
             net, mesh, timing.mean_image(size),
             seed=0, learning_rate=timing.RATE, clock=timing.clock(images),
         )  # fmt: skip
         batch = timing.random_batch(images, size, net.classes)
-        self._batch = columns.place_batch(mesh, batch)
+        self._batch = device_mesh.place_batch(mesh, batch)
         self._state, self._steps = step.create_state(net, 0, mesh), steps
         self._checkpoints = checkpoints
         self.standing: list[float] = []

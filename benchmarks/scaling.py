@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alexnet_jax import command_line
+from alexnet_jax.runtime import command_line
 
 command_line.before_jax()
 
@@ -29,7 +29,7 @@ import optax  # noqa: E402
 import report  # noqa: E402
 import timing  # noqa: E402
 
-from alexnet_jax.network import columns, compiler, inference  # noqa: E402
+from alexnet_jax.network import compiler, device_mesh, inference  # noqa: E402
 from alexnet_jax.network.alexnet import AlexNet  # noqa: E402
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture  # noqa: E402
 from alexnet_jax.training import optimizer, protocols, schedule  # noqa: E402
@@ -55,7 +55,7 @@ def numbers(text: str) -> list[float]:
 
 def bare_call(name: str, point: Point) -> Callable:
     """The same step, and no mesh in it."""
-    net, mesh = point.net(name), columns.make_mesh()
+    net, mesh = point.net(name), device_mesh.make_mesh()
     mean, clock = timing.mean_image(point.size), timing.clock(point.batch)
 
     def loss(params: Any, state: TrainState, batch: dict[str, Any]) -> tuple[Any, Any]:

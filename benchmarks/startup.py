@@ -54,7 +54,7 @@ def work(options: argparse.Namespace) -> dict[str, float]:
     """One start, in this process."""
     stages = Stages(options.begun)
     stages.mark('Python', BEGUN)
-    from alexnet_jax import command_line
+    from alexnet_jax.runtime import command_line
 
     command_line.before_jax()
     import jax
@@ -75,7 +75,7 @@ def work(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _settings(options: argparse.Namespace) -> Any:
-    from alexnet_jax import config
+    from alexnet_jax.experiment import config
 
     own = {
         'data.source': 'synthetic' if options.bare else f'folder:{options.photographs}/folder',
@@ -97,15 +97,15 @@ def _begin(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, Any]:
     """The step, the state and the batches, as `training_run.train` makes them."""
     import dataclasses
 
-    from alexnet_jax import experiment
+    from alexnet_jax.experiment import build
 
     stages.mark('import of the package')
-    built = experiment.build(_settings(options))
+    built = build.build(_settings(options))
     built = dataclasses.replace(built, net=built.net.clone(classes=CLASSES))
     stages.mark('set up')
-    state = experiment.initial_state(built, {})
+    state = build.initial_state(built, {})
     stages.mark('state')
-    return experiment.train_step(built), state, experiment.train_batches(built, 0)
+    return build.train_step(built), state, build.train_batches(built, 0)
 
 
 def _begin_bare(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, Any]:
@@ -114,15 +114,19 @@ def _begin_bare(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, 
 
     import timing
 
-    from alexnet_jax import config
-    from alexnet_jax.network import columns
+    from alexnet_jax.experiment import config
+    from alexnet_jax.network import device_mesh
     from alexnet_jax.network.alexnet import AlexNet
     from alexnet_jax.training.step import create_state, make_train_step
 
     stages.mark('import of the package')
     settings = _settings(options)
     architecture = config.network_of(settings)
-    net, mesh, size = AlexNet(architecture, CLASSES), columns.make_mesh(), architecture.input_size
+    net, mesh, size = (
+        AlexNet(architecture, CLASSES),
+        device_mesh.make_mesh(),
+        architecture.input_size,
+    )
     stages.mark('set up')
     state = create_state(net, settings['seed'], mesh)
     stages.mark('state')
@@ -131,7 +135,7 @@ def _begin_bare(stages: Stages, options: argparse.Namespace) -> tuple[Any, Any, 
         learning_rate=settings['optimizer.learning_rate'], clock=timing.clock(options.batch),
         protocol=config.protocol_of(settings, architecture),
     )  # fmt: skip
-    batch = columns.place_batch(mesh, timing.random_batch(options.batch, size, CLASSES))
+    batch = device_mesh.place_batch(mesh, timing.random_batch(options.batch, size, CLASSES))
     return step, state, itertools.repeat(batch)
 
 

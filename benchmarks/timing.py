@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.training.schedule import Clock
 from alexnet_jax.training.step import create_state, make_train_step
@@ -66,10 +66,10 @@ def clock(images: int) -> Clock:
 def package_step(net: AlexNet, images: int) -> Callable:
     """A call of the package's own step, as a run of the paper's protocol has it, on a mesh of
     one device; its batch is there already. Returns the scores."""
-    mesh, size = columns.make_mesh(), net.architecture.input_size
+    mesh, size = device_mesh.make_mesh(), net.architecture.input_size
     mean, batch = mean_image(size), random_batch(images, size, net.classes)
     step = make_train_step(net, mesh, mean, seed=0, learning_rate=RATE, clock=clock(images))
-    return in_a_chain(step, create_state(net, 0, mesh), columns.place_batch(mesh, batch))
+    return in_a_chain(step, create_state(net, 0, mesh), device_mesh.place_batch(mesh, batch))
 
 
 def in_a_chain(step: Callable, state: Any, batch: Any) -> Callable:

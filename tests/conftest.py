@@ -20,7 +20,8 @@ if os.environ['JAX_PLATFORMS'] == 'cpu':
 import numpy as np
 import pytest
 
-from alexnet_jax.data import prepare, prepared
+from alexnet_jax.data import image_set
+from alexnet_jax.data.prepare import stored
 
 
 @pytest.fixture(scope='session')
@@ -30,8 +31,8 @@ def data_dir(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope='session')
-def digits(data_dir) -> prepared.ImageSet:
-    return prepare.digits(32, data_dir)
+def digits(data_dir) -> image_set.ImageSet:
+    return stored.digits(32, data_dir)
 
 
 @pytest.fixture

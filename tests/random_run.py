@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import config as configuration
-from alexnet_jax import exchange, experiment
 from alexnet_jax.data import pipeline
-from alexnet_jax.model import Model
+from alexnet_jax.experiment import build, exchange
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.model import Model
 from alexnet_jax.network import inference
 from alexnet_jax.network.alexnet import AlexNet
 
@@ -20,7 +20,7 @@ def make(workdir: Path, overrides: Mapping[str, str], seed: int) -> Path:
     """A run of configs/digits.py whose weights are random numbers, large enough that the
     logits of different images lie apart."""
     config = configuration.load(Path('configs/digits.py'), dict(overrides))
-    images = experiment.open_images(config)
+    images = build.open_images(config)
     net = AlexNet(configuration.network_of(config), len(images.classes))
     random = np.random.default_rng(seed)
 

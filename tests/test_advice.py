@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax import main
-from alexnet_jax.command_line import BAD_INPUT, COMMANDS, DONE
-from alexnet_jax.data import engines, prepare, prepared, tfds_set
-from alexnet_jax.errors import InputError
-from alexnet_jax.training import boards
+from alexnet_jax.data import image_set
+from alexnet_jax.data.prepare import __main__ as prepare
+from alexnet_jax.data.prepare import engines, stored, tfds
+from alexnet_jax.runtime.command_line import BAD_INPUT, COMMANDS, DONE
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.training import trackers
 from alexnet_jax.weights import hub
 from tests.data.photographs import write_classes
 
@@ -64,8 +66,8 @@ def test_a_folder_that_is_not_prepared(splits, resize, images, tmp_path, capsys)
     command = digits_command(tmp_path / 'run', f'folder:{images}', *settings)
     assert main.main(command) == BAD_INPUT
     run_printed(capsys)
-    found = prepared.find(f'folder:{images}', 32, f'{tmp_path}/-sets', resize)
-    assert found and len(prepared.open_set(found).splits['val']) == 2
+    found = stored.find(f'folder:{images}', 32, f'{tmp_path}/-sets', resize)
+    assert found and len(image_set.open_set(found).splits['val']) == 2
 
 
 def test_folders_named_from_the_working_folder(images, tmp_path, capsys, monkeypatch):
@@ -78,7 +80,7 @@ def test_folders_named_from_the_working_folder(images, tmp_path, capsys, monkeyp
     monkeypatch.chdir(tmp_path / 'elsewhere')
     run_printed(capsys)
     assert list((tmp_path / 'elsewhere').iterdir()) == []
-    assert prepared.find(f'folder:{images}', 32, str(images.parent / 'sets'))
+    assert stored.find(f'folder:{images}', 32, str(images.parent / 'sets'))
 
 
 def test_a_set_of_another_resize(images, tmp_path, capsys):
@@ -95,7 +97,7 @@ def test_a_set_of_another_resize(images, tmp_path, capsys):
     command = digits_command(tmp_path / 'run', f'folder:{images}', *settings)
     assert main.main(command) == BAD_INPUT
     run_printed(capsys)
-    assert prepared.find(f'folder:{images}', 32, str(tmp_path), 'short_side')
+    assert stored.find(f'folder:{images}', 32, str(tmp_path), 'short_side')
 
 
 @pytest.mark.parametrize('options', [
@@ -117,7 +119,7 @@ def test_a_set_that_is_not_whole(options, images, tmp_path, capsys):
     next((tmp_path / 'set').glob('*-train*')).unlink()
     capsys.readouterr()
     with pytest.raises(InputError) as caught:
-        prepared.open_set(tmp_path / 'set')
+        image_set.open_set(tmp_path / 'set')
     assert main.command_line.run(lambda _: throw(caught.value), []) == BAD_INPUT
     assert 'making it again' in run_printed(capsys)
     assert {path.name: path.read_bytes() for path in (tmp_path / 'set').iterdir()} == whole
@@ -128,12 +130,12 @@ def throw(error: Exception) -> int:
 
 
 def test_a_damaged_set_of_the_digits(tmp_path, capsys):
-    prepare.digits(32, str(tmp_path))
+    stored.digits(32, str(tmp_path))
     next(tmp_path.glob('*/statistics.npz')).unlink()
     command = digits_command(tmp_path / 'run', 'digits', f'--config.data.dir={tmp_path}')
     assert main.main(command) == BAD_INPUT
     run_printed(capsys)
-    assert len(prepare.digits(32, str(tmp_path)).splits['train']) == 1297
+    assert len(stored.digits(32, str(tmp_path)).splits['train']) == 1297
 
 
 def test_a_source_without_images_for_validation(images, tmp_path, capsys):
@@ -166,7 +168,7 @@ def test_libraries_that_are_not_installed(monkeypatch, tmp_path):
     for name in ('wandb', 'huggingface_hub', 'apache_beam'):
         monkeypatch.setitem(sys.modules, name, None)
     for extra, call in {
-        'wandb': lambda: boards.WeightsAndBiases(tmp_path, {}),
+        'wandb': lambda: trackers.WeightsAndBiases(tmp_path, {}),
         'hub': lambda: hub._library('owner/name'),
         'beam': lambda: engines.in_beam([], 'DirectRunner', []),
     }.items():
@@ -181,7 +183,7 @@ def test_libraries_that_are_not_installed(monkeypatch, tmp_path):
             raise ImportError('no TensorFlow', name='tensorflow')
 
     with pytest.raises(InputError) as caught:
-        tfds_set._prepare_with_tfds('tfds:some_set', NeedsTensorFlow(), None, None)
+        tfds._prepare_with_tfds('tfds:some_set', NeedsTensorFlow(), None, None)
     messages['prepare'] = str(caught.value)
     for extra, message in messages.items():
         (line,) = commands_in(message)
@@ -204,15 +206,15 @@ def test_no_other_command_is_printed():
         ]
     found = [line for line in found if not re.search(r': python -m alexnet_jax[.\w]*$', line)]
     assert sorted(found) == [
-        'data/engines.py: pip install apache-beam',
-        'data/tfds_set.py: pip install tensorflow',
-        'training/boards.py: pip install wandb',
+        'data/prepare/engines.py: pip install apache-beam',
+        'data/prepare/tfds.py: pip install tensorflow',
+        'training/trackers.py: pip install wandb',
         'weights/hub.py: pip install huggingface_hub',
     ]
 
 
 HELP = [
-    'ablations', 'figure1', 'specialization', 'main', 'data.prepare', 'evaluation.__main__',
+    'ablations', 'figure1', 'specialization', 'main', 'data.prepare.__main__', 'evaluation.__main__',
     'network.__main__', 'report.__main__', 'training.__main__', 'weights.__main__',
 ]  # fmt: skip
 

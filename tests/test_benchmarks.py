@@ -16,7 +16,7 @@ import pytest
 
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
-from tests.test_figure1 import write_rows
+from tests.studies.test_figure1 import write_rows
 
 CLASSES = 7
 PATH = Path(__file__).parent.parent / 'benchmarks' / 'naive.py'

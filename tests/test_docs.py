@@ -21,9 +21,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from alexnet_jax import main
-from alexnet_jax.command_line import DONE
-from alexnet_jax.command_line import run as run_command
-from alexnet_jax.data import prepare
+from alexnet_jax.data.prepare import __main__ as prepare
+from alexnet_jax.runtime.command_line import DONE
+from alexnet_jax.runtime.command_line import run as run_command
 from tests.data.photographs import write_classes
 from tests.weights import authors, forms
 
@@ -63,7 +63,7 @@ ANY = '.*'
 MAIN = 'python -m alexnet_jax.main '
 DIGITS = MAIN + '--config configs/digits.py '
 LAUNCH = 'tests/test_launch.py::'
-SCALING = 'tests/test_tables.py::test_the_page_on_scaling_shows_what_the_commands_print'
+SCALING = 'tests/studies/test_tables.py::test_the_page_on_scaling_shows_what_the_commands_print'
 SHORT = '--config.network.width=0.5 --config.train.steps=2 --config.data.dir={data}'
 SHORT += ' --config.train.report=off'
 TINY = '--config.network.width=0.125 --config.network.input_size={size}'
@@ -83,11 +83,11 @@ RULES = [
     Rule(MAIN + '--config configs/NAME.py --workdir runs/NAME',
          f'{TINY_RUN} {MADE_UP}'.format(size=99)),
     Rule(MAIN + '--config configs/six_conv.py' + ANY, needs='ImageNet',
-         test='tests/test_exchange.py::test_training_starts_from_an_imported_net'),
+         test='tests/experiment/test_exchange.py::test_training_starts_from_an_imported_net'),
     Rule(MAIN + ANY + '--processes=auto', needs='ImageNet',
-         test='tests/test_processes.py::test_what_slurm_tells_its_tasks_is_enough'),
+         test='tests/runtime/test_multihost.py::test_what_slurm_tells_its_tasks_is_enough'),
     Rule(DIGITS + ANY + '--processes=2 --process=0' + ANY,
-         test='tests/test_processes.py::test_two_processes_stop_on_request_and_one_goes_on'),
+         test='tests/runtime/test_multihost.py::test_two_processes_stop_on_request_and_one_goes_on'),
     Rule('launch/local.sh 2 ' + ANY, SHORT, slow=True,
          test=LAUNCH + 'test_local_gives_each_process_its_arguments_and_environment'),
     Rule('sbatch ' + ANY, needs='many hosts', test=LAUNCH + 'test_slurm_queues_again_what_can_go_on'),
@@ -103,15 +103,15 @@ RULES = [
     Rule('python -m alexnet_jax.report runs/ablations',
          test='tests/report/test_several.py::test_ablations_show_differences_beside_the_published'),
     Rule('python -m alexnet_jax.specialization --config configs/imagenet.py' + ANY, needs='ImageNet',
-         test='tests/test_specialization.py::test_from_the_command_line'),
+         test='tests/studies/test_specialization.py::test_from_the_command_line'),
     Rule('python -m alexnet_jax.specialization ' + ANY, '--nets patterns --seeds 2'
          ' --config.train.steps=3 --config.network.width=0.5', slow=True,
-         test='tests/test_specialization.py::test_from_the_command_line'),
+         test='tests/studies/test_specialization.py::test_from_the_command_line'),
     Rule('tensorboard --logdir runs', needs='TensorBoard',
-         test='tests/training/test_boards.py::test_its_own_reader_finds_what_was_written'),
+         test='tests/training/test_trackers.py::test_its_own_reader_finds_what_was_written'),
     Rule('python -m alexnet_jax.evaluation ensemble --config' + ANY, f'--seeds 1 {SHORT}'),
     Rule('python -m alexnet_jax.evaluation ensemble RUN1' + ANY,  # which has to be different runs
-         test='tests/test_trained.py::test_an_ensemble_beside_its_members'),
+         test='tests/experiment/test_trained.py::test_an_ensemble_beside_its_members'),
     Rule('python -m alexnet_jax.evaluation (tables|features) ' + ANY, ''),
     Rule(r'python -m alexnet_jax.weights import \S+\.pth ' + ANY, TINY.format(size=95),
          needs='a download'),
@@ -125,22 +125,22 @@ RULES = [
     Rule('python -m alexnet_jax.data.prepare --resize=short_side',
          '--source folder:PATH --out SQUARES --workers=1'),
     Rule('python -m alexnet_jax.data.prepare --source tfds:imagenet2012' + ANY, needs='ImageNet',
-         test='tests/data/test_imagenet.py::test_imagenet_from_its_tars'),
+         test='tests/data/prepare/test_imagenet.py::test_imagenet_from_its_tars'),
     Rule('python -m alexnet_jax.data.prepare ' + ANY + '--beam_runner' + ANY, needs='Apache Beam',
-         test='tests/data/test_prepare.py::test_beam_makes_the_same_files'),
+         test='tests/data/prepare/test_prepare.py::test_beam_makes_the_same_files'),
     Rule('python -m alexnet_jax.network paper --(mesh|plan)' + ANY, test=SCALING),
     Rule('python -m alexnet_jax.network' + ANY, ''),
     Rule('python -m alexnet_jax.training ' + ANY, ''),
     Rule('python -m alexnet_jax.ablations ' + ANY,
          '--ablations optimizer.momentum=0 --seeds 1 --config.train.epochs=1'
          ' --config.network.width=0.125 --config.data.dir={data} --config.train.report=off',
-         test='tests/test_ablations.py::test_ablations_from_the_command_line_go_on_where_they_were_stopped',
+         test='tests/studies/test_ablations.py::test_ablations_from_the_command_line_go_on_where_they_were_stopped',
          slow=True),
     Rule('python -m alexnet_jax.figure1 ' + ANY,
          '--activations relu --rates 0.01 --seeds 1 --config.train.epochs=1'
          ' --config.network.width=0.25 --config.data.source=digits --config.data.record_size=32'
          ' --config.data.dir={data} --config.train.report=off', slow=True,
-         test='tests/test_figure1.py::test_figure_1_from_the_command_line'),
+         test='tests/studies/test_figure1.py::test_figure_1_from_the_command_line'),
 
     Rule(r'python benchmarks/step_time.py ' + ANY + '4096', needs='a GPU'),
     Rule(r'python benchmarks/gpu.py ' + ANY, needs='a GPU',
@@ -159,17 +159,17 @@ RULES = [
 
     Rule(r'python3 -m venv \.venv', test='.ci/run::python3 -m venv'),
     Rule(r'pip install ' + ANY + r'-e (\.|\.\[(test|beam|prepare)\])', test='.ci/run::pip install'),
-    Rule(r'pip install -e \.\[wandb\]', test='tests/training/test_boards.py::test_wandb_offline'),
+    Rule(r'pip install -e \.\[wandb\]', test='tests/training/test_trackers.py::test_wandb_offline'),
     Rule(r'pip install tensorboard', test='pyproject.toml::tensorboard'),
     Rule(r'pip install ' + ANY + r'-e \.\[bench\]', needs='a download', test='pyproject.toml::bench'),
     Rule(r'ruff (check|format) \.', test='.ci/run::ruff'),
     Rule(r'pyright', test='.ci/run::pyright'),
     Rule(r'python -m pytest -q( -n 2| tests/faults)', test='.ci/run::test_command'),
     Rule(r'(python -m )?pytest .*-m slow tests/faults', test='tests/faults/test_kills.py::slow'),
-    Rule(r'(python -m )?pytest -m slow tests/test_elastic.py tests/test_processes.py',
-         test='tests/test_elastic.py::slow'),
-    Rule(r'pytest -m slow( tests/test_digits.py)?', test='tests/test_digits.py::slow'),
-    Rule(r'pytest -m slow tests/test_every_net.py', test='tests/test_every_net.py::slow'),
+    Rule(r'(python -m )?pytest -m slow tests/experiment/test_elastic.py tests/runtime/test_multihost.py',
+         test='tests/experiment/test_elastic.py::slow'),
+    Rule(r'pytest -m slow( tests/experiment/test_digits.py)?', test='tests/experiment/test_digits.py::slow'),
+    Rule(r'pytest -m slow tests/experiment/test_every_net.py', test='tests/experiment/test_every_net.py::slow'),
     Rule(r'python -m tests.faults.soak --minutes 60', test='tests/faults/soak.py::minutes'),
     Rule(r'python -m tests.(network.parity|weights.authors)', needs='PyTorch'),
 ]  # fmt: skip

@@ -10,11 +10,11 @@ import jax
 import pytest
 
 from alexnet_jax import main
-from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT
-from alexnet_jax.data import prepare
-from alexnet_jax.network import columns
+from alexnet_jax.data.prepare import __main__ as prepare
+from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.training import checkpoint, step
 from alexnet_jax.training.checkpoint import Checkpoints
 from tests.data.photographs import without_shard_digests, write_classes
@@ -52,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def last_state(workdir):
     net = AlexNet(architecture('small', width=0.5), 10)
-    like = step.abstract_state(net, columns.make_mesh())
+    like = step.abstract_state(net, device_mesh.make_mesh())
     folder = workdir / 'checkpoints'
     return jax.device_get(Checkpoints(folder).restore(max(checkpoint.steps(folder)), like))
 
@@ -265,7 +265,7 @@ def test_a_fault_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch
 
 
 def test_help_names_every_setting(capsys):
-    from alexnet_jax.settings import SETTINGS
+    from alexnet_jax.experiment.settings import SETTINGS
 
     with pytest.raises(SystemExit) as ended:
         main.main(['--help'])

@@ -11,12 +11,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_jax import config as configuration
-from alexnet_jax.data import augment, order, pipeline
-from alexnet_jax.data.prepared import ImageSet
+from alexnet_jax.data import augment, pipeline, shuffle
+from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm
-from alexnet_jax.settings import SETTINGS
 from alexnet_jax.training import schedule
 from alexnet_jax.training.protocols import (
     PROTOCOLS,
@@ -161,10 +161,10 @@ def test_ten_views_are_four_corners_the_middle_and_their_mirror_images(seed, siz
 @given(count=st.integers(1, 3000), seed=SEEDS, epoch=st.integers(0, 10**6))
 def test_every_pass_is_a_permutation_and_any_part_of_it_is_that_part(count, seed, epoch):
     places = epoch * count + np.arange(count)
-    rows = order.rows_at(places, count, seed)
+    rows = shuffle.rows_at(places, count, seed)
     np.testing.assert_array_equal(np.sort(rows), np.arange(count))
     part = slice(seed % count, seed % count + 7)
-    np.testing.assert_array_equal(order.rows_at(places[part], count, seed), rows[part])
+    np.testing.assert_array_equal(shuffle.rows_at(places[part], count, seed), rows[part])
 
 
 @functools.cache

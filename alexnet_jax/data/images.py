@@ -11,9 +11,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from alexnet_jax import files
 from alexnet_jax.data import image_files
 from alexnet_jax.data.rgb import as_rgb
+from alexnet_jax.runtime import files
 
 FORMATS = ('JPEG', 'PNG')
 FORMS = ('jpeg', 'raw')  # in which records hold images

@@ -19,8 +19,8 @@ import grain
 import numpy as np
 
 from alexnet_jax.data import augment
-from alexnet_jax.data.order import rows_at
-from alexnet_jax.data.prepared import ImageSet, Records
+from alexnet_jax.data.image_set import ImageSet, Records
+from alexnet_jax.data.shuffle import rows_at
 from alexnet_jax.data.statistics import Statistics
 
 ENDLESS = 2**31  # steps

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax import files
 from alexnet_jax.data.images import FORMS, RESIZES
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import InputError, counted, plain, shown
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, counted, plain, shown
 
 PREPARED, STATISTICS, DATASET_INFO = 'prepared.json', 'statistics.npz', 'dataset_info.json'
 FEATURES, LABELS = 'features.json', 'label.labels.txt'

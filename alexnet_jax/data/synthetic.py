@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from alexnet_jax.data.prepared import ImageSet, Record
+from alexnet_jax.data.image_set import ImageSet, Record
 from alexnet_jax.data.set_files import make_identity
 from alexnet_jax.data.statistics import measure
 

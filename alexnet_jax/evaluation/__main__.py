@@ -22,12 +22,13 @@ import os
 import sys
 from pathlib import Path
 
-from alexnet_jax import command_line, study
-from alexnet_jax import config as configuration
-from alexnet_jax.command_line import DONE, STOPPED, Parser
-from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError, NotFiniteError
-from alexnet_jax.stop import stop_requests
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.errors import InputError, NotFiniteError
+from alexnet_jax.runtime.stop import stop_requests
+from alexnet_jax.studies import study
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -75,7 +76,7 @@ def parse_weights(text: str, members: int) -> list[float]:
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     config = configuration.of_workdir(options.workdir, overrides)
     command_line.before_jax()
-    from alexnet_jax import trained
+    from alexnet_jax.experiment import trained
 
     names = [name.strip() for name in options.activations.split(',')]
     print(trained.keep_features(config, options.workdir, names, options.out, options.form))
@@ -110,8 +111,8 @@ def require_ensemble(members: list[tuple[Path, Config | None]]) -> None:
     Raises:
       InputError: they are not.
     """
-    from alexnet_jax import results
     from alexnet_jax.evaluation import arrays, ensemble
+    from alexnet_jax.experiment import results
 
     absolute = configuration.absolute_source  # older workdirs may hold a relative path
     abouts, places = {}, {}
@@ -135,7 +136,7 @@ def train_members(options: argparse.Namespace, configs: dict[str, Config]) -> bo
       InputError: as `runs.begin` and `runs.train_all`.
       NotFiniteError: one ended in NaN: there is no ensemble of what was saved before.
     """
-    from alexnet_jax import runs
+    from alexnet_jax.studies import runs
 
     first = next(iter(configs.values()))
     asking = study.asked('ensemble', first, seeds=len(configs))
@@ -159,7 +160,7 @@ def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     require_ensemble(members)
     weights = parse_weights(options.weights, len(members))
     command_line.before_jax()
-    from alexnet_jax import trained, workdir
+    from alexnet_jax.experiment import trained, workdir
 
     for path, _ in members if not options.config else []:
         workdir.refuse_not_finite(path)
@@ -171,8 +172,8 @@ def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def run_tables(options: argparse.Namespace) -> int:
-    from alexnet_jax import results
-    from alexnet_jax.evaluation import tables
+    from alexnet_jax.experiment import results
+    from alexnet_jax.studies import tables
 
     rows = [row for path in options.runs for row in tables.rows_of(str(path), results.every(path))]
     filled = tables.filled(rows)

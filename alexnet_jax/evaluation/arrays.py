@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from alexnet_jax import files
-from alexnet_jax.errors import InputError, counted, shown
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, counted, shown
 
 ABOUT, IDS, LABELS = 'about.json', 'ids.json', 'labels.npy'
 SEALS = 'sha256'  # in about.json

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import InputError, shown
 from alexnet_jax.evaluation.arrays import ImageArrays, file_name
-from alexnet_jax.evaluation.tables import cell
 from alexnet_jax.evaluation.tally import Tally, has_top5
+from alexnet_jax.runtime.errors import InputError, plain, shown
 
 LOG_PROBABILITIES = 'log_probabilities'
 SAME = ('split', 'views', 'distinct_views', 'set', 'data', 'classes')  # of all members
@@ -22,6 +21,7 @@ TYPES = {
     'network': str,
 }  # fmt: skip
 LOWEST = float(np.finfo(np.float32).min)  # of a kept logarithm, so that it is a number
+LONGEST_CELL = 2000  # characters
 TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
 
 
@@ -207,6 +207,12 @@ def markdown(result: Ensemble) -> str:
         lines.append(_line(f'{number}: {cell(name)}', f'{weight:g}', *_errors(tally), *shares))
     lines.append(_line('together', '', *_errors(result.together), *[''] * len(names)))
     return '\n'.join([*lines, ''])
+
+
+def cell(text: str) -> str:
+    """Returns a text as a cell of a Markdown table, which may come from a stranger's file: on one
+    line, without markup that ends the cell or is HTML."""
+    return plain(text, LONGEST_CELL).replace('|', '\\|').replace('<', '&lt;')
 
 
 def _line(*cells: str) -> str:

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax import alive
 from alexnet_jax.data import pipeline
-from alexnet_jax.data.prepared import ImageSet
-from alexnet_jax.errors import counted
+from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.network import checks, columns
+from alexnet_jax.network import checks, device_mesh
+from alexnet_jax.runtime import heartbeat
+from alexnet_jax.runtime.errors import counted
 
 Forward = Callable[[Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -69,14 +69,14 @@ def run(
         batch_size=reading.batch_size,
         views=reading.views,
         mirror=reading.mirror,
-        rows=columns.rows_here(mesh, reading.batch_size),
+        rows=device_mesh.rows_here(mesh, reading.batch_size),
         threads=reading.threads,
     )
     seen, late = 0, None  # read one batch late, so that the device need not wait for us
     for batch in pipeline.ahead(batches, functools.partial(_place, mesh)):
         if late is not None:
             yield _outputs(*late)
-            alive.beat(f'{split} image {seen}')
+            heartbeat.beat(f'{split} image {seen}')
         late = batch, forward(variables, batch['image'])
         seen += int(batch['mask'].sum())
     if late is not None:
@@ -88,7 +88,7 @@ def run(
 def _place(mesh: Mesh, batch: pipeline.Batch) -> dict[str, Any]:
     """Puts the images on the devices; the rest stays with us, of all processes."""
     images = {'image': batch.pop('image')}
-    return columns.place_batch(mesh, images) | columns.everyones_rows(mesh, batch)
+    return device_mesh.place_batch(mesh, images) | device_mesh.everyones_rows(mesh, batch)
 
 
 def _outputs(batch: dict[str, Any], made: tuple[jax.Array, dict[str, jax.Array]]) -> Outputs:

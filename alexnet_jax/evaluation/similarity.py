@@ -4,7 +4,7 @@ Lee and Hinton, 2019, arXiv:1905.00414), linear, with the unbiased estimate of H
 
 import numpy as np
 
-from alexnet_jax.errors import counted
+from alexnet_jax.runtime.errors import counted
 
 
 def gram(features: np.ndarray) -> np.ndarray:

@@ -17,16 +17,16 @@ import os
 import re
 import sys
 
-from alexnet_jax import command_line
-from alexnet_jax.command_line import DONE, Parser
-from alexnet_jax.errors import InputError, counted, nearest
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
-from alexnet_jax.network.deviations import bias_text, deviations, stages_text, std_text
+from alexnet_jax.network.communication import EXCHANGES
+from alexnet_jax.network.diff import bias_text, deviations, stages_text, std_text
 from alexnet_jax.network.layers import ACTIVATIONS, Architecture, Conv, Output
 from alexnet_jax.network.plan import Machine
 from alexnet_jax.network.plan import report as plan_report
 from alexnet_jax.network.shapes import LayerShape, layer_shapes, smallest_input
-from alexnet_jax.network.traffic import EXCHANGES
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, Parser
+from alexnet_jax.runtime.errors import InputError, counted, nearest
 
 MOST_DEVICES = 64  # to compile for
 RATES = {  # option: field of `Machine`, how many of its unit, meaning
@@ -133,9 +133,9 @@ def count_traffic(
         os.environ['XLA_FLAGS'] = flags.strip()
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
     command_line.before_jax()
-    from alexnet_jax.training import collectives  # JAX starts: last
+    from alexnet_jax.training import compiled_collectives  # JAX starts: last
 
-    return collectives.report(net, classes, mesh, batch, exchange)
+    return compiled_collectives.report(net, classes, mesh, batch, exchange)
 
 
 def _require_known(what: str, name: str, names) -> None:

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alexnet_jax.network import checks, columns
+from alexnet_jax.network import checks, collectives, device_mesh
 from alexnet_jax.network.batch_normalization import BatchStatistics
+from alexnet_jax.network.communication import EXCHANGES
 from alexnet_jax.network.convolution import grouped_conv
 from alexnet_jax.network.layers import (
     STAGE_NAMES,
@@ -39,7 +40,6 @@ from alexnet_jax.network.layers import (
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm, widened
 from alexnet_jax.network.pooling import average_pool, max_pool
 from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.network.traffic import EXCHANGES
 
 Parts = list[jax.Array]
 COMPUTE = ('float32', 'bfloat16')
@@ -107,12 +107,14 @@ class AlexNet(nn.Module):
         """
         self._require(images, dropout_key, examples)
         if examples is None and dropout_key is not None:
-            examples = columns.numbers_of(images, self.column_axis)
+            examples = collectives.numbers_of(images, self.column_axis)
         training = dropout_key is not None
         layers, output = self.architecture.layers, self.architecture.output
         activations = {}
         parts: Parts = []
-        seen: jax.Array | Parts = columns.share(jnp.asarray(images, self.compute), self.column_axis)
+        seen: jax.Array | Parts = collectives.share(
+            jnp.asarray(images, self.compute), self.column_axis
+        )
         for number, layer in enumerate(layers):
             parts = self._linear(layer, seen, training)
             activations[layer.name] = jnp.concatenate(parts, axis=-1)
@@ -127,7 +129,7 @@ class AlexNet(nn.Module):
                 name = f'{layer.name}/{STAGE_NAMES[type(stage)]}'
                 activations[name] = jnp.concatenate(parts, axis=-1)
             joined = number + 1 < len(layers) and self._gathers(layers[number + 1])
-            seen = columns.gather(parts, self.column_axis) if joined else parts
+            seen = collectives.gather(parts, self.column_axis) if joined else parts
         logits = self._output(output, parts)
         activations[output.name] = logits
         return logits, activations
@@ -195,7 +197,7 @@ class AlexNet(nn.Module):
         flat = jnp.stack([x.reshape(x.shape[0], -1) for x in inputs])
         sums = list(flat @ kernel.reshape(columns_here, -1, features))
         if scatters:
-            sums = columns.scatter(sums, self.column_axis)
+            sums = collectives.scatter(sums, self.column_axis)
         # In float32 the gradient of a bias, a sum over the batch, keeps its digits.
         return [(widened(x) + bias[i]).astype(x.dtype) for i, x in enumerate(sums)]
 
@@ -226,7 +228,7 @@ class AlexNet(nn.Module):
                     return [local_response_norm(x, size, alpha, beta, k) for x in parts]
                 half = size // 2
                 joined = jnp.concatenate(parts, axis=-1)
-                joined = columns.with_neighbors(joined, half, self.column_axis)
+                joined = collectives.with_neighbors(joined, half, self.column_axis)
                 normal = local_response_norm(joined, size, alpha, beta, k)
                 own = normal[..., half : normal.shape[-1] - half]
                 return jnp.split(own, len(parts), axis=-1)
@@ -239,7 +241,7 @@ class AlexNet(nn.Module):
         normal = BatchStatistics(
             stage,
             training,
-            axis_name=None if self.column_axis is None else columns.DATA,
+            axis_name=None if self.column_axis is None else device_mesh.DATA,
             name=f'{layer.name}_norm',
         )(jnp.concatenate(parts, axis=-1))
         return jnp.split(normal, len(parts), axis=-1)
@@ -257,7 +259,7 @@ class AlexNet(nn.Module):
                 )
             )(examples)
 
-        first = columns.first_held(self._held, self.column_axis)
+        first = collectives.first_held(self._held, self.column_axis)
         return [
             jnp.where(kept(first + position, x.shape[1:]), x / keep, 0)
             for position, x in enumerate(parts)
@@ -272,11 +274,11 @@ class AlexNet(nn.Module):
             layer.bias, parts[0].shape[-1] * self.architecture.columns, name=layer.name,
         )('float32')  # fmt: skip
         shares = list(jnp.stack(parts).astype(kernel.dtype) @ kernel)
-        return columns.add(shares, self.column_axis) + bias
+        return collectives.add(shares, self.column_axis) + bias
 
     @property
     def _held(self) -> int:
-        return columns.columns_held(self.architecture.columns, self.column_axis)
+        return collectives.columns_held(self.architecture.columns, self.column_axis)
 
 
 class Weights(nn.Module):
@@ -295,7 +297,7 @@ class Weights(nn.Module):
     @nn.compact
     def __call__(self, dtype: str) -> tuple[jax.Array, jax.Array]:
         def split(initializer, axis: int = 0):
-            return nn.with_partitioning(initializer, (*[None] * axis, columns.COLUMN))
+            return nn.with_partitioning(initializer, (*[None] * axis, device_mesh.COLUMN))
 
         if self.std is None:
             bound = self.inputs**-0.5

@@ -7,7 +7,6 @@ in `then`, what follows it, in order. `network/alexnet.py` runs any table,
 
 import dataclasses
 
-from alexnet_jax.errors import InputError, shown
 from alexnet_jax.network.layers import (
     ACTIVATIONS,
     Architecture,
@@ -29,6 +28,7 @@ from alexnet_jax.network.variants import (
     with_lrn_across_columns,
     with_stages,
 )
+from alexnet_jax.runtime.errors import InputError, shown
 
 # The paper as printed (§3.5, §5). Two readings of it:
 #

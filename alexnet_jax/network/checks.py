@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alexnet_jax.errors import shown
 from alexnet_jax.network import rules
+from alexnet_jax.runtime.errors import shown
 
 Array = jax.Array | np.ndarray
 

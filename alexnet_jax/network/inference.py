@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.network import checks, columns, compiler
+from alexnet_jax.network import checks, compiler, device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.network.shapes import layer_shapes
@@ -60,7 +60,7 @@ def variable_specs(net: AlexNet) -> Variables:
     """What each of those arrays is split over: a tree of `PartitionSpec`."""
     specs = nn.get_partition_spec(boxed_shapes(net))
     # Of the statistics of batch normalisation it is not said there: as their maps are.
-    stats = jax.tree.map(lambda _: P(columns.COLUMN), specs['batch_stats'])
+    stats = jax.tree.map(lambda _: P(device_mesh.COLUMN), specs['batch_stats'])
     return {'params': specs['params'], 'batch_stats': stats}
 
 
@@ -100,7 +100,7 @@ def make_forward(
     """
     net = net.clone(exchange='gather')
     specs = variable_specs(net)
-    on_columns = net.clone(column_axis=columns.COLUMN)
+    on_columns = net.clone(column_axis=device_mesh.COLUMN)
 
     def on_device(variables: Variables, images: Array, mean: Array, scale: Array | float):
         logits, activations = on_columns.apply(variables, normalize(images, mean, scale))
@@ -109,8 +109,8 @@ def make_forward(
     over_mesh = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(specs, P(columns.DATA), P(), P()),
-        out_specs=(P(columns.DATA), _activation_specs(net, names)),
+        in_specs=(specs, P(device_mesh.DATA), P(), P()),
+        out_specs=(P(device_mesh.DATA), _activation_specs(net, names)),
     )
     return jax.jit(
         lambda variables, images: over_mesh(variables, images, mean, scale),
@@ -124,8 +124,8 @@ def _activation_specs(net: AlexNet, names: Sequence[str]) -> dict[str, P]:
     rows = layer_shapes(net.architecture, net.classes)
     ranks = {name: len(shape) for row in rows for name, shape in row.activations.items()}
     return {
-        name: P(columns.DATA)
+        name: P(device_mesh.DATA)
         if name == net.architecture.output.name
-        else P(columns.DATA, *[None] * (ranks[name] - 1), columns.COLUMN)
+        else P(device_mesh.DATA, *[None] * (ranks[name] - 1), device_mesh.COLUMN)
         for name in names
     }

@@ -5,8 +5,8 @@ Feature counts are those of the whole layer, all columns together.
 
 import dataclasses
 
-from alexnet_jax.errors import InputError, plain, shown
 from alexnet_jax.network import rules
+from alexnet_jax.runtime.errors import InputError, plain, shown
 
 
 @dataclasses.dataclass(frozen=True)

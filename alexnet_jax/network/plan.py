@@ -7,10 +7,10 @@ bytes (`traffic.py`) over the bandwidth and the time of each round of messages.
 import dataclasses
 import math
 
-from alexnet_jax.errors import InputError, counted
+from alexnet_jax.network.communication import FLOAT, bytes_sent, parameters_held, step_traffic
 from alexnet_jax.network.layers import Architecture, Dense
 from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.network.traffic import FLOAT, bytes_sent, parameters_held, step_traffic
+from alexnet_jax.runtime.errors import InputError, counted
 
 DEVICES = [2**power for power in range(3, 11)]
 UPDATE = 26  # bytes read and written a parameter: float32, momentum, gradient, a bfloat16 copy

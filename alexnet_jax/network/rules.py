@@ -10,7 +10,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from alexnet_jax.errors import InputError, shown
+from alexnet_jax.runtime.errors import InputError, shown
 
 MOST = 2**31 - 1  # of a count
 MOST_PIXELS = 4096  # of an input's side, a kernel, a stride or a padding

@@ -3,7 +3,6 @@
 import bisect
 import dataclasses
 
-from alexnet_jax.errors import InputError, shown
 from alexnet_jax.network import rules
 from alexnet_jax.network.layers import (
     STAGE_NAMES,
@@ -15,6 +14,7 @@ from alexnet_jax.network.layers import (
     Pool,
     maps_after,
 )
+from alexnet_jax.runtime.errors import InputError, shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@ import types
 import typing
 from typing import Any
 
-from alexnet_jax.errors import InputError, shown
 from alexnet_jax.network import layers
 from alexnet_jax.network.layers import Architecture, Conv, Dense, Output
+from alexnet_jax.runtime.errors import InputError, shown
 
 KIND = 'kind'
 ROWS = {kind.__name__: kind for kind in (Conv, Dense)}

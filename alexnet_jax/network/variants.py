@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from alexnet_jax.errors import InputError, shown
 from alexnet_jax.network import rules
 from alexnet_jax.network.layers import (
     Activation,
@@ -15,6 +14,7 @@ from alexnet_jax.network.layers import (
     Output,
     Stage,
 )
+from alexnet_jax.runtime.errors import InputError, shown
 
 
 def with_layers(architecture: Architecture, name: str, **changes: dict[str, Any]) -> Architecture:

@@ -13,11 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from alexnet_jax import command_line
-from alexnet_jax import config as configuration
-from alexnet_jax.command_line import DONE, Parser
-from alexnet_jax.errors import InputError
-from alexnet_jax.stop import stop_requests
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, Parser
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.runtime.stop import stop_requests
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

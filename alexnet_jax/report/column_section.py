@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import two_columns
-from alexnet_jax.errors import counted
 from alexnet_jax.evaluation import selectivity
-from alexnet_jax.figures import bars, columns, page
-from alexnet_jax.model import Model
-from alexnet_jax.trained import Showing
+from alexnet_jax.experiment import two_columns
+from alexnet_jax.experiment.model import Model
+from alexnet_jax.experiment.trained import Showing
+from alexnet_jax.report.figures import bars, columns, page
+from alexnet_jax.runtime.errors import counted
 
 MOMENTS = 20  # of a training, at which the columns are compared
 DEALS = 999  # permutations at each

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_jax import results, settings
-from alexnet_jax.config import Config
-from alexnet_jax.figures import page
-from alexnet_jax.model import Model
+from alexnet_jax.experiment import results, settings
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.model import Model
+from alexnet_jax.experiment.trained import Showing
 from alexnet_jax.network.architectures import PAPER
-from alexnet_jax.network.deviations import deviations
-from alexnet_jax.trained import Showing
+from alexnet_jax.network.diff import deviations
+from alexnet_jax.report.figures import page
 
 CLASSES, EPOCHS, VIEWS = 1000, 90, 10  # of the paper: §2, §5, §4.1
 IMAGENET = 'tfds:imagenet'

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import predict
 from alexnet_jax.data import augment, class_names
-from alexnet_jax.data.prepared import drawn
+from alexnet_jax.data.image_set import drawn
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.arrays import as_text
 from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.figures.neighbors import Neighbor
-from alexnet_jax.figures.predictions import Prediction
+from alexnet_jax.experiment.trained import Showing
 from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.trained import Showing
+from alexnet_jax.report import predict
+from alexnet_jax.report.figures.neighbors import Neighbor
+from alexnet_jax.report.figures.predictions import Prediction
 
 DRAWN = 8  # images shown, as in Figure 4 (left)
 MISTAKES = 8

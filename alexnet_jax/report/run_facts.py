@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import config as configuration
-from alexnet_jax import files, results
-from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError
 from alexnet_jax.evaluation.tally import has_top5
-from alexnet_jax.figures import page
-from alexnet_jax.figures.page import Cell
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import results
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.report.figures import page
+from alexnet_jax.report.figures.page import Cell
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import manifest
 from alexnet_jax.training.manifest import DamagedError
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import files, results, trained, two_columns
-from alexnet_jax.config import Config
 from alexnet_jax.data import class_names
-from alexnet_jax.errors import InputError, StorageError, counted
 from alexnet_jax.evaluation.tally import has_top5
-from alexnet_jax.figures import (
+from alexnet_jax.experiment import results, trained, two_columns
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.model import Model
+from alexnet_jax.experiment.trained import Showing
+from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.report import column_section, differences, run_facts
+from alexnet_jax.report.figures import (  # fmt: skip
     bars,
     confusion,
     curves,
@@ -24,13 +27,11 @@ from alexnet_jax.figures import (
     numbers,
     page,
     predictions,
-)  # fmt: skip
-from alexnet_jax.figures.page import Section
-from alexnet_jax.model import Model
-from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.report import column_section, differences, run_facts
+)
+from alexnet_jax.report.figures.page import Section
 from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
-from alexnet_jax.trained import Showing
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, StorageError, counted
 from alexnet_jax.training import metrics_log
 
 MANY = 20_000  # training images, which take a while

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import config as configuration
-from alexnet_jax import files, results
-from alexnet_jax.errors import InputError, StorageError, counted
 from alexnet_jax.evaluation import seeds
-from alexnet_jax.figures import bars, curves, page
-from alexnet_jax.figures.page import Section
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import results
 from alexnet_jax.report import run_facts
+from alexnet_jax.report.figures import bars, curves, page
+from alexnet_jax.report.figures.page import Section
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, StorageError, counted
 from alexnet_jax.training import metrics_log
 
 Row = dict[str, Any]

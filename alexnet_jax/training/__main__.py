@@ -13,11 +13,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax import command_line, experiment, settings
-from alexnet_jax import config as configuration
-from alexnet_jax.command_line import DONE, Parser
-from alexnet_jax.config import Config
-from alexnet_jax.errors import InputError, counted, shown
+from alexnet_jax.experiment import build, settings
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, Parser
+from alexnet_jax.runtime.errors import InputError, counted, shown
 from alexnet_jax.training import schedule
 from alexnet_jax.training.protocols import Group, Protocol
 
@@ -106,8 +107,8 @@ def run(argv: list[str]) -> int:
         raise InputError(f'--examples is {shown(examples)}; allowed: from 1 to {settings.MOST}')
     if examples is None:
         imagenet = config['data.source'].startswith('tfds:imagenet2012')
-        examples = IMAGENET_EXAMPLES if imagenet else experiment.training_examples(config)
-    clock = experiment.clock(config, examples)
+        examples = IMAGENET_EXAMPLES if imagenet else build.training_examples(config)
+    clock = build.clock(config, examples)
     table = by_plateau if protocol.watches_plateaus else by_epoch
     print('\n'.join(header(config, protocol, clock) + table(config, protocol, clock)))
     return DONE

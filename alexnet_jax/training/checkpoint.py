@@ -24,8 +24,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from alexnet_jax import files
-from alexnet_jax.errors import InputError, NotFiniteError, StorageError
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError
 from alexnet_jax.training import declared, manifest
 from alexnet_jax.training.manifest import DamagedError
 from alexnet_jax.training.step import TrainState

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from alexnet_jax.errors import InputError, counted, shown
-from alexnet_jax.files import read_json
+from alexnet_jax.runtime.errors import InputError, counted, shown
+from alexnet_jax.runtime.files import read_json
 
 # By the names on the way to each in its tree: what has a shape and a dtype, an array or not.
 Arrays = Mapping[tuple[str, ...], Any]

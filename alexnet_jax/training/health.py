@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import NotFiniteError, counted
+from alexnet_jax.runtime.errors import NotFiniteError, counted
 
 CHANCE = 0.99  # of ln(classes): a mean loss above it says that nothing was learnt
 Part = tuple[str, int]  # a layer, and a column of it

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax import files
-from alexnet_jax.errors import StorageError
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import StorageError
 
 
 def keep(folder: Path, step: int, kernel: np.ndarray) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from alexnet_jax import alive
-from alexnet_jax.errors import StopRequestedError
+from alexnet_jax.runtime import heartbeat
+from alexnet_jax.runtime.errors import StopRequestedError
 from alexnet_jax.training import schedule
 from alexnet_jax.training.health import Health, require_finite
 from alexnet_jax.training.step import TrainState
@@ -89,7 +89,7 @@ def train(
     rows = _TrainRows(plan, log, health)
     if step == 0:
         watch(step, state.variables)
-    alive.slow('compiling the first step')
+    heartbeat.slow('compiling the first step')
     while True:
         error, is_best, stopped = None, False, False
         if not is_validated(step, plateau, plan):
@@ -113,7 +113,7 @@ def train(
         due = (is_best or step % every == 0) if every else error is not None
         if (due or ended or stopped) and (step, int(plateau.validations)) != saved:
             rows.flush()
-            alive.slow(f'saving step {step}')
+            heartbeat.slow(f'saving step {step}')
             with rows.seconds_of('save'):
                 saves.save(state, error)
             saved = step, int(plateau.validations)
@@ -138,7 +138,7 @@ def _validation(
     step: int, plan: Plan, validate: Callable[[Any], Row], state: TrainState, log: Callable
 ) -> Row | None:
     """The scores, when they are logged; None if a stop was requested."""
-    alive.slow(f'validation after step {step}')
+    heartbeat.slow(f'validation after step {step}')
     begun = time.perf_counter()
     try:
         scores = validate(state.variables)
@@ -193,7 +193,7 @@ class _TrainRows:
         (step, scores), self._waiting = self._waiting, None
         # Waits: no more than one step ahead of the device.
         scores = {name: _own_part(array) for name, array in scores.items()}
-        alive.beat(f'step {step}')
+        heartbeat.beat(f'step {step}')
         self._health.step(step, scores)
         self._images += self._plan.batch_size
         if step % self._plan.log_every:

@@ -11,8 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.errors import counted
-from alexnet_jax.files import opened, read_json
+from alexnet_jax.runtime.errors import counted
+from alexnet_jax.runtime.files import opened, read_json
 
 NAME = 'manifest.json'
 

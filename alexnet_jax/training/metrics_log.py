@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import files
-from alexnet_jax.errors import InputError, StorageError
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, StorageError
 
 # What every row holds, and every train row.
 NUMBERS = ('step', 'epoch', 'loss', 'top1_error', 'top5_error')

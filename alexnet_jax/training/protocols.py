@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from alexnet_jax.errors import InputError, nearest, shown
+from alexnet_jax.runtime.errors import InputError, nearest, shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,12 +19,12 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.errors import InputError
-from alexnet_jax.network import checks, columns, compiler, inference
+from alexnet_jax.network import checks, compiler, device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Array, Variables
 from alexnet_jax.network.layers import Architecture, BatchNorm
 from alexnet_jax.network.normalization import widened
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
@@ -146,13 +146,13 @@ def _scores_over_mesh(
     specs = inference.variable_specs(net)
     copies = _takes_copies(mesh, parts)
     in_specs = specs | ({'params': _copy_specs(net)} if copies else {})
-    net = net.clone(column_axis=columns.COLUMN)
+    net = net.clone(column_axis=device_mesh.COLUMN)
 
     def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key, part):
         # From here on parameters are each device's own: this is where their
         # gradients add up over the batch. Those of copies are added up after the last part.
         params = jax.tree.map(
-            lambda x: x[0] if copies else lax.pcast(x, columns.DATA, to='varying'),
+            lambda x: x[0] if copies else lax.pcast(x, device_mesh.DATA, to='varying'),
             variables['params'],
         )
         count = jnp.sum(batch['mask'])
@@ -161,18 +161,18 @@ def _scores_over_mesh(
         first = part * (here // parts)
         batch = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, first, here // parts), batch)
         images = inference.normalize(batch['image'], mean, scale, batch['color_shift'])
-        examples = lax.axis_index(columns.DATA) * here + first + jnp.arange(len(images))
+        examples = lax.axis_index(device_mesh.DATA) * here + first + jnp.arange(len(images))
         (logits, _), moved = net.apply(
             variables | {'params': params}, images,
             dropout_key=dropout_key, examples=examples, mutable=['batch_stats'],
         )  # fmt: skip
         sums = score(logits, batch['label'], batch['mask']) | {'count': count}
-        return lax.psum(sums, columns.DATA), moved.get('batch_stats', {})
+        return lax.psum(sums, device_mesh.DATA), moved.get('batch_stats', {})
 
     over_mesh = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(in_specs, P(columns.DATA), P(), P(), P(), P()),
+        in_specs=(in_specs, P(device_mesh.DATA), P(), P(), P(), P()),
         out_specs=(P(), specs['batch_stats']),
     )
     return lambda variables, batch, key, part: over_mesh(variables, batch, mean, scale, key, part)
@@ -257,7 +257,7 @@ def make_train_step(
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(columns.DATA))),
+        in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(device_mesh.DATA))),
         out_shardings=(state_shardings(net, mesh), _score_shardings(mesh)),
         compiler_options=compiler.options(),
     )
@@ -295,8 +295,8 @@ def _in_parts(
 ) -> StepInParts:
     of_state, whole = state_shardings(net, mesh), NamedSharding(mesh, P())
     of_copies = jax.tree.map(functools.partial(NamedSharding, mesh), _copy_specs(net))
-    of_sums, of_batch = (of_copies, whole), NamedSharding(mesh, P(columns.DATA))
-    shards = mesh.shape[columns.DATA]
+    of_sums, of_batch = (of_copies, whole), NamedSharding(mesh, P(device_mesh.DATA))
+    shards = mesh.shape[device_mesh.DATA]
 
     def zeros():
         params = inference.variable_shapes(net)['params']
@@ -351,7 +351,7 @@ def _bias_gradients(gradients: Any, net: Architecture) -> jax.Array:
 def _score_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
     """What is of columns stays where they are: nothing is exchanged to look at it."""
     whole = ('loss', 'top1_error', 'top5_error', 'learning_rate')
-    specs = dict.fromkeys(whole, P()) | {'bias_gradients': P(None, columns.COLUMN)}
+    specs = dict.fromkeys(whole, P()) | {'bias_gradients': P(None, device_mesh.COLUMN)}
     return {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
 
 
@@ -359,7 +359,7 @@ def _takes_copies(mesh: Mesh, parts: int) -> bool:
     """Whether a data shard has parameters, and so gradients, of its own: gradients of several
     parts are added up first, and over one shard there is nothing to add up. XLA's all-reduce
     over one device would store all gradients once more."""
-    return parts > 1 or mesh.shape[columns.DATA] == 1
+    return parts > 1 or mesh.shape[device_mesh.DATA] == 1
 
 
 def _copies(params: Any, shards: int) -> Any:
@@ -374,7 +374,7 @@ def _add_up(gradients: Any) -> Any:
 def _copy_specs(net: AlexNet) -> Any:
     """What copies of the parameters are split over, [data shards, ...]: one for each."""
     return jax.tree.map(
-        lambda spec: P(columns.DATA, *spec), inference.variable_specs(net)['params']
+        lambda spec: P(device_mesh.DATA, *spec), inference.variable_specs(net)['params']
     )
 
 

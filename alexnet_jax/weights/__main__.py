@@ -18,9 +18,9 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from alexnet_jax import command_line, files
-from alexnet_jax.command_line import DONE, Parser
-from alexnet_jax.errors import InputError, shown
+from alexnet_jax.runtime import command_line, files
+from alexnet_jax.runtime.command_line import DONE, Parser
+from alexnet_jax.runtime.errors import InputError, shown
 
 FORMS = {
     'alexnet_jax': 'safetensors, with the configuration in its metadata',
@@ -62,7 +62,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
     command_line.before_jax()
-    from alexnet_jax import exchange
+    from alexnet_jax.experiment import exchange
 
     if options.command == 'import':
         classes = read_names(options.classes) if options.classes else None

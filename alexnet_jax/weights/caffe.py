@@ -15,8 +15,8 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from alexnet_jax.errors import InputError
-from alexnet_jax.files import opened
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.runtime.files import opened
 from alexnet_jax.weights.arrays import as_float32, told, write_whole
 
 # Message: field: (number, type, whether repeated). Names are bytes, since a file may

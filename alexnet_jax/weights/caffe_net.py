@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import InputError
 from alexnet_jax.network import shapes
 from alexnet_jax.network.layers import (
     Activation,
@@ -30,6 +29,7 @@ from alexnet_jax.network.layers import (
     Stage,
     Tanh,
 )
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights.arrays import ContentError, told
 from alexnet_jax.weights.caffe import Layer
 from alexnet_jax.weights.caffe_layers import AVERAGE, MAX, ROWS, WITHIN_CHANNEL, parameters

@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from alexnet_jax.errors import InputError
-from alexnet_jax.files import opened
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.runtime.files import opened
 from alexnet_jax.weights.arrays import (
     FLOATS,
     as_float32,

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.runtime.errors import InputError
 
 
 def push(folder: Path, repository: str, keep: str) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.errors import InputError
 from alexnet_jax.network.architectures import ARCHITECTURES, TORCHVISION
 from alexnet_jax.network.layers import Architecture, Conv, Layer
 from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights.arrays import require_finite, told
 from alexnet_jax.weights.caffe_layers import has_form
 from alexnet_jax.weights.files import Layers

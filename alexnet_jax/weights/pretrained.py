@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import InputError, nearest
-from alexnet_jax.files import opened
 from alexnet_jax.network import table_json
-from alexnet_jax.network.deviations import deviations
+from alexnet_jax.network.diff import deviations
 from alexnet_jax.network.layers import Architecture
+from alexnet_jax.runtime.errors import InputError, nearest
+from alexnet_jax.runtime.files import opened
 from alexnet_jax.weights import (
     caffe,
     caffe_images,

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from alexnet_jax import files
-from alexnet_jax.errors import InputError, counted
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, counted
 from alexnet_jax.weights import pickled, state_dicts
 from alexnet_jax.weights.arrays import FLOATS, ContentError, floats_told, told
 from alexnet_jax.weights.pickled import Opaque

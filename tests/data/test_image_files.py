@@ -13,7 +13,7 @@ from PIL import Image
 
 from alexnet_jax.data import image_files
 from alexnet_jax.data.images import BadImageError, read_square
-from alexnet_jax.data.prepare import main as prepare
+from alexnet_jax.data.prepare.__main__ import main as prepare
 from tests.data.photographs import image_file, photograph, save
 from tests.data.test_rgb import GRAY, RGB, chunk, png, values_of
 from tests.faults.fuzz_images import constant_model

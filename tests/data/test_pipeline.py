@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from alexnet_jax.data import augment, pipeline, prepared
+from alexnet_jax.data import augment, image_set, pipeline
 from alexnet_jax.data.pipeline import ColorShift
 from alexnet_jax.data.statistics import measure
 from alexnet_jax.data.synthetic import synthetic_set
@@ -81,20 +81,20 @@ class Numbered:
     def __len__(self) -> int:
         return self._count
 
-    def read(self, row, scratch=None) -> prepared.Record:
+    def read(self, row, scratch=None) -> image_set.Record:
         if not 0 <= row < self._count:
             raise IndexError(row)
         image = np.zeros((self._size, self._size, 3), np.uint8)
         image[..., 0] = np.arange(self._size)[:, None]
         image[..., 1] = np.arange(self._size)
         image[..., 2] = row % 251
-        return prepared.Record(image, row, b'')
+        return image_set.Record(image, row, b'')
 
 
-def numbered(count=300, size=36, mirror=True) -> prepared.ImageSet:
+def numbered(count=300, size=36, mirror=True) -> image_set.ImageSet:
     records = Numbered(count, size)
     statistics = measure(records.read(row).image for row in range(count))
-    return prepared.ImageSet({'train': records, 'val': records}, ('x',), statistics, mirror, {})
+    return image_set.ImageSet({'train': records, 'val': records}, ('x',), statistics, mirror, {})
 
 
 def test_each_epoch_meets_each_image_once_in_an_order_of_its_own():

@@ -20,13 +20,14 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from alexnet_jax.data import engines, make, prepared, set_files
-from alexnet_jax.data.make import Request, make_set
+from alexnet_jax.data import image_set, set_files
 from alexnet_jax.data.patterns import patterns_set
-from alexnet_jax.data.shards import Encoding
-from alexnet_jax.data.sources import open_source
+from alexnet_jax.data.prepare import engines, make, stored
+from alexnet_jax.data.prepare.make import Request, make_set
+from alexnet_jax.data.prepare.shards import Encoding
+from alexnet_jax.data.prepare.sources import open_source
 from alexnet_jax.data.synthetic import synthetic_set
-from alexnet_jax.errors import InputError, RecordError
+from alexnet_jax.runtime.errors import InputError, RecordError
 from tests.data.photographs import save, without_shard_digests, write_classes
 
 SIZE = 16
@@ -84,7 +85,7 @@ def change(folder: Path, name: str, path: tuple, value) -> None:
 
 def refused(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
-        prepared.open_set(folder)
+        image_set.open_set(folder)
     lines = str(caught.value).split('\n')
     assert len(lines) <= 2 and str(folder) in lines[0] and all(map(str.isprintable, lines))
     assert len(lines[0]) < 1000
@@ -131,14 +132,14 @@ def test_tfds_and_its_parser_are_never_asked(copy, monkeypatch):
 
     for name in ('builder_from_directory', 'builder', 'load'):
         monkeypatch.setattr(tfds, name, not_here)
-    assert len(prepared.open_set(copy).splits['train']) == 9
-    assert prepared.find('tfds:mnist', SIZE, str(copy.parent)) is None
+    assert len(image_set.open_set(copy).splits['train']) == 9
+    assert stored.find('tfds:mnist', SIZE, str(copy.parent)) is None
 
 
 @pytest.mark.parametrize('form', ['jpeg', 'raw'])
 def test_our_reader_and_tfds_agree(form, made):
     """And features.json is what TFDS writes: it is compared with a copy of that."""
-    images, theirs = prepared.open_set(made[form]), tfds.builder_from_directory(made[form])
+    images, theirs = image_set.open_set(made[form]), tfds.builder_from_directory(made[form])
     assert list(images.classes) == theirs.info.features['label'].names
     assert {split: len(rows) for split, rows in images.splits.items()} == {
         split: info.num_examples for split, info in theirs.info.splits.items()
@@ -219,7 +220,7 @@ def test_what_this_package_does_not_write_is_refused(name, path, value, copy):
 @pytest.mark.parametrize('path', [('moduleName',), ('dataDir',), ('splits', 0, 'filepathPrefix')])
 def test_other_entries_of_dataset_info_are_not_looked_at(path, copy, monkeypatch):
     change(copy, 'dataset_info.json', path, 'gs://stranger/evil_module_of_a_set')
-    assert len(prepared.open_set(sealed(copy)).splits['train']) == 9
+    assert len(image_set.open_set(sealed(copy)).splits['train']) == 9
 
 
 @pytest.mark.parametrize('names', ['', '\n\n', 'a\nb\na\n', 'a\nb\n', 'a\nb\nc\nd\n'])
@@ -316,7 +317,7 @@ def test_statistics_that_inflate_take_no_memory(bomb, copy):
     sealed(copy)
     tracemalloc.start()
     if bomb == 'another array':
-        prepared.open_set(copy)  # it is not looked at
+        image_set.open_set(copy)  # it is not looked at
     else:
         refused(copy)
     _, peak = tracemalloc.get_traced_memory()
@@ -399,7 +400,7 @@ def test_records_of_strangers(kind, copy):
     ):
         features = {'image': [GOOD]} | features  # fmt: skip
     write_val(copy, example(features))
-    records = prepared.open_set(sealed(copy)).splits['val']
+    records = image_set.open_set(sealed(copy)).splits['val']
     if not message:
         assert records.read(0).label == 2
     else:
@@ -413,7 +414,7 @@ def test_records_of_strangers(kind, copy):
 def test_compressed_records_are_refused(how, copy):
     """200 MB of zeros in a few kilobytes."""
     write_val(copy, bytes(2**20), f'group_size:1,{how}')
-    records = prepared.open_set(sealed(copy)).splits['val']
+    records = image_set.open_set(sealed(copy)).splits['val']
     with pytest.raises(RecordError, match=f'{VAL} is compressed'):
         records.read(1)
 
@@ -422,16 +423,16 @@ def test_compressed_records_are_refused(how, copy):
 
 
 def test_an_identity_tells_sets_apart(made, images, tmp_path):
-    kept = prepared.open_set(made['jpeg']).identity
+    kept = image_set.open_set(made['jpeg']).identity
     assert list(kept) == ['source', 'version', 'classes', 'splits', 'content']
     assert kept['source'] == f'folder:{images}' and kept['splits'] == 'train 9, val 6'
-    assert prepared.open_set(prepare(images, tmp_path / 'again')).identity == kept
-    raw = prepared.open_set(made['raw']).identity
+    assert image_set.open_set(prepare(images, tmp_path / 'again')).identity == kept
+    raw = image_set.open_set(made['raw']).identity
     assert raw == kept | {'content': raw['content']} and raw['content'] != kept['content']
     moved = shutil.copytree(images, tmp_path / 'images')
     (moved / 'train' / 'bee').rename(moved / 'train' / 'wasp')
     (moved / 'val' / 'bee').rename(moved / 'val' / 'wasp')
-    named = prepared.open_set(prepare(moved, tmp_path / 'named')).identity
+    named = image_set.open_set(prepare(moved, tmp_path / 'named')).identity
     assert named['splits'] == kept['splits']
     assert all(named[name] != kept[name] for name in kept if name != 'splits')
 
@@ -449,33 +450,33 @@ def other_shard(copy: Path, tmp_path: Path) -> tuple[bytes, bytes]:
 def test_a_shard_swapped_for_another_is_noticed(copy, tmp_path, monkeypatch):
     one, other = other_shard(copy, tmp_path)
     (copy / VAL).write_bytes(one)
-    kept = prepared.open_set(sealed(copy)).identity
+    kept = image_set.open_set(sealed(copy)).identity
     (copy / VAL).write_bytes(other)
     assert f'{VAL} is not as it was made; prepare it again' in refused(copy)
-    assert prepared.open_set(sealed(copy)).identity['content'] != kept['content']
+    assert image_set.open_set(sealed(copy)).identity['content'] != kept['content']
     # An older set has no digests of its shards; if it is small, they are made as it is opened.
     without_shard_digests(copy)
-    other_identity = prepared.open_set(copy).identity
+    other_identity = image_set.open_set(copy).identity
     (copy / VAL).write_bytes(one)
-    assert prepared.open_set(copy).identity == kept != other_identity
+    assert image_set.open_set(copy).identity == kept != other_identity
     # Of a large set the stored digests count; they are checked when it is prepared again.
     monkeypatch.setattr(set_files, 'VERIFIED', 10)
     sealed(copy)
     (copy / VAL).write_bytes(other)
-    assert prepared.open_set(copy).identity == kept
+    assert image_set.open_set(copy).identity == kept
     said = []
     request = Request(kept['source'], Encoding(SIZE, 'jpeg', 90))
     make.make_set(request, copy, lambda: open_source(kept['source']), engines.one_by_one, say=said.append)  # fmt: skip
     assert said[:1] == [f'{copy} is not whole ({VAL} is not as it was made): making it again']
     # An older large set has nothing but sizes and the digest of its statistics.
     without_shard_digests(copy)
-    sizes = prepared.open_set(copy).identity
+    sizes = image_set.open_set(copy).identity
     assert sizes['content'] != kept['content']
     with np.load(copy / 'statistics.npz') as arrays:
         changed = {name: array + 1 for name, array in arrays.items()}
     np.savez(copy / 'statistics.npz', **changed)
     without_shard_digests(sealed(copy))
-    assert prepared.open_set(copy).identity['content'] != sizes['content']
+    assert image_set.open_set(copy).identity['content'] != sizes['content']
 
 
 def test_made_up_images_have_identities_as_well():

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import InputError
-from alexnet_jax.evaluation import arrays, ensemble, tables
+from alexnet_jax.evaluation import arrays, ensemble
 from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.studies import tables
 
 ABOUT = {
     'split': 'test', 'views': 1, 'distinct_views': 1, 'source': 'digits', 'set': 'digits',

@@ -9,7 +9,7 @@ import pytest
 from alexnet_jax.data.synthetic import Synthetic, synthetic_set
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.evaluate import Outputs, Reading
-from alexnet_jax.network import columns, inference
+from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
 
@@ -37,7 +37,7 @@ def images():
 
 
 def run(net, variables, images, shape, names=(), split='train', **reading):
-    mesh = columns.make_mesh(*shape)
+    mesh = device_mesh.make_mesh(*shape)
     forward = inference.make_forward(net, mesh, MEAN, SCALE, names)
     placed = inference.place_variables(net, mesh, variables)
     return evaluate.run(forward, placed, images, split, Reading(99, mesh, **reading))
@@ -141,7 +141,7 @@ def test_mirror_images_are_shown_where_run_and_set_allow_them(of_set, of_run):
     record = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
     images = dataclasses.replace(synthetic_set(4, 2, 32, seed=0), mirror=of_set)
     seen = []
-    reading = Reading(28, columns.make_mesh(1, 1), views=10, mirror=of_run)
+    reading = Reading(28, device_mesh.make_mesh(1, 1), views=10, mirror=of_run)
     list(evaluate.run(lambda _, batch: _seen(seen, batch), {}, images, 'train', reading))
     record = images.splits['train'].read(0).image
     five = [record[a : a + 28, b : b + 28] for a, b in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))]

@@ -1,6 +1,6 @@
 import pytest
 
-from alexnet_jax.command_line import DONE
+from alexnet_jax.runtime.command_line import DONE
 from tests.faults import driver
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.training import checkpoint, step
@@ -30,7 +30,7 @@ from alexnet_jax.training.checkpoint import Checkpoints
 
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(
-    ['tests.faults.driver', 'alexnet_jax.training_run', 'alexnet_jax.main']
+    ['tests.faults.driver', 'alexnet_jax.experiment.training_run', 'alexnet_jax.main']
 )
 NET = {'network.width': '0.5', 'data.batch_size': '32', 'train.steps': '75'}
 
@@ -80,9 +80,9 @@ def _places() -> dict[str, tuple[Any, str]]:
     behind it."""
     from orbax.checkpoint import AsyncCheckpointer
 
-    from alexnet_jax import results
     from alexnet_jax.data import pipeline
     from alexnet_jax.evaluation import evaluate
+    from alexnet_jax.experiment import results
     from alexnet_jax.training import loop, manifest, metrics_log
 
     return {
@@ -205,7 +205,7 @@ def last_state(workdir: Path) -> step.TrainState:
     net = AlexNet(architecture('small', width=float(NET['network.width'])), 10)
     folder = workdir / 'checkpoints'
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
-        like = step.abstract_state(net, columns.make_mesh())
+        like = step.abstract_state(net, device_mesh.make_mesh())
         return jax.device_get(checkpoints.restore(saved_step(workdir), like))
 
 

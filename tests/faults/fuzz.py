@@ -19,10 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import (
-    command_line,
-    predict,  # noqa: F401, a list of fonts is written now, not in a case
-)
+from alexnet_jax.report import predict  # noqa: F401, a list of fonts is written now, not in a case
+from alexnet_jax.runtime import command_line
 from tests.faults import fuzz_checkpoints, fuzz_images, fuzz_sets, fuzz_settings
 
 COUNTS = {'settings': 1000, 'images': 500, 'sets': 200, 'checkpoints': 50}

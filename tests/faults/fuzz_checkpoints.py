@@ -9,11 +9,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import model
-from alexnet_jax.errors import InputError
-from alexnet_jax.network import columns
+from alexnet_jax.experiment import model
+from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import manifest, step
 from alexnet_jax.training.checkpoint import Checkpoints, read_layers
 from tests.weights.mutations import damaged, lied_shape
@@ -24,12 +24,12 @@ AT = 5
 
 
 def like() -> step.TrainState:
-    return step.abstract_state(AlexNet(SMALL, 10), columns.make_mesh())
+    return step.abstract_state(AlexNet(SMALL, 10), device_mesh.make_mesh())
 
 
 def make(folder: Path) -> Path:
     """A sound one."""
-    state = step.create_state(AlexNet(SMALL, 10), 0, columns.make_mesh())
+    state = step.create_state(AlexNet(SMALL, 10), 0, device_mesh.make_mesh())
     checkpoints = Checkpoints(folder)
     checkpoints.save(state.replace(step=state.step + AT))
     checkpoints.wait()

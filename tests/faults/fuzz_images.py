@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from alexnet_jax import config as configuration
 from alexnet_jax.data.images import RESIZES, BadImageError, read_square
-from alexnet_jax.model import Model
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.model import Model
 from tests.data.photographs import photograph, save
 from tests.weights.mutations import damaged
 

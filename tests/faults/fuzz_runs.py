@@ -42,15 +42,16 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from alexnet_jax import command_line, main
-from alexnet_jax import config as configuration
-from alexnet_jax.command_line import BAD_INPUT, DONE, FAULT
-from alexnet_jax.data import engines
-from alexnet_jax.data.make import Request, make_set
-from alexnet_jax.data.shards import Encoding
-from alexnet_jax.data.sources import open_source
-from alexnet_jax.errors import InputError
+from alexnet_jax import main
+from alexnet_jax.data.prepare import engines
+from alexnet_jax.data.prepare.make import Request, make_set
+from alexnet_jax.data.prepare.shards import Encoding
+from alexnet_jax.data.prepare.sources import open_source
 from alexnet_jax.evaluation import __main__ as evaluation
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
+from alexnet_jax.runtime.errors import InputError
 from tests.data.photographs import image_file, write_classes
 from tests.faults import run_changes
 from tests.faults.fuzz_settings import at_most

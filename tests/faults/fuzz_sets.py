@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.data import engines, prepared
-from alexnet_jax.data.make import Request, make_set
+from alexnet_jax.data import image_set
+from alexnet_jax.data.prepare import engines
+from alexnet_jax.data.prepare.make import Request, make_set
+from alexnet_jax.data.prepare.shards import Encoding
+from alexnet_jax.data.prepare.sources import open_source
 from alexnet_jax.data.set_files import STATISTICS
-from alexnet_jax.data.shards import Encoding
-from alexnet_jax.data.sources import open_source
-from alexnet_jax.errors import InputError, RecordError
+from alexnet_jax.runtime.errors import InputError, RecordError
 from tests.data.photographs import without_shard_digests, write_classes
 from tests.weights.mutations import damaged
 
@@ -43,7 +44,7 @@ def make_sets(folder: Path) -> dict[str, Path]:
 
 def read_all(folder: Path) -> Any:
     """All that a run sees of a set."""
-    images = prepared.open_set(folder)
+    images = image_set.open_set(folder)
     records = {
         split: [records.read(row) for row in range(len(records))]
         for split, records in images.splits.items()

@@ -17,11 +17,13 @@ from unittest import mock
 
 import numpy as np
 
-from alexnet_jax import config as configuration
-from alexnet_jax import experiment, main, training_run
-from alexnet_jax.data import prepared, synthetic
+from alexnet_jax import main
+from alexnet_jax.data import synthetic
+from alexnet_jax.data.prepare import stored
+from alexnet_jax.experiment import build, training_run
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.workdir import refuse_other
 from alexnet_jax.report import run_page
-from alexnet_jax.workdir import refuse_other
 from tests.weights.mutations import damaged
 
 Random = np.random.Generator
@@ -412,12 +414,12 @@ def stopped_before_training() -> Iterator[list[dict[str, Any]]]:
     def train(config, workdir, stop_requested):
         refuse_other(workdir, config)
         if config['start.from']:
-            experiment.read_donor(Path(config['start.from']), workdir)
+            build.read_donor(Path(config['start.from']), workdir)
         if config['data.source'] == 'digits':  # would be prepared now
-            prepared.find('digits', config['data.record_size'], config['data.dir'] or None)
+            stored.find('digits', config['data.record_size'], config['data.dir'] or None)
         elif config['data.record_size'] <= LARGEST_BUILT:
-            built = experiment.build(config)
-            experiment.held_out_split(config, built.images)
+            built = build.build(config)
+            build.held_out_split(config, built.images)
         accepted.append(config)
         return True
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.command_line import BAD_INPUT, DONE
-from alexnet_jax.errors import InputError
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import checkpoint
 from alexnet_jax.training.checkpoint import newest_whole, read_layers
 from tests.faults import driver

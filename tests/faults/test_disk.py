@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.command_line import DONE, FAULT
+from alexnet_jax.runtime.command_line import DONE, FAULT
 from alexnet_jax.training import checkpoint
 from alexnet_jax.training.checkpoint import newest_whole
 from tests.faults import driver

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_jax import config as configuration
-from alexnet_jax import main, trained
-from alexnet_jax.command_line import BAD_INPUT
-from alexnet_jax.data import prepared, set_files
+from alexnet_jax import main
+from alexnet_jax.data import image_set, set_files
 from alexnet_jax.data.images import BadImageError, read_square
-from alexnet_jax.errors import InputError, RecordError
-from alexnet_jax.settings import SETTINGS
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import trained
+from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.runtime.command_line import BAD_INPUT
+from alexnet_jax.runtime.errors import InputError, RecordError
 from tests.faults import fuzz, fuzz_images, fuzz_sets, fuzz_settings
 
 
@@ -168,7 +169,7 @@ def test_every_bit_of_a_record_counts(sets):
         flipped = bytearray(content)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
-        records = prepared.open_set(sets['raw']).splits['train']
+        records = image_set.open_set(sets['raw']).splits['train']
         with pytest.raises(RecordError, match=f'record 0 of {path} cannot be read'):
             records.read(0)
         assert records.read(1)[1:] == ids['train'][1]
@@ -184,24 +185,24 @@ def test_no_module_is_imported_that_a_set_names(sets, tmp_path, monkeypatch):
     for name in ('named_by_a_set', 'named_by\\u005fa_set'):  # as JSON may have it, too
         features.write_text(text.replace('tensorflow_datasets.core.features.text_feature', name))
         with pytest.raises(InputError, match=r'features\.json is not as it was made'):
-            prepared.open_set(sets['jpeg'])
+            image_set.open_set(sets['jpeg'])
 
 
 def test_an_older_set_has_no_digests(sets):
-    path = sets['jpeg'] / prepared.PREPARED
+    path = sets['jpeg'] / image_set.PREPARED
     about = json.loads(path.read_text())
     assert about.pop('digests').keys() == {
         'dataset_info.json', 'features.json', 'label.labels.txt', 'statistics.npz',
     }  # fmt: skip
     path.write_text(json.dumps(about))
-    assert len(prepared.open_set(sets['jpeg']).splits['train']) == 150
+    assert len(image_set.open_set(sets['jpeg']).splits['train']) == 150
     with np.load(sets['jpeg'] / set_files.STATISTICS) as arrays:
         statistics = dict(arrays)
     for name, values in statistics.items():
         for other in (values[:-1], values * np.nan, values.astype(int)):
             np.savez(sets['jpeg'] / set_files.STATISTICS, **statistics | {name: other})
             with pytest.raises(InputError, match=rf'cannot be read: .*{name} (of|has) '):
-                prepared.open_set(sets['jpeg'])
+                image_set.open_set(sets['jpeg'])
 
 
 @pytest.mark.parametrize('name', ['label.labels.txt', 'statistics.npz'])
@@ -215,9 +216,9 @@ def test_a_set_whose_files_are_others_is_made_again(name, sets):
     path.write_bytes(others[name])
     told = f'{name} is not as it was made; prepare it again'
     with pytest.raises(InputError, match=told) as caught:
-        prepared.open_set(sets['jpeg'])
+        image_set.open_set(sets['jpeg'])
     command = str(caught.value).splitlines()[1].split()
     done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True)
     assert done.returncode == 0 and 'making it again' in done.stdout, done.stderr
     assert path.read_bytes() == kept
-    prepared.open_set(sets['jpeg'])
+    image_set.open_set(sets['jpeg'])

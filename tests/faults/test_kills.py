@@ -4,7 +4,7 @@ import random as python_random
 
 import pytest
 
-from alexnet_jax.command_line import DONE
+from alexnet_jax.runtime.command_line import DONE
 from tests.faults import driver
 from tests.faults.driver import Moment
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.command_line import DONE, STOPPED
+from alexnet_jax.runtime.command_line import DONE, STOPPED
 from tests.faults import driver
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from alexnet_jax import main
-from alexnet_jax.command_line import DONE, FAULT
-from alexnet_jax.data import pipeline, prepared
+from alexnet_jax.data import image_set, pipeline
+from alexnet_jax.runtime.command_line import DONE, FAULT
 from alexnet_jax.training import checkpoint, optimizer, schedule, step
 from tests.faults import driver
 
@@ -82,14 +82,14 @@ def in_a_gradient(monkeypatch):
 @pytest.fixture
 def read_ids(monkeypatch) -> list[str]:
     """The ids of all records that are read from now on, in order."""
-    ids, read = [], prepared.StoredRecords.read
+    ids, read = [], image_set.StoredRecords.read
 
     def noted(self, row, scratch=None):
         record = read(self, row, scratch)
         ids.append(record[2].decode())
         return record
 
-    monkeypatch.setattr(prepared.StoredRecords, 'read', noted)
+    monkeypatch.setattr(image_set.StoredRecords, 'read', noted)
     return ids
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from alexnet_jax.command_line import DONE, FAULT, STOPPED
+from alexnet_jax.runtime.command_line import DONE, FAULT, STOPPED
 from tests import several
 from tests.faults import driver
 

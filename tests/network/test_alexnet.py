@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import (
     ARCHITECTURES,
@@ -274,11 +274,11 @@ def test_images_drop_units_of_their_own_however_a_batch_is_split(small):
         return jax.vmap(jax.grad(total))(x)
 
     assert np.isfinite(quick_jit(slope)(x)).all()
-    spec = P(columns.DATA)
+    spec = P(device_mesh.DATA)
     over_mesh = jax.shard_map(
-        lambda x: net.clone(column_axis=columns.COLUMN).apply(
+        lambda x: net.clone(column_axis=device_mesh.COLUMN).apply(
             variables, x, dropout_key=key)[1]['fc6/dropout'] != 0,
-        mesh=columns.make_mesh(2, 1), in_specs=spec, out_specs=P(columns.DATA, columns.COLUMN),
+        mesh=device_mesh.make_mesh(2, 1), in_specs=spec, out_specs=P(device_mesh.DATA, device_mesh.COLUMN),
     )  # fmt: skip
     np.testing.assert_array_equal(quick_jit(over_mesh)(x), expected)
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import InputError
 from alexnet_jax.network import inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
@@ -15,6 +14,7 @@ from alexnet_jax.network.batch_normalization import batch_norm
 from alexnet_jax.network.convolution import conv, grouped_conv
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm
 from alexnet_jax.network.pooling import average_pool, max_pool
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training.step import score
 
 KEY = jax.random.key(0)

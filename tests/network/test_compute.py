@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
 from alexnet_jax.network.inference import variable_shapes
@@ -69,7 +69,7 @@ def test_logits_and_gradients_are_those_of_float32_to_its_digits(name, random):
 
 def test_a_step_keeps_its_parameters_in_float32_and_learns_as_fast(random):
     table = architecture('small', width=0.5)
-    mesh = columns.make_mesh()
+    mesh = device_mesh.make_mesh()
     # Each class is a brightness of its own.
     labels = np.arange(32, dtype=np.int32) % CLASSES
     noise = random.integers(0, 20, (32, 28, 28, 3))
@@ -166,7 +166,10 @@ SUMS = {'reduce_sum', 'reduce_window_sum', 'reduce_window', 'cumsum', 'psum', 'p
 )
 def test_no_step_adds_up_in_bfloat16(name, parts):
     """But the two columns' gradients at what both read. Looked for in the program."""
-    net, mesh = AlexNet(ARCHITECTURES[name], CLASSES, compute='bfloat16'), columns.make_mesh(2, 1)
+    net, mesh = (
+        AlexNet(ARCHITECTURES[name], CLASSES, compute='bfloat16'),
+        device_mesh.make_mesh(2, 1),
+    )
     size = net.architecture.input_size
     train_step = step.make_train_step(
         net, mesh, np.zeros(3, np.float32), seed=0, learning_rate=0.01,

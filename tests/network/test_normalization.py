@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import collectives, device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.batch_normalization import batch_norm
 from alexnet_jax.network.layers import LocalResponseNorm, SameMapNorm
@@ -116,10 +116,10 @@ def test_same_map_value_and_gradient_against_the_loop(name, scale, random):
 
 def on_mesh(row: LocalResponseNorm, devices: int):
     """The stage with a column on each of the devices."""
-    spec = P(None, None, None, columns.COLUMN)
+    spec = P(None, None, None, device_mesh.COLUMN)
     return jax.shard_map(
-        lambda x: stage(row, 1, x, columns.COLUMN),
-        mesh=columns.make_mesh(1, devices), in_specs=spec, out_specs=spec,
+        lambda x: stage(row, 1, x, device_mesh.COLUMN),
+        mesh=device_mesh.make_mesh(1, devices), in_specs=spec, out_specs=spec,
     )  # fmt: skip
 
 
@@ -153,11 +153,11 @@ def test_columns_on_several_devices(devices, size, across, random):
 @pytest.mark.parametrize('own', [1, 2, 3])
 def test_neighbors_of_any_number_of_maps(own):
     """Of maps that are their numbers, from 1: those on either side, 0 beyond the ends."""
-    mesh, spec = columns.make_mesh(1, 4), P(columns.COLUMN)
+    mesh, spec = device_mesh.make_mesh(1, 4), P(device_mesh.COLUMN)
     every = np.pad(np.arange(1, 4 * own + 1), 4 * own)
     for maps in range(3 * own + 1):
         found = jax.shard_map(
-            lambda x, maps=maps: columns.with_neighbors(x, maps, columns.COLUMN),
+            lambda x, maps=maps: collectives.with_neighbors(x, maps, device_mesh.COLUMN),
             mesh=mesh, in_specs=spec, out_specs=spec,
         )(jnp.arange(1, 4 * own + 1)).reshape(4, -1)  # fmt: skip
         for device, numbers in enumerate(found):

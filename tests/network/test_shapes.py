@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from alexnet_jax.errors import InputError
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, PAPER, architecture
 from alexnet_jax.network.layers import ACTIVATIONS
 from alexnet_jax.network.shapes import layer_shapes, smallest_input
+from alexnet_jax.runtime.errors import InputError
 
 PAPERS = ['paper', 'paper_lrn_across', 'krizhevsky2012', 'no_lrn', 'caffe', 'caffenet']
 

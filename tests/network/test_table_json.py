@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from alexnet_jax.errors import InputError
 from alexnet_jax.network.architectures import ARCHITECTURES, CAFFE, FOUR_LAYER, PAPER, architecture
 from alexnet_jax.network.layers import ACTIVATIONS, AveragePool, Conv, Output
 from alexnet_jax.network.table_json import from_json, to_json
+from alexnet_jax.runtime.errors import InputError
 
 
 def through_text(net):

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from alexnet_jax.errors import InputError
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import (
     ARCHITECTURES,
@@ -31,6 +30,7 @@ from alexnet_jax.network.layers import (
     SameMapNorm,
 )
 from alexnet_jax.network.shapes import smallest_input
+from alexnet_jax.runtime.errors import InputError
 
 
 def test_width_scales_features_and_keeps_the_scale_of_sums():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import load, main
-from alexnet_jax.command_line import DONE
+from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.training import kernel_history
 from tests import random_run
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.command_line import DONE
 from alexnet_jax.report import several
+from alexnet_jax.runtime.command_line import DONE
 from tests import random_run
 from tests.report import many
 from tests.report.conftest import report

@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from alexnet_jax.figures import bars, page
-from alexnet_jax.figures.canvas import SHORTEN, label
+from alexnet_jax.report.figures import bars, page
+from alexnet_jax.report.figures.canvas import SHORTEN, label
 
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'
 

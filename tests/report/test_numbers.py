@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from alexnet_jax.figures import numbers
+from alexnet_jax.report.figures import numbers
 
 
 @pytest.mark.parametrize(

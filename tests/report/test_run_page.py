@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax import experiment, load, main
-from alexnet_jax.command_line import BAD_INPUT, DONE
-from alexnet_jax.data.prepared import SomeRecords
-from alexnet_jax.figures import curves
+from alexnet_jax import load, main
+from alexnet_jax.data.image_set import SomeRecords
+from alexnet_jax.experiment import build
+from alexnet_jax.report.figures import curves
 from alexnet_jax.report.findings import search
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.training import kernel_history
 from tests import random_run
 from tests.report.conftest import ROWS, report
@@ -292,7 +293,7 @@ def shown_as(digits, data_dir, tmp_path, monkeypatch):
             for split, records in digits.splits.items()
         }
         images = dataclasses.replace(digits, classes=names, splits=splits)
-        monkeypatch.setattr(experiment, 'open_images', lambda config: images)
+        monkeypatch.setattr(build, 'open_images', lambda config: images)
         random_run.make(tmp_path / 'run', {'data.dir': data_dir, 'network.width': '0.5'}, seed=0)
         assert report(tmp_path / 'run') == DONE
         return tmp_path / 'run'

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from alexnet_jax.command_line import BAD_INPUT, DONE
-from alexnet_jax.command_line import run as run_command
 from alexnet_jax.report import __main__ as command
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
+from alexnet_jax.runtime.command_line import run as run_command
 from tests.report import many
 from tests.report.conftest import ROWS
 

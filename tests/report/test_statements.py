@@ -12,10 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax import exchange, experiment, files, load, main, results
-from alexnet_jax.command_line import DONE, FAULT
-from alexnet_jax.data.prepared import SomeRecords
+from alexnet_jax import load, main
+from alexnet_jax.data.image_set import SomeRecords
+from alexnet_jax.experiment import build, exchange, results
 from alexnet_jax.report import differences, run_facts
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.command_line import DONE, FAULT
 from alexnet_jax.training import manifest
 from tests import random_run
 from tests.report.conftest import ROWS, report
@@ -51,7 +53,7 @@ def run(digits, data_dir, tmp_path, monkeypatch):
         }
         shown = dataclasses.replace(digits, classes=names, splits=splits, **changes)
         monkeypatch.setattr(
-            experiment,
+            build,
             'open_images',
             lambda config: dataclasses.replace(shown, identity={'source': config['data.source']}),
         )
@@ -125,8 +127,8 @@ def test_of_ten_classes_it_is_shown(made):
 
 
 def test_the_top5_error_of_five_classes_in_lines_and_tables(tmp_path, capsys):
-    from alexnet_jax.evaluation import tables
-    from alexnet_jax.training.progress import describe
+    from alexnet_jax.studies import tables
+    from alexnet_jax.training.console import describe
 
     row = {'epoch': 1.0, 'loss': 0.5, 'top1_error': 0.25, 'top5_error': 0.0}
     assert describe(row, top5=False).endswith('top1 0.2500  top5 –')
@@ -142,7 +144,7 @@ def test_the_top5_error_of_five_classes_in_lines_and_tables(tmp_path, capsys):
 
 
 def test_a_table_does_not_mix_steps_members_sets_or_views():
-    from alexnet_jax.evaluation import tables
+    from alexnet_jax.studies import tables
 
     def result(split, **changes):
         return {
@@ -226,7 +228,7 @@ def test_what_differs_from_the_paper(made):
 )
 def test_every_setting_that_computes_something_else_is_listed(settings, name, here, made):
     model = load(made)
-    from alexnet_jax import config as configuration
+    from alexnet_jax.experiment import config as configuration
 
     changed = configuration.override(model.config, settings)
     if 'train.protocol' in settings:
@@ -258,7 +260,7 @@ def test_a_report_of_a_net_that_ended_in_nan(run):
 
 
 def test_a_listing_keeps_its_lines():
-    from alexnet_jax.figures.page import listing
+    from alexnet_jax.report.figures.page import listing
 
     assert (
         listing('{\n "a": "<\u202e"\n}')
@@ -268,7 +270,7 @@ def test_a_listing_keeps_its_lines():
 
 def test_marks_are_by_class_and_not_by_name():
     """ImageNet has two cranes, a bird and a machine."""
-    from alexnet_jax.figures.page import predictions
+    from alexnet_jax.report.figures.page import predictions
 
     card = np.zeros((8, 8, 3), np.uint8), 'crane', [('crane', 0.6), ('crane', 0.3)]
     marked = re.compile('<span class="right">')

@@ -6,20 +6,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax import config as configuration
-from alexnet_jax.model import Model
-from alexnet_jax.network import columns, inference
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.model import Model
+from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.layers import (
-    Architecture,
-    BatchNorm,
-    Conv,
-    Dense,
-    MaxPool,
-    Output,
-    Relu,
-)
-from alexnet_jax.training import start, step
+from alexnet_jax.network.layers import Architecture, BatchNorm, Conv, Dense, MaxPool, Output, Relu
+from alexnet_jax.training import step, warm_start
 
 STAGES = (Relu(), BatchNorm(), MaxPool())
 ROWS = (Conv('conv1', 8, 3, then=STAGES), Conv('conv2', 8, 3, reads_all=True), Dense('fc3', 16))
@@ -47,28 +39,28 @@ def state_of(net: Architecture, classes: int = 10, seed: int = 0, mesh: Mesh | N
     variables = variables_of(net, classes, seed)
     state = step.start_from(variables['params'], variables['batch_stats'])
     module = AlexNet(net, classes)
-    return jax.device_put(state, step.state_shardings(module, mesh or columns.make_mesh()))
+    return jax.device_put(state, step.state_shardings(module, mesh or device_mesh.make_mesh()))
 
 
-def facts(net: Architecture, classes=NAMES, mean=MEAN, scale=ONES) -> start.Facts:
-    return start.Facts(net, tuple(classes), mean, scale)
+def facts(net: Architecture, classes=NAMES, mean=MEAN, scale=ONES) -> warm_start.Facts:
+    return warm_start.Facts(net, tuple(classes), mean, scale)
 
 
-def layers_of(net: Architecture, classes: int = 10) -> start.Layers:
-    layers: start.Layers = {}
+def layers_of(net: Architecture, classes: int = 10) -> warm_start.Layers:
+    layers: warm_start.Layers = {}
     for tree in variables_of(net, classes, 1).values():
         for layer, parts in tree.items():
             layers.setdefault(layer, {}).update(parts)
     return layers
 
 
-def donor(theirs: start.Facts) -> start.Donor:
-    return start.Donor('theirs', layers_of(theirs.net, len(theirs.classes)), theirs)
+def donor(theirs: warm_start.Facts) -> warm_start.Donor:
+    return warm_start.Donor('theirs', layers_of(theirs.net, len(theirs.classes)), theirs)
 
 
-def warm(state, own: start.Facts, other: start.Donor, named=()):
-    values, lines = start.choose(own, other, named)
-    return start.put(state, values), lines
+def warm(state, own: warm_start.Facts, other: warm_start.Donor, named=()):
+    values, lines = warm_start.choose(own, other, named)
+    return warm_start.put(state, values), lines
 
 
 def model_of(net: str, classes: int, at_step: int = 0, **changes: str) -> Model:

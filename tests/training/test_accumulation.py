@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import InputError
-from alexnet_jax.network import columns, traffic
+from alexnet_jax.network import communication, device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, SMALL
-from alexnet_jax.training import collectives, step
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.training import compiled_collectives, step
 from alexnet_jax.training.protocols import LARGE_BATCH, PAPER, Protocol
 from alexnet_jax.training.schedule import Clock
 from tests.training.test_mesh import TINY, quickly
@@ -57,7 +57,7 @@ def compiled(train_step, state, batch):
 
 def run(shape, micro_batches, batches, protocol=PAPER):
     """The state after all steps, and the scores of each."""
-    mesh = columns.make_mesh(*shape)
+    mesh = device_mesh.make_mesh(*shape)
     state = step.create_state(NET, 0, mesh)
     train_step = compiled(make_step(mesh, micro_batches, protocol=protocol), state, batches[0])
     scores = []
@@ -78,15 +78,15 @@ def test_a_large_batch_is_the_same_step_in_parts_and_on_a_mesh(batches):
 
 def test_gradients_are_exchanged_once_a_step(batches):
     """Between the parts only sums of scores are."""
-    mesh = columns.make_mesh(2, 2)
+    mesh = device_mesh.make_mesh(2, 2)
     state = step.create_state(NET, 0, mesh)
     train_step = compiled(make_step(mesh, 4), state, batches[0])
 
     def sent(program) -> float:
-        found = collectives.count(program.as_text(), (2, 2))
+        found = compiled_collectives.count(program.as_text(), (2, 2))
         return sum(one.times * one.sent for one in found if one.axis == 'data')
 
-    least = traffic.parameters_held(TINY, 10, 2) * traffic.FLOAT
+    least = communication.parameters_held(TINY, 10, 2) * communication.FLOAT
     assert sent(train_step.add) < 100
     assert least <= sent(train_step.update) < 1.01 * least
 
@@ -107,7 +107,7 @@ def test_four_parts_equal_the_whole(shape, batches):
 
 
 def test_a_part_takes_less_memory_than_the_whole(batches):
-    net, mesh = AlexNet(SMALL, 10), columns.make_mesh()
+    net, mesh = AlexNet(SMALL, 10), device_mesh.make_mesh()
     state = step.create_state(net, 0, mesh)
     batch = jax.tree.map(lambda x: np.concatenate([x] * 4), batches[0])
     in_parts = make_step(mesh, 4, net)
@@ -122,4 +122,4 @@ def test_batch_statistics_need_the_whole_batch():
     with pytest.raises(
         InputError, match=r'train\.micro_batches is 4; allowed: 1 for network batch'
     ):
-        make_step(columns.make_mesh(), 4, net)
+        make_step(device_mesh.make_mesh(), 4, net)

@@ -10,10 +10,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from alexnet_jax.errors import InputError, NotFiniteError, StorageError
-from alexnet_jax.network import columns
+from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
+from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError
 from alexnet_jax.training import checkpoint, manifest, step
 from alexnet_jax.training.checkpoint import Checkpoints, newest_whole, read_layers
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptio
 
 @pytest.fixture(scope='module')
 def first_state():
-    return step.create_state(NET, 0, columns.make_mesh())
+    return step.create_state(NET, 0, device_mesh.make_mesh())
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def state(first_state):
 
 
 def like(shape=(1, 1), exchange='gather'):
-    return step.abstract_state(AlexNet(SMALL, 10, exchange=exchange), columns.make_mesh(*shape))
+    return step.abstract_state(AlexNet(SMALL, 10, exchange=exchange), device_mesh.make_mesh(*shape))
 
 
 def saved(folder, states, keep=1, **errors):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import NotFiniteError
+from alexnet_jax.runtime.errors import NotFiniteError
 from alexnet_jax.training import loop
 from alexnet_jax.training.health import Health
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import StorageError
+from alexnet_jax.runtime.errors import StorageError
 from alexnet_jax.training import kernel_history
 
 

@@ -5,7 +5,7 @@ import itertools
 import jax.numpy as jnp
 import pytest
 
-from alexnet_jax.errors import NotFiniteError, StopRequestedError, StorageError
+from alexnet_jax.runtime.errors import NotFiniteError, StopRequestedError, StorageError
 from alexnet_jax.training import loop, schedule
 from alexnet_jax.training.health import Health
 from alexnet_jax.training.step import TrainState

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.data import pipeline
-from alexnet_jax.network import columns, inference
+from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, SMALL, architecture
 from alexnet_jax.network.layers import (
@@ -47,11 +47,13 @@ def run(digits):
 
     @functools.cache
     def initial(name):
-        return jax.device_get(step.create_state(AlexNet(NETS[name], 10), 0, columns.make_mesh()))
+        return jax.device_get(
+            step.create_state(AlexNet(NETS[name], 10), 0, device_mesh.make_mesh())
+        )
 
     @functools.cache
     def run(name, shape, exchange='gather'):
-        net, mesh = AlexNet(NETS[name], 10, exchange=exchange), columns.make_mesh(*shape)
+        net, mesh = AlexNet(NETS[name], 10, exchange=exchange), device_mesh.make_mesh(*shape)
         # `small` as it is trained on the digits.
         batch_size, options = (64, None) if name.startswith('small') else (16, parity.QUICK)
         train_step = step.make_train_step(
@@ -151,10 +153,10 @@ BATCHNORM67 = with_stages(
 
 def test_initial_values_are_the_same_on_every_mesh():
     net = AlexNet(TWO_COLUMNS, 10)
-    expected = jax.device_get(step.create_state(net, 5, columns.make_mesh()))
+    expected = jax.device_get(step.create_state(net, 5, device_mesh.make_mesh()))
     for shape, exchange in [*((shape, 'gather') for shape in MESHES), ((1, 2), 'scatter')]:
         net = AlexNet(TWO_COLUMNS, 10, exchange=exchange)
-        state = step.create_state(net, 5, columns.make_mesh(*shape))
+        state = step.create_state(net, 5, device_mesh.make_mesh(*shape))
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
         if shape == (1, 2):
             here = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, state)
@@ -185,13 +187,13 @@ def test_scatter_splits_other_axes_of_fully_connected_layers_that_read_all_colum
 
 def test_evaluation_gives_the_same_bits_after_either_exchange(run, digits):
     """Whether its variables are brought to their places before or by the compiled function."""
-    mesh, images = columns.make_mesh(1, 2), np.ones((4, 28, 28, 3), np.uint8)
+    mesh, images = device_mesh.make_mesh(1, 2), np.ones((4, 28, 28, 3), np.uint8)
     _, state, _ = run('tiny', (1, 2), 'scatter')
     net = AlexNet(TINY, 10, exchange='scatter')
     forward = inference.make_forward(net, mesh, pipeline.central_mean(digits, 28), 1.0)
     placed = inference.place_variables(net, mesh, state.variables)
     assert placed['params']['fc7']['kernel'].addressable_shards[0].data.shape == (1, 64, 32)
-    alone, other = jax.device_get(state.variables), columns.make_mesh()
+    alone, other = jax.device_get(state.variables), device_mesh.make_mesh()
     alone_forward = inference.make_forward(net, other, pipeline.central_mean(digits, 28), 1.0)
     expected, _ = quickly(alone_forward, alone, images)(alone, images)
     for variables in (placed, state.variables):
@@ -223,7 +225,7 @@ def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, rand
         for _ in range(5)
     ]
 
-    initial = jax.device_get(step.create_state(net, 0, columns.make_mesh()))
+    initial = jax.device_get(step.create_state(net, 0, device_mesh.make_mesh()))
 
     def run(mesh):
         train_step = step.make_train_step(
@@ -244,8 +246,8 @@ def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, rand
         logits, _ = quickly(forward, *given)(*given)
         return np.array(losses), kept, np.asarray(logits)
 
-    losses, states, evaluated = run(columns.make_mesh())
-    others, other_states, other_evaluated = run(columns.make_mesh(*shape))
+    losses, states, evaluated = run(device_mesh.make_mesh())
+    others, other_states, other_evaluated = run(device_mesh.make_mesh(*shape))
     assert np.abs(others / losses - 1).max() < 1e-5
     np.testing.assert_allclose(other_evaluated, evaluated, rtol=1e-4, atol=1e-5)
     jax.tree.map(

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training.metrics_log import MetricsLog, read
 
 

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax.network import columns
+from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.network.inference import normalize
@@ -80,7 +80,7 @@ def test_normalize_by_hand():
 def test_bias_gradients_are_those_that_moved_the_biases(shape, random):
     """From the first velocity, -ε·g: absolute values summed, by layer and column; a column whose
     units all give 0 has none."""
-    net, mesh = AlexNet(SMALL, 10), columns.make_mesh(*shape)
+    net, mesh = AlexNet(SMALL, 10), device_mesh.make_mesh(*shape)
     state = step.create_state(net, 0, mesh)
     bias = np.array(state.params['conv5']['bias'])
     bias[1] = -1e6
@@ -108,7 +108,7 @@ def test_bias_gradients_are_those_that_moved_the_biases(shape, random):
 def test_one_trace_serves_all_steps(random, monkeypatch):
     chex.clear_trace_counter()
     monkeypatch.setattr(step, 'score', chex.assert_max_traces(step.score, n=1))
-    mesh = columns.make_mesh()
+    mesh = device_mesh.make_mesh()
     state = step.create_state(NET, 0, mesh)
     train_step = make_step(mesh)
     for _ in range(3):
@@ -117,9 +117,9 @@ def test_one_trace_serves_all_steps(random, monkeypatch):
 
 
 def test_on_one_device_no_gradient_is_sent(random):
-    mesh = columns.make_mesh()
+    mesh = device_mesh.make_mesh()
     state = step.create_state(NET, 0, mesh)
-    batch = columns.place_batch(mesh, make_batch(random))
+    batch = device_mesh.place_batch(mesh, make_batch(random))
     program = make_step(mesh).lower(state, batch).compile().as_text()
     sent = ''.join(re.findall(r'= (.*?) all-reduce\(', program))
     for layer in state.params.values():
@@ -129,7 +129,7 @@ def test_on_one_device_no_gradient_is_sent(random):
 
 
 def test_seed_decides_initial_values_and_dropout(random):
-    mesh = columns.make_mesh()
+    mesh = device_mesh.make_mesh()
     batch = make_batch(random)
 
     def loss(state_seed, step_seed):
@@ -144,7 +144,7 @@ def test_seed_decides_initial_values_and_dropout(random):
 
 def test_what_the_diary_freezes_stays_bit_for_bit(random):
     """One step an epoch: conv1 moves in epoch 71 and no more from 72 on; the rest does."""
-    mesh = columns.make_mesh()
+    mesh = device_mesh.make_mesh()
     train_step = step.make_train_step(
         NET, mesh, MEAN, seed=0, learning_rate=0.01, clock=Clock(91, 16, 16), protocol=DIARY
     )

@@ -3,7 +3,7 @@ them: their files, their preprocessing and, with PyTorch, their logits.
 
     python -m tests.weights.authors
 
-writes authors.npz anew, in seconds; `tests/test_exchange.py` compares with it where PyTorch
+writes authors.npz anew, in seconds; `tests/experiment/test_exchange.py` compares with it where PyTorch
 is not installed. Run it if the weights or images change; never to make a test pass.
 """
 

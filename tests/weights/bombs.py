@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import layouts, torch_file
 
 MOST = 3 << 30  # bytes of address space beside what is mapped already

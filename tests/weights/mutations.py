@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import files, layouts, pretrained, torch_file
 from tests.weights import authors, forms, handmade
 from tests.weights.handmade import Tensor

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import caffe
 from alexnet_jax.weights.caffe import Layer
 from tests.weights import forms

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import InputError
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import AveragePool, LeakyRelu, LocalResponseNorm, SameMapNorm
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import caffe, caffe_layers, caffe_net, pretrained
 from alexnet_jax.weights.arrays import ContentError
 from tests.network.parity import QUICK

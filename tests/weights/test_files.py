@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import files
 from tests.weights import forms, handmade
 

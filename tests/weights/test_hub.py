@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_jax import config as configuration
-from alexnet_jax import exchange, model
-from alexnet_jax.model import Model
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import exchange, model
+from alexnet_jax.experiment.model import Model
 from alexnet_jax.network import inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.weights import __main__ as weights

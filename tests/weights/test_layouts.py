@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import InputError
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import caffe, caffe_layers, files, layouts, torch_file
 from tests.network.parity import QUICK, apart
 from tests.weights import forms, handmade

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from alexnet_jax import files as small_files
-from alexnet_jax import model
-from alexnet_jax.errors import InputError
+from alexnet_jax.experiment import model
+from alexnet_jax.runtime import files as small_files
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import __main__ as commands
 from alexnet_jax.weights import caffe, files, pretrained
 from tests.weights import authors, forms, handmade

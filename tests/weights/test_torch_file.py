@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from alexnet_jax.errors import InputError
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import layouts, torch_file
 from tests.weights import forms, handmade
 from tests.weights.handmade import Tensor

@@ -1,0 +1,94 @@
+"""The folder of a preparation that has begun: what it holds until the set is whole."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.data import set_files
+from alexnet_jax.data.images import CENTER_SQUARE
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, plain
+
+WORK = '.preparing'
+
+
+def refuse_strange(out: Path) -> None:
+    """Lets pass a folder to prepare a set in.
+
+    Raises:
+      InputError: `out` holds what is neither a set nor the beginning of one.
+    """
+    ours = (WORK, set_files.PREPARED)
+    if out.is_dir() and not any((out / name).exists() for name in ours):
+        strange = sorted(path.name for path in out.iterdir())
+        if strange:
+            raise InputError(
+                f'--out {out} is not empty: it holds {strange[0]}; take another folder'
+            )
+
+
+@contextlib.contextmanager
+def folders(out: Path) -> Iterator[None]:
+    """Makes the folders of a preparation, and removes those it has made if the preparation is
+    refused before it has made a shard."""
+    work = out / WORK
+    new = [folder for folder in (work, out, *out.parents) if not folder.exists()]
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        yield
+    except (InputError, OSError):
+        if work in new and not any(work.glob('*.array_record*')):
+            shutil.rmtree(work, ignore_errors=True)
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                for folder in new[1:]:
+                    folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Waits for whoever else prepares the same set."""
+    # A pipe in its place would otherwise be waited for.
+    with open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK), 'w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lock.parent.mkdir(parents=True, exist_ok=True)  # who came first has removed it
+        yield
+
+
+def take_up(out: Path, plan: dict[str, Any]) -> None:
+    """Begins, or goes on where the same plan was begun.
+
+    Raises:
+      InputError: another plan was begun in `out`.
+    """
+    kept = out / WORK / 'plan.json'
+    if kept.exists():
+        before = _read_plan(kept)
+        # Older plans lack some of these; shards of theirs are made anew (`Task.is_done`).
+        changed = [
+            f'{name} was {plain(before[name])}, now {plain(plan[name])}'
+            for name in plan
+            if name in before and name != 'where' and before[name] != plan[name]
+        ]
+        if changed:
+            raise InputError(
+                f'--out {out} holds a begun preparation of another kind: {"; ".join(changed)};'
+                ' remove it or take another folder'
+            )
+        return
+    files.write_bytes(kept, json.dumps(plan, indent=2).encode())
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        plan = files.read_json(path)
+        if not isinstance(plan, dict):
+            raise ValueError('it is no plan')
+        return {'resize': CENTER_SQUARE} | plan  # the oldest do not say: there was no other
+    except ValueError as error:
+        raise InputError(f'{path} cannot be read: {error}; remove {path.parent.parent}') from error

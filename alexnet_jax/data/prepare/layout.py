@@ -1,0 +1,157 @@
+"""Which folders of a folder of images are splits, and which are classes."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from alexnet_jax.runtime.errors import InputError, plain
+
+SUFFIXES = ('.jpg', '.jpeg', '.png')
+# Words in the name of a folder that make it a split.
+WORDS = {
+    'train': ('train', 'training', 'trainset'),
+    'val': ('val', 'valid', 'validation', 'valset', 'dev'),
+    'test': ('test', 'testing', 'testset'),
+}
+# Words beside those that mean nothing, and folders of images without labels.
+FILLERS = ('set', 'data', 'dataset', 'images', 'image', 'imgs', 'img', 'split')
+UNLABELED = ('pred', 'predict', 'prediction', 'unlabeled', 'unlabelled')
+# What operating systems and archives leave behind.
+LEFT_BEHIND = ('__macosx', '@eadir', 'thumbs.db', 'desktop.ini', '$recycle.bin')
+MOST_NAMED = 5
+
+
+def splits_below(root: Path) -> dict[str, Path]:
+    """Finds the folder of class folders of each split; without split folders, `train` alone.
+
+    A folder whose name says train, val or test, in any case and common spelling, is a split if
+    it holds folders. A folder that holds nothing but one folder of folders stands for that one.
+
+    Raises:
+      InputError: it cannot be told which folders are splits.
+      OSError: a folder cannot be read.
+    """
+    top = _innermost(root)
+    folders = folders_in(top)
+    words = {path: word for path in folders if (word := _word(path))}
+    found = {path: word for path, word in words.items() if folders_in(path)}
+    if not found:
+        if words and words.keys() == set(folders):
+            raise InputError(f'{_named(words)} hold images in no class folder')
+        return {'train': top}
+    _refuse_unclear(top, found, [path for path in folders if path not in found])
+    splits = {split: _innermost(path, split) for path, (split, _) in found.items()}
+    if 'train' not in splits:
+        raise InputError(f'{top} has folders for {" and ".join(splits)}, but none for train')
+    return {split: splits[split] for split in WORDS if split in splits}
+
+
+def folders_in(top: Path) -> list[Path]:
+    """Returns its folders in the order of their names, without what is left behind or hidden."""
+    with os.scandir(top) as entries:
+        return sorted(
+            top / entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name)
+        )
+
+
+def images_in(top: Path) -> list[str]:
+    """Returns the names of the images that lie directly in a folder, sorted."""
+    with os.scandir(top) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if not entry.is_dir() and not is_hidden(entry.name) and is_image(entry.name)
+        )
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith('.') or name.lower() in LEFT_BEHIND
+
+
+def is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _innermost(top: Path, split: str = '') -> Path:
+    """Goes down as long as a folder holds nothing but one folder that holds folders, and is of no
+    other split."""
+    while not images_in(top):
+        folders = folders_in(top)
+        if len(folders) != 1 or images_in(folders[0]) or not folders_in(folders[0]):
+            break
+        word = _word(folders[0])
+        if word and word[0] != split:
+            break
+        top = folders[0]
+    return top
+
+
+def _word(path: Path) -> tuple[str, tuple[str, ...]] | None:
+    """Returns the split that a folder's name speaks of, and the other words in it."""
+    # A change of case or from letters to digits begins a word: TrainImages, val2017.
+    text = re.sub(r'(?<=[a-z])(?=[A-Z])|(?<=[a-zA-Z])(?=\d)', ' ', path.name)
+    words = [word for word in re.split(r'[\W_]+', text.lower()) if word and word not in FILLERS]
+    found = [split for word in words for split, known in WORDS.items() if word in known]
+    every = {word for known in WORDS.values() for word in known}
+    others = tuple(word for word in words if word not in every)
+    return (found[0], others) if len(found) == 1 else None
+
+
+def _refuse_unclear(
+    top: Path, found: dict[Path, tuple[str, tuple[str, ...]]], rest: list[Path]
+) -> None:
+    """
+    Raises:
+      InputError: two folders are the same split; their names differ in more than the split;
+        others beside them hold images.
+    """
+    advice = 'name the folders of classes train, val and test'
+    splits = [split for split, _ in found.values()]
+    if len(set(splits)) < len(splits):
+        raise InputError(f'{_named(found)} in {plain(top)} are one split several times; {advice}')
+    if len({others for _, others in found.values()}) > 1:
+        raise InputError(
+            f'{_named(found)} in {plain(top)} look like splits, but their names differ in more'
+            f' than that; {advice}'
+        )
+    rest = [path for path in rest if not _is_unlabeled(path) and _holds_images(path)]
+    if rest:
+        raise InputError(
+            f'{plain(top)} holds {_named(found)}, which look like splits, beside {_named(rest)};'
+            f' {advice}, and move what is none of them'
+        )
+
+
+def _is_unlabeled(path: Path) -> bool:
+    return any(word in UNLABELED for word in re.split(r'[\W_]+', path.name.lower()))
+
+
+def _holds_images(top: Path) -> bool:
+    return any(
+        is_image(name) and not is_hidden(name) for _, _, names in os.walk(top) for name in names
+    )
+
+
+def _named(paths: dict | list) -> str:
+    names = [plain(path.name, 60) for path in paths]
+    more = f' and {len(names) - MOST_NAMED} more' if len(names) > MOST_NAMED else ''
+    return ', '.join(names[:MOST_NAMED]) + more
+
+
+def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yields path and bytes of all files in a folder, however deep.
+
+    Raises:
+      InputError: something is neither a folder nor a regular file.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from walk_files(Path(entry.path))
+            elif not entry.is_file():  # reading a pipe would block for ever
+                raise InputError(f'{plain(entry.path)} is no file')
+            else:
+                yield entry.path, entry.stat().st_size

@@ -1,0 +1,112 @@
+"""Where images come from, by name.
+
+A source is named by a text, the setting `data.source`: `tfds:NAME[/config][:version]`,
+`folder:PATH`, `digits`, `patterns` or `synthetic`. `open_source` finds the originals behind it
+without reading their pixels; `data/prepare.py` makes records of them.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_jax.data.prepare.digits import open_digits
+from alexnet_jax.data.prepare.folder import absolute, has_val, open_folder
+from alexnet_jax.data.prepare.originals import SPLIT_NAMES, Originals, Source
+from alexnet_jax.data.prepare.tfds import find_builder, open_tfds
+from alexnet_jax.runtime.errors import InputError, counted
+
+HOLD_OUT = 0.1  # the share that messages advise
+MADE_UP = ('patterns', 'synthetic')  # as they are read: nothing is stored
+
+
+class NoValidationError(InputError):
+    """A source has no images for validation, and none are to be held out."""
+
+
+def open_source(
+    spec: str,
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    allow_partial: bool = False,
+) -> Source:
+    """The originals of a source.
+
+    Args:
+      data_dir: where TFDS keeps its sets; its own usual place by default.
+      manual_dir: where the user has put what TFDS cannot download.
+      allow_partial: takes an ImageNet that lacks images.
+
+    Raises:
+      InputError: there is no such source, or its layout is not one.
+    """
+    kind, _, rest = spec.partition(':')
+    if spec == 'digits':
+        return open_digits()
+    if kind == 'folder':
+        return open_folder(spec, Path(rest))
+    if kind == 'tfds':
+        return open_tfds(spec, rest, data_dir, manual_dir, allow_partial)
+    raise InputError(
+        f'--source {spec}: allowed: digits, folder:PATH or tfds:NAME[/config][:version]'
+        + (f' ({spec} images need no preparing)' if spec in MADE_UP else '')
+    )
+
+
+def canonical(spec: str) -> str:
+    """The same text for the same source: folders by their absolute path."""
+    kind, _, rest = spec.partition(':')
+    return f'folder:{absolute(Path(rest))}' if kind == 'folder' else spec
+
+
+def lacks_val(spec: str) -> bool:
+    """Whether a source is known to have no images for validation. Its images are not looked at;
+    of TFDS, only its own usual place is.
+
+    Raises:
+      InputError: there is no such source.
+    """
+    kind, _, rest = spec.partition(':')
+    if kind == 'folder':
+        return not has_val(spec, Path(rest))
+    if kind == 'tfds':
+        found = find_builder(spec, rest, None).info.splits
+        return bool(found) and not any(name in found for name in SPLIT_NAMES['val'])
+    return False
+
+
+def with_val_split(source: Source, fraction: float) -> Source:
+    """The source with a `val` split; if it has none, `fraction` of the training
+    images of each class, evenly spaced among them: of two or more, at least one and not all.
+
+    Raises:
+      InputError: there is neither a `val` split nor a fraction, or too few images.
+    """
+    if 'val' in source.splits:
+        if fraction:
+            raise InputError(f'--val_fraction is {fraction}, but {source.spec} has a val split')
+        return source
+    if not fraction:
+        raise NoValidationError(f'{source.spec} has no images for validation')
+    train = source.splits['train']
+    val = _evenly_spaced(train, fraction)
+    rest = np.setdiff1d(np.arange(len(train)), val).tolist()
+    if not val or not rest:
+        raise InputError(
+            f'--val_fraction is {fraction}; of {counted(len(train), "training image")} that leaves'
+            f' {len(rest)} to train and {len(val)} for validation'
+        )
+    splits = {'train': train.take(rest), 'val': train.take(val)}
+    return dataclasses.replace(source, splits=dict(source.splits) | splits)
+
+
+def _evenly_spaced(originals: Originals, fraction: float) -> list[int]:
+    """Returns rows of `fraction` of each class, ascending; of one image, none."""
+    labels = originals.labels
+    chosen = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
+        chosen.extend(rows[(2 * np.arange(count) + 1) * len(rows) // (2 * count)])
+    return sorted(int(row) for row in chosen)

@@ -1,0 +1,322 @@
+"""A configuration made into objects.
+
+The one place, with the commands, that reads configurations; everything it builds
+takes plain arguments.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import platform
+import stat
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from alexnet_jax.data import pipeline
+from alexnet_jax.data.image_set import ImageSet
+from alexnet_jax.data.patterns import patterns_set
+from alexnet_jax.data.prepare import stored
+from alexnet_jax.data.synthetic import synthetic_set
+from alexnet_jax.evaluation import evaluate
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import model, settings
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.identity import Identity
+from alexnet_jax.experiment.workdir import LIBRARIES, last_checkpoint
+from alexnet_jax.network import communication, device_mesh, inference
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.layers import Architecture
+from alexnet_jax.runtime import multihost
+from alexnet_jax.runtime.errors import InputError, counted, shown
+from alexnet_jax.training import loop, step, warm_start
+from alexnet_jax.training.protocols import Protocol
+from alexnet_jax.training.schedule import Clock
+from alexnet_jax.weights import files
+from alexnet_jax.weights.files import Layers
+
+# Settings that may differ between the processes of a run.
+OWN = ('data.dir', 'data.threads')
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a configuration stands for."""
+
+    config: Config
+    images: ImageSet
+    net: AlexNet
+    mesh: Mesh
+    protocol: Protocol
+    plan: loop.Plan
+
+    @property
+    def crop_size(self) -> int:
+        return self.net.architecture.input_size
+
+    @property
+    def normalization(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and scale, as in `pipeline.normalization`."""
+        config = self.config
+        mean, std = (settings.channels(config[name]) for name in ('data.mean', 'data.std'))
+        kind = config['data.normalization']
+        return pipeline.normalization(self.images, self.crop_size, kind, mean, std)
+
+    @functools.cached_property
+    def identity(self) -> Identity:
+        """Everything that a workdir is bound to by this run."""
+        images = self.images
+        return Identity(
+            self.config,
+            images.classes,
+            images.mirror,
+            *self.normalization,
+            images.identity,
+        )
+
+
+def build(config: Config) -> Experiment:
+    """Images, net, mesh and plan of a configuration; its own says which mesh.
+
+    Raises:
+      InputError: more devices asked for than there are; the images cannot be had.
+    """
+    images = open_images(config)
+    architecture = configuration.network_of(config)
+    data, column = mesh_shape(config, architecture, len(images.classes))
+    config = config | {'mesh.data': data, 'mesh.column': column}
+    mesh = device_mesh.make_mesh(data, column)
+    protocol = configuration.protocol_of(config, architecture)
+    plan = loop.Plan(
+        **dataclasses.asdict(clock(config, len(images.splits['train']))),
+        patience=config['schedule.patience'],
+        drops=config['schedule.drops'] if protocol.watches_plateaus else None,
+        log_every=config['train.log_every_steps'],
+        save_every=config['checkpoint.every_steps'],
+    )
+    net = AlexNet(architecture, len(images.classes), exchange=config['network.exchange'])
+    step.require_parts_suffice(net, config['train.micro_batches'])
+    return Experiment(config, images, net, mesh, protocol, plan)
+
+
+def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, int]:
+    """(data, column): as configured; what is not, so that as many of the devices as can be
+    have work, and these exchange the fewest bytes."""
+    asked = (config['mesh.data'], config['mesh.column'])
+    devices = len(jax.devices()) if any(asked) else device_mesh.devices_to_use()
+    return communication.best_mesh(
+        net, classes, devices, config['data.batch_size'], config['network.exchange'],
+        config['train.micro_batches'], asked,
+    )  # fmt: skip
+
+
+def clock(config: Config, epoch_size: int) -> Clock:
+    """Returns the length of a run on so many training images.
+
+    Raises:
+      InputError: steps, or passes over the images, are too many to be counted in 32 bits.
+    """
+    batch_size, epochs, most = config['data.batch_size'], config['train.epochs'], settings.MOST
+    steps = config['train.steps'] or -(-epochs * epoch_size // batch_size)
+    if steps > most:
+        raise InputError(
+            f'train.epochs is {epochs}, which is {steps} steps: the set has'
+            f' {counted(epoch_size, "training image")} and data.batch_size is {batch_size}; allowed: at most {most} steps, or'
+            f' {counted(most * batch_size // epoch_size, "epoch")}'
+        )
+    if steps * batch_size > most * epoch_size:
+        raise InputError(
+            f'train.steps is {steps}, which with data.batch_size {batch_size} is more than {most}'
+            f" passes over the set's {counted(epoch_size, 'training image')}; allowed: at most"
+            f' {counted(most * epoch_size // batch_size, "step")}'
+        )
+    return Clock(steps, batch_size, epoch_size)
+
+
+def training_examples(config: Config) -> int:
+    """How many training images the configuration's set has.
+
+    Raises:
+      InputError: the images cannot be had.
+    """
+    return len(open_images(config).splits['train'])
+
+
+def facts(config: Config, workdir: Path) -> dict[str, Any]:
+    """What has to be the same in all processes of a run."""
+    return {
+        **{name: config[name] for name in config if name not in OWN},
+        'the last checkpoint of --workdir': last_checkpoint(workdir),
+        'python': '.'.join(platform.python_version_tuple()[:2]),
+        **{name: metadata.version(name) for name in LIBRARIES},
+        'the source of alexnet_jax': source_digest(Path(__file__).parents[1]),
+    }
+
+
+def source_digest(folder: Path) -> str:
+    """Of the program itself, whose version may be one where its source is not."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob('*.py')):
+        digest.update(f'{path.relative_to(folder)}\0'.encode() + path.read_bytes() + b'\0')
+    return digest.hexdigest()[:12]
+
+
+def held_out_split(config: Config, images: ImageSet) -> str:
+    """The split to evaluate on: as configured, or test, or val.
+
+    Raises:
+      InputError: the set has no such split.
+    """
+    splits = images.splits
+    split = config['eval.split'] or ('test' if 'test' in splits else 'val')
+    if split not in splits:
+        source = config['data.source']
+        raise InputError(f'eval.split is {split!r}; {source} has: {", ".join(splits)}')
+    return split
+
+
+def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[str]]:
+    """Returns the values that another net has for this run to start from, {} if it is to start
+    from none, and lines on them.
+
+    Raises:
+      InputError: they cannot be read, or do not go with the run, as `start.choose`.
+    """
+    config, net = experiment.config, experiment.net
+    if not config['start.from']:
+        return {}, []
+    donor = read_donor(Path(config['start.from']), workdir)
+    own = warm_start.Facts(net.architecture, experiment.images.classes, *experiment.normalization)
+    return warm_start.choose(own, donor, configuration.start_layers(config, net.architecture))
+
+
+def read_donor(source: Path, workdir: Path) -> warm_start.Donor:
+    """Reads the net of a workdir (its last checkpoint), of one of its checkpoints
+    (WORKDIR/checkpoints/STEP) or of a weight file, to start from in `workdir`.
+
+    Raises:
+      InputError: it is none of these, cannot be read, or is `workdir` itself.
+    """
+    told = f'start.from is {shown(str(source))}'
+    try:
+        kind = stat.S_IFMT(source.stat().st_mode)
+        own = workdir.exists() and source.samefile(workdir)
+    except (FileNotFoundError, NotADirectoryError):
+        kind, own = 0, False
+    except OSError as error:
+        raise InputError(f'{told}: {error.strerror}') from error
+    if own:
+        raise InputError(f'{told}, which is --workdir itself; allowed: another run')
+    at_step = None
+    if source.parent.name == 'checkpoints' and source.name.isdecimal():
+        source, at_step = source.parent.parent, int(source.name)
+    if kind != stat.S_IFREG and not (kind == stat.S_IFDIR and (source / 'checkpoints').is_dir()):
+        raise InputError(
+            f'{told}; allowed: a workdir with checkpoints, one of them'
+            ' (WORKDIR/checkpoints/STEP), or a weight file'
+        )
+    try:
+        return _donor(source, at_step)
+    except InputError as error:
+        raise InputError(f'{told}: {error}') from error
+
+
+def _donor(source: Path, at_step: int | None) -> warm_start.Donor:
+    """Returns the net with what its source states of it; arrays named LAYER/PART may come
+    without a statement."""
+    if source.suffix == '.safetensors':
+        arrays, metadata = files.read_arrays(source)
+        if 'config' not in metadata and all('/' in name for name in arrays):
+            return warm_start.Donor(str(source), files.by_layer(arrays, source))
+    loaded = model.load(source, at_step)
+    facts = warm_start.Facts(loaded.net.architecture, loaded.classes, loaded.mean, loaded.scale)
+    place = f'{source}, step {loaded.step}' if source.is_dir() else str(source)
+    return warm_start.Donor(place, loaded.layers, facts)
+
+
+def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
+    """Returns the state at step 0, with `values` in place of its own."""
+    state = step.create_state(experiment.net, experiment.config['seed'], experiment.mesh)
+    return warm_start.put(state, values)
+
+
+def open_images(config: Config) -> ImageSet:
+    """
+    Raises:
+      InputError: the images cannot be had.
+    """
+    source, size = config['data.source'], config['data.record_size']
+    if source == 'synthetic':
+        examples, classes = config['data.synthetic_examples'], config['data.synthetic_classes']
+        return synthetic_set(examples, classes, size, config['seed'])
+    if source == 'patterns':
+        return patterns_set(size)
+    if source == 'digits':
+        return stored.digits(size, config['data.dir'] or None)
+    return stored.of_source(source, size, config['data.dir'] or None, config['data.resize'])
+
+
+def train_step(experiment: Experiment) -> Callable:
+    config = experiment.config
+    return step.make_train_step(
+        experiment.net.clone(compute=config['network.compute']),
+        experiment.mesh,
+        *experiment.normalization,
+        seed=config['seed'],
+        learning_rate=config['optimizer.learning_rate'],
+        clock=experiment.plan,
+        drops=config['schedule.drops'],
+        momentum=config['optimizer.momentum'],
+        weight_decay=config['optimizer.weight_decay'],
+        protocol=experiment.protocol,
+        micro_batches=config['train.micro_batches'],
+    )
+
+
+def train_batches(experiment: Experiment, first_step: int):
+    config, mesh = experiment.config, experiment.mesh
+    batches = pipeline.train_batches(
+        experiment.images,
+        size=experiment.crop_size,
+        batch_size=config['data.batch_size'],
+        seed=config['seed'],
+        color=pipeline.ColorShift(
+            config['data.color_std'], config['data.color_scale'], config['data.color_epochs']
+        ),
+        mirror=config['data.mirror'] == 'on',
+        first_step=first_step,
+        rows=device_mesh.rows_here(mesh, config['data.batch_size']),
+        threads=config['data.threads'],
+    )
+    return pipeline.ahead(batches, functools.partial(device_mesh.place_batch, mesh))
+
+
+def evaluator(
+    experiment: Experiment, stop_requested: Callable[[], bool]
+) -> Callable[[str, int, Any], Tally]:
+    """(split, views, variables of the net) -> its errors over the split; raises
+    StopRequestedError between two batches."""
+    config, mesh = experiment.config, experiment.mesh
+    forward = inference.make_forward(experiment.net, mesh, *experiment.normalization)
+
+    def evaluate_split(split: str, views: int, variables: Any) -> Tally:
+        variables = inference.place_variables(experiment.net, mesh, variables)
+        reading = reading_of(config, experiment.crop_size, mesh, views)
+        outputs = evaluate.run(forward, variables, experiment.images, split, reading)
+        outputs = multihost.until_stopped(outputs, stop_requested)
+        return evaluate.evaluate(outputs, len(experiment.images.classes))
+
+    return evaluate_split
+
+
+def reading_of(config: Config, size: int, mesh: Mesh, views: int) -> evaluate.Reading:
+    """How a configuration has a split read, in crops of `size` pixels."""
+    mirror = config['data.mirror'] == 'on'
+    crops, threads = config['eval.batch_size'], config['data.threads']
+    return evaluate.Reading(size, mesh, views, mirror, crops, threads)

@@ -1,0 +1,273 @@
+"""Models to and from files, folders and repositories that others use."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import model
+from alexnet_jax.experiment import workdir as workdirs
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.identity import WEIGHTS
+from alexnet_jax.experiment.model import Model
+from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.network import table_json
+from alexnet_jax.runtime import errors
+from alexnet_jax.runtime.errors import InputError, counted
+from alexnet_jax.training import step, warm_start
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.weights import (
+    caffe,
+    caffe_images,
+    caffe_layers,
+    files,
+    hub,
+    layouts,
+    pretrained,
+    stablehlo,
+)
+from alexnet_jax.weights.arrays import shortest
+from alexnet_jax.weights.pretrained import NORMALIZATION, Pretrained
+
+REMOTE = 'hf:'  # Hugging Face
+# Of the forms that are read here too; others may be called anything.
+SUFFIXES = {'alexnet_jax': '.safetensors', 'torchvision': '.safetensors', 'caffe': '.caffemodel'}
+MODEL_FILE, CARD = 'model.safetensors', 'README.md'
+
+
+def import_file(
+    file: Path,
+    workdir: Path,
+    net: str = '',
+    classes: tuple[str, ...] | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> str:
+    """Makes a workdir of a weight file; returns a line on it, and one on each thing that the
+    file does not state.
+
+    Args:
+      net, overrides: as for `model.load`.
+      classes: names of the classes; None: those the file has, or that are known.
+
+    Raises:
+      InputError: as `model.load`; there are more or fewer classes than names; the
+        workdir holds a run.
+    """
+    if workdirs.last_checkpoint(workdir) is not None:
+        raise InputError(f'--workdir {workdir} holds a run already; take another')
+    notes: list[str] = []
+    if pretrained.is_weight_file(file):
+        opened = pretrained.open_file(file, net)
+        loaded = model.of_file(opened, file, overrides or {})
+        notes = _notes(opened, loaded, file, classes is not None, overrides or {})
+    else:
+        loaded = model.load(file, net=net, overrides=overrides)
+    classes = loaded.classes if classes is None else classes
+    if len(classes) != len(loaded.classes):
+        raise InputError(
+            f'--classes has {counted(len(classes), "name")}; {file} has {len(loaded.classes)}'
+        )
+    # Or all imports with equal settings would be one run, and their checkpoints exchangeable.
+    data = {**loaded.data, WEIGHTS: warm_start.digest(loaded.layers)}
+    write_workdir(workdir, dataclasses.replace(loaded, classes=classes, data=data))
+    return '\n'.join([f'{told(loaded)} -> {workdir}', *notes])
+
+
+def _notes(
+    opened: Pretrained, loaded: Model, file: Path, named: bool, overrides: Mapping[str, str]
+) -> list[str]:
+    """Returns what was assumed of a file that does not state it, and how to change that."""
+    notes = [f'{file}: {note}' for note in opened.notes]
+    assumed = [name for name in opened.assumed if name not in overrides and loaded.config[name]]
+    if assumed:
+        values = ' '.join(f'--config.{name}={loaded.config[name]}' for name in assumed)
+        notes.append(f'{file} does not state its preprocessing; taken as if given: {values}')
+    if opened.classes is None and not named:
+        first = errors.plain(loaded.classes[0])
+        notes.append(
+            f'{file} does not name its classes; taken as {first}, ...: --classes FILE names others'
+        )
+    return notes
+
+
+def write_workdir(workdir: Path, loaded: Model) -> None:
+    """Makes a workdir that holds the model as its only checkpoint.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    with workdirs.locked(workdir):
+        _write_workdir(workdir, loaded)
+
+
+def _write_workdir(workdir: Path, loaded: Model) -> None:
+    workdirs.claim(workdir, loaded.identity)
+    state, record = step.start_from(**jax.device_put(loaded.variables)), loaded.identity.record
+    with contextlib.closing(Checkpoints(workdir / 'checkpoints', record=record)) as checkpoints:
+        checkpoints.save(state.replace(step=state.step + loaded.step))
+        checkpoints.wait()
+
+
+def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexnet_jax') -> str:
+    """Writes a model, of a workdir or a weight file, in one of the forms of
+    `weights/__main__.py`; returns a line on it.
+
+    Raises:
+      InputError: as `model.load`; the net has no such form; `out` cannot be written.
+    """
+    if out.suffix != SUFFIXES.get(form, out.suffix):
+        raise InputError(f'--out is {out}; allowed: a name that ends in {SUFFIXES[form]}')
+    loaded = model.load(source, at_step, asked_as='--step')
+    architecture = loaded.net.architecture
+    lost: list[str] = []
+    if form == 'alexnet_jax':
+        write(out, loaded)
+    elif form == 'torchvision':
+        arrays = layouts.to_torchvision(loaded.layers, architecture, source)
+        ours = metadata(loaded) | pretrained.packed(loaded.mean, loaded.scale)
+        files.write_arrays(out, arrays, ours | {'format': 'pt'})
+    elif form == 'caffe':
+        lost = _write_caffe(out, loaded, source)
+    else:
+        stablehlo.write(out, loaded, architecture.input_size)
+    return '\n'.join([f'{told(loaded)} -> {out}, {out.stat().st_size} bytes', *lost])
+
+
+def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
+    """Writes a .caffemodel; returns a line on what it does not hold, if there is anything."""
+    net = loaded.net.architecture
+    blobs = layouts.to_caffe(loaded.layers, net, source)
+    transform = caffe_images.transform_of(loaded.mean, loaded.scale)
+    caffe.write(out, net.name, caffe_layers.layers_of(net, blobs, transform))
+    assumed = configuration.complete(pretrained.SETTINGS['caffe'], {})
+    flags = {name: loaded.config[name] for name in ('data.resize', 'data.record_size')}
+    if loaded.mean.shape == (3,) and transform is None:
+        flags |= {
+            'data.normalization': 'standardized',
+            'data.mean': shortest(loaded.mean), 'data.std': shortest(loaded.scale),
+        }  # fmt: skip
+    lost = [f'--config.{name}={value}' for name, value in flags.items() if value != assumed[name]]
+    if loaded.classes != model.assumed_classes(len(loaded.classes)):
+        lost.append('--classes FILE')
+    gone = ['the mean image'] if loaded.mean.shape != (3,) else []
+    gone += ['that images are not to be mirrored'] if not loaded.mirror else []
+    return [
+        *(
+            [f'{out} does not hold all; to import it as it was, give {" ".join(lost)}']
+            if lost
+            else []
+        ),
+        *([f'{out} cannot hold {" and ".join(gone)}'] if gone else []),
+    ]
+
+
+def push(source: Path, to: str) -> str:
+    """Puts a model into a folder or a repository (hf:OWNER/NAME): its weight file, and a
+    card unless there is one; returns a line on it.
+
+    Raises:
+      InputError: as `model.load`; the folder or the repository cannot be had.
+    """
+    loaded = model.load(source)
+    if not to.startswith(REMOTE):
+        _fill(Path(to), loaded, 'FOLDER')
+        return f'{told(loaded)} -> {to}'
+    with tempfile.TemporaryDirectory() as folder:
+        _fill(Path(folder), loaded, to)
+        address = hub.push(Path(folder), to.removeprefix(REMOTE), keep=CARD)
+    return f'{told(loaded)} -> {address}'
+
+
+def pull(source: str, workdir: Path) -> str:
+    """Makes a workdir of what `push` has put somewhere; returns a line on it. Of a
+    repository nothing but the weight file is taken.
+
+    Raises:
+      InputError: it cannot be had, or as `import_file`.
+    """
+    if source.startswith(REMOTE):
+        return import_file(hub.pull(source.removeprefix(REMOTE), MODEL_FILE), workdir)
+    return import_file(Path(source) / MODEL_FILE, workdir)
+
+
+def write(path: Path, loaded: Model) -> None:
+    """Writes a weight file of ours, with all `model.load` needs.
+
+    Raises:
+      InputError: as `files.write`.
+    """
+    normalization = {'mean': loaded.mean, 'scale': loaded.scale}
+    files.write(path, {**loaded.layers, NORMALIZATION: normalization}, metadata(loaded))
+
+
+def metadata(loaded: Model) -> dict[str, str]:
+    """What a weight file of ours says beside its arrays."""
+    return {
+        'format': 'alexnet_jax',
+        'config': json.dumps(portable(loaded.config)),
+        'network': json.dumps(table_json.to_json(loaded.net.architecture)),
+        'model': json.dumps(
+            {
+                'classes': loaded.classes,
+                'mirror': loaded.mirror,
+                'step': loaded.step,
+                'data': {
+                    name: text
+                    for name, text in loaded.data.items()
+                    if name not in ('source', WEIGHTS)
+                },
+            }
+        ),
+    }
+
+
+def portable(config: Config) -> Config:
+    """The settings that make the model what it is, without paths of this machine."""
+    kind, _, place = config['data.source'].partition(':')
+    if kind == 'folder':
+        config = config | {'data.source': f'folder:{Path(place).resolve().name or place}'}
+    return {
+        name: value
+        for name, value in config.items()
+        if name in SETTINGS and not SETTINGS[name].free and not name.startswith('start.')
+    }
+
+
+def card(loaded: Model, place: str) -> str:
+    """A page on the model, for people."""
+    return '\n'.join([
+        '---', 'library_name: alexnet_jax', 'pipeline_tag: image-classification', '---',
+        f'# {loaded.config["network.name"]}', '',
+        f'{told(loaded)}; trained on {portable(loaded.config)["data.source"]}.', '',
+        f'    python -m alexnet_jax.weights pull {place} --workdir DIR',
+        '    python -m alexnet_jax.main --workdir DIR --mode=predict IMAGE', '',
+    ])  # fmt: skip
+
+
+def told(loaded: Model) -> str:
+    numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
+    return (
+        f'{loaded.config["network.name"]}: {numbers:,} numbers, {counted(len(loaded.classes), "class", "classes")},'
+        f' step {loaded.step}'
+    )
+
+
+def _fill(folder: Path, loaded: Model, place: str) -> None:
+    card_file = folder / CARD
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not Path(os.path.realpath(card_file)).is_relative_to(os.path.realpath(folder)):
+            raise InputError(
+                f'{card_file} is a link out of the folder; remove it, or push elsewhere'
+            )
+        write(folder / MODEL_FILE, loaded)
+        if not card_file.exists():
+            card_file.write_text(card(loaded, place))
+    except OSError as error:
+        raise InputError(f'{folder} cannot be written: {error.strerror}') from error

@@ -1,0 +1,275 @@
+"""The identity of a run: everything that a workdir is bound to from its first step on.
+
+It is kept in three files of the workdir, and with every checkpoint, so that none of them can be
+exchanged for that of another run without notice.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, plain, shown
+
+# Beside checkpoints/. `load` needs no more than these.
+CONFIG, ABOUT, NORMALIZATION = 'config.json', 'model.json', 'normalization.npz'
+RUN = 'run'  # of a checkpoint's record: the facts beside the configuration
+CLOSE = 1e-6  # relative; means of one set may differ by rounding between processors
+WEIGHTS = 'weights'  # in `Identity.data`
+NAMED = 3  # class names in a message
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Identity:
+    """What a net is, and what it was trained on.
+
+    config: with the table of the net, if it is of a workdir.
+    classes: their names, in the order of the logits.
+    mirror: whether an image's mirror image is one of its class too.
+    mean, scale: as in `inference.normalize`.
+    data: the set, as `ImageSet.identity`; of weights that were imported, what is known of it, and
+      a digest of the weights under `WEIGHTS`, by which one import is told from another.
+    """
+
+    config: Config
+    classes: tuple[str, ...]
+    mirror: bool
+    mean: np.ndarray
+    scale: np.ndarray
+    data: Mapping[str, str]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Short texts, equal where the classes, normalization and set are equal."""
+        some = ', '.join(plain(name, 40) for name in self.classes[:NAMED])
+        more = ', ...' if len(self.classes) > NAMED else ''
+        numbers = np.concatenate([np.ravel(self.mean), np.ravel(self.scale)]).astype(np.float32)
+        return {
+            'classes': f'{len(self.classes)}: {some}{more} ({digest(self.classes)})',
+            'mirror': str(self.mirror),
+            'mean and scale': _digest(numbers.tobytes()),
+            **{f'data {name}': value for name, value in self.data.items()},
+        }
+
+    @property
+    def digest(self) -> str:
+        """A text that is the same for all lengths of a run, and another for another run: of the
+        settings that count, the table of the net, the classes and the normalization; a workdir's
+        other facts of its set are not compared with its checkpoints where they are missing.
+        Defaults do not enter, so that a setting that a later version adds changes nothing."""
+        config = {
+            name: value
+            for name in configuration.that_count(self.config)
+            if (value := self.config[name]) != SETTINGS[name].default
+        }
+        facts = {name: self.facts[name] for name in ('classes', 'mirror', 'mean and scale')}
+        return digest([config, network_digest(self.config), facts])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """JSON for a checkpoint: the configuration with the table of the net, and the facts."""
+        return configuration.nest(configuration.with_table(self.config)) | {RUN: self.facts}
+
+
+def write(workdir: Path, identity: Identity, about: Mapping[str, Any]) -> None:
+    """Writes the three files.
+
+    Args:
+      about: more to write into config.json.
+
+    Raises:
+      OSError: one cannot be written.
+    """
+    config = configuration.nest(configuration.with_table(identity.config))
+    _write_json(workdir / CONFIG, config | dict(about))
+    shown = {'classes': identity.classes, 'mirror': identity.mirror, 'data': identity.data}
+    _write_json(workdir / ABOUT, shown)
+    arrays = {'mean': np.asarray(identity.mean), 'scale': np.asarray(identity.scale)}
+    files.write_bytes(workdir / NORMALIZATION, files.npz(arrays))
+
+
+def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    files.write_bytes(path, (json.dumps(tree, indent=2, allow_nan=False) + '\n').encode())
+
+
+def read(workdir: Path) -> Identity:
+    """Returns the identity that a workdir keeps.
+
+    Raises:
+      InputError: one of its files is missing, or is not what `write` has written.
+    """
+    config = configuration.read_workdir(workdir / CONFIG)
+    size = configuration.network_of(config).input_size
+    about, arrays = read_about(workdir / ABOUT), read_normalization(workdir / NORMALIZATION, size)
+    mean, scale = arrays['mean'], arrays['scale']
+    return Identity(config, about['classes'], about['mirror'], mean, scale, about['data'])
+
+
+def with_kept(run: Identity, workdir: Path) -> Identity:
+    """Returns the identity with the fields that model.json and normalization.npz of a workdir
+    hold, where there are these files; raises as `read`."""
+    about, arrays = workdir / ABOUT, workdir / NORMALIZATION
+    if about.exists():
+        run = dataclasses.replace(run, **read_about(about))
+    if arrays.exists():
+        size = configuration.network_of(run.config).input_size
+        kept = read_normalization(arrays, size)
+        run = dataclasses.replace(run, mean=kept['mean'], scale=kept['scale'])
+    return run
+
+
+def read_normalization(path: Path, size: int) -> dict[str, np.ndarray]:
+    """Returns the mean and scale of a net of `size` pixels; raises as `read`."""
+    with _readable(path):
+        shapes = {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)}
+        with np.errstate(over='ignore'):
+            arrays = {
+                name: array.astype(np.float32)
+                for name, array in files.read_arrays(path, shapes).items()
+            }
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError('it holds numbers that are too large for float32')
+        if not (arrays['scale'] > 0).all():
+            raise ValueError('scale is not above 0')
+    return arrays
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Returns the classes, mirror and set of model.json; raises as `read`."""
+    with _readable(path):
+        about = files.read_json(path)
+        fault = _fault_of(about)
+        if fault:
+            raise ValueError(fault)
+    return {
+        'classes': tuple(about['classes']),
+        'mirror': about['mirror'],
+        'data': about.get('data', {}),  # older workdirs have none
+    }
+
+
+def _fault_of(about: Any) -> str:
+    """Returns what is wrong with the content of model.json; '' for nothing."""
+    if not isinstance(about, dict):
+        return f'it holds {shown(about)}; allowed: an object with classes and mirror'
+    classes, mirror, data = about.get('classes'), about.get('mirror'), about.get('data', {})
+    if not isinstance(classes, list) or not classes:
+        return f'classes is {shown(classes)}; allowed: a list of names'
+    for name in classes:
+        if not isinstance(name, str) or not name:
+            return f'classes has {shown(name)}; allowed: names'
+    if len(set(classes)) < len(classes):
+        double = collections.Counter(classes).most_common(1)[0][0]
+        return f'classes has {shown(double)} more than once'
+    if not isinstance(mirror, bool):
+        return f'mirror is {shown(mirror)}; allowed: true or false'
+    if not isinstance(data, dict) or not all(isinstance(text, str) for text in data.values()):
+        return f'data is {shown(data)}; allowed: texts by name'
+    return ''
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f'{path} cannot be read: {error.strerror}; the training command writes it again if it'
+            ' is missing'
+        ) from error
+    except ValueError as error:
+        raise InputError(f'{path} cannot be used: {plain(error)}') from error
+
+
+def differences(kept: Identity, now: Identity) -> list[str]:
+    """Returns where the classes, normalization and set of a run differ from those it is to go on
+    with, a line each; the configurations are compared by `config.differences`."""
+    lines = class_differences(kept.classes, now.classes)
+    if kept.mirror != now.mirror:
+        lines.append(f'mirror of the set was {kept.mirror}, now {now.mirror}')
+    for name in ('mean', 'scale'):
+        one, other = getattr(kept, name), getattr(now, name)
+        if one.shape != other.shape or not np.allclose(one, other, rtol=CLOSE, atol=CLOSE):
+            lines.append(
+                f'the {name} of the training images was {_numbers(one)}, now {_numbers(other)}'
+            )
+    lines += [  # of weights that were imported, little is known
+        f'{name} of the set {"were" if name.endswith("s") else "was"} {kept.data[name]}, now {value}'
+        for name, value in now.data.items()
+        if kept.data.get(name, value) != value
+    ]
+    return lines
+
+
+def class_differences(kept: Collection[str], now: Collection[str]) -> list[str]:
+    """Returns at most one line: other classes, or another order."""
+    if len(kept) != len(now):
+        return [f'there were {len(kept)} classes, now {len(now)}']
+    for label, (one, other) in enumerate(zip(kept, now, strict=True)):
+        if one != other:
+            return [f'class {label} was {shown(one)}, now {shown(other)}']
+    return []
+
+
+def record_differences(
+    record: Mapping[str, Any], identity: Identity, but: Collection[str] = ()
+) -> list[str]:
+    """Returns where the record of a checkpoint differs from an identity, a line each; [] if it
+    is a checkpoint of that run.
+
+    Args:
+      but: settings that do not count.
+    """
+    if not record:
+        return []  # a checkpoint of the library alone, which states nothing
+    config = configuration.of_tree(dict(record))
+    faults = configuration.validate(config)
+    if faults:
+        return faults
+    lines = configuration.differences(identity.config, config, but)
+    facts = record.get(RUN, {})  # older checkpoints have none
+    return lines + [
+        f'{name} was {shown(facts[name])}, now {value}'
+        for name, value in identity.facts.items()
+        if name in facts and facts[name] != value
+    ]
+
+
+def _numbers(values: np.ndarray) -> str:
+    """Three numbers, or the mean of each channel of an image."""
+    channels = values.reshape(-1, 3).mean(axis=0)
+    return ','.join(f'{number:.2f}' for number in channels)
+
+
+def digest_of(workdir: Path) -> str | None:
+    """Returns the digest of the identity that a workdir keeps; None where there is no config.json.
+
+    Raises:
+      InputError: as `read`.
+    """
+    return read(workdir).digest if (workdir / CONFIG).exists() else None
+
+
+def network_digest(config: Config) -> str:
+    """Returns a digest of the whole table of the net. Its `repr` names the kind of every stage,
+    which its fields alone do not: those of max and average pooling are the same."""
+    return digest(repr(configuration.network_of(config)))
+
+
+def digest(value: Any) -> str:
+    """Returns a short text that differs for different JSON."""
+    return _digest(json.dumps(value).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,223 @@
+"""Every setting, once: default, what is allowed, meaning with unit and source.
+
+All runs on one workdir must agree on a setting unless it is `free`.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.network.communication import EXCHANGES
+from alexnet_jax.network.layers import ACTIVATIONS
+from alexnet_jax.training.protocols import PROTOCOLS
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Which values are allowed: in words, and as a test; `names` if they are words."""
+
+    words: str
+    allows: Callable[[Any], bool]
+    names: tuple[str, ...] = ()
+
+
+MOST = 2**31 - 1  # of a count: steps and images are counted in 32 bits
+HUGE = 1e30  # of a factor: float32 has it, and its product with the largest of the others
+
+
+def at_least(least: int) -> Rule:
+    return Rule(
+        f'a whole number of at least {least}, at most {MOST}', lambda value: least <= value <= MOST
+    )
+
+
+def between(least: int, most: int) -> Rule:
+    return Rule(f'a whole number from {least} to {most}', lambda value: least <= value <= most)
+
+
+def can_name_a_file(text: str) -> bool:
+    try:
+        return b'\0' not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+SOURCE = Rule(
+    'digits, patterns, synthetic, folder:PATH or tfds:NAME[/config][:version]',
+    lambda value: (
+        value in ('digits', 'patterns', 'synthetic')
+        or (bool(re.fullmatch('(?s)(folder|tfds):.+', value)) and can_name_a_file(value))
+    ),
+)
+
+
+def one_of(names: Collection[str]) -> Rule:
+    words = ', '.join(name or 'nothing' for name in names)
+    return Rule(f'one of {words}', lambda value: value in names, tuple(filter(None, names)))
+
+
+def channels(text: str) -> tuple[float, ...]:
+    """'123,117,104' -> its numbers; '' -> none.
+
+    Raises:
+      ValueError: they are no numbers.
+    """
+    return tuple(map(float, text.split(','))) if text else ()
+
+
+def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
+    """For a text of one number a channel, or of none."""
+
+    def allows_text(text: str) -> bool:
+        try:
+            numbers = channels(text)
+        except ValueError:
+            return False
+        return len(numbers) in (0, 3) and all(map(allows, numbers))
+
+    return Rule(f'three numbers {words}, as R,G,B, or nothing', allows_text)
+
+
+BOARDS = ('tensorboard', 'wandb')
+RESIZES = ('center_square', 'short_side', 'squash')
+NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
+# The normalizations that take numbers in place of the training set's own.
+CHANNEL_KINDS = {'data.mean': NORMALIZATIONS[1:], 'data.std': NORMALIZATIONS[2:]}
+SEED = between(0, MOST)
+FRACTION = Rule('a number from 0 to below 1', lambda value: 0 <= value < 1)
+WIDTH = Rule('a number above 0, at most 16', lambda value: 0 < value <= 16)
+POSITIVE = Rule(f'a number above 0, at most {HUGE:g}', lambda value: 0 < value <= HUGE)
+NOT_NEGATIVE = Rule(f'a number from 0 to {HUGE:g}', lambda value: 0 <= value <= HUGE)
+ONE_OR_TEN = Rule('1 or 10', lambda value: value in (1, 10))
+ANY_PATH = Rule('a folder, or nothing for the usual place', can_name_a_file)
+MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
+DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
+ANY_TEXT = Rule('see its meaning', lambda value: '\0' not in value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One row of the table. `free`: it changes nothing of what is computed."""
+
+    default: int | float | str
+    rule: Rule
+    meaning: str
+    free: bool = False
+
+
+SETTINGS: dict[str, Setting] = {
+    'seed': Setting(0, SEED,
+        'decides initial values, order, crops, mirrors, colours and dropout'),
+    'network.name': Setting('paper', one_of(ARCHITECTURES),
+        'a table of network/architectures.py'),
+    'network.input_size': Setting(0, between(0, 4096),
+        "side of the crop the net takes, pixels; 0: the table's own"),
+    'network.width': Setting(1.0, WIDTH,
+        'times as many features in every layer, for small runs'),
+    'network.activation': Setting('', one_of(('', *ACTIVATIONS)),
+        "in place of all the table's own activations (Figure 1)"),
+    'network.exchange': Setting('gather', one_of(EXCHANGES),
+        "how fully connected layers' columns on several devices meet: units are gathered, or"
+        ' sums scattered (a little less to send)', free=True),
+    'network.compute': Setting('float32', one_of(('float32', 'bfloat16')),
+        'type of activations and products while training; parameters, their updates and the'
+        ' output layer are float32 in either'),
+    'start.from': Setting('', ANY_PATH,
+        'a workdir, one of its checkpoints or a weight file to take initial values from; nothing:'
+        ' from none'),
+    'start.layers': Setting('', ANY_TEXT,
+        'which layers to take, as conv1,conv2; nothing: all that are in both'),
+    'data.source': Setting('synthetic', SOURCE,
+        'where images come from; a folder or a TFDS set is prepared first (data/prepare.py)'),
+    'data.dir': Setting('', ANY_PATH,
+        'a prepared set, or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax',
+        free=True),
+    'data.record_size': Setting(256, between(1, 4096),
+        'side of the stored square images, pixels (paper §2: 256)'),
+    'data.resize': Setting('center_square', one_of(RESIZES),
+        "how they became squares: their middle (§2), torchvision's way or Caffe's; the set"
+        ' is prepared so (data/prepare.py --resize)'),
+    'data.batch_size': Setting(128, at_least(1),
+        'images a step, all devices together (§5: 128)'),
+    'data.mirror': Setting('on', one_of(('on', 'off')),
+        'whether training images are mirrored (§4.1), and mirror images are among the ten views;'
+        ' those of digits and patterns never are'),
+    'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
+        "less the mean image (§2), less each channel's mean (Caffe), or that over each"
+        " channel's standard deviation (torchvision)"),
+    'data.mean': Setting('', MEANS,
+        "means of the channels on the scale of 0 to 255, as R,G,B; nothing: the training set's"),
+    'data.std': Setting('', DEVIATIONS,
+        'standard deviations of the channels, likewise'),
+    'data.color_std': Setting(0.1, NOT_NEGATIVE,
+        'standard deviation of the colour shift, in principal components (§4.1: 0.1)'),
+    'data.color_scale': Setting('std', one_of(('std', 'variance')),
+        "of a component: std √λ (the authors' code) or variance λ (as §4.1 prints)"),
+    'data.color_epochs': Setting(0, at_least(0),
+        "epochs with a colour shift; 0: all (the authors' code: 67)"),
+    'data.threads': Setting(2, between(0, 1024),
+        'threads that read, decode and crop; 0: none beside the training', free=True),
+    'data.synthetic_examples': Setting(1280, at_least(1),
+        'training images of the synthetic source; a tenth as many for validation'),
+    'data.synthetic_classes': Setting(1000, between(2, 1_000_000),
+        'classes of the synthetic source'),
+    'optimizer.learning_rate': Setting(0.01, POSITIVE,
+        'initial ε (§5: 0.01)'),
+    'optimizer.layer_rates': Setting('', ANY_TEXT,
+        'factors on the rates of layers, as conv1=0,fc8=10; 0 keeps a layer as it is'),
+    'optimizer.momentum': Setting(0.9, FRACTION,
+        'what remains of the last update (§5: 0.9)'),
+    'optimizer.weight_decay': Setting(5e-4, NOT_NEGATIVE,
+        'the share of each weight an update takes off, times ε (§5: 0.0005)'),
+    'schedule.patience': Setting(5, at_least(1),
+        'validations (one an epoch) without a new lowest top-1 error before ε drops, in'
+        ' protocols that watch for plateaus'),
+    'schedule.drops': Setting(3, between(0, 30),
+        'how often ε is divided by 10; at the next plateau training ends (§5: 3)'),
+    'train.protocol': Setting('paper', one_of(PROTOCOLS),
+        'a table of training/protocols.py: rates by group and epoch; it brings defaults of'
+        ' its own for other settings'),
+    'train.epochs': Setting(90, at_least(1),
+        'passes over the training set at most (§5: roughly 90); given on the command line, it'
+        ' counts in place of the train.steps of a config file or workdir', free=True),
+    'train.steps': Setting(0, at_least(0),
+        'steps at most, in place of train.epochs; 0: as many as train.epochs gives', free=True),
+    'train.micro_batches': Setting(1, at_least(1),
+        'parts of a batch that are computed one after the other before the update; less memory,'
+        ' the same step', free=True),
+    'train.log_every_steps': Setting(1, at_least(1),
+        'steps between train rows of metrics.jsonl', free=True),
+    'train.print_every_steps': Setting(0, at_least(0),
+        'steps between printed lines where there is no terminal; 0: about ten seconds', free=True),
+    'train.log_to': Setting('tensorboard', one_of(('', *BOARDS, ','.join(BOARDS))),
+        'who else is shown the rows, and the kernels and histograms at every validation:'
+        ' TensorBoard (files in WORKDIR/tensorboard), Weights & Biases', free=True),
+    'train.report': Setting('on', one_of(('on', 'off')),
+        'whether training ends with a report, WORKDIR/report/index.html', free=True),
+    'checkpoint.every_steps': Setting(0, at_least(0),
+        'steps between checkpoints; 0: one an epoch', free=True),
+    'checkpoint.keep': Setting(2, at_least(1),
+        'how many of the last checkpoints are kept, beside the best', free=True),
+    'eval.split': Setting('', one_of(('', 'train', 'val', 'test')),
+        'images to evaluate on; nothing: test, or val where there is no test', free=True),
+    'eval.step': Setting(0, at_least(0),
+        'which checkpoint to evaluate; 0: the last', free=True),
+    'eval.views': Setting(1, ONE_OR_TEN,
+        'views of each test image: the middle, or the ten of §4.1', free=True),
+    'eval.batch_size': Setting(64, at_least(1),
+        'views a device is given at a time', free=True),
+    'eval.save': Setting('', one_of(('', 'predictions', 'views')),
+        "what --mode=eval keeps of each image: its probabilities, or each view's too",
+        free=True),
+    'mesh.data': Setting(0, at_least(0),
+        'devices a batch is split over; 0: as makes the devices exchange least', free=True),
+    'mesh.column': Setting(0, at_least(0),
+        "devices the net's columns are split over (§3.2: 2); 0: likewise", free=True),
+}  # fmt: skip
+
+
+# Which images: these may be others when a trained net is put to use.
+IMAGES = ('data.source', 'data.synthetic_examples', 'data.synthetic_classes')

@@ -1,0 +1,291 @@
+"""A trained net on a set of images, as a configuration says: evaluated, averaged with
+others, its predictions and features kept."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from alexnet_jax.data import class_names
+from alexnet_jax.data.image_set import ImageSet
+from alexnet_jax.evaluation import arrays, ensemble, evaluate
+from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
+from alexnet_jax.evaluation.evaluate import Outputs
+from alexnet_jax.evaluation.feature_records import RecordWriter
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.experiment import build, results
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import workdir as workdirs
+from alexnet_jax.experiment.config import TABLE, Config
+from alexnet_jax.experiment.identity import WEIGHTS
+from alexnet_jax.experiment.model import Model, load
+from alexnet_jax.experiment.settings import IMAGES
+from alexnet_jax.network import device_mesh, inference
+from alexnet_jax.network.inference import Variables
+from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.runtime import multihost
+from alexnet_jax.runtime.errors import InputError, counted, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Showing:
+    """A model, and the split of a set that it is shown."""
+
+    config: Config
+    model: Model
+    images: ImageSet
+    split: str
+    stop_requested: Callable[[], bool] = lambda: False
+
+    @property
+    def count(self) -> int:
+        return len(self.images.splits[self.split])
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """As `results.about`, and the classes."""
+        return self._about | {'classes': list(self.model.classes)}
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        mirror, data = self.model.mirror and self.images.mirror, self.images.identity
+        run = self.model.identity
+        return results.about(self.config, self.split, self.model.step, mirror, data, run)
+
+    @property
+    def is_of_own_set(self) -> bool:
+        """Whether the images are of the set that the net was trained on, wherever it lies; by the
+        settings, if the set is not known (imported weights)."""
+        # But for the source, in a weight file.
+        known = {name: text for name, text in self.model.data.items() if name != WEIGHTS}
+        if known:
+            return all(self.images.identity.get(name) == text for name, text in known.items())
+        config, own = map(configuration.absolute_source, (self.config, self.model.config))
+        return all(config[name] == own[name] for name in IMAGES)
+
+    def which(self, workdir: Path) -> str:
+        """As `results.which`, of a model of the workdir."""
+        config, step = self.config, self.model.step
+        is_last = not config['eval.step'] or step == workdirs.last_checkpoint(workdir)
+        other_set = None if self.is_of_own_set else self.images.identity
+        return results.which(None if is_last else step, config['data.source'], other_set)
+
+    def keep(self, workdir: Path, tally: Tally) -> str:
+        """Keeps the result in the workdir, as `results.keep`."""
+        return results.keep(workdir, self._about, tally, self.model.classes, self.which(workdir))
+
+    def outputs(self, names: Sequence[str] = ()) -> Generator[Outputs]:
+        """What the model makes of every image; `names`: the activations wanted."""
+        return self.runner(names)(self.model.variables)
+
+    def runner(self, names: Sequence[str] = ()) -> Callable[..., Generator[Outputs]]:
+        """(variables, images, split) -> the same of any variables of the net and any images, by
+        default these; compiled once."""
+        config, model = self.config, self.model
+        mesh = _mesh(config)
+        forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
+        size = model.net.architecture.input_size
+        reading = build.reading_of(config, size, mesh, config['eval.views'])
+        reading = dataclasses.replace(reading, mirror=model.mirrored)
+
+        def run(
+            variables: Variables, images: ImageSet = self.images, split: str = self.split
+        ) -> Generator[Outputs]:
+            variables = inference.place_variables(model.net, mesh, variables)
+            outputs = evaluate.run(forward, variables, images, split, reading)
+            return multihost.until_stopped(outputs, self.stop_requested)
+
+        return run
+
+    def tally(
+        self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, log_probabilities: None
+    ) -> Tally:
+        """The errors over all; `keep`: as in `evaluate.evaluate`."""
+        return evaluate.evaluate(self.outputs(), len(self.model.classes), keep)
+
+
+def _mesh(config: Config) -> Mesh:
+    """As configured; else over whole images alone, as nothing is exchanged then."""
+    data, column = config['mesh.data'], config['mesh.column'] or 1
+    return device_mesh.make_mesh(data or max(1, device_mesh.devices_to_use() // column), column)
+
+
+def open_model(config: Config, workdir: Path) -> Model:
+    """The model of a workdir, at the configured step.
+
+    Raises:
+      InputError: as `model.load`; the workdir was trained by another configuration.
+    """
+    if workdirs.last_checkpoint(workdir) is None:
+        raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
+    # The net is the workdir's own, whatever table has its name now.
+    workdirs.refuse_other(workdir, config, but=(*IMAGES, TABLE))
+    return load(workdir, config['eval.step'] or None, asked_as='eval.step')
+
+
+def show(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+) -> Showing:
+    """The model of a workdir and the configured images.
+
+    Raises:
+      InputError: as `open_model` and `show_to`.
+    """
+    return show_to(open_model(config, workdir), config, stop_requested)
+
+
+def show_to(
+    model: Model, config: Config, stop_requested: Callable[[], bool] = lambda: False
+) -> Showing:
+    """The model and the configured images.
+
+    Raises:
+      InputError: the images cannot be had, or are of other classes.
+    """
+    images = build.open_images(config)
+    split = build.held_out_split(config, images)
+    require_same_classes(model.classes, images.classes, config['data.source'])
+    if not len(images.splits[split]):
+        raise InputError(f'the {split} split of data.source {config["data.source"]} has no images')
+    return Showing(config, model, images, split, stop_requested)
+
+
+def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str) -> None:
+    """
+    Raises:
+      InputError: the set has other classes than the net.
+    """
+    if class_names.same(tuple(ours), tuple(theirs)):
+        return
+    if len(ours) != len(theirs):
+        raise InputError(
+            f'data.source {source} has {counted(len(theirs), "class", "classes")}; the net has {len(ours)}'
+        )
+    label = next(label for label, name in enumerate(ours) if name != theirs[label])
+    raise InputError(
+        f'data.source {source} has other classes than the net: class {label} is'
+        f' {theirs[label]!r} there and {ours[label]!r} in the net'
+    )
+
+
+def evaluate_workdir(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+) -> str:
+    """Evaluates a checkpoint of the workdir and keeps the result, and the predictions if
+    the configuration says so; returns the result as text.
+
+    Raises:
+      InputError: as `show`.
+      StopRequestedError: a stop was requested.
+    """
+    with multihost.together():
+        showing = show(config, workdir, multihost.agreed(stop_requested))
+    multihost.require_alike(showing.images.identity)
+    if not multihost.is_first():  # it takes part, and leaves it to the first to keep anything
+        showing.tally()
+        return ''
+    tally = _keeping(showing, workdir) if config['eval.save'] else showing.tally()
+    return showing.keep(workdir, tally)
+
+
+def _keeping(showing: Showing, workdir: Path) -> Tally:
+    """Keeps probabilities in float32, and their logarithms, of which none underflows; those of
+    the single views, from which anyone may average anew, if the configuration says so."""
+    about, every_view = showing.about, showing.config['eval.save'] == 'views'
+    result = results.place(workdir, about['split'], about['views'], showing.which(workdir))
+    folder = result.with_name(f'{result.stem}-predictions')
+    make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)
+    with arrays.writing(folder, about, make_writer) as writer:
+
+        def keep(batch: Outputs, log_probabilities: np.ndarray) -> None:
+            rows = {
+                'probabilities': np.exp(log_probabilities).astype(np.float32),
+                LOG_PROBABILITIES: ensemble.kept(log_probabilities),
+            }
+            if every_view:
+                of_views = evaluate.log_softmax(batch.logits.astype(np.float64))
+                rows['views'] = np.exp(of_views).astype(np.float32)
+            writer.add(batch.ids, batch.labels, rows)
+
+        return showing.tally(keep)
+
+
+def average(
+    members: Sequence[tuple[Path, Config | None]], weights: Sequence[float], out: Path
+) -> str:
+    """The errors of the mean of several nets' probabilities, beside the nets' own, kept
+    in `out` as evaluations are, and as ensemble.md and ensemble.json; returns them as text.
+
+    Args:
+      members: workdirs with their configurations, or saved predictions with None.
+
+    Raises:
+      InputError: as `show`; the members are not of the same images, views and classes;
+        `out` cannot be written.
+    """
+    result = ensemble.average((_member(*member) for member in members), weights)
+    page = ensemble.markdown(result)
+    results.write_text(out / 'ensemble.md', page)
+    results.write_json(out / 'ensemble.json', result.about | ensemble.tree(result))
+    about = dict(result.about)
+    classes = tuple(about.pop('classes'))
+    return f'{page}\n{results.keep(out, about, result.together, classes)}'
+
+
+def _member(path: Path, config: Config | None) -> Member:
+    if config is None:
+        return ensemble.saved_member(arrays.read(path))
+    showing = show(config, path)
+    ids, labels, kept = [], [], []
+
+    def keep(batch: Outputs, log_probabilities: np.ndarray) -> None:
+        ids.extend(arrays.as_text(batch.ids))
+        labels.append(batch.labels)
+        kept.append(ensemble.kept(log_probabilities))
+
+    showing.tally(keep)
+    return Member(str(path), showing.about, ids, np.concatenate(labels), np.concatenate(kept))
+
+
+def keep_features(config: Config, workdir: Path, names: Sequence[str], out: Path, form: str) -> str:
+    """Keeps activations of every configured image, as 'npy' (`arrays.read`) or
+    'array_record' (`feature_records`); returns a line on it.
+
+    Raises:
+      InputError: as `show`; the net has no such activation; `out` cannot be written.
+    """
+    showing = show(config, workdir)
+    shapes = _shapes(showing.model, names, config['eval.views'])
+    make_writer = RecordWriter
+    if form == 'npy':
+        make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)
+    about = showing.about | {'images': showing.count, 'activations': shapes}
+    with arrays.writing(out, about, make_writer) as writer:
+        for batch in showing.outputs(names):
+            rows = {name: x.reshape(-1, *shapes[name]) for name, x in batch.activations.items()}
+            writer.add(batch.ids, batch.labels, rows)
+    return f'{showing.split}: {", ".join(names)} of {counted(showing.count, "image")} -> {out}'
+
+
+def _shapes(model: Model, names: Sequence[str], views: int) -> dict[str, list[int]]:
+    """Of what an image has of each activation: [...], or [views, ...] of several views.
+
+    Raises:
+      InputError: the net has no such activation.
+    """
+    known = {
+        name: shape
+        for row in layer_shapes(model.net.architecture, len(model.classes))
+        for name, shape in row.activations.items()
+    }
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f'--activations has {name!r}; the nearest is {nearest(name, known)};'
+                f' the net has: {", ".join(known)}'
+            )
+    return {name: [views] * (views > 1) + list(known[name]) for name in names}

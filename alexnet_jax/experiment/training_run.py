@@ -1,0 +1,324 @@
+"""One run on a workdir: from its last whole checkpoint, if it has one, to the end of the plan
+and the evaluation of what is held out."""
+
+import contextlib
+import functools
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from alexnet_jax.data import pipeline
+from alexnet_jax.evaluation import kernels
+from alexnet_jax.experiment import results
+from alexnet_jax.experiment.build import (
+    Experiment,
+    build,
+    evaluator,
+    held_out_split,
+    initial_state,
+    open_images,
+    start_values,
+    train_batches,
+    train_step,
+)
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.workdir import claim, last_checkpoint, locked, require_same_run
+from alexnet_jax.network import device_mesh
+from alexnet_jax.runtime import heartbeat, multihost
+from alexnet_jax.runtime.errors import (
+    InputError,
+    NotFiniteError,
+    StopRequestedError,
+    StorageError,
+    counted,
+)
+from alexnet_jax.training import checkpoint, kernel_history, loop, metrics_log, step, warm_start
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.training.console import Reporter
+from alexnet_jax.training.health import Health, require_finite
+from alexnet_jax.training.metrics_log import MetricsLog
+from alexnet_jax.training.trackers import Board, TensorBoard, WeightsAndBiases, held_here
+from alexnet_jax.weights.files import Layers
+
+METRICS = 'metrics.jsonl'
+
+
+def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
+    """Trains, from the workdir's last whole checkpoint if it has one, and evaluates the
+    result. Returns whether the run came to its end; False if it was stopped.
+
+    Raises:
+      InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
+        `checkpoint.newest_whole` and `start_values`, or the run is longer already; before training.
+      NotFiniteError, StorageError: as `loop.train`.
+    """
+    with multihost.together():
+        experiment = build(config)
+        held_out_split(config, experiment.images)
+        require_same_run(workdir, experiment.identity)
+        metrics_log.require_usable(workdir / METRICS)
+        begins = last_checkpoint(workdir) is None
+        values, of_start = start_values(experiment, workdir) if begins else ({}, [])
+    facts = experiment.identity.facts
+    if config['start.from'] and multihost.count() > 1:
+        facts |= {'the values of start.from': warm_start.digest(values)}
+    multihost.require_alike(facts)
+    with contextlib.ExitStack() as stack:
+        with multihost.together():
+            if multihost.is_first():
+                stack.enter_context(locked(workdir))
+        stop = multihost.agreed(stop_requested)
+        return _train_there(experiment, workdir, values, of_start, stop)
+
+
+def _train_there(
+    experiment: Experiment,
+    workdir: Path,
+    values: Layers,
+    of_start: list[str],
+    stop_requested: Callable[[], bool],
+) -> bool:
+    """`train`, in a workdir that is ours."""
+    config, plan = experiment.config, experiment.plan
+    with contextlib.ExitStack() as stack:
+        checkpoints, at, told = _open_checkpoints(experiment, workdir, stack)
+        _require_not_beyond(config, plan, at, workdir)
+        if at is None:
+            state, told = initial_state(experiment, values), of_start
+        with multihost.together():
+            if multihost.is_first():
+                claim(workdir, experiment.identity)
+        multihost.require_shared(workdir)
+        if at is not None:
+            checkpoints.set_aside_after(at)
+            like = step.abstract_state(experiment.net, experiment.mesh)
+            state = checkpoints.restore(at, like)
+        first_step, silent = int(state.step), not multihost.is_first()
+        reporter = stack.enter_context(
+            contextlib.closing(
+                Reporter(
+                    plan.steps,
+                    first_step,
+                    silent,
+                    config['train.print_every_steps'],
+                    top5=len(experiment.images.classes) > 5,
+                )
+            )
+        )
+        for line in [_opening(experiment, workdir, first_step), *told]:
+            reporter.say(line)
+        metrics = workdir / METRICS if multihost.is_first() else None
+        validated = loop.is_validated(first_step, state.plateau, plan)
+        with multihost.together():
+            log = stack.enter_context(
+                contextlib.closing(MetricsLog(metrics, first_step, validated))
+            )
+        boards = _open_boards(config, workdir, first_step, stack)
+        try:
+            _run(experiment, workdir, state, checkpoints, log, boards, reporter, stop_requested)
+        except StopRequestedError:
+            kept = last_checkpoint(workdir)
+            saved = 'no step was done yet' if kept is None else f'step {kept} is saved'
+            reporter.say(f'stopped; {saved}; run the same command to go on')
+            return False
+        except NotFiniteError as error:
+            with contextlib.suppress(StorageError):
+                checkpoints.wait()  # or its last would not be told of
+            raise _with_records(experiment, workdir, error) from error
+    return True
+
+
+def _open_checkpoints(
+    experiment: Experiment, workdir: Path, stack: contextlib.ExitStack
+) -> tuple[Checkpoints, int | None, list[str]]:
+    """The run's checkpoints; the step to go on from, the same in all processes; and lines on those
+    after it that are damaged.
+
+    Raises:
+      InputError: as `checkpoint.newest_whole`; they cannot be written.
+    """
+    folder, config = workdir / 'checkpoints', experiment.config
+    found: tuple[int | None, list[str]] = None, []
+    with multihost.together():
+        try:
+            record = experiment.identity.record
+            checkpoints = Checkpoints(folder, config['checkpoint.keep'], record)
+        except StorageError as error:
+            raise InputError(f'--workdir {workdir}: {error}') from error
+        stack.enter_context(contextlib.closing(checkpoints))
+        if multihost.is_first():
+            at, passed = checkpoint.newest_whole(folder)
+            found = at, [f'warning: {line}' for line in passed]
+    at, told = json.loads(multihost.everyones(json.dumps(found))[0])
+    return checkpoints, at, told
+
+
+def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir: Path) -> None:
+    """Checks that a run to be resumed after step `at` has not passed the end of the plan.
+
+    Raises:
+      InputError: it has; in all processes.
+    """
+    if at is None or at <= plan.steps:
+        return
+    name, asked, least = 'train.steps', f'{config["train.steps"]}', f'{at}'
+    if not config['train.steps']:
+        name, asked = (
+            'train.epochs',
+            f'{config["train.epochs"]}, which is {counted(plan.steps, "step")}',
+        )
+        least = f'{math.ceil(plan.epoch(at))}'
+    raise InputError(
+        f'{name} is {asked}; --workdir {workdir} holds a run that has done {at}; allowed: at least'
+        f' {least}, or another --workdir'
+    )
+
+
+def _open_boards(
+    config: Config, workdir: Path, first_step: int, stack: contextlib.ExitStack
+) -> list[Board]:
+    """What the first process shows to others, as configured.
+
+    Raises:
+      InputError: as `boards.WeightsAndBiases`.
+      StorageError: as `boards.TensorBoard`.
+    """
+    names, opened = config['train.log_to'].split(','), []
+    with multihost.together():
+        if multihost.is_first() and 'tensorboard' in names:
+            opened.append(TensorBoard(workdir / 'tensorboard', first_step))
+        if multihost.is_first() and 'wandb' in names:
+            opened.append(WeightsAndBiases(workdir, config))
+    for board in opened:
+        stack.enter_context(contextlib.closing(board))
+    return opened
+
+
+def _run(
+    experiment: Experiment,
+    workdir: Path,
+    state: step.TrainState,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    boards: Sequence[Board],
+    reporter: Reporter,
+    stop_requested: Callable[[], bool],
+) -> None:
+    """From a state to the end of the plan, and the evaluation of what is held out.
+
+    Raises:
+      StopRequestedError: before the end, but all is saved.
+    """
+    config, plan, architecture = experiment.config, experiment.plan, experiment.net.architecture
+    evaluate_split = evaluator(experiment, stop_requested)
+
+    def keep(row: loop.Row) -> None:
+        log.write(row)
+        for board in boards:
+            board.row(row)
+
+    def record(row: loop.Row) -> None:
+        keep(row)
+        (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
+
+    with contextlib.closing(train_batches(experiment, int(state.step))) as batches:
+        state, stopped = loop.train(
+            state,
+            plan,
+            train_step=train_step(experiment),
+            batches=batches,
+            validate=lambda variables: evaluate_split('val', 1, variables).scores(),
+            saves=checkpoints,
+            log=record,
+            health=Health(
+                step.layer_names(architecture),
+                len(experiment.images.classes),
+                reporter.say,
+                [row.name for row in architecture.layers if row.reads_all],
+                multihost.everyones_array,
+            ),
+            watch=functools.partial(_watch, experiment, workdir, boards),
+            stop_requested=stop_requested,
+        )
+    if stopped:
+        raise StopRequestedError
+    held_out, at_step = held_out_split(config, experiment.images), int(state.step)
+    if at_step < plan.steps:
+        reporter.say(
+            f'ended after step {at_step} of {plan.steps}: the validation error no longer improves'
+            ' at the lowest rate (schedule.drops, schedule.patience)'
+        )
+    heartbeat.slow(f'evaluating {held_out}')
+    tally = evaluate_split(held_out, config['eval.views'], state.variables)
+    require_finite(tally.scores()['loss'], f'the loss on the {held_out} images', at_step)
+    if held_out == 'test':
+        keep(loop.evaluation_row('test', at_step, plan, tally.scores()))
+    if multihost.is_first():
+        images = experiment.images
+        about = results.about(
+            config, held_out, at_step, images.mirror, images.identity, experiment.identity
+        )
+        reporter.say(results.keep(workdir, about, tally, experiment.images.classes))
+
+
+def _watch(
+    experiment: Experiment, workdir: Path, boards: Sequence[Board], at_step: int, variables: Any
+) -> None:
+    """Keeps conv1's kernels, and shows them and how the weights are spread to the boards."""
+    first = experiment.net.architecture.layers[0].name
+    kernel = device_mesh.everywhere(experiment.mesh, variables['params'][first]['kernel'])
+    if not multihost.is_first():
+        return
+    kernel_history.keep(workdir / 'kernels', at_step, kernel)
+    if boards:
+        sheet = kernels.sheet(kernel)
+        arrays = {
+            f'{layer}/{part}': held_here(array)
+            for layer, parts in variables['params'].items()
+            for part, array in parts.items()
+        }
+        for board in boards:
+            board.weights(at_step, sheet, arrays)
+
+
+def _with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) -> NotFiniteError:
+    """The error with the images of its step, all of them in WORKDIR/not_finite.json."""
+    kept, path = last_checkpoint(workdir), workdir / 'not_finite.json'
+    ids = pipeline.record_ids(
+        experiment.images, experiment.config['seed'], experiment.config['data.batch_size'],
+        error.step,
+    )  # fmt: skip
+    if multihost.is_first():
+        results.write_json(path, {'step': error.step, 'fault': str(error), 'records': ids})
+    more = f' and {len(ids) - 3} more, in {path}' if len(ids) > 3 else ''
+    saved = (
+        'nothing was saved yet' if kept is None else f'what was saved up to step {kept} is whole'
+    )
+    return NotFiniteError(
+        f'{error}; the images of that step: {", ".join(ids[:3])}{more}\n'
+        f'Nothing of it is saved, {saved}; a lower optimizer.learning_rate may help',
+        error.step,
+    )
+
+
+def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
+    config, mesh = experiment.config, experiment.mesh
+    devices = f'{mesh.shape["data"]}×{mesh.shape["column"]} {jax.devices()[0].platform} devices'
+    if multihost.count() > 1:
+        devices += f' of {multihost.count()} processes'
+    doing = f'resuming after step {first_step}' if first_step else 'training'
+    return (
+        f'{doing}: {config["network.name"]} on {config["data.source"]}'
+        f' ({counted(experiment.plan.epoch_size, "image")}), up to step {experiment.plan.steps},'
+        f' {devices} (data×column), workdir {workdir}'
+    )
+
+
+def result(config: Config, workdir: Path) -> dict[str, Any]:
+    """What `train` kept of its held-out images when it came to its end."""
+    split = held_out_split(config, open_images(config))
+    return results.read(workdir, split, config['eval.views'])

@@ -1,0 +1,169 @@
+"""The folder of a run: whose it is, and what configuration computed what is in it."""
+
+import contextlib
+import fcntl
+import os
+import shlex
+import socket
+import stat
+import sys
+from collections.abc import Collection, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import identity
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.identity import Identity
+from alexnet_jax.runtime import files, multihost
+from alexnet_jax.runtime.errors import InputError, plain
+from alexnet_jax.training import checkpoint, manifest
+from alexnet_jax.training.manifest import DamagedError
+
+LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
+LOCK = '.lock'
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Makes the folder if need be; within, no other run is let in. The system unlocks it when
+    this process ends, however it does.
+
+    Raises:
+      InputError: another run is in it, or it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(workdir / LOCK, 'a+', opener=_regular))
+        except OSError as error:
+            raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f'--workdir {workdir} is in use by {file.read(200).strip() or "another run"};'
+                ' wait for it, end it, or take another --workdir'
+            ) from None
+        except OSError:
+            pass  # a file system without locks: nobody can be kept out
+        with contextlib.suppress(OSError):  # of use to a reader only
+            file.truncate(0)
+            file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+            file.flush()
+        yield
+
+
+def _regular(path: str, flags: int) -> int:
+    """Opens a file, but no link to another one, which would be emptied, and no pipe."""
+    number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(None, f'{LOCK} is not a regular file')
+    return number
+
+
+def claim(workdir: Path, run: Identity) -> None:
+    """Makes the folder if need be and binds it to a run.
+
+    Raises:
+      InputError: it cannot be written, or as `require_same_run`.
+    """
+    require_same_run(workdir, run)
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    about = {'versions': versions, 'processes': multihost.count(), 'command': command()}
+    try:
+        identity.write(workdir, run, about)
+    except OSError as error:
+        raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
+
+
+def command() -> str:
+    """The one that this process was started with."""
+    return shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
+
+
+def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> None:
+    """Lets pass a workdir that is new, or holds a run of this configuration; settings in
+    `but` do not count.
+
+    Raises:
+      InputError: the workdir's config.json computes something else.
+    """
+    kept = workdir / identity.CONFIG
+    if os.path.exists(kept):  # of a path that cannot be, pathlib would raise
+        differences = configuration.differences(config, configuration.read_workdir(kept), but)
+        if differences:
+            raise InputError(
+                f'--workdir {workdir} holds a run of another configuration: '
+                + '; '.join(differences)
+                + '; take another --workdir, or those settings'
+            )
+
+
+def require_same_run(workdir: Path, run: Identity) -> None:
+    """Lets pass a workdir that is new, or holds this run: the same configuration, table of the
+    net, classes, normalization and set. Nothing is written.
+
+    Raises:
+      InputError: it holds, or one of its checkpoints is of, another run.
+    """
+    refuse_other(workdir, run.config)
+    folder = workdir / 'checkpoints'
+    steps = checkpoint.steps(folder)
+    if not steps:
+        return  # a run is bound by its first step that is saved
+    differences = identity.differences(identity.with_kept(run, workdir), run)
+    if differences:
+        raise InputError(
+            f'--workdir {workdir} holds a run on other data: {"; ".join(differences)};'
+            ' take another --workdir, or the set that it was trained on'
+        )
+    for step in steps:
+        place = folder / str(step)
+        record = _record(place)
+        differences = [] if record is None else identity.record_differences(record, run)
+        if differences:
+            raise InputError(
+                f'{place} is a checkpoint of another run: {"; ".join(differences)};'
+                ' take another --workdir, or move that checkpoint away'
+            )
+
+
+def _record(place: Path) -> dict[str, Any] | None:
+    """Returns the record of a checkpoint; None of one that is damaged, which is passed over, or
+    refused, where it is read."""
+    try:
+        manifest.verify(place, checkpoint.RECORD_FILE)
+        return checkpoint.read_record(place)
+    except (DamagedError, InputError):
+        return None
+
+
+def last_checkpoint(workdir: Path) -> int | None:
+    """The last step that was saved there, whole or not; nothing is touched."""
+    return max(checkpoint.steps(workdir / 'checkpoints'), default=None)
+
+
+def refuse_not_finite(workdir: Path) -> None:
+    """Checks that a run did not end in NaN. What it saved before stays in its workdir, but is not
+    the net that was to be trained.
+
+    Raises:
+      InputError: its not_finite.json is of a step after its last checkpoint.
+    """
+    path = workdir / 'not_finite.json'
+    try:
+        kept = files.read_json(path)
+        step, fault = int(kept['step']), plain(kept['fault'])
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f'{plain(path)} cannot be read: {plain(error)}') from error
+    if step > (last_checkpoint(workdir) or 0):
+        raise InputError(
+            f'{plain(workdir)} is no member: the run ended at step {step} ({fault})\n'
+            'Leave it out, or train it to its end with a lower optimizer.learning_rate'
+        )

@@ -1,0 +1,101 @@
+"""What columns tell each other: between devices they meet in the functions below and nowhere
+else. With `axis=None` they work outside any mesh, all columns at hand.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from alexnet_jax.network.device_mesh import DATA
+from alexnet_jax.network.shapes import halo
+from alexnet_jax.runtime.errors import InputError, counted
+
+
+def columns_held(columns: int, axis: str | None) -> int:
+    """How many of the net's columns this device holds.
+
+    Raises:
+      InputError: the mesh's devices cannot share them equally.
+    """
+    devices = 1 if axis is None else lax.axis_size(axis)
+    if columns % devices:
+        raise InputError(
+            f'mesh.column is {devices}; allowed: a divisor of the {counted(columns, "column")}'
+        )
+    return columns // devices
+
+
+def first_held(held: int, axis: str | None) -> jax.Array | int:
+    """The number, in the whole net, of the first column this device holds."""
+    return 0 if axis is None else lax.axis_index(axis) * held
+
+
+def numbers_of(images: jax.Array | np.ndarray, axis: str | None) -> jax.Array:
+    """Images [batch, ...] -> their numbers in the global batch, 0, 1, ..., through what
+    `jax.vmap` and, if there is a mesh, its axis 'data' split."""
+    numbers = _numbered(lax.stop_gradient(jnp.asarray(images)))
+    return numbers if axis is None else lax.axis_index(DATA) * len(images) + numbers
+
+
+@jax.custom_batching.custom_vmap
+def _numbered(images: jax.Array) -> jax.Array:
+    """Not an `arange` alone, which would begin anew in each of the batches of a `jax.vmap`."""
+    return jnp.arange(len(images))
+
+
+@_numbered.def_vmap
+def _numbered_through(axis_size: int, _: list[bool], images: jax.Array) -> tuple[jax.Array, bool]:
+    batch = images.shape[1]
+    flat = images.reshape(axis_size * batch, *images.shape[2:])
+    return _numbered(flat).reshape(axis_size, batch), True
+
+
+def share(x: jax.Array, axis: str | None) -> jax.Array:
+    """Gives every column's device the same x, where each adds its own to x's gradient."""
+    return x if axis is None else lax.pcast(x, axis, to='varying')
+
+
+def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
+    """All columns side by side: parts [..., maps], one a held column ->
+    [..., maps of all columns]. Its transpose is a reduce-scatter."""
+    here = jnp.concatenate(parts, axis=-1)
+    if axis is None or lax.axis_size(axis) == 1:
+        return here
+    return lax.all_gather(here, axis, axis=here.ndim - 1, tiled=True)
+
+
+def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
+    """The transpose of `gather`, a reduce-scatter: parts [..., features], what this device
+    adds to each of all columns -> those of the held columns, added up over the devices."""
+    if axis is None or lax.axis_size(axis) == 1:
+        return list(parts)
+    here = jnp.concatenate(parts, axis=-1)
+    sums = lax.psum_scatter(here, axis, scatter_dimension=here.ndim - 1, tiled=True)
+    return jnp.split(sums, len(parts) // lax.axis_size(axis), axis=-1)
+
+
+def add(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
+    """The sum over all columns, on every device."""
+    here = sum(parts[1:], start=parts[0])
+    return here if axis is None else lax.psum(here, axis)
+
+
+def with_neighbors(x: jax.Array, maps: int, axis: str | None) -> jax.Array:
+    """x [..., m], the columns held side by side, with the `maps` maps that lie
+    next to it on the devices to its left and right -> [..., maps + m + maps].
+    Zeros beyond the first and the last column. Where a device holds fewer than `maps`, the
+    rest comes from those beyond the nearest."""
+    devices = 1 if axis is None else lax.axis_size(axis)
+    if axis is None or devices == 1:
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(maps, maps)])
+    own, pieces = x.shape[-1], [x]
+    for hop, taken in enumerate(halo(own, maps), start=1):
+        to_right = [(device, device + hop) for device in range(devices - hop)]
+        to_left = [(device + hop, device) for device in range(devices - hop)]
+        left = lax.ppermute(x[..., own - taken :], axis, to_right)
+        right = lax.ppermute(x[..., :taken], axis, to_left)
+        pieces = [left, *pieces, right]
+    return jnp.concatenate(pieces, axis=-1)

@@ -1,0 +1,106 @@
+"""The mesh of devices, and what lies where on it.
+
+The step runs under `jax.shard_map` on a mesh with axes ('data', 'column'), as
+the paper ran one half of the net on each of two GPUs (§3.2). A device holds one
+column or several.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from alexnet_jax.runtime.errors import InputError
+
+DATA, COLUMN = 'data', 'column'
+
+
+def make_mesh(data: int = 1, column: int = 1) -> Mesh:
+    """A mesh of data×column devices. Those of one process follow each other: the columns
+    of a net lie in one process if it has the devices, and the rows of a batch that a
+    process makes in one piece.
+
+    Raises:
+      InputError: there are fewer devices; of several processes, some would have none.
+    """
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    count, processes = data * column, jax.process_count()
+    if count > len(devices):
+        raise InputError(
+            f'mesh.data × mesh.column is {data} × {column}; allowed: as many as there are'
+            f' devices, {len(devices)} ({devices[0].platform})'
+        )
+    if processes > 1 and count < len(devices):
+        raise InputError(
+            f'mesh.data × mesh.column is {data} × {column}; allowed: all devices of the'
+            f' {processes} processes, {len(devices)} ({devices[0].platform})'
+        )
+    grid = np.array(devices[:count]).reshape(data, column)
+    return Mesh(grid, (DATA, COLUMN), axis_types=(AxisType.Auto,) * 2)
+
+
+def devices_to_use() -> int:
+    """How many devices a mesh is to have if nobody says so: all there are. Of those that a
+    CPU plays in one process, one: they share its cores."""
+    alone = jax.process_count() == 1 and jax.devices()[0].platform == 'cpu'
+    return 1 if alone else len(jax.devices())
+
+
+def rows_here(mesh: Mesh, batch_size: int) -> slice:
+    """The rows of a batch that this process has to make: those of the data shards
+    its devices hold. Processes that hold different columns of the same shards make
+    the same rows."""
+    process = jax.process_index()
+    shards = [
+        number
+        for number, devices in enumerate(mesh.devices)
+        if any(device.process_index == process for device in devices)
+    ]
+    size = batch_size // len(mesh.devices)
+    return slice(shards[0] * size, (shards[-1] + 1) * size)
+
+
+def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The rows of `rows_here` -> the whole batch, split over the devices. Does not
+    wait for the transfer."""
+    sharding = NamedSharding(mesh, PartitionSpec(DATA))
+    return {
+        name: jax.make_array_from_process_local_data(sharding, values)
+        for name, values in batch.items()
+    }
+
+
+def everywhere(mesh: Mesh, array: jax.Array) -> np.ndarray:
+    """All of an array that is split over the mesh, in every process; all have to ask."""
+    return np.asarray(array if array.is_fully_addressable else _on_every_device(mesh)(array))
+
+
+def everyones_rows(mesh: Mesh, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The rows of `rows_here` -> those of the whole batch, in every process: NumPy arrays of
+    numbers, or of bytes."""
+    if jax.process_count() == 1:
+        return dict(rows)
+    return {name: _everyones(mesh, values) for name, values in rows.items()}
+
+
+def _everyones(mesh: Mesh, values: np.ndarray) -> np.ndarray:
+    if values.dtype == object:
+        return _everyones_bytes(mesh, values)
+    placed = place_batch(mesh, {'rows': values})['rows']
+    return np.asarray(_on_every_device(mesh)(placed))
+
+
+def _everyones_bytes(mesh: Mesh, values: np.ndarray) -> np.ndarray:
+    lengths = _everyones(mesh, np.array([len(value) for value in values], np.int32))
+    width = 64 * (1 + max(lengths) // 64)  # few widths: each is compiled anew
+    padded = np.array([np.frombuffer(value.ljust(width, b'\0'), np.uint8) for value in values])
+    rows = _everyones(mesh, padded.reshape(len(values), width))
+    found = [bytes(row[:length]) for row, length in zip(rows, lengths, strict=True)]
+    return np.array([*found, None], object)[:-1]  # never an array of fixed-width bytes
+
+
+@functools.cache
+def _on_every_device(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))

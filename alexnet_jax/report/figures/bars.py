@@ -1,0 +1,48 @@
+"""Numbers beside their names, with what is known of them: intervals, or other numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alexnet_jax.report.figures import numbers
+from alexnet_jax.report.figures.canvas import BLUE, INK, MUTED, ORANGE, canvas, label, save
+
+Interval = tuple[float, float] | None
+
+
+def draw(
+    names: Sequence[str],
+    values: Sequence[float | None],
+    path: Path,
+    axis: str,
+    intervals: Sequence[Interval] | None = None,
+    marks: tuple[str, Sequence[float | None]] | None = None,
+) -> None:
+    """A bar a name, downwards. Draws path.png and path.svg; path.csv has the numbers.
+
+    Args:
+      values: None: there is none.
+      intervals: (low, high) of each.
+      marks: what to mark beside the bars, as published numbers: its name, and one a bar.
+    """
+    intervals = intervals or [None] * len(names)
+    name, marked = marks or ('', [None] * len(names))
+    figure, ((axes,),) = canvas(height=0.9 + 0.27 * len(names))
+    for place, (value, interval, mark) in enumerate(zip(values, intervals, marked, strict=True)):
+        if value is not None:
+            axes.barh(place, value, color=BLUE[0], height=0.62)
+        if value is not None and interval is not None:
+            spread = [[max(0, value - interval[0])], [max(0, interval[1] - value)]]
+            axes.errorbar(value, place, xerr=spread, color=INK[0], linewidth=1, capsize=2)
+        if mark is not None:
+            axes.plot(mark, place, 'D', color=ORANGE[0], markersize=6)
+    axes.set_yticks(range(len(names)), [label(text) for text in names])
+    axes.invert_yaxis()
+    axes.grid(False, axis='y')
+    axes.axvline(0, color=MUTED[0], linewidth=0.8)
+    axes.set_xlabel(axis + (f' (diamonds: {name})' if marks else ''))
+    save(figure, path)
+    rows = [
+        (text, value, *(interval or (None, None)), mark)
+        for text, value, interval, mark in zip(names, values, intervals, marked, strict=True)
+    ]
+    numbers.write(path, ('name', axis, 'low', 'high', name or 'mark'), rows)

@@ -1,0 +1,115 @@
+"""What all figures share: a picture in two forms. NAME.png is light, for slides and print; NAME.svg
+has text that can be read aloud and searched, and is light or dark as its reader has it."""
+
+import contextlib
+import io
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alexnet_jax.runtime import files
+
+WIDTH = 4.6  # inches: on a phone, letters keep their size
+SHORTEN = 28  # characters of a name
+# By role: the colour on light paper, and on dark.
+INK, MUTED, FAINT = ('#1f2328', '#e6edf3'), ('#59636e', '#9198a1'), ('#d1d9e0', '#3d444d')
+BLUE, ORANGE, GREEN = ('#0969da', '#4493f8'), ('#bc4c00', '#f0883e'), ('#1a7f37', '#3fb950')
+PURPLE, RED, PAPER = ('#8250df', '#ab7df8'), ('#cf222e', '#f85149'), ('#ffffff', '#0d1117')
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, RED, MUTED)
+TURNING = ('LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI', 'PDI')
+LINES = ('-', '--', '-.', ':')  # colour alone tells nothing to some
+
+
+def color(number: int) -> str:
+    """For the lines of a figure, in turn."""
+    return PALETTE[number % len(PALETTE)][0]
+
+
+def canvas(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH):
+    """A figure of `height` inches, and its axes [rows][columns]."""
+    figure = Figure(figsize=(width, height), layout='constrained')
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for place in axes.flat:
+        dress(place)
+    return figure, axes
+
+
+def dress(axes: Axes) -> None:
+    """Our colours and letters, and no frame but the axes."""
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.spines[['left', 'bottom']].set_color(MUTED[0])
+    axes.tick_params(colors=MUTED[0], labelcolor=INK[0], labelsize=9)
+    axes.grid(True, color=FAINT[0], linewidth=0.6)
+    axes.set_axisbelow(True)
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        text.set_color(INK[0])
+        text.set_fontsize(10)
+
+
+def legend(axes: Axes, **where) -> None:
+    axes.legend(fontsize=9, frameon=False, labelcolor=INK[0], **where)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes path.png and path.svg."""
+    save_png(figure, path)
+    fixed: dict[Any, Any] = {'svg.fonttype': 'none', 'svg.hashsalt': path.name}
+    content = io.BytesIO()
+    with matplotlib.rc_context(fixed), _any_letters():
+        figure.savefig(content, format='svg', transparent=True, metadata={'Date': None})
+    files.write_bytes(path.with_suffix('.svg'), _themed(content.getvalue().decode()).encode())
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes path.png alone, of a figure that is all pictures."""
+    content = io.BytesIO()
+    with _any_letters():
+        figure.savefig(content, format='png', dpi=150, facecolor=PAPER[0])
+    files.write_bytes(path.with_suffix('.png'), content.getvalue())
+
+
+@contextlib.contextmanager
+def _any_letters() -> Iterator[None]:
+    """Names may be in letters that Matplotlib's font lacks: it draws boxes, and need not say so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)
+        yield
+
+
+def _themed(svg: str) -> str:
+    """Colours by role in place of fixed ones."""
+    roles = {f'c{number}': pair for number, pair in
+             enumerate((INK, MUTED, FAINT, BLUE, ORANGE, GREEN, PURPLE, RED, PAPER))}  # fmt: skip
+    for name, (light, _) in roles.items():
+        svg = svg.replace(light, f'var(--{name})')
+    sets = [';'.join(f'--{name}:{pair[shade]}' for name, pair in roles.items()) for shade in (0, 1)]
+    style = (
+        f'<style>:root{{{sets[0]}}}@media(prefers-color-scheme:dark){{:root{{{sets[1]}}}}}</style>'
+    )
+    head, end, rest = svg.partition('<defs>')
+    return head + style + end + rest
+
+
+def label(text: str, most: int = SHORTEN) -> str:
+    """A name as a figure can show it: shortened, without what Matplotlib reads as formulas, or
+    what no XML can hold."""
+    short = text if len(text) <= most else f'{text[: most - 1]}…'
+    return printable(short).replace('$', r'\$')
+
+
+def printable(text: str) -> str:
+    """Control characters, halves of characters, and characters that turn the direction of what
+    follows, replaced by the sign for such."""
+    return ''.join('\N{REPLACEMENT CHARACTER}' if _is_control(sign) else sign for sign in text)
+
+
+def _is_control(sign: str) -> bool:
+    return unicodedata.category(sign) in ('Cc', 'Cs', 'Cn') or (
+        unicodedata.bidirectional(sign) in TURNING
+    )

@@ -1,0 +1,208 @@
+"""A page as one file: no request goes out of it, and whatever it is given is shown as text."""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from alexnet_jax.report.figures.canvas import printable
+
+SMALL = 64  # pixels a side: up to here an image is kept as it is, and shown enlarged
+Cell = str | int | float | None
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#1f2328;--muted:#59636e;--faint:#d1d9e0;--paper:#fff;
+--panel:#f6f8fa;--accent:#0550ae;--bar:#b6d4fe;--right:#116329;--wrong:#b31d28}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--muted:#9da7b3;--faint:#3d444d;
+--paper:#0d1117;--panel:#161b22;--accent:#79b8ff;--bar:#1f4b82;--right:#56d364;--wrong:#ff8a84}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:1.2rem 1rem 4rem;max-width:62rem;background:var(--paper);
+color:var(--ink);font:1rem/1.55 system-ui,sans-serif;overflow-wrap:anywhere}
+h1{font-size:1.7rem;line-height:1.2;margin:.4rem 0}h2{font-size:1.25rem;margin:2.6rem 0 .4rem;
+border-bottom:1px solid var(--faint);padding-bottom:.2rem}h3{font-size:1rem;margin:1.4rem 0 .3rem}
+p,ul{max-width:46rem}a{color:var(--accent)}nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1rem;
+list-style:none;padding:0}.muted,figcaption{color:var(--muted);font-size:.87rem}
+.big{font-size:1.15rem}figure{margin:1rem 0}figure>img{width:100%;max-width:30rem;height:auto;
+display:block}.pair{display:grid;gap:0 2rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr))}
+.cards{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,13rem),1fr));
+list-style:none;padding:0;max-width:none}.card{background:var(--panel);border-radius:.5rem;
+padding:.6rem;margin:0}.card img{width:7rem;height:7rem;object-fit:contain;display:block}
+.pixels img,img.pixels{image-rendering:pixelated}.card strong{display:block;margin:.3rem 0}
+.bars{list-style:none;margin:0;padding:0;font-size:.87rem}.bars li{position:relative;
+padding:.05rem .35rem;margin:2px 0;z-index:0;display:flex;justify-content:space-between;gap:.5rem}
+.bars i{position:absolute;z-index:-1;left:0;top:0;bottom:0;background:var(--bar);border-radius:2px}
+.right{color:var(--right)}.wrong{color:var(--wrong)}
+.strip{display:flex;flex-wrap:wrap;gap:.6rem;list-style:none;padding:.6rem;margin:.8rem 0;
+background:var(--panel);border-radius:.5rem;max-width:none}.strip li{width:5.6rem;font-size:.8rem;
+line-height:1.3}.strip img{width:5.6rem;height:5.6rem;object-fit:contain;display:block}
+.strip li:first-child{padding-right:.6rem;border-right:2px solid var(--faint);width:6.3rem}
+.scroll{overflow-x:auto;margin:.8rem 0}table{border-collapse:collapse;font-size:.87rem}
+th,td{text-align:left;vertical-align:top;padding:.25rem .9rem .25rem 0;
+border-bottom:1px solid var(--faint);overflow-wrap:break-word;max-width:26rem}
+th{font-weight:600}.number{text-align:right;font-variant-numeric:tabular-nums}
+caption{text-align:left;color:var(--muted);padding-bottom:.3rem}
+pre{background:var(--panel);border-radius:.5rem;padding:.7rem;white-space:pre-wrap;font-size:.82rem}
+details{margin:.8rem 0}summary{cursor:pointer}
+"""
+
+
+def text(value: Cell) -> str:
+    """Anything as HTML that shows it."""
+    if value is None:
+        return ''
+    if isinstance(value, float):
+        return f'{value:.4g}' if value and abs(value) < 0.001 else f'{value:.4f}'
+    return escape(printable(str(value)))
+
+
+def paragraph(content: str, kind: str = '') -> str:
+    return f'<p{_kind(kind)}>{text(content)}</p>'
+
+
+def heading(content: str, level: int = 3) -> str:
+    return f'<h{level}>{text(content)}</h{level}>'
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '') -> str:
+    """Numbers to the right; wider than the screen, it scrolls by itself."""
+    numeric = [
+        rows and all(isinstance(row[i], int | float) for row in rows) for i in range(len(names))
+    ]
+    head = ''.join(
+        f'<th scope="col"{_kind("number" if is_number else "")}>{text(name)}</th>'
+        for name, is_number in zip(names, numeric, strict=True)
+    )
+    lines = ''.join(
+        '<tr>' + ''.join(
+            f'<td{_kind("number" if isinstance(cell, int | float) else "")}>{text(cell)}</td>'
+            for cell in row
+        ) + '</tr>'
+        for row in rows
+    )  # fmt: skip
+    about = f'<caption>{text(caption)}</caption>' if caption else ''
+    region = f' role="region" tabindex="0" aria-label="{text(caption or names[0])}"'
+    return (
+        f'<div class="scroll"{region}><table>{about}<thead><tr>{head}</tr></thead>'
+        f'<tbody>{lines}</tbody></table></div>'
+    )
+
+
+def listing(content: str) -> str:
+    lines = '\n'.join(map(text, content.split('\n')))
+    return f'<pre tabindex="0">{lines}</pre>'
+
+
+def folded(summary: str, content: str) -> str:
+    return f'<details><summary>{text(summary)}</summary>{content}</details>'
+
+
+def side_by_side(*parts: str) -> str:
+    return f'<div class="pair">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+
+
+def picture(path: Path, described: str, caption: str) -> str:
+    """A figure that lies in the page's folder as path.svg and path.png, its numbers beside it."""
+    svg = base64.b64encode(path.with_suffix('.svg').read_bytes()).decode()
+    files = [path.with_suffix(suffix) for suffix in ('.png', '.svg', '.csv', '.npz')]
+    links = ', '.join(
+        f'<a href="{text(file.name)}">{text(file.name)}</a>' for file in files if file.exists()
+    )
+    return (
+        f'<figure><img alt="{text(described)}" src="data:image/svg+xml;base64,{svg}">'
+        f'<figcaption>{text(caption)} {links}</figcaption></figure>'
+    )
+
+
+def image(pixels: np.ndarray, described: str) -> str:
+    """uint8 [size, size, 3]."""
+    content, small = io.BytesIO(), len(pixels) <= SMALL
+    Image.fromarray(np.asarray(pixels)).save(content, 'png' if small else 'jpeg', quality=85)
+    form = 'png' if small else 'jpeg'
+    data = base64.b64encode(content.getvalue()).decode()
+    return f'<img{_kind("pixels" if small else "")} alt="{text(described)}" src="data:image/{form};base64,{data}">'
+
+
+def predictions(
+    cards: Sequence[tuple[np.ndarray, str, Sequence[tuple[str, float]], int | None]], kind: str
+) -> str:
+    """(image, its class, [(class, probability), ...], the place of its class among these) each,
+    the most probable first. Two classes may have one name.
+
+    Args:
+      kind: what to call an image.
+    """
+    return f'<ul class="cards">{"".join(_card(kind, *card) for card in cards)}</ul>'
+
+
+def _card(
+    kind: str,
+    pixels: np.ndarray,
+    label: str,
+    classes: Sequence[tuple[str, float]],
+    own: int | None,
+) -> str:
+    bars = ''.join(
+        f'<li><i style="width:{100 * probability:.1f}%"></i>'
+        f'<span{_kind("right" if place == own else "")}>{text(name)}</span>'
+        f'<span>{probability:.3f}</span></li>'
+        for place, (name, probability) in enumerate(classes)
+    )
+    verdict = 'right' if own == 0 else 'wrong'
+    return (
+        f'<li class="card">{image(pixels, f"{kind} of class {label}")}'
+        f'<strong class="{verdict}">{text(label)}</strong><ol class="bars">{bars}</ol></li>'
+    )
+
+
+def neighbors(rows: Sequence[Sequence[tuple[np.ndarray, str, float]]], kind: str) -> str:
+    """(image, its class, distance) each: an image, then those nearest to it.
+
+    Args:
+      kind: what to call the image.
+    """
+    return ''.join(
+        '<ul class="strip">'
+        f'{"".join(_neighbor(kind, place, *one) for place, one in enumerate(row))}</ul>'
+        for row in rows
+    )
+
+
+def _neighbor(kind: str, place: int, pixels: np.ndarray, label: str, distance: float) -> str:
+    described = f'neighbor {place}, class {label}' if place else f'{kind}, class {label}'
+    far = f'<br><span class="muted">{distance:.2f}</span>' if place else ''
+    return f'<li>{image(pixels, described)}{text(label)}{far}</li>'
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    title: str
+    content: Sequence[str]
+
+
+def render(title: str, lead: str, sections: Sequence[Section]) -> str:
+    """The whole page; `lead` is HTML."""
+    links = ''.join(
+        f'<li><a href="#s{number}">{text(section.title)}</a></li>'
+        for number, section in enumerate(sections)
+    )
+    body = ''.join(
+        f'<section id="s{number}"><h2>{text(section.title)}</h2>{"".join(section.content)}</section>'
+        for number, section in enumerate(sections)
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f'<title>{text(title)}</title><style>{STYLE}</style></head>\n'
+        f'<body><header><h1>{text(title)}</h1>{lead}<nav aria-label="sections"><ul>{links}</ul></nav>'
+        f'</header><main>{body}</main></body></html>\n'
+    )
+
+
+def _kind(name: str) -> str:
+    return f' class="{name}"' if name else ''

@@ -1,0 +1,106 @@
+"""What a trained net takes images for: as text, as JSON and as a picture."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from alexnet_jax.data import augment, class_names
+from alexnet_jax.data.images import BadImageError
+from alexnet_jax.evaluation.evaluate import log_mean, log_softmax
+from alexnet_jax.experiment import trained
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.model import Model
+from alexnet_jax.experiment.results import write_json
+from alexnet_jax.report.figures import predictions
+from alexnet_jax.report.figures.predictions import Prediction
+from alexnet_jax.runtime.errors import NotFiniteError, StorageError, plain
+
+TOP = 5
+MOST_DRAWN = 40  # images in the picture
+LONGEST = 1000  # characters of a path
+
+
+def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
+    """Prints the five most probable classes of each image, and keeps them in
+    WORKDIR/predict/predictions.json, with a picture beside it. Returns whether all
+    images could be read; what could not is told, and kept, too.
+
+    Raises:
+      InputError: as `trained.open_model`.
+      NotFiniteError: the net gives values that are not finite.
+      StorageError: the predictions cannot be written; they are printed before.
+    """
+    model = trained.open_model(config, workdir)
+    views = config['eval.views']
+    run = jax.jit(lambda images: model(images)[0])
+    rows, drawn = [], []
+    for file in files:
+        try:
+            images = model.read(file, views)
+        except BadImageError as error:
+            print(f'error: {plain(file, LONGEST)} {error}', file=sys.stderr)
+            rows.append({'image': str(file), 'error': str(error)})
+            continue
+        log_probabilities = log_mean(log_softmax(np.asarray(run(images), np.float64)))
+        if not np.isfinite(log_probabilities).all():
+            raise NotFiniteError(
+                f'the net of {workdir} at step {model.step} gives NaN or infinite values for'
+                f' {plain(file, LONGEST)}',
+                model.step,
+            )
+        row = {'image': str(file), 'predictions': top(model, log_probabilities)}
+        rows.append(row)
+        print('\n'.join(told(row)), flush=True)
+        if len(drawn) < MOST_DRAWN:
+            drawn.append(_drawn(file, images[augment.MIDDLE[views]], row))
+    if not drawn:
+        return False  # nothing was read: the predictions made before stay
+    folder = workdir / 'predict'
+    about = {'network': config['network.name'], 'step': model.step, 'views': views}
+    about['distinct_views'] = views if model.mirrored or views == 1 else views // 2
+    write_json(folder / 'predictions.json', about | {'images': rows})
+    _draw(drawn, folder / 'predictions.png')
+    print(f'-> {folder}/predictions.json, predictions.png')
+    return all('error' not in row for row in rows)
+
+
+def _draw(drawn: Sequence[Prediction], path: Path) -> None:
+    """
+    Raises:
+      StorageError: it cannot be written.
+    """
+    try:
+        predictions.draw(drawn, path)
+    except OSError as error:
+        raise StorageError(f'{path} cannot be written: {error.strerror}') from error
+
+
+def top(model: Model, log_probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """The most probable classes, ties in the order of the classes."""
+    labels = np.argsort(-log_probabilities, kind='stable')[:TOP]
+    return [
+        {
+            'class': model.classes[label],
+            'name': class_names.told(model.classes[label]),
+            'probability': float(np.exp(log_probabilities[label])),
+        }
+        for label in labels
+    ]
+
+
+def told(row: dict[str, Any]) -> list[str]:
+    lines = [plain(row['image'], LONGEST)]
+    for entry in row['predictions']:
+        english = entry['class'] in class_names.imagenet_classes()
+        known_as = f' ({entry["class"]})' if english else ''
+        lines.append(f'  {entry["probability"]:.4f}  {plain(entry["name"])}{known_as}')
+    return lines
+
+
+def _drawn(file: Path, image: np.ndarray, row: dict[str, Any]) -> Prediction:
+    classes = [(entry['name'], entry['probability']) for entry in row['predictions']]
+    return Prediction(image, plain(file.name), classes)

@@ -1,0 +1,165 @@
+"""What the command lines share: exit statuses, and errors as plain lines."""
+
+import argparse
+import hashlib
+import logging as python_logging
+import os
+import platform
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import logging
+
+from alexnet_jax.runtime import output
+from alexnet_jax.runtime.errors import (
+    InputError,
+    LostProcessError,
+    NotFiniteError,
+    RecordError,
+    StopRequestedError,
+    StorageError,
+    plain,
+    shown,
+)
+
+# Done; a fault while running; a bad command, setting or input; stopped on request
+# with everything saved, so that the same command goes on.
+DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
+COMMANDS = ('python -m ', 'pip install ')  # how lines begin that are commands
+LONGEST = 4000  # characters of an error's line
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes full option names only; a bad command is an `InputError`."""
+
+    def __init__(self, **settings):
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
+        )
+        self.add_argument('--debug', action='store_true', help='show tracebacks')
+
+    def parse_with_settings(self, argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+        """The options, and the settings given as --config.NAME=VALUE.
+
+        Raises:
+          InputError: anything else on the command line.
+        """
+        options, overrides, words = self.parse_with_words(argv)
+        for word in words:
+            self.error(f'unknown argument {shown(word)}; settings are --config.NAME=VALUE')
+        return options, overrides
+
+    def parse_with_words(
+        self, argv: list[str]
+    ) -> tuple[argparse.Namespace, dict[str, str], list[str]]:
+        """The same, and words that are neither, wherever they stand.
+
+        Raises:
+          InputError: an unknown option.
+        """
+        options, rest = self.parse_known_args(argv)
+        overrides, words = {}, []
+        for argument in rest:
+            setting = re.fullmatch(r'--config\.([^=]+)=(.*)', argument, re.DOTALL)
+            if setting:
+                overrides[setting[1]] = setting[2]
+            elif argument.startswith('-'):
+                self.error(f'unknown argument {shown(argument)}; settings are --config.NAME=VALUE')
+            else:
+                words.append(argument)
+        return options, overrides, words
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f'{plain(message, 600)}; see --help')
+
+
+def _compiled() -> Path:
+    """Where compiled programs are kept, apart for each kind of processor: what was compiled
+    for one may not run on another that has the same home."""
+    root = Path(os.getenv('XDG_CACHE_HOME') or Path.home() / '.cache')
+    try:
+        about = re.findall('(?m)^(?:flags|Features).*', Path('/proc/cpuinfo').read_text())[:1]
+    except OSError:
+        about = []
+    digest = hashlib.sha256(repr((platform.machine(), about)).encode()).hexdigest()
+    return root / 'alexnet_jax' / f'compiled-{digest[:8]}'
+
+
+def before_jax() -> None:
+    """What has to be set before JAX starts."""
+    os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_compiled()))
+    played = re.findall(r'xla_force_host_platform_device_count=(\d+)', os.getenv('XLA_FLAGS', ''))
+    devices = int(played[-1] if played else os.getenv('JAX_NUM_CPU_DEVICES', '1'))
+    if devices > 1:
+        # Several CPU devices in one process share a pool of threads, one a core.
+        # When all of them wait in a collective for a device that has none, the
+        # run stands still; more threads than cores prevent it.
+        os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
+    _leave_out(('Event loop is closed', 'Encountered error while reading array'))
+    python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)  # the same errors again
+    logging.set_verbosity(logging.FATAL)  # Orbax logs each step of its own, and what it raises.
+
+
+def _leave_out(texts: Sequence[str]) -> None:
+    """Of the errors that nobody can catch, those that follow upon one which is told: Orbax ends
+    what failed while other reads or writes of it still are on their way."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not any(text in str(unraisable.exc_value) for text in texts):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def run(command: Callable[[list[str]], int], argv: list[str] | None, prints: bool = False) -> int:
+    """Runs the command; prints an error, and returns the exit status.
+
+    Args:
+      prints: what the command prints is its product: printed to a full disk, it failed. The
+        product of other commands is in files.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    with output.unbreakable() as printed:
+        status, lines = _run(command, argv)
+        lines = [plain(line, LONGEST) for line in lines]
+        # A command stands alone on its line, to be copied.
+        lines = [line if line.startswith(COMMANDS) else f'error: {line}' for line in lines]
+        lost = output.fault_of(printed)
+        if lost:
+            failed = prints and status == DONE
+            status = FAULT if failed else status
+            kind = 'error' if failed else 'warning'
+            lines.append(f'{kind}: what was printed could not all be written: {lost}')
+        for line in lines:
+            print(line, file=sys.stderr)
+    return status
+
+
+def _run(command: Callable[[list[str]], int], argv: list[str]) -> tuple[int, list[str]]:
+    """The exit status, and the lines to print for an error."""
+    try:
+        return command(argv), []
+    except StopRequestedError:
+        print('stopped; the same command goes on')
+        return STOPPED, []
+    except (Exception, KeyboardInterrupt) as error:
+        if '--debug' in argv:
+            traceback.print_exc()
+        return explain(error)
+
+
+def explain(error: BaseException) -> tuple[int, list[str]]:
+    """The exit status and the lines to print for an error."""
+    if isinstance(error, InputError):
+        return BAD_INPUT, str(error).split('\n')
+    if isinstance(error, RecordError | LostProcessError | StorageError | NotFiniteError):
+        return FAULT, str(error).split('\n')
+    if isinstance(error, KeyboardInterrupt):
+        return FAULT, ['interrupted; what was saved is whole']
+    first = (str(error).strip().splitlines() or [''])[0]
+    return FAULT, [f'{type(error).__name__}: {first} (--debug shows where)']

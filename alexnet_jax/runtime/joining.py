@@ -1,0 +1,79 @@
+"""How one of several processes finds the others: the options of the command line."""
+
+import argparse
+import dataclasses
+import re
+import socket
+
+from alexnet_jax.runtime.errors import InputError, shown
+
+LONGEST = 86400  # seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Joining:
+    """
+    count, index, coordinator: how many processes there are, which this is, and HOST:PORT
+      of the first; None: what runs them (Slurm, Kubernetes, a TPU) tells JAX.
+    heartbeat: seconds without a sign of life after which a process counts as lost.
+    timeout: seconds to wait for the others at the start.
+    """
+
+    count: int | None
+    index: int | None
+    coordinator: str | None
+    heartbeat: int
+    timeout: int
+
+    @property
+    def name(self) -> str:
+        """Of this process, in messages."""
+        return f'process {socket.gethostname() if self.index is None else self.index}'
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('several processes, each with the same command (launch/)')
+    group.add_argument(
+        '--processes', metavar='N', help='how many; auto under Slurm, Kubernetes or on a TPU'
+    )
+    group.add_argument('--process', type=int, metavar='I', help='which this is, from 0 on')
+    group.add_argument('--coordinator', metavar='HOST:PORT', help='where process 0 is')
+    group.add_argument(
+        '--heartbeat', type=int, default=30, metavar='SECONDS',
+        help='a process without a sign of life for so long is lost, and all others end (30)',
+    )  # fmt: skip
+    group.add_argument(
+        '--join_timeout', type=int, default=300, metavar='SECONDS',
+        help='how long to wait for the others at the start (300)',
+    )  # fmt: skip
+
+
+def read(options: argparse.Namespace) -> Joining | None:
+    """What `add_options` took; None if there is one process.
+
+    Raises:
+      InputError: the options are not allowed, or do not go together.
+    """
+    for option, least in (('heartbeat', 5), ('join_timeout', 1)):
+        value = getattr(options, option)
+        if not least <= value <= LONGEST:
+            raise InputError(f'--{option} is {value}; allowed: from {least} to {LONGEST} seconds')
+    found = (options.process, options.coordinator)
+    waits = (options.heartbeat, options.join_timeout)
+    if options.processes in (None, 'auto'):
+        if found != (None, None):
+            raise InputError('--process and --coordinator go with --processes=N')
+        return Joining(None, None, None, *waits) if options.processes else None
+    if not re.fullmatch(r'[1-9]\d{0,5}', options.processes):
+        raise InputError(
+            f'--processes is {shown(options.processes)}; allowed: a whole number from 1 on, or auto'
+        )
+    if None in found:
+        raise InputError('--processes=N needs --process=I and --coordinator=HOST:PORT too')
+    count, (index, coordinator) = int(options.processes), found
+    if not 0 <= index < count:
+        raise InputError(f'--process is {index}; allowed: from 0 to {count - 1}')
+    host, _, port = coordinator.rpartition(':')
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise InputError(f'--coordinator is {shown(coordinator)}; allowed: HOST:PORT')
+    return Joining(count, index, coordinator, *waits)

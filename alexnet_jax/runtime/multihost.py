@@ -1,0 +1,235 @@
+"""Several processes, on one machine or many, that train one net together.
+
+Each runs the same command; JAX joins their devices to one mesh. Process 0, the first,
+alone writes and talks. With one process everything here is a matter of course.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from alexnet_jax.runtime import files, heartbeat
+from alexnet_jax.runtime.command_line import DONE, STOPPED
+from alexnet_jax.runtime.errors import InputError, LostProcessError, StopRequestedError
+from alexnet_jax.runtime.joining import Joining
+
+T = TypeVar('T')
+# What JAX says when a collective or a barrier waits for a process in vain.
+LOST = re.compile('gloo|nccl|coordination|barrier|unavailable|deadline', re.IGNORECASE)
+
+
+def join(joining: Joining) -> None:
+    """Joins this process to the others; before anything else JAX does.
+
+    Raises:
+      InputError: there is nothing to join, or the coordinator cannot be reached.
+    """
+    if joining.coordinator:
+        _require_coordinator(joining)
+    heartbeat.slow(heartbeat.JOINING)
+    try:
+        jax.distributed.initialize(
+            joining.coordinator,
+            joining.count,
+            joining.index,
+            coordinator_bind_address=_bind_address(joining),
+            initialization_timeout=joining.timeout,
+            heartbeat_timeout_seconds=joining.heartbeat,
+        )
+    except ValueError as error:
+        raise InputError(
+            '--processes is auto, and no Slurm step, Kubernetes job or TPU was found here;'
+            ' allowed there: --processes=N --process=I --coordinator=HOST:PORT'
+        ) from error
+    jax.devices()  # waits until all processes have told of their devices
+    heartbeat.slow('reading the configuration and the images')
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process; if all is well, when the others have come to their end too. If
+    not, they may be lost, and JAX would wait for them."""
+    if status in (DONE, STOPPED):
+        heartbeat.slow('waiting for the other processes to end')
+        jax.distributed.shutdown()
+    os._exit(status)  # what was printed is flushed by `command_line.run`
+
+
+def count() -> int:
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    return jax.process_index() == 0
+
+
+def require_alike(facts: Mapping[str, Any]) -> None:
+    """Compares facts, JSON by name, between the processes of a run.
+
+    Raises:
+      InputError: these differ between the processes; in all of them.
+    """
+    first, *others = [json.loads(text) for text in everyones(json.dumps(facts))]
+    faults = []
+    for index, theirs in enumerate(others, start=1):
+        told = [
+            f'{name} is {theirs.get(name)!r}, not {first.get(name)!r}'
+            for name in first | theirs
+            if theirs.get(name) != first.get(name)
+        ]
+        if told:
+            faults.append(f'process {index} differs from process 0: {"; ".join(told)}')
+    if faults:
+        raise InputError('\n'.join(faults))
+
+
+def require_shared(folder: Path) -> None:
+    """
+    Raises:
+      InputError: not all processes see the folder of the first; in all of them.
+    """
+    if count() == 1:
+        return
+    path = folder / '.shared'
+    token = everyones(secrets.token_hex() if is_first() else '')[0]
+    with together():
+        if is_first():
+            files.write_bytes(path, token.encode())
+    with together():
+        try:
+            seen = files.read_bytes(path).decode(errors='replace')
+        except (OSError, ValueError):
+            seen = ''
+        if seen != token:
+            raise InputError(
+                f'--workdir {folder} is not the folder that process 0 has; allowed: one on a'
+                ' file system that all processes share'
+            )
+    if is_first():
+        path.unlink()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """An `InputError` that one process meets within is one in all of them."""
+    fault = ''
+    try:
+        yield
+    except InputError as error:
+        if count() == 1:
+            raise
+        fault = str(error)
+    faults = [
+        f'process {index} of {count()}: {line}'
+        for index, text in enumerate(everyones(fault))
+        for line in text.splitlines()
+    ]
+    if faults:
+        raise InputError('\n'.join(dict.fromkeys(faults)))
+
+
+def everyones(text: str) -> list[str]:
+    """What each process gives, in their order."""
+    if count() == 1:
+        return [text]
+    own = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.ravel(multihost_utils.process_allgather(np.int32(len(own))))
+    padded = np.zeros(max(1, lengths.max()), np.uint8)
+    padded[: len(own)] = own
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
+
+
+def everyones_array(own: np.ndarray) -> np.ndarray:
+    """The arrays of all processes, of one shape, in their order: [processes, ...]."""
+    return own[None] if count() == 1 else np.asarray(multihost_utils.process_allgather(own))
+
+
+@contextlib.contextmanager
+def telling_of_loss() -> Iterator[None]:
+    """
+    Raises:
+      LostProcessError: another process was lost within.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if count() == 1 or not LOST.search(str(error)):
+            raise
+        raise LostProcessError(
+            f'process {jax.process_index()} of {count()} lost another one, whose own last lines'
+            f' may say why: {str(error).splitlines()[0]}\nThe same command goes on from the last'
+            ' checkpoint'
+        ) from error
+
+
+def agreed(stop_requested: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether to stop now; the same in all processes, which must ask as often as each other.
+    Of several, JAX listens for SIGTERM, and agrees on which time of asking."""
+    if count() == 1:
+        return stop_requested
+    times = itertools.count(1)
+    return lambda: multihost_utils.reached_preemption_sync_point(next(times))
+
+
+def until_stopped(things: Generator[T], stop_requested: Callable[[], bool]) -> Generator[T]:
+    """The same, asking before each.
+
+    Raises:
+      StopRequestedError: a stop was requested.
+    """
+    with contextlib.closing(things):
+        for thing in things:
+            if stop_requested():
+                raise StopRequestedError
+            yield thing
+
+
+def _bind_address(joining: Joining) -> str | None:
+    """Where process 0 listens: JAX's choice, all addresses of the machine, but for processes
+    of one machine that machine alone."""
+    local = str(joining.coordinator).startswith(('127.', 'localhost:'))
+    return joining.coordinator if local else None
+
+
+def _require_coordinator(joining: Joining) -> None:
+    """
+    Raises:
+      InputError: nobody answers there, in the time there is; if this is the first process,
+        its port is taken.
+    """
+    host, _, port = str(joining.coordinator).rpartition(':')
+    if joining.index == 0:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host if _bind_address(joining) else '', int(port)))
+            except OSError as error:
+                raise InputError(
+                    f'--coordinator is {joining.coordinator}, but port {port} cannot be had here:'
+                    f' {error.strerror}'
+                ) from error
+        return
+    end = time.monotonic() + joining.timeout
+    while True:
+        try:
+            with socket.create_connection((host, int(port)), timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise InputError(
+                    f'--coordinator {joining.coordinator} did not answer within'
+                    f' {joining.timeout} s: {error.strerror or error}; is process 0 started there?'
+                ) from error
+        time.sleep(0.2)

@@ -1,0 +1,168 @@
+"""Watches over one of several processes that train together.
+
+JAX ends a process whose peer was lost by abort(), with a stack of its own, and one that
+hangs not at all. So the command runs in a child; this process, which has no JAX, tells in
+plain lines how the child ended, and ends it when it stands still.
+"""
+
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from alexnet_jax.runtime import heartbeat, stop
+from alexnet_jax.runtime.command_line import BAD_INPUT, FAULT, STOPPED
+from alexnet_jax.runtime.joining import Joining
+
+GO_ON = 'The same command goes on from the last checkpoint'
+LONGEST_SILENCE = 3600  # seconds, of a child that said it does something slow
+CPP_LOG = re.compile(r'[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] ')
+
+
+def supervise(module: str, argv: list[str], joining: Joining, debug: bool = False) -> int:
+    """Runs `python -m module` in a child and returns the exit status it stands for.
+
+    Signals to stop are passed on as SIGTERM; the second ends the child at once. A child
+    whose next step takes `joining.heartbeat` longer than the longest so far is ended.
+
+    Args:
+      debug: show what JAX's libraries log.
+    """
+    ours, theirs = socket.socketpair()
+    child = subprocess.Popen(
+        [sys.executable, '-m', module, *argv],
+        env=os.environ | {heartbeat.CHANNEL: str(theirs.fileno())},
+        pass_fds=[theirs.fileno()],
+        stderr=None if debug else subprocess.PIPE,
+        text=True,
+        errors='replace',
+    )
+    theirs.close()
+    passing = threading.Thread(target=_pass_on, args=(child,), daemon=True)
+    passing.start()
+    asked = _forward_signals(child)
+    signs = Signs(joining.heartbeat)
+    fault = _watch(child, ours, signs)
+    if fault:
+        child.kill()
+    status = child.wait()
+    passing.join(timeout=10)
+    if not fault and status >= 0:
+        return status
+    if asked and status in (-signal.SIGTERM, -signal.SIGKILL):
+        # At once: it was asked twice, or did not listen yet.
+        return STOPPED if status == -signal.SIGTERM else FAULT
+    waited = signs.last == heartbeat.JOINING and signs.silence >= joining.timeout - 1
+    apart = status == -signal.SIGABRT and waited
+    told = fault or (_apart(joining) if apart else _end_told(-status, signs.last))
+    print(f'error: {joining.name}: {told}', file=sys.stderr, flush=True)
+    return BAD_INPUT if apart else FAULT
+
+
+class Signs:
+    """When the next sign of life has to come."""
+
+    def __init__(self, heartbeat: float):
+        self.last = 'starting'
+        self._heartbeat, self._longest = heartbeat, 0.0
+        self._at = self._any_at = time.monotonic()
+        self._may_be_slow = True
+
+    def take(self, line: str) -> None:
+        now, slow = time.monotonic(), line.startswith('?')
+        self._any_at = now
+        if line == '~':
+            return
+        if not slow and not self._may_be_slow:
+            self._longest = max(self._longest, now - self._at)
+        self._at, self._may_be_slow, self.last = now, slow, line[1:]
+
+    @property
+    def seconds_left(self) -> float:
+        # Until a first step was timed, nobody knows how long one takes.
+        timed = self._longest and not self._may_be_slow
+        patience = self._heartbeat + self._longest if timed else LONGEST_SILENCE
+        end = min(self._at + patience, self._any_at + self._heartbeat)
+        return end - time.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign but the pulse."""
+        return time.monotonic() - self._at
+
+    def fault(self) -> str:
+        frozen = time.monotonic() - self._any_at
+        what = f'it or another one stood still for {self.silence:.0f} s'
+        if frozen >= self._heartbeat:
+            what = f'it was frozen for {frozen:.0f} s'
+        return f'{what}, at: {self.last}; so it was ended. {GO_ON}'
+
+
+def _watch(child: subprocess.Popen, channel: socket.socket, signs: Signs) -> str:
+    """Returns when the child has ended, '', or stands still: the fault."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        rest = ''
+        while True:
+            ended = child.poll() is not None  # asked first: its last signs are still read
+            if not ended and signs.seconds_left <= 0:
+                return signs.fault()
+            wait = 0.0 if ended else min(1.0, max(0.0, signs.seconds_left))
+            if selector.select(wait):
+                received = channel.recv(65536).decode()
+                if not received:
+                    return ''  # the child is about to end
+                *lines, rest = (rest + received).split('\n')
+                for line in lines:
+                    signs.take(line)
+            elif ended:
+                return ''
+
+
+def _forward_signals(child: subprocess.Popen) -> list[int]:
+    """The signals forwarded from now on."""
+    asked = []
+
+    def forward(number, frame):
+        if asked and number == signal.SIGHUP:
+            return  # as in `stop`
+        child.send_signal(signal.SIGKILL if asked else signal.SIGTERM)
+        asked.append(number)
+
+    for number in stop.stopping():
+        signal.signal(number, forward)
+    return asked
+
+
+def _pass_on(child: subprocess.Popen) -> None:
+    """The child's own errors, without what C++ libraries log and what follows such a line
+    to the end of the message."""
+    if child.stderr is None:
+        return
+    in_log = False
+    for line in child.stderr:
+        in_log = bool(CPP_LOG.match(line)) or (in_log and not line.startswith(('error: ', 'warn')))
+        if not in_log:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+
+def _apart(joining: Joining) -> str:
+    where = f'at {joining.coordinator} ' if joining.coordinator else ''
+    return (
+        f'the processes did not all meet {where}within {joining.timeout} s; allowed: each of'
+        ' them started, with the same --processes and --coordinator'
+    )
+
+
+def _end_told(number: int, last: str) -> str:
+    if number == signal.SIGABRT:
+        return f'another process was lost; this one was at: {last}. {GO_ON}'
+    name = signal.Signals(number).name
+    why = ', for want of memory perhaps' if number == signal.SIGKILL else ''
+    return f'it was ended by {name}{why}, at: {last}. {GO_ON}'

@@ -1,0 +1,373 @@
+"""A net and its ablations, trained alike with several seeds, and what each part gains.
+
+    python -m alexnet_jax.ablations --config configs/digits_krizhevsky2012.py --workdir runs/ablations
+        [--ablations half,no_lrn,data.mirror=off,...] [--seeds 3] [--config.NAME=VALUE ...]
+
+An ablation is one of the paper's (below), a net's name, or SETTING=VALUE, which is applied as
+--config.SETTING=VALUE would be: a protocol brings its own defaults, train.epochs=N replaces the
+train.steps of the base. Refused are settings that
+change nothing, that this command sets itself (seed), or that decide which images are evaluated.
+Published ablations are those of krizhevsky2012 and of paper; each is made from the base that is
+trained, and differs from it in that part alone. Each run is an ordinary workdir,
+runs/ablations/NAME/seed-0 and so on; stopped and called again, the command goes on. A folder holds
+one study (study.json): ablations, seeds and steps may be added to it, everything else is refused,
+as are runs that are already longer than asked for. A run that ended in NaN is named and counts
+nowhere. The table is printed and kept as ablations.md and ablations.json.
+Exit status: as for alexnet_jax.main.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.results import write_json, write_text
+from alexnet_jax.experiment.settings import IMAGES, SETTINGS
+from alexnet_jax.network.architectures import ABLATED, ARCHITECTURES
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.errors import InputError, nearest, shown
+from alexnet_jax.runtime.stop import stop_requests
+from alexnet_jax.studies import study
+
+ERRORS = ('top1_error', 'top5_error')
+Make = Callable[[Mapping[str, str]], Config]  # overrides -> the whole configuration
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """One change of the base, and by how much the top-1 and top-5 errors rose by it where it was
+    published, as fractions.
+
+    changes: values as text, by setting, as on the command line.
+    """
+
+    name: str
+    changes: dict[str, str]
+    published: tuple[float | None, float | None] = (None, None)
+    source: str = ''
+
+    @property
+    def net(self) -> str:
+        return self.changes.get('network.name', '')
+
+
+# Differences from net 145 (`krizhevsky2012`); the authors' numbers are of ten views on
+# the validation images of ILSVRC-2012.
+PUBLISHED = (
+    Ablation('half', {'network.name': 'half'}, (0.017, 0.012), '§3.2'),
+    Ablation('no_lrn', {'network.name': 'no_lrn'}, (0.014, 0.012), '§3.3'),
+    Ablation('non_overlapping', {'network.name': 'non_overlapping'}, (0.004, 0.003), '§3.4'),
+    Ablation('no_communication', {'network.name': 'no_communication'},
+             (0.0117, 0.0112), "the authors' code, net 150"),
+    Ablation('six_conv', {'network.name': 'six_conv'}, (-0.017, -0.016),
+             'Table 2, started from a net of 22,000 classes'),
+    Ablation('no_conv4', {'network.name': 'no_conv4'}, (0.02, None), '§7, "about 2 %"'),
+    Ablation('no_color', {'data.color_std': '0'}, (0.01, None), '§4.1, "over 1 %"'),
+)  # fmt: skip
+
+
+def published(base: str) -> list[Ablation]:
+    """Returns the published ablations, made from the net `base`; none for nets without any."""
+    if base not in ABLATED:
+        return []
+    rows = []
+    for row in PUBLISHED:
+        name = ABLATED[base] + row.net if row.net else row.name
+        changes = {'network.name': name} if row.net else row.changes
+        rows.append(dataclasses.replace(row, name=name, changes=changes))
+    return rows
+
+
+def parse_ablations(text: str, base: Config) -> list[Ablation]:
+    """Returns the ablations named, or all published ones for ''.
+
+    Raises:
+      InputError: one that is not known, is named twice or is of a setting that may not differ; none named
+        for a net that was never ablated.
+    """
+    name_of_base = base['network.name']
+    rows = published(name_of_base)
+    known = {row.name: row for row in rows}
+    known |= {row.name: ours for row, ours in zip(PUBLISHED, rows, strict=bool(rows))}
+    if not text:
+        if not rows:
+            raise InputError(
+                f'--ablations is not given; those of the paper are of {" and ".join(ABLATED)}, not'
+                f' of network {name_of_base}: name nets, or SETTING=VALUE'
+            )
+        return rows
+    found = []
+    for name in study.split_names('--ablations', text):
+        setting, equals, value = name.partition('=')
+        if name in known:
+            found.append(known[name])
+        elif equals and setting in SETTINGS:
+            _refuse_setting(name, setting)
+            found.append(Ablation(name, {setting: value}))
+        elif name in ARCHITECTURES:
+            found.append(Ablation(name, {'network.name': name}))
+        else:
+            allowed = [*known, *ARCHITECTURES]
+            raise InputError(
+                f'--ablations has {shown(name)}; the nearest is {nearest(name, allowed)};'
+                f' allowed: {", ".join(dict.fromkeys(allowed))}, SETTING=VALUE'
+            )
+    if not found:
+        raise InputError('--ablations is empty; allowed: names with commas between them')
+    return found
+
+
+def _refuse_setting(name: str, setting: str) -> None:
+    why = ''
+    if setting == 'seed':
+        why = 'every row is trained with the same seeds (--config.seed, --seeds)'
+    elif setting in IMAGES or setting.startswith('eval.'):
+        why = 'all rows have the same images and the same evaluation'
+    elif SETTINGS[setting].free and setting not in study.LENGTH:
+        why = f'{setting} changes nothing that is computed'
+    if why:
+        raise InputError(f'--ablations has {shown(name)}, which is not allowed: {why}')
+
+
+def maker(changes: Config, overrides: Mapping[str, str]) -> Make:
+    """Returns a function from the changes of an ablation to its configuration: of a config file,
+    changed by the command line and then by the ablation."""
+    return lambda more: configuration.absolute_source(
+        configuration.complete(changes, configuration.followed(overrides, more))
+    )
+
+
+def plan(make: Make, ablations: Sequence[Ablation], seeds: Sequence[int]) -> dict[str, Config]:
+    """Returns the configurations by name, NAME/seed-N; all seeds of the base first.
+
+    Args:
+      make: as `maker` returns it.
+
+    Raises:
+      InputError: a configuration that cannot be; an ablation that computes the same as the base
+        or another; one of another net, where initial values come from another run.
+    """
+    base = make({})
+    rows = {base['network.name']: base}
+    for row in ablations:
+        try:
+            rows[row.name] = make(row.changes)
+        except InputError as error:
+            lines = str(error).splitlines()
+            raise InputError('\n'.join(f'{row.name}: {line}' for line in lines)) from error
+        if base['start.from'] and study.table_of(rows[row.name]) != study.table_of(base):
+            raise InputError(
+                f'start.from is {shown(base["start.from"])}; allowed: nothing, as {row.name} is'
+                ' another net than the one whose values these are'
+            )
+    _refuse_alike(rows, ablations)
+    runs = {}
+    for name, config in rows.items():
+        for seed in seeds:
+            runs[run_name(name, seed)] = config | {'seed': seed}
+    if len(runs) != len(rows) * len(seeds):
+        raise InputError(
+            f'--ablations has names that make the same folder: {", ".join(map(_folder, rows))}'
+        )
+    return runs
+
+
+def _refuse_alike(rows: Mapping[str, Config], ablations: Sequence[Ablation]) -> None:
+    first, *others = rows
+    if len(others) != len(ablations):
+        raise InputError(
+            f'--ablations has a name twice, or that of the base, {first}: it changes nothing'
+        )
+    computed_by: dict[str, list[Any]] = {}
+    for name, config in rows.items():
+        same = next(
+            (other for other, it in computed_by.items() if it == study.computed(config)), None
+        )
+        if same == first:
+            rest = ','.join(other for other in others if other != name)
+            raise InputError(
+                f'--ablations has {shown(name)}, which changes nothing of what {first} computes'
+                f' here; leave it out{f": --ablations {rest}" if rest else ""}'
+            )
+        if same:
+            raise InputError(
+                f'--ablations has {shown(same)} and {shown(name)}, which compute the same'
+            )
+        if len(_folder(name)) > study.LONGEST_NAME:
+            raise InputError(
+                f'--ablations has {shown(name)}, of {len(name)} characters; allowed: up to'
+                f' {study.LONGEST_NAME}, as it names a folder'
+            )
+        computed_by[name] = study.computed(config)
+
+
+def _folder(name: str) -> str:
+    return name.replace('/', '_')
+
+
+def run_name(name: str, seed: int) -> str:
+    return f'{_folder(name)}/seed-{seed}'
+
+
+def compare(values: list[float], base: list[float]) -> tuple[float, float | None]:
+    """Mean difference from the base over pairs of runs of one seed, and its standard
+    error (None for one pair)."""
+    differences = [value - other for value, other in zip(values, base, strict=True)]
+    error = None
+    if len(differences) > 1:
+        error = statistics.stdev(differences) / len(differences) ** 0.5
+    return statistics.mean(differences), error
+
+
+def summarize(
+    base: Config, ablations: Sequence[Ablation], seeds: Sequence[int], results: Mapping[str, Row]
+) -> list[Row]:
+    """A row a net, the base first: for either error its values by seed, their mean, the
+    difference from the base with its standard error, and the published difference. What
+    cannot be computed, for a run whose loss was no number, is None; the row names such runs."""
+
+    def errors(name: str, error: str) -> list[Any]:
+        return [_error(results[run_name(name, seed)], error) for seed in seeds]
+
+    rows, first = [], base['network.name']
+    for ablation in [Ablation(first, {}), *ablations]:
+        names = [run_name(ablation.name, seed) for seed in seeds]
+        row: Row = {'name': ablation.name, 'source': ablation.source}
+        row['faults'] = {name: results[name]['fault'] for name in names if 'fault' in results[name]}
+        for error, published in zip(ERRORS, ablation.published, strict=True):
+            values, against = errors(ablation.name, error), errors(first, error)
+            difference, deviation = None, None
+            if None not in values + against and ablation.name != first:
+                difference, deviation = compare(values, against)
+            row[error] = {
+                'seeds': values,
+                'mean': None if None in values else statistics.mean(values),
+                'difference': difference,
+                'standard_error': deviation,
+                'published': published,
+            }
+        rows.append(row)
+    return rows
+
+
+def _error(result: Row, error: str) -> float | None:
+    """None for a run that ended in NaN, and for the top-5 error of five classes or fewer."""
+    if error == 'top5_error' and result.get('class_count', 6) <= 5:
+        return None
+    return result.get(error)
+
+
+def table(rows: Sequence[Row], error: str) -> list[str]:
+    """The rows as Markdown, for one of the errors."""
+    lines = [
+        f'| net | {error}, mean | by seed | difference from {rows[0]["name"]} | published | where |',
+        '|---|---|---|---|---|---|',
+    ]
+    for row in rows:
+        values = row[error]
+        by_seed = ', '.join('none' if x is None else f'{x:.4f}' for x in values['seeds'])
+        deviation = values['standard_error']
+        spread = '' if deviation is None else f' ± {deviation:.4f}'
+        difference = _signed(values['difference'], '.4f')
+        lines.append(
+            f'| {row["name"]} | {"" if values["mean"] is None else format(values["mean"], ".4f")}'
+            f' | {by_seed} | {difference}{spread} | {_signed(values["published"], ".3f")}'
+            f' | {row["source"]} |'
+        )
+    return lines
+
+
+def _signed(value: float | None, form: str) -> str:
+    return '' if value is None else format(value, '+' + form)
+
+
+def notes(base: Config, rows: Sequence[Row]) -> list[str]:
+    """Returns notes on the numbers: which net the published ones are of, and which runs are left
+    out."""
+    found = []
+    if any(row[error]['published'] is not None for row in rows for error in ERRORS):
+        whose = 'Published differences are of net 145 (`krizhevsky2012`)'
+        if base['network.name'] == 'paper':
+            whose += (
+                ", not of this base: the same parts are changed here in the paper's net as printed"
+            )
+        found.append(f'{whose}; on ILSVRC-2012, ten views.')
+    for row in rows:
+        found += [f'{name} counts nowhere: {fault}' for name, fault in row['faults'].items()]
+    return found
+
+
+def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) -> str:
+    """The page: what was run, a table for each error, how to read it."""
+    views, count = base['eval.views'], len(seeds)
+    tables = [
+        part
+        for error in ERRORS
+        if error == ERRORS[0] or any(value is not None for row in rows for value in row[error]['seeds'])
+        for part in (*table(rows, error), '')
+    ]  # fmt: skip
+    return '\n'.join([
+        f'# Ablations of {base["network.name"]} on {base["data.source"]}',
+        '',
+        f'{count} seed{"s" * (count > 1)} each, from {seeds[0]}; errors on the {split} images,'
+        f' {views} view{"s" * (views > 1)}; protocol {base["train.protocol"]}, width {base["network.width"]:g}.'
+        ' Differences are means over pairs of runs with the same seed, ± their standard error;'
+        ' below zero, the ablated net was the better one.',
+        '',
+        *tables,
+        *(line for note in notes(base, rows) for line in (note, '')),
+    ])  # fmt: skip
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    parser = Parser(
+        prog='python -m alexnet_jax.ablations', description=__doc__,
+        epilog='\n'.join(f'  {row.name}: {row.changes}, {row.source}' for row in PUBLISHED),
+    )  # fmt: skip
+    parser.add_argument('--config', type=Path, required=True, help='of the base net')
+    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
+    parser.add_argument('--ablations', default='', help="commas between; all of the paper's")
+    parser.add_argument('--seeds', type=int, default=3, help='runs of each net (3)')
+    return parser.parse_with_settings(argv)
+
+
+def run(argv: list[str]) -> int:
+    options, overrides = parse(argv)
+    make = maker(configuration.read_file(options.config), overrides)
+    base = make({})
+    study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
+    seeds = study.seeds_of(base, options.seeds)
+    ablations = parse_ablations(options.ablations, base)
+    configs = plan(make, ablations, seeds)
+    names = [ablation.name for ablation in ablations]
+    asking = study.asked('ablations', base, ablations=names, seeds=len(seeds))
+    study.refuse_other(options.workdir, asking)
+    command_line.before_jax()
+    from alexnet_jax.report import several
+    from alexnet_jax.studies import runs  # JAX starts here: not before a bad setting is found
+
+    runs.begin(options.workdir, asking, configs)
+    with stop_requests() as stop_requested:
+        results = runs.train_all(configs, options.workdir, stop_requested)
+    if results is None:
+        return STOPPED
+    rows = summarize(base, ablations, seeds, results)
+    split = next((result['split'] for result in results.values() if 'split' in result), 'held-out')
+    page = report(rows, base, seeds, split)
+    write_text(options.workdir / 'ablations.md', page)
+    about = {'split': split, 'views': base['eval.views'], 'notes': notes(base, rows)}
+    write_json(options.workdir / 'ablations.json', about | {'rows': rows})
+    print(page)
+    print(several.make(options.workdir))
+    return DONE
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None))

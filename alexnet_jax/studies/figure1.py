@@ -1,0 +1,340 @@
+"""The paper's Figure 1: how many epochs a four-layer net needs to a training error, with
+each activation at its own best rate.
+
+    python -m alexnet_jax.figure1 --config configs/figure1.py --workdir runs/figure1
+        [--activations relu,tanh,...] [--rates 0.001,0.003,...] [--seeds 3] [--error 0.25]
+        [--config.NAME=VALUE ...]
+
+Each activation is trained once at each rate of the grid, and with the other seeds at
+the rate that reached the error soonest. The training error is that of the last epoch's
+worth of batches, each image as the net met it. This command sets network.activation,
+optimizer.learning_rate and train.log_every_steps itself; the file's own are not used, and the
+command line may not give them. A run that ended in NaN is named and counts nowhere. Stopped and
+called again, the command goes on. A folder holds one study (study.json): activations, rates, seeds
+and steps may be added to it, everything else is refused, as are runs that are already longer than
+asked for. Keeps figure1.json and curves.csv. Exit status: as for alexnet_jax.main.
+"""
+
+import argparse
+import csv
+import io
+import itertools
+import math
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.evaluation.seeds import epochs_text
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.results import write_json, write_text
+from alexnet_jax.network.layers import ACTIVATIONS
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.errors import InputError, counted, plain, shown
+from alexnet_jax.runtime.stop import stop_requests
+from alexnet_jax.studies import study
+from alexnet_jax.training import metrics_log
+
+OWN = {
+    'network.activation': 'use --activations',
+    'optimizer.learning_rate': 'use --rates',
+    'train.log_every_steps': 'it logs every step',
+}
+Row = dict[str, Any]
+Curve = list[tuple[float, float]]  # (epochs, training error)
+
+
+def curve(workdir: Path, batch_size: int) -> Curve:
+    """Returns the training error after each step from the end of the first epoch on: the mean
+    over the batches of the last epoch.
+
+    Raises:
+      InputError: metrics.jsonl does not have one train row of each step.
+    """
+    rows = train_rows(workdir)
+    if not rows:
+        return []
+    # epoch = step · batch_size / epoch_size, rounded once: what is a whole number comes back.
+    epoch_size = round(rows[0]['step'] * batch_size / rows[0]['epoch'])
+    window = -(-epoch_size // batch_size)
+    sums = np.cumsum([0.0, *(row['top1_error'] for row in rows)])
+    means = (sums[window:] - sums[:-window]) / window
+    return [
+        (row['epoch'], float(mean)) for row, mean in zip(rows[window - 1 :], means, strict=True)
+    ]
+
+
+def train_rows(workdir: Path) -> list[Row]:
+    """Returns the train rows of a run, one of each step; none where nothing was trained.
+
+    Raises:
+      InputError: a step has none, or several.
+    """
+    path = workdir / 'metrics.jsonl'
+    rows, _ = metrics_log.read(path)
+    rows = [row for row in rows if row['split'] == 'train']
+    for step, row in enumerate(rows, start=1):
+        if row['step'] != step:
+            raise InputError(
+                f'{plain(path)} has no train row of step {step}, or has it twice, or at another'
+                ' place; Figure 1 needs one of every step (train.log_every_steps 1)\n'
+                'Remove that run to train it again, or take another folder'
+            )
+    return rows
+
+
+def epochs_to(curve: Curve, error: float) -> float | None:
+    """The epochs after which the training error was first no higher than `error`."""
+    return next((epochs for epochs, reached in curve if reached <= error), None)
+
+
+def best_rate(curves: Mapping[float, Curve], error: float) -> float:
+    """The rate that reached `error` first; if none did, the one that came closest."""
+
+    def place(rate: float) -> tuple[float, float]:
+        epochs = epochs_to(curves[rate], error)
+        lowest = min((reached for _, reached in curves[rate]), default=math.inf)
+        return (math.inf if epochs is None else epochs, lowest)
+
+    return min(curves, key=place)
+
+
+def run_name(activation: str, rate: float, seed: int) -> str:
+    return f'{activation}/rate-{rate:g}/seed-{seed}'
+
+
+def plan(
+    base: Config, activation: str, rates: Sequence[float], seeds: Sequence[int]
+) -> dict[str, Config]:
+    """Returns the configurations of an activation at these rates with these seeds, by name.
+
+    Raises:
+      InputError: one that cannot be.
+    """
+    runs = {}
+    for rate, seed in itertools.product(rates, seeds):
+        config = base | {
+            'network.activation': activation,
+            'optimizer.learning_rate': rate,
+            'seed': seed,
+            'train.log_every_steps': 1,
+        }
+        faults = configuration.validate(config)
+        if faults:
+            raise InputError('\n'.join(f'{activation}, rate {rate!r}: {line}' for line in faults))
+        runs[run_name(activation, rate, seed)] = config
+    return runs
+
+
+def choose(
+    grid: Mapping[float, str], faults: Mapping[str, str], curves: Mapping[str, Curve], error: float
+) -> float | None:
+    """Returns the best rate of a grid, {rate: name of its run}, of which runs that ended in NaN
+    are left out; None if all did."""
+    whole = {rate: curves[name] for rate, name in grid.items() if name not in faults}
+    return best_rate(whole, error) if whole else None
+
+
+def summarize(
+    curves: Mapping[str, Curve],
+    chosen: Mapping[str, float | None],
+    faults: Mapping[str, str],
+    seeds: Sequence[int],
+    error: float,
+) -> list[Row]:
+    """A row an activation: its rate, and epochs to the error by seed; None for a seed that did
+    not reach it, and everywhere for an activation whose every rate ended in NaN.
+
+    Args:
+      curves: of all runs, by name. faults: of runs that ended in NaN, by name.
+    """
+    rows = []
+    for activation, rate in chosen.items():
+        names = [] if rate is None else [run_name(activation, rate, seed) for seed in seeds]
+        found = [[] if name in faults else curves[name] for name in names]
+        epochs = [epochs_to(one, error) for one in found]
+        reached = [value for value in epochs if value is not None]
+        whole = len(reached) == len(epochs) > 0
+        rows.append({
+            'activation': activation,
+            'learning_rate': rate,
+            'epochs': epochs,
+            'mean': statistics.mean(reached) if whole else None,
+            'standard_deviation': statistics.stdev(reached) if whole and len(reached) > 1 else None,
+            'lowest_error': [min((e for _, e in one), default=None) for one in found],
+            'no_number': [name in faults for name in names],
+        })  # fmt: skip
+    return rows
+
+
+def table(rows: Sequence[Row], error: float) -> list[str]:
+    """The rows as text; times as many epochs as the first."""
+    lines = [
+        f'{"activation":12}{"rate":>8}{f"epochs to training error {error:g}":>34}{"mean":>8}'
+        f'{"± s.d.":>8}{"times " + rows[0]["activation"]:>12}'
+    ]
+    for row in rows:
+        rate = '' if row['learning_rate'] is None else f'{row["learning_rate"]:g}'
+        ratio = row['mean'] and rows[0]['mean'] and row['mean'] / rows[0]['mean']
+        numbers = (row['mean'], row['standard_deviation'], ratio)
+        mean, deviation, times = ('' if x is None else f'{x:.2f}' for x in numbers)
+        lines.append(
+            f'{row["activation"]:12}{rate:>8}{epochs_text(row):>34}{mean:>8}{deviation:>8}{times:>12}'
+        )
+    return lines
+
+
+def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
+    """run, epoch, training_error: a line a step of every run.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    content = io.StringIO(newline='')
+    writer = csv.writer(content)
+    writer.writerow(['run', 'epoch', 'training_error'])
+    for name, points in curves.items():
+        writer.writerows((name, f'{x:.6g}', f'{y:.6g}') for x, y in points)
+    write_text(path, content.getvalue())
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    parser = Parser(prog='python -m alexnet_jax.figure1', description=__doc__)
+    parser.add_argument('--config', type=Path, required=True, help='of the four-layer net')
+    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
+    parser.add_argument('--activations', default=','.join(ACTIVATIONS), help='all')
+    parser.add_argument('--rates', default='0.001,0.003,0.01,0.03', help='the grid of ε')
+    parser.add_argument('--seeds', type=int, default=3, help='runs at the chosen rate (3)')
+    parser.add_argument('--error', type=float, default=0.25, help='training error (0.25)')
+    options, overrides = parser.parse_with_settings(argv)
+    study.refuse_given(overrides, OWN)
+    options.activations = study.names_of('--activations', options.activations, ACTIVATIONS)
+    options.rates = parse_rates(options.rates)
+    if not 0 < options.error < 1:
+        raise InputError(f'--error is {options.error}; allowed: between 0 and 1')
+    return options, overrides
+
+
+def parse_rates(text: str) -> list[float]:
+    """Returns the numbers in a text with commas between them.
+
+    Raises:
+      InputError: one is no number, or two name the same folder.
+    """
+    try:
+        rates = [float(rate) for rate in text.split(',')]
+    except ValueError:
+        raise InputError(
+            f'--rates is {shown(text)}; allowed: numbers with commas between them'
+        ) from None
+    for first, second in itertools.combinations(rates, 2):
+        if f'{first:g}' == f'{second:g}':
+            raise InputError(
+                f'--rates has {first!r} and {second!r}; allowed: each once, and so far apart that'
+                f' their folders differ, rate-{first:g}'
+            )
+    return rates
+
+
+def run(argv: list[str]) -> int:
+    options, overrides = parse(argv)
+    base = configuration.load(options.config, overrides)
+    study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
+    study.refuse_set(base, ('start.from',), 'every run begins with random values')
+    seeds = study.seeds_of(base, options.seeds)
+    configs = {}
+    for activation in options.activations:  # to refuse what cannot be before JAX starts
+        configs |= plan(base, activation, options.rates, seeds)
+    asking = study.asked(
+        'figure1', base | {name: None for name in OWN},
+        activations=options.activations, rates=options.rates, seeds=len(seeds),
+    )  # fmt: skip
+    folder = options.workdir
+    study.refuse_other(folder, asking)
+    for name in configs:
+        train_rows(folder / name)
+    command_line.before_jax()
+    from alexnet_jax.report import several
+    from alexnet_jax.studies import runs
+
+    runs.begin(folder, asking, configs)
+    with stop_requests() as stop_requested:
+        trained = train(
+            base, options, seeds, lambda some: runs.train_all(some, folder, stop_requested)
+        )
+    if trained is None:
+        return STOPPED
+    curves, chosen, faults = trained
+    rows = summarize(curves, chosen, faults, seeds, options.error)
+    write_json(
+        folder / 'figure1.json', {'error': options.error, 'rows': rows, 'faults': dict(faults)}
+    )
+    write_curves(folder / 'curves.csv', curves)
+    lines = [f'{name} counts nowhere: {fault}' for name, fault in faults.items()]
+    print('\n'.join([*table(rows, options.error), *lines, f'curves: {folder / "curves.csv"}']))
+    print(several.make(folder))
+    return DONE
+
+
+def train(
+    base: Config,
+    options: argparse.Namespace,
+    seeds: Sequence[int],
+    train_all: Callable[[Mapping[str, Config]], Mapping[str, Row] | None],
+) -> tuple[dict[str, Curve], dict[str, float | None], dict[str, str]] | None:
+    """Trains the grid of every activation, and the other seeds at its best rate.
+
+    Returns:
+      the curves of the runs by name, without those that ended in NaN; the rate by activation; the
+      faults of the runs that ended in NaN. None if it was stopped on request.
+    """
+    curves: dict[str, Curve] = {}
+    faults: dict[str, str] = {}
+    chosen = {}
+
+    def done(configs: Mapping[str, Config]) -> bool:
+        results = train_all(configs)
+        for name, result in (results or {}).items():
+            if 'fault' in result:
+                faults[name] = result['fault']
+            else:
+                curves[name] = whole_curve(options.workdir / name, configs[name], result['step'])
+        return results is not None
+
+    for activation in options.activations:
+        grid = plan(base, activation, options.rates, seeds[:1])
+        if not done(grid):
+            return None
+        rate = choose(dict(zip(options.rates, grid, strict=True)), faults, curves, options.error)
+        chosen[activation] = rate
+        if rate is None:
+            print(f'{activation}: every rate ended in NaN', flush=True)
+            continue
+        print(f'{activation}: ε {rate:g}', flush=True)
+        if not done(plan(base, activation, [rate], seeds[1:])):
+            return None
+    return curves, chosen, faults
+
+
+def whole_curve(workdir: Path, config: Config, steps: int) -> Curve:
+    """Returns the curve of a run that ended after `steps` steps.
+
+    Raises:
+      InputError: as `curve`; metrics.jsonl ends at another step.
+    """
+    rows = train_rows(workdir)
+    if len(rows) != steps:
+        raise InputError(
+            f'{plain(workdir / "metrics.jsonl")} has train rows of {counted(len(rows), "step")}; the run has'
+            f' {steps}: remove that run to train it again, or take another folder'
+        )
+    return curve(workdir, config['data.batch_size'])
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None))

@@ -1,0 +1,170 @@
+"""Do two columns share the work out among themselves, as the paper's Figure 3 suggests?
+
+    python -m alexnet_jax.specialization --config configs/patterns.py --workdir runs/specialization
+        [--nets patterns_no_communication,patterns,patterns_one_column] [--seeds 5]
+        [--config.NAME=VALUE ...]
+
+Trains each net with several seeds and measures, of every run: how far the columns' kernels lie
+apart in colour and orientation, against chance; what each column errs alone, by group of
+classes; how alike the columns see the images. Each run is an ordinary workdir; stopped and
+called again, the command goes on. This command sets network.name itself; the file's own is not
+used, and the command line may not give it. A run that ended in NaN is named and counts nowhere. A
+folder holds one study (study.json): nets, seeds and steps may be added to it, everything else is
+refused, as are runs that are already longer than asked for. Keeps specialization.md and
+specialization.json, and a page, report/index.html (docs/columns.md). Exit status: as for
+alexnet_jax.main.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.evaluation import seeds
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.results import write_json, write_text
+from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.errors import InputError, counted
+from alexnet_jax.runtime.stop import stop_requests
+from alexnet_jax.studies import study
+
+LEANING = 'columns alone differ in leaning'
+NETS = ('patterns_no_communication', 'patterns', 'patterns_one_column')
+Row = dict[str, Any]
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    parser = Parser(prog='python -m alexnet_jax.specialization', description=__doc__)
+    parser.add_argument('--config', type=Path, required=True, help='of all runs')
+    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
+    parser.add_argument('--nets', default=','.join(NETS), help='commas between')
+    parser.add_argument('--seeds', type=int, default=5, help='runs of each net (5)')
+    options, overrides = parser.parse_with_settings(argv)
+    study.refuse_given(overrides, {'network.name': 'use --nets'})
+    options.nets = study.names_of('--nets', options.nets, ARCHITECTURES)
+    return options, overrides
+
+
+def plan(base: Config, nets: Sequence[str], seeds: Sequence[int]) -> dict[str, Config]:
+    """The configurations by name, NET/seed-N, every net with the first seed first.
+
+    Raises:
+      InputError: a configuration that cannot be.
+    """
+    runs = {}
+    for seed, net in itertools.product(seeds, nets):
+        config = base | {'network.name': net, 'seed': seed}
+        faults = configuration.validate(config)
+        if faults:
+            raise InputError('\n'.join(f'{net}: {fault}' for fault in faults))
+        runs[f'{net}/seed-{seed}'] = config
+    return runs
+
+
+def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
+    """A row a net: each measure's values by seed with their mean and interval, and in how many
+    runs the columns lie further apart than 19 of 20 random deals.
+
+    Args:
+      measured: by run, as `column_runs.measure` has it.
+    """
+    rows = []
+    for net in nets:
+        runs = [row for name, row in measured.items() if name.rpartition('/')[0] == net]
+        names = list(dict.fromkeys(name for row in runs for name in row['measures']))
+        rows.append({
+            'net': net,
+            'runs': len(runs),
+            'measures': {
+                name: seeds.interval([row['measures'].get(name) for row in runs], *_range_of(name))
+                for name in names
+            },
+            'apart': {
+                index: sum(_is_apart(row['separation'][index]['p']) for row in runs)
+                for index in ('color', 'orientation')
+            },
+        })  # fmt: skip
+    return rows
+
+
+def _is_apart(p: float | None) -> bool:
+    """None: a kernel without energy has no index."""
+    return p is not None and p < 0.05
+
+
+def _range_of(measure: str) -> tuple[float, float]:
+    """Returns the range of a measure's values: of CKA none, as its estimate is unbiased and may
+    fall below 0."""
+    if measure.startswith('CKA'):
+        return -math.inf, math.inf
+    return 0.0, 2.0 if measure == LEANING else 1.0
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown, a line a measure."""
+    names = list(dict.fromkeys(name for row in rows for name in row['measures']))
+    head = ' | '.join(row['net'] for row in rows)
+    lines = [f'| mean [95 % interval] | {head} |', '|---' * (1 + len(rows)) + '|']
+    for name in names:
+        cells = [seeds.told(row['measures'].get(name)) for row in rows]
+        lines.append(f'| {name} | {" | ".join(cells)} |')
+    for index in rows[0]['apart']:
+        cells = [f'{row["apart"][index]} of {row["runs"]}' for row in rows]
+        lines.append(f'| runs apart in {index}, p < 0.05 | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def run(argv: list[str]) -> int:
+    options, overrides = parse(argv)
+    base = configuration.load(options.config, overrides)
+    study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
+    study.refuse_set(base, ('start.from',), 'every run begins with random values')
+    seeds = study.seeds_of(base, options.seeds, least=2)
+    configs = plan(base, options.nets, seeds)
+    asking = study.asked(
+        'specialization', base | {'network.name': None}, nets=options.nets, seeds=len(seeds)
+    )
+    folder = options.workdir
+    study.refuse_other(folder, asking)
+    command_line.before_jax()
+    from alexnet_jax.report import several
+    from alexnet_jax.studies import (  # JAX starts here: not before a bad setting is found
+        column_runs,
+        runs,
+    )
+
+    runs.begin(folder, asking, configs)
+    with stop_requests() as stop_requested:
+        results = runs.train_all(configs, folder, stop_requested)
+        if results is None:
+            return STOPPED
+        whole = {name: configs[name] for name, result in results.items() if 'fault' not in result}
+        measured = column_runs.measure_all(whole, folder, stop_requested)
+    rows = summarize(options.nets, measured)
+    faults = [
+        f'{name} counts nowhere: {results[name]["fault"]}' for name in configs if name not in whole
+    ]
+    page = '\n\n'.join([_about(base, options.seeds), table(rows), *faults]) + '\n'
+    write_text(folder / 'specialization.md', page)
+    about = {'rows': rows, 'runs': measured, 'notes': faults}
+    write_json(folder / 'specialization.json', about)
+    print(page)
+    print(several.make(folder))
+    return DONE
+
+
+def _about(base: Config, seeds: int) -> str:
+    return (
+        f'# Columns on {base["data.source"]}\n\n{counted(seeds, "seed")}, from {base["seed"]};'
+        f' protocol {base["train.protocol"]}. What a measure is: docs/columns.md.'
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None))

@@ -1,0 +1,219 @@
+"""A study: several runs in one folder, compared with each other.
+
+study.json keeps what the first call asked for. A later call may add to it, names or seeds; it
+cannot ask for anything else in the same folder.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.results import write_json
+from alexnet_jax.experiment.settings import MOST, SETTINGS
+from alexnet_jax.network.layers import Architecture
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
+from alexnet_jax.training.protocols import PROTOCOLS, parse_layer_rates
+
+STUDY = 'study.json'
+MOST_SEEDS = 1000
+LONGEST_NAME = 200  # characters; file systems allow 255 bytes
+# Free settings that decide what comes out at the end of a run, though none of its steps.
+LENGTH = ('train.epochs', 'train.steps')
+COUNT = (*LENGTH, 'eval.split', 'eval.views')
+# Settings that no study uses: each run is evaluated at its last step.
+UNUSED = ('eval.step',)
+
+
+def what_counts(config: Config) -> Config:
+    """Returns the settings that decide a run's result."""
+    return {
+        name: config[name]
+        for name, setting in SETTINGS.items()
+        if not setting.free or name in COUNT
+    }
+
+
+def computed(config: Config) -> list[Any]:
+    """Returns what decides a run's result, without settings that change nothing beside the others:
+    equal for configurations that compute the same."""
+    net = table_of(config)
+    protocol = PROTOCOLS[config['train.protocol']]
+    rates = parse_layer_rates(
+        config['optimizer.layer_rates'], [row.name for row in (*net.layers, net.output)]
+    )
+    source = config['data.source']
+    without = {name for name in config if name.startswith('network.') and name != 'network.compute'}
+    without |= {'optimizer.layer_rates', 'start.layers' if not config['start.from'] else ''}
+    without |= {'train.epochs' if config['train.steps'] else ''}
+    if not config['data.color_std']:
+        without |= {'data.color_scale', 'data.color_epochs'}
+    if not protocol.watches_plateaus:
+        without |= {'schedule.patience', 'schedule.drops'}
+    if source != 'synthetic':
+        without |= {'data.synthetic_examples', 'data.synthetic_classes'}
+    if source in ('digits', 'patterns', 'synthetic'):  # which are made as squares
+        without |= {'data.resize'}
+    if source in ('digits', 'patterns'):  # which are never mirrored
+        without |= {'data.mirror'}
+    settings = {name: value for name, value in what_counts(config).items() if name not in without}
+    factors = {layer: factor for layer, factor in rates.items() if factor != 1}
+    return [net, factors, settings]
+
+
+def table_of(config: Config) -> Architecture:
+    """Returns the net of a configuration, whatever its name."""
+    return dataclasses.replace(configuration.network_of(config), name='')
+
+
+def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
+    """Returns the names in a text with commas between them.
+
+    Raises:
+      InputError: there is none, one is not allowed, or one is given twice.
+    """
+    names = split_names(option, text)
+    for name in names:
+        if name not in allowed:
+            raise InputError(
+                f'{option} has {shown(name)}; the nearest is {nearest(name, allowed)};'
+                f' allowed: {", ".join(allowed)}'
+            )
+    if not names:
+        raise InputError(f'{option} is empty; allowed: names with commas between them')
+    return names
+
+
+def split_names(option: str, text: str) -> list[str]:
+    """Returns the words of a text with commas between them.
+
+    Raises:
+      InputError: one is given twice.
+    """
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f'{option} has {shown(name)} twice; allowed: each once')
+    return names
+
+
+def seeds_of(base: Config, count: int, least: int = 1) -> list[int]:
+    """Returns `count` seeds, from the configuration's on.
+
+    Raises:
+      InputError: the count is below `least` or too large, or the last seed is too large.
+    """
+    if not least <= count <= MOST_SEEDS:
+        raise InputError(f'--seeds is {count}; allowed: from {least} to {MOST_SEEDS}')
+    first = base['seed']
+    if first + count - 1 > MOST:
+        raise InputError(
+            f'seed is {first} and --seeds {count}: the last seed would be {first + count - 1};'
+            f' allowed: at most {MOST}, so that seed is at most {MOST - count + 1}'
+        )
+    return list(range(first, first + count))
+
+
+def refuse_given(overrides: Collection[str], instead: Mapping[str, str]) -> None:
+    """Checks that no setting is given that the study sets itself.
+
+    Args:
+      instead: by setting, what to do in its place.
+
+    Raises:
+      InputError: one is.
+    """
+    faults = [
+        f'--config.{name} is given, but this command sets {name} itself; {advice}'
+        for name, advice in instead.items()
+        if name in overrides
+    ]
+    if faults:
+        raise InputError('\n'.join(faults))
+
+
+def refuse_set(base: Config, names: Collection[str], why: str) -> None:
+    """Checks that settings have the value that stands for nothing.
+
+    Raises:
+      InputError: one has another.
+    """
+    faults = [
+        f'{name} is {shown(base[name])}; allowed: {SETTINGS[name].default!r}, as {why}'
+        for name in names
+        if base[name] != SETTINGS[name].default
+    ]
+    if faults:
+        raise InputError('\n'.join(faults))
+
+
+def asked(command: str, base: Config, **options: Any) -> dict[str, Any]:
+    """Returns what a call asks for, as study.json keeps it.
+
+    Args:
+      options: lists of names or numbers, to which a later call may add, and a count of seeds,
+        which a later call may raise.
+    """
+    config = {name: value for name, value in what_counts(base).items() if name not in COUNT}
+    return {'command': command, 'config': config, 'options': options}
+
+
+def refuse_other(folder: Path, asking: Mapping[str, Any]) -> None:
+    """Checks that a folder is new or holds this study.
+
+    Raises:
+      InputError: it holds another study, or its study.json cannot be read.
+    """
+    path = folder / STUDY
+    try:
+        kept = files.read_json(path)
+        if not isinstance(kept, dict):
+            raise ValueError('it holds no study')
+        found = _differences(kept, asking)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{plain(path)} cannot be read: {plain(error)}; take another folder'
+        ) from error
+    if found:
+        raise InputError(
+            f'{plain(folder)} holds another study: {"; ".join(found)}\n'
+            'A folder holds one study, to which names and seeds may be added; take another folder,'
+            ' or ask for the same'
+        )
+
+
+def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str]:
+    if kept.get('command') != asking['command']:
+        return [f'it is of {shown(kept.get("command"))}, not of {asking["command"]!r}']
+    before = configuration.absolute_source(kept.get('config', {}))
+    options = kept.get('options', {})
+    found = [
+        f'{name} was {shown(was)}, now {value!r}'
+        for name, value in asking['config'].items()
+        if (was := before.get(name, SETTINGS[name].default)) != value
+    ]
+    for name, value in asking['options'].items():
+        was = options.get(name)
+        if isinstance(value, list):
+            missing = [item for item in was if item not in value]
+            if missing:
+                found.append(f'--{name} had {", ".join(map(plain, missing))}, too')
+        elif was > value:
+            found.append(f'--{name} was {shown(was)}, now {value!r}')
+    return found
+
+
+def keep(folder: Path, asking: Mapping[str, Any]) -> None:
+    """Writes study.json, in a folder that is made if need be.
+
+    Raises:
+      InputError: as `refuse_other`.
+      StorageError: it cannot be written.
+    """
+    refuse_other(folder, asking)
+    write_json(folder / STUDY, asking)

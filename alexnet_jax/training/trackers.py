@@ -1,0 +1,175 @@
+"""What TensorBoard and Weights & Biases show of a run while it goes on."""
+
+import contextlib
+import hashlib
+import io
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from PIL import Image
+
+from alexnet_jax.runtime.errors import InputError, StorageError
+
+FLUSH_SECONDS = 20  # how late TensorBoard may be
+BINS = 64
+SAMPLE = 2**20  # numbers of an array that a histogram counts: fc6 has 38 million
+ENLARGE = 8  # times as many pixels a side, of the picture of the kernels
+
+
+class Board(Protocol):
+    """Takes rows of metrics.jsonl as they come, and now and then the net's weights."""
+
+    def row(self, row: Mapping[str, Any]) -> None: ...
+    def weights(self, step: int, sheet: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        """`sheet`: conv1's kernels, uint8 [height, width, 3]. `arrays`: parameters by name."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def scalars(row: Mapping[str, Any]) -> dict[str, float]:
+    """{'split': 'val', 'step': 3, 'loss': 1.0} -> {'val/loss': 1.0}"""
+    return {
+        f'{row["split"]}/{name}': value for name, value in row.items() if name not in ('split', 'step')
+    }  # fmt: skip
+
+
+def _tensorboardx() -> Any:
+    """The package, without PyTorch: where that is installed it is imported too, which takes
+    more than a second, and nothing here needs it."""
+    kept = sys.modules.get('torch')
+    sys.modules['torch'] = kept  # pyright: ignore[reportArgumentType]  # None: refuses to be imported
+    try:
+        import tensorboardX.event_file_writer
+    finally:
+        if kept is None:
+            del sys.modules['torch']
+    return tensorboardX
+
+
+class TensorBoard:
+    """Event files in a folder. What was written after `first_step` by a run that this one
+    repeats, TensorBoard passes over."""
+
+    def __init__(self, folder: Path, first_step: int):
+        """
+        Raises:
+          StorageError: they cannot be written.
+        """
+        self._folder, self._flushed = folder, time.monotonic()
+        package = _tensorboardx()
+        self._summary, self._proto = package.summary, package.proto.event_pb2
+        with self._told():
+            folder.mkdir(exist_ok=True)
+            self._events = package.event_file_writer.EventsWriter(
+                str(folder / 'events'), f'.{time.time_ns()}'
+            )
+        start = self._proto.SessionLog(status=self._proto.SessionLog.START)
+        self._write(first_step + 1, session_log=start)
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        for name, value in scalars(row).items():
+            self._write(row['step'], summary=self._summary.scalar(name, value))
+        if time.monotonic() > self._flushed + FLUSH_SECONDS:
+            self._flush()
+
+    def weights(self, step: int, sheet: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        self._write(step, summary=self._image('conv1/kernels', sheet))
+        for name, values in arrays.items():
+            self._write(step, summary=self._summary.histogram(name, values, BINS))
+        self._flush()
+
+    def close(self) -> None:
+        with self._told():
+            self._events.close()
+
+    def _write(self, step: int, **what: Any) -> None:
+        with self._told():
+            event = self._proto.Event(wall_time=time.time(), step=step, **what)
+            self._events.write_event(event)
+
+    def _flush(self) -> None:
+        with self._told():
+            self._events.flush()
+        self._flushed = time.monotonic()
+
+    def _image(self, name: str, sheet: np.ndarray) -> Any:
+        large = sheet.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1)
+        content = io.BytesIO()
+        Image.fromarray(large).save(content, 'png')
+        height, width = large.shape[:2]
+        summary = self._summary.Summary
+        picture = summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=content.getvalue()
+        )
+        return summary(value=[summary.Value(tag=name, image=picture)])
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f'{self._folder}/ cannot be written: {error.strerror}\n'
+                'What was saved is whole; once that is mended, the same command goes on'
+            ) from error
+
+
+class WeightsAndBiases:
+    """A run of the project `alexnet_jax` there, which goes on when the run here does. Where to,
+    and as whom, its own environment variables and login say (WANDB_MODE=offline: nowhere)."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]):
+        """
+        Raises:
+          InputError: the package is not installed, or does not let us in.
+        """
+        try:
+            import wandb
+        except ImportError as error:
+            raise InputError(
+                'train.log_to names wandb, which is not installed:\npip install wandb'
+            ) from error
+        self._wandb = wandb
+        name = folder.absolute().name
+        try:
+            self._run = wandb.init(
+                project='alexnet_jax', dir=str(folder), name=name, id=_identifier(folder),
+                resume='allow', config=dict(config),
+            )  # fmt: skip
+        except Exception as error:  # whatever a service makes its client raise
+            first = (str(error).splitlines() or [''])[0]
+            raise InputError(f'train.log_to names wandb, which refuses: {first[:300]}') from error
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        self._run.log(scalars(row), step=row['step'])
+
+    def weights(self, step: int, sheet: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        shown = {'conv1/kernels': self._wandb.Image(sheet)}
+        shown |= {
+            name: self._wandb.Histogram(np_histogram=np.histogram(values, BINS))
+            for name, values in arrays.items()
+        }
+        self._run.log(shown, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _identifier(folder: Path) -> str:
+    """The same for the same workdir, other for any other on this machine."""
+    return hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]
+
+
+def held_here(array: jax.Array) -> np.ndarray:
+    """What this process has of an array, flat and each number once; of more than a `SAMPLE`,
+    evenly spaced ones."""
+    held = [np.zeros(0, array.dtype)]
+    held += [np.ravel(shard.data) for shard in array.addressable_shards if shard.replica_id == 0]
+    step = max(1, sum(part.size for part in held) // SAMPLE)
+    return np.concatenate([part[::step] for part in held])

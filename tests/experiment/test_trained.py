@@ -1,0 +1,561 @@
+"""A trained net put to use from the command line: evaluated, averaged, its predictions
+and features kept, images predicted."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
+
+from alexnet_jax import load, main
+from alexnet_jax.data import augment
+from alexnet_jax.data.prepare import __main__ as prepare
+from alexnet_jax.evaluation import __main__ as evaluation
+from alexnet_jax.evaluation import arrays
+from alexnet_jax.experiment import exchange, results
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.training import step
+from alexnet_jax.training.checkpoint import Checkpoints
+from tests import random_run
+from tests.data.photographs import write_classes
+
+
+@pytest.fixture(scope='module')
+def runs(data_dir, tmp_path_factory):
+    """Two workdirs of nets on the digits, half as wide."""
+    folder = tmp_path_factory.mktemp('runs')
+    settings = {'data.dir': data_dir, 'network.width': '0.5'}
+    for seed in (0, 1):
+        random_run.make(folder / str(seed), settings, seed)
+    return folder
+
+
+@pytest.fixture
+def workdir(runs, tmp_path):
+    return shutil.copytree(runs / '0', tmp_path / 'run')
+
+
+def evaluated(workdir, *more: str) -> dict:
+    assert main.main(['--workdir', str(workdir), '--mode=eval', *more]) == DONE
+    views = 10 if '--config.eval.views=10' in more else 1
+    return json.loads((workdir / 'eval' / f'test-{views}.json').read_text())
+
+
+def numbers_of(tree) -> list[float]:
+    """All numbers of a JSON tree, in order."""
+    if isinstance(tree, dict | list):
+        parts = tree.values() if isinstance(tree, dict) else tree
+        return [number for part in parts for number in numbers_of(part)]
+    return [tree] if isinstance(tree, int | float) else []
+
+
+def refused(capsys, command, arguments) -> str:
+    capsys.readouterr()
+    assert command(arguments) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert 1 <= len(told.splitlines()) <= 2
+    return told
+
+
+def test_ten_view_errors_are_those_of_the_saved_views(workdir, digits):
+    result = evaluated(workdir, '--config.eval.views=10', '--config.eval.save=views')
+    saved = arrays.read(workdir / 'eval' / 'test-10-predictions')
+    views, labels = np.asarray(saved.array('views')), saved.labels
+    assert views.shape == (300, 10, 10) and views.dtype == np.float32
+    records = digits.splits['test']
+    assert saved.ids == [records.read(row).id.decode() for row in range(300)]
+    np.testing.assert_array_equal(labels, [records.read(row).label for row in range(300)])
+
+    top1 = top5 = loss = 0
+    for image, label in zip(views, labels, strict=True):
+        mean = [sum(float(view[c]) for view in image) / 10 for c in range(10)]
+        before = sum(other > mean[label] for other in mean)
+        top1, top5 = top1 + (before >= 1), top5 + (before >= 5)
+        loss -= np.log(mean[label])
+    assert (result['top1_error'], result['top5_error']) == (top1 / 300, top5 / 300)
+    assert result['loss'] == pytest.approx(loss / 300, rel=1e-5)
+    assert 0.3 < result['top1_error'] < 1
+    low, high = result['top1_interval']
+    assert low < result['top1_error'] < high
+
+    kept, logarithms = saved.array('probabilities'), saved.array('log_probabilities')
+    assert (kept.dtype, logarithms.dtype) == (np.float32, np.float32)
+    np.testing.assert_allclose(kept, views.mean(axis=1), rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(np.exp(np.float64(logarithms)), kept, rtol=1e-5, atol=1e-12)
+    assert (result['views'], result['distinct_views']) == (10, 5)  # digits are never mirrored
+    # Of one view, the middle.
+    evaluated(workdir, '--config.eval.save=predictions')
+    middle = arrays.read(workdir / 'eval' / 'test-1-predictions').array('probabilities')
+    np.testing.assert_allclose(middle, views[:, 4], rtol=1e-5, atol=1e-12)
+
+
+SYNTHETIC = ['--config.data.source=synthetic', '--config.data.synthetic_classes=10',
+             '--config.data.synthetic_examples=200']  # fmt: skip
+
+
+def test_other_sets_and_steps_leave_the_run_s_own_result(workdir, capsys):
+    """The same split and views: of another set, of two sizes of one, of an earlier step."""
+    evaluate = ['--workdir', str(workdir), '--mode=eval', '--config.eval.split=val']
+    assert main.main([*evaluate, '--config.eval.save=predictions']) == DONE
+    (own,) = results.every(workdir)
+    before = {path: path.read_bytes() for path in (workdir / 'eval').rglob('*.*') if path.is_file()}
+    more = ['--config.data.synthetic_examples=300', '--config.eval.save=predictions']
+    for arguments in (SYNTHETIC, [*SYNTHETIC, *more]):
+        assert main.main([*evaluate, *arguments]) == DONE
+    loaded = load(workdir)
+    state = step.start_from(**jax.device_put(loaded.variables))
+    with contextlib.closing(Checkpoints(workdir / 'checkpoints', 2)) as checkpoints:
+        checkpoints.save(state.replace(step=state.step + 80))
+        checkpoints.wait()
+    assert main.main([*evaluate, '--config.eval.step=60']) == DONE
+    assert f'eval/val-1-step-{random_run.STEP}.json' in capsys.readouterr().out
+    assert main.main([*evaluate, '--config.eval.step=60', *SYNTHETIC]) == DONE
+    assert {path: path.read_bytes() for path in before} == before
+    found = [path.name for path in (workdir / 'eval').iterdir() if 'step' in path.name]
+    assert len(found) == 4 and len(results.others(workdir)) == 4
+    assert results.every(workdir) == [own]
+    assert {row['source'] for row in results.others(workdir)} == {'digits', 'synthetic'}
+    assert len(list((workdir / 'eval').glob('val-1-synthetic-*-predictions'))) == 1
+
+
+@pytest.mark.parametrize(
+    ('source', 'name'),
+    [
+        ('folder:/a/../b c/é', '-folder_a_.._b_c_-'),
+        ('folder:' + 'x' * 3000, '-folder_' + 'x' * 33 + '-'),
+        ('tfds:imagenet2012:5.1.0', '-tfds_imagenet2012_5.1.0-'),
+        ('folder:\udcff', '-folder_-'),
+    ],
+)
+def test_names_of_other_sets_are_names_of_files(source, name):
+    other = {'content': 'a'}
+    found = results.which(None, source, other)
+    assert found.startswith(name) and len(found) == len(name) + 8 and '/' not in found
+    assert results.OTHER.fullmatch(f'test-10{found}.json')
+    assert results.which(40, source, other) == f'-step-40{found}'
+    assert results.which(None, source, {'content': 'b'}) != found
+    assert results.which(None, source, None) == '' and results.which(3, source, None) == '-step-3'
+
+
+def test_a_set_is_known_by_its_images_and_not_by_its_place(tmp_path):
+    """The run's own, moved: its result. Another of one source: a name of its own."""
+    write_classes(tmp_path / 'images' / 'train', 4)
+    write_classes(tmp_path / 'images' / 'val', 2)
+    source = f'folder:{tmp_path}/images'
+    words = ['--source', source, '--size=32', '--out']
+    assert prepare.main([*words, str(tmp_path / 'set')]) == DONE
+    settings = {'data.source': source, 'network.width': '0.5', 'data.dir': f'{tmp_path}/set'}
+    workdir = random_run.make(tmp_path / 'run', settings, seed=0)
+    shutil.copytree(tmp_path / 'set', tmp_path / 'moved')
+    for path in (tmp_path / 'images' / 'val').rglob('001.*'):
+        path.unlink()
+    assert prepare.main([*words, str(tmp_path / 'other')]) == DONE
+    for place in ('other', 'set', 'moved'):
+        arguments = [
+            '--workdir',
+            str(workdir),
+            '--mode=eval',
+            f'--config.data.dir={tmp_path}/{place}',
+        ]
+        assert main.main(arguments) == DONE
+    (own,), (other,) = results.every(workdir), results.others(workdir)
+    assert (own['examples'], other['examples']) == (6, 3)
+    assert own['set'] == other['set'] and own['data'] != other['data']
+
+
+@pytest.mark.parametrize(
+    ('content', 'fault'),
+    [
+        ('[]', 'no usable keys'),
+        ('{"split": "test"}', 'no usable views'),
+        ('NaN', 'it holds NaN'),
+        ('{"half', 'cannot be read'),
+        ({'step': -1}, 'no usable step'),
+        ({'views': True}, 'no usable views'),
+        ({'source': None}, 'no usable source'),
+        ({'top1_interval': [0.2, 1.016]}, 'no usable top1_interval'),
+        ({'top5_interval': None}, 'no usable top5_interval'),
+    ],
+)
+def test_a_result_that_is_none_is_named(content, fault, workdir, tmp_path, capsys):
+    result = evaluated(workdir)
+    text = json.dumps(result | content) if isinstance(content, dict) else content
+    (workdir / 'eval' / 'test-1.json').write_text(text)
+    with pytest.raises(InputError, match=fault):
+        results.every(workdir)
+    tables = ['tables', str(workdir), '--out', str(tmp_path / 'tables')]
+    assert fault in refused(capsys, evaluation.main, tables)
+
+
+def test_a_result_that_is_a_pipe_is_not_waited_for(workdir):
+    (workdir / 'eval').mkdir(exist_ok=True)
+    os.mkfifo(workdir / 'eval' / 'test-1.json')
+    with pytest.raises(InputError, match='not a regular file'):
+        results.every(workdir)
+
+
+def change_weights(workdir, change) -> None:
+    """Replaces the workdir's checkpoint by one of changed weights."""
+    loaded = load(workdir)
+    variables = jax.tree.map(np.copy, loaded.variables)
+    change(variables['params'])
+    shutil.rmtree(workdir)
+    exchange.write_workdir(workdir, dataclasses.replace(loaded, variables=variables))
+
+
+def make_nan(params) -> None:
+    """Weights that are finite, and an output that is not."""
+    params['fc8']['kernel'][:] = 3e38
+
+
+def test_nothing_is_kept_of_a_net_that_ended_in_nan(workdir, digits, tmp_path, capsys):
+    change_weights(workdir, make_nan)
+    capsys.readouterr()
+    evaluate = ['--workdir', str(workdir), '--mode=eval']
+    for arguments in (evaluate, [*evaluate, '--config.eval.save=predictions']):
+        assert main.main(arguments) == FAULT
+        (line,) = capsys.readouterr().err.splitlines()
+        assert 'test: the loss is nan at step 60' in line
+        assert not (workdir / 'eval' / 'test-1.json').exists()
+    Image.fromarray(digits.splits['test'].read(0).image).save(tmp_path / 'image.png')
+    predict = ['--workdir', str(workdir), '--mode=predict', str(tmp_path / 'image.png')]
+    assert main.main(predict) == FAULT
+    assert 'gives NaN or infinite values' in capsys.readouterr().err
+    assert not (workdir / 'predict').exists()
+
+
+def test_a_member_that_ended_in_nan_is_refused_by_name(runs, workdir, tmp_path, capsys):
+    change_weights(workdir, make_nan)
+    arguments = ['ensemble', str(runs / '1'), str(workdir), '--out', str(tmp_path / 'out')]
+    told = refused(capsys, evaluation.main, arguments)
+    assert f'{workdir} gives NaN or infinite probabilities' in told
+    assert not (tmp_path / 'out').exists()
+
+
+def test_members_on_images_of_their_own_seeds_are_refused(data_dir, tmp_path, capsys):
+    """Equal ids and labels: the images differ all the same. Before anything is trained."""
+    config = tmp_path / 'config.py'
+    config.write_text("config = {'network.name': 'small', 'data.source': 'synthetic',"
+                      " 'data.record_size': 32, 'data.synthetic_classes': 10}")  # fmt: skip
+    out = ['--out', str(tmp_path / 'out')]
+    for seed in ('0', '1'):
+        settings = {'data.dir': data_dir, 'network.width': '0.5', 'seed': seed}
+        random_run.make(tmp_path / seed, settings, int(seed))
+    of_runs = ['ensemble', str(tmp_path / '0'), str(tmp_path / '1'), *SYNTHETIC]
+    of_config = ['ensemble', '--config', str(config), '--seeds=2', *SYNTHETIC[2:]]
+    for arguments in (of_runs, of_config):
+        told = refused(capsys, evaluation.main, [*arguments, *out])
+        assert 'is of another set than' in told and 'seed 0' in told and 'seed 1' in told
+    assert not (tmp_path / 'out').exists()
+    # Each by itself kept its predictions: of different sets.
+    folders = []
+    for name in ('0', '1'):
+        arguments = ['--workdir', str(tmp_path / name), '--mode=eval', *SYNTHETIC]
+        assert main.main([*arguments, '--config.eval.save=predictions']) == DONE
+        folders += map(str, (tmp_path / name / 'eval').glob('*-predictions'))
+    told = refused(capsys, evaluation.main, ['ensemble', *folders, *out])
+    assert 'is of another set than' in told and 'seed 1' in told
+
+
+@pytest.mark.parametrize('weights', ['-1,1', '0,1', 'nan,1', '1,inf', '1', '1,1,1', 'a,b', '1,,1'])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(InputError, match='allowed: a number above 0 for each of 2 members'):
+        evaluation.parse_weights(weights, 2)
+
+
+def test_on_a_read_only_workdir_the_error_is_printed(workdir, capsys, monkeypatch):
+    def fail(path, content):
+        raise OSError(30, 'Read-only file system', str(path))
+
+    monkeypatch.setattr(files, 'write_bytes', fail)
+    capsys.readouterr()
+    assert main.main(['--workdir', str(workdir), '--mode=eval']) == FAULT
+    output = capsys.readouterr()
+    assert 'test: top1_error 0.' in output.out and 'loss' in output.out
+    (line,) = output.err.splitlines()
+    assert f'{workdir}/eval/test-1.json' in line and 'Read-only file system' in line
+
+
+def test_unmirrored_runs_see_no_mirror_images(data_dir, tmp_path, random):
+    """Evaluated, predicted and as features: the five crops, twice. A set that allows mirror
+    images, and a run that had none."""
+    write_classes(tmp_path / 'images' / 'train', 12)
+    write_classes(tmp_path / 'images' / 'val', 4)
+    source = f'folder:{tmp_path}/images'
+    place = str(tmp_path / 'set')
+    assert prepare.main(['--source', source, '--out', place, '--size=32']) == DONE
+    settings = {'data.source': source, 'data.dir': place, 'network.width': '0.5'}
+    image = next((tmp_path / 'images' / 'val').rglob('*.*'))
+    kept = {}
+    for mirror, distinct in (('on', 10), ('off', 5)):
+        workdir = tmp_path / mirror
+        random_run.make(workdir, settings | {'data.mirror': mirror}, seed=0)
+        views = '--config.eval.views=10'
+        evaluate = ['--workdir', str(workdir), '--mode=eval', views, '--config.eval.save=views']
+        assert main.main(evaluate) == DONE
+        result = json.loads((workdir / 'eval' / 'val-10.json').read_text())
+        assert (result['views'], result['distinct_views']) == (10, distinct)
+        kept[mirror] = arrays.read(workdir / 'eval' / 'val-10-predictions').array('views')
+        same = np.allclose(kept[mirror][:, :5], kept[mirror][:, 5:], atol=1e-6)
+        assert same == (mirror == 'off')
+        assert main.main(['--workdir', str(workdir), '--mode=predict', views, str(image)]) == DONE
+        told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
+        assert told['distinct_views'] == distinct
+        model = load(workdir)
+        shown = model.read(image, 10)
+        second = shown[:5, :, ::-1] if mirror == 'on' else shown[:5]
+        np.testing.assert_array_equal(shown[5:], second)
+        features = ['features', str(workdir), '--activations=fc8', views]
+        assert evaluation.main([*features, '--out', str(tmp_path / f'features-{mirror}')]) == DONE
+        about = arrays.read(tmp_path / f'features-{mirror}').about
+        assert about['distinct_views'] == distinct
+    np.testing.assert_allclose(kept['on'][:, :5], kept['off'][:, :5], atol=1e-6)
+    told = results.views_told({'views': 10, 'distinct_views': 5})
+    assert told == '5 views, none mirrored' and results.views_told({'views': 10}) == '10 views'
+
+
+def test_errors_by_class_add_up(workdir):
+    result = evaluated(workdir)
+    told = json.loads((workdir / 'eval' / 'test-1-classes.json').read_text())
+    assert [row['class'] for row in told['classes']] == [str(digit) for digit in range(10)]
+    assert {row['examples'] for row in told['classes']} == {30}
+    mean = np.mean([row['top1_error'] for row in told['classes']])
+    assert mean == pytest.approx(result['top1_error'])
+    assert sum(row['images'] for row in told['confusions']) == round(300 * result['top1_error'])
+
+
+def test_any_mesh_evaluates_alike(workdir):
+    alone = evaluated(workdir)
+    for mesh in (['--config.mesh.data=4'], ['--config.mesh.data=2', '--config.mesh.column=2']):
+        assert evaluated(workdir, *mesh) == alone
+
+
+def test_an_ensemble_beside_its_members(runs, tmp_path, capsys):
+    paths = [str(runs / '0'), str(runs / '1')]
+    out = tmp_path / 'ensemble'
+    assert evaluation.main(['ensemble', *paths, '--weights=1,3', '--out', str(out)]) == DONE
+    printed = capsys.readouterr().out
+    probabilities, labels = [], None
+    told = json.loads((out / 'ensemble.json').read_text())
+    for path, member in zip(paths, told['members'], strict=True):
+        model, features = load(path), tmp_path / path[-1]
+        arguments = ['features', path, '--activations=fc8', '--out', str(features)]
+        assert evaluation.main(arguments) == DONE
+        kept = arrays.read(features)
+        labels = kept.labels
+        exponentials = np.exp(kept.array('fc8').astype(np.float64))
+        probabilities.append(exponentials / exponentials.sum(axis=1, keepdims=True))
+        assert model.step == random_run.STEP
+        assert member['top1_error'] == np.mean(probabilities[-1].argmax(axis=1) != labels)
+        assert f'| {member["top1_error"]:.4f} [' in printed
+    mean = (probabilities[0] + 3 * probabilities[1]) / 4
+    assert told['together']['top1_error'] == np.mean(mean.argmax(axis=1) != labels)
+    agree = np.mean(probabilities[0].argmax(axis=1) == probabilities[1].argmax(axis=1))
+    np.testing.assert_allclose(told['agreement'], [[1, agree], [agree, 1]])
+    assert 0 < agree < 1
+    result = json.loads((out / 'eval' / 'test-1.json').read_text())
+    assert result['top1_error'] == told['together']['top1_error']
+    assert result['members'] == paths
+
+
+def test_a_run_is_counted_once(runs, workdir, tmp_path, capsys, monkeypatch):
+    """By its path, a link, its saved predictions, or a copy."""
+    evaluated(workdir, '--config.eval.save=predictions')
+    kept, out = workdir / 'eval' / 'test-1-predictions', tmp_path / 'out'
+    (tmp_path / 'link').symlink_to(workdir)
+    monkeypatch.chdir(tmp_path)
+    same_folder = [workdir, './run', tmp_path / 'link', f'{tmp_path}/out/../run']
+    for other in same_folder:
+        told = refused(
+            capsys, evaluation.main, ['ensemble', str(workdir), str(other), '--out', str(out)]
+        )
+        assert f'{os.path.normpath(other) if other == "./run" else other} and {workdir} are' in told
+        assert 'the same folder' in told  # before any work
+    copied = shutil.copytree(kept, tmp_path / 'copied')
+    for members in ([workdir, kept], [kept, workdir], [kept, copied], [workdir, runs / '0']):
+        told = refused(capsys, evaluation.main, ['ensemble', *map(str, members), '--out', str(out)])
+        assert f'{members[1]} and {members[0]} are the same net' in told
+    assert not out.exists()
+
+
+def test_an_ensemble_of_saved_predictions(runs, tmp_path, capsys):
+    folders = []
+    for seed in ('0', '1'):
+        workdir = shutil.copytree(runs / seed, tmp_path / seed)
+        evaluated(workdir, '--config.eval.save=predictions')
+        folders.append(workdir / 'eval' / 'test-1-predictions')
+    out = tmp_path / 'ensemble'
+    arguments = ['ensemble', *map(str, folders), '--out', str(out)]
+    assert evaluation.main(arguments) == DONE
+    saved = [arrays.read(folder) for folder in folders]
+    mean = sum(np.asarray(one.array('probabilities'), np.float64) for one in saved) / 2
+    result = json.loads((out / 'eval' / 'test-1.json').read_text())
+    assert result['top1_error'] == np.mean(mean.argmax(axis=1) != saved[0].labels)
+    loss = -np.log(mean[np.arange(300), saved[0].labels]).mean()
+    assert result['loss'] == pytest.approx(loss, rel=1e-6)
+    # The same members from their workdirs.
+    again = tmp_path / 'again'
+    workdirs = [str(folder.parents[1]) for folder in folders]
+    assert evaluation.main(['ensemble', *workdirs, '--out', str(again)]) == DONE
+    for name in ('ensemble.json', 'eval/test-1.json'):
+        one, other = (json.loads((place / name).read_text()) for place in (out, again))
+        assert numbers_of(one) == pytest.approx(numbers_of(other), rel=1e-6)
+
+    about = json.loads((folders[1] / 'about.json').read_text())
+    assert about.pop('sha256').keys() == {
+        'ids.json', 'labels.npy', 'log_probabilities.npy', 'probabilities.npy',
+    }  # fmt: skip
+    for changes, message in (
+        ({'classes': about['classes'][:9]}, 'is of another classes than'),
+        ({'views': 10}, 'is of another views than'),
+    ):
+        (folders[1] / 'about.json').write_text(json.dumps(about | changes))
+        assert message in refused(capsys, evaluation.main, arguments)
+    (folders[1] / 'about.json').write_text('{}')
+    assert 'does not state its source in about.json' in refused(capsys, evaluation.main, arguments)
+    (folders[1] / 'about.json').write_text(json.dumps(about))
+    np.save(folders[1] / 'labels.npy', saved[1].labels + 1)
+    assert 'holds labels beyond its 10 classes' in refused(capsys, evaluation.main, arguments)
+    np.save(folders[1] / 'labels.npy', saved[1].labels)
+
+    ids = saved[1].ids[::-1]
+    (folders[1] / 'ids.json').write_text(json.dumps(ids))
+    assert f'{folders[1]} is of other images than' in refused(capsys, evaluation.main, arguments)
+    arguments = ['ensemble', str(folders[0]), '--weights=0', '--out', str(out)]
+    assert "--weights is '0'" in refused(capsys, evaluation.main, arguments)
+    arguments = ['ensemble', str(tmp_path), '--out', str(out)]
+    assert f'{tmp_path} holds no' in refused(capsys, evaluation.main, arguments)
+
+
+def test_the_paper_s_tables_beside_our_runs(workdir, tmp_path, capsys):
+    one, ten = evaluated(workdir), evaluated(workdir, '--config.eval.views=10')
+    out = tmp_path / 'tables'
+    assert evaluation.main(['tables', str(workdir), '--out', str(out)]) == DONE
+    page = capsys.readouterr().out
+    assert page.strip().endswith((out / 'tables.md').read_text().strip())
+    assert '| CNN | ILSVRC-2010, the paper | 10 | 0.375 | 0.170 |' in page
+    assert '| 7 CNNs* | ILSVRC-2012, the paper | 10 | 0.367 | 0.154 | 0.153 |' in page
+    for result in (one, ten):
+        line = (
+            f'| 1 CNN, small, step {random_run.STEP}: {workdir} | digits |'
+            f' {result["distinct_views"]} | {result["top1_error"]:.4f} ['
+        )
+        assert line in page
+    rows = json.loads((out / 'tables.json').read_text())
+    assert [row['test_top5']['error'] for row in rows['Table 2'][-2:]] == [
+        one['top5_error'], ten['top5_error'],
+    ]  # fmt: skip
+    arguments = ['tables', str(tmp_path), '--out', str(out)]
+    assert 'holds no eval/SPLIT-VIEWS.json' in refused(capsys, evaluation.main, arguments)
+
+
+def test_features_are_the_module_s_activations(workdir, tmp_path, digits, capsys):
+    names = ['conv1/pool', 'fc7/relu']
+    arguments = ['features', str(workdir), f'--activations={",".join(names)}']
+    ours, records = tmp_path / 'ours', tmp_path / 'records'
+    assert evaluation.main([*arguments, '--out', str(ours)]) == DONE
+    views = ['--form=array_record', '--config.eval.views=10', '--out', str(records)]
+    assert evaluation.main([*arguments, *views]) == DONE
+
+    model = load(workdir)
+    images = [digits.splits['test'].read(row) for row in range(300)]
+    crops = np.stack([augment.center_crop(record.image, 28) for record in images])
+    _, expected = model(crops)
+    kept = arrays.read(ours)
+    assert kept.ids == [record.id.decode() for record in images]
+    for name in names:
+        np.testing.assert_allclose(kept.array(name), expected[name], rtol=1e-4, atol=1e-5)
+
+    reader = ArrayRecordReader(str(records / 'features.array_record'))
+    assert reader.num_records() == 300
+    shapes = json.loads((records / 'about.json').read_text())['activations']
+    assert shapes['fc7/relu'] == [10, 256]
+    for row in (0, 299):
+        example = tf_example_pb2.Example.FromString(reader.read([row])[0])  # pyright: ignore
+        feature = example.features.feature
+        assert feature['id'].bytes_list.value[0] == images[row].id
+        assert feature['label'].int64_list.value[0] == images[row].label
+        for name in names:
+            found = np.reshape(feature[name].float_list.value, shapes[name])
+            np.testing.assert_allclose(found[4], expected[name][row], rtol=1e-4, atol=1e-5)
+
+    arguments = ['features', str(workdir), '--activations=fc9', '--out', str(tmp_path / 'new')]
+    assert "'fc9'; the nearest is fc" in refused(capsys, evaluation.main, arguments)
+    assert not (tmp_path / 'new').exists()
+
+
+def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, tmp_path, capsys):
+    files = []
+    for row in (0, 7, 31):
+        files.append(tmp_path / f'{row}.png')
+        Image.fromarray(digits.splits['test'].read(row).image).save(files[-1])
+    bad = tmp_path / 'bad.jpg'
+    bad.write_bytes(b'\xff\xd8 no image')
+    words = [*map(str, files[:2]), str(bad), str(files[2])]
+    arguments = ['--workdir', str(workdir), '--mode=predict', '--config.eval.views=10', *words]
+    assert main.main(arguments) == BAD_INPUT
+    output = capsys.readouterr()
+    assert output.err.splitlines() == [f'error: {bad} is no JPEG or PNG']
+
+    told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
+    assert [row['image'] for row in told['images']] == words
+    assert told['images'].pop(2) == {'image': str(bad), 'error': 'is no JPEG or PNG'}
+    model = load(workdir)
+    for file, row in zip(files, told['images'], strict=True):
+        views = augment.ten_views(np.asarray(Image.open(file)), 28, mirror=False)
+        logits = np.asarray(model(views)[0], np.float64)
+        mean = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).mean(axis=0)
+        ranked = sorted(range(10), key=lambda c: -mean[c])[:5]
+        assert [entry['class'] for entry in row['predictions']] == [str(c) for c in ranked]
+        for entry, label in zip(row['predictions'], ranked, strict=True):
+            assert entry['probability'] == pytest.approx(mean[label], rel=1e-5)
+            assert f'  {entry["probability"]:.4f}  {entry["name"]}\n' in output.out
+    picture = Image.open(workdir / 'predict' / 'predictions.png')
+    assert min(picture.size) > 200 and len(np.unique(np.asarray(picture))) > 50
+
+    # Where no image can be read, what was predicted before stays.
+    before = {path: path.read_bytes() for path in (workdir / 'predict').iterdir()}
+    assert main.main([*arguments[:3], str(bad)]) == BAD_INPUT
+    assert {path: path.read_bytes() for path in (workdir / 'predict').iterdir()} == before
+
+    assert main.main([*arguments[:3], words[0]]) == DONE
+    assert '--mode=predict needs images' in refused(capsys, main.main, arguments[:3])
+    assert 'images go with --mode=predict' in refused(capsys, main.main, [*arguments[:2], words[0]])
+
+
+def test_a_set_of_other_classes_is_refused(workdir, tmp_path, capsys):
+    write_classes(tmp_path / 'images' / 'train', 2)
+    write_classes(tmp_path / 'images' / 'val', 2)
+    words = ['--source', f'folder:{tmp_path}/images', '--out', str(tmp_path / 'set'), '--size=32']
+    assert prepare.main(words) == DONE
+    arguments = [
+        '--workdir', str(workdir), '--mode=eval', f'--config.data.source=folder:{tmp_path}/images',
+        f'--config.data.dir={tmp_path}/set',
+    ]  # fmt: skip
+    told = refused(capsys, main.main, arguments)
+    assert 'has 3 classes; the net has 10' in told
+    # Other images of as many nameless classes are evaluated as they are.
+    synthetic = ['--config.data.source=synthetic', '--config.data.synthetic_classes=10']
+    arguments = ['--workdir', str(workdir), '--mode=eval', *synthetic]
+    assert main.main(arguments) == DONE
+    (path,) = (workdir / 'eval').glob('val-1-synthetic-*[0-9a-f].json')
+    result = json.loads(path.read_text())
+    assert (result['source'], result['examples']) == ('synthetic', 128)
+
+
+def test_a_workdir_that_lacks_a_file_says_so(workdir, capsys):
+    arguments = ['--workdir', str(workdir), '--mode=eval']
+    assert 'eval.step is 7; ' in refused(capsys, main.main, [*arguments, '--config.eval.step=7'])
+    (workdir / 'normalization.npz').write_bytes(b'no archive')
+    assert 'normalization.npz cannot be used: ' in refused(capsys, main.main, arguments)
+    (workdir / 'model.json').unlink()
+    assert 'model.json cannot be' in refused(capsys, main.main, arguments)

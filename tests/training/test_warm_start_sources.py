@@ -1,0 +1,207 @@
+"""Warm starts: from what they can be read."""
+
+import os
+import re
+import shlex
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import alexnet_jax
+from alexnet_jax import main
+from alexnet_jax.experiment import build, exchange
+from alexnet_jax.network import device_mesh
+from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.training import warm_start
+from alexnet_jax.training.checkpoint import Checkpoints
+from tests.training.donors import DEEPER, MEAN, TINY, facts, model_of, same, state_of, warm
+
+
+@pytest.fixture(scope='module')
+def tables():
+    """The tables here, as if they were the package's."""
+    with mock.patch.dict(ARCHITECTURES, {'tiny': TINY, 'deeper': DEEPER}):
+        yield
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory, tables):
+    """A run of `tiny` with 20 classes, two checkpoints, nothing at its initial value."""
+    workdir = tmp_path_factory.mktemp('run')
+    exchange.write_workdir(workdir, model_of('tiny', 20, at_step=3))
+    state = jax.tree.map(lambda x: x + 4, state_of(TINY, 20, seed=1))
+    checkpoints = Checkpoints(workdir / 'checkpoints', keep=2)
+    checkpoints.save(state.replace(step=np.int32(7)))
+    checkpoints.wait()
+    checkpoints.close()
+    return workdir
+
+
+def test_named_layers_come_from_the_last_checkpoint_and_no_others(workdir, tmp_path):
+    own, theirs = state_of(TINY), state_of(TINY, 20, seed=1)
+    read = build.read_donor(workdir, tmp_path / 'new')
+    state, lines = warm(own, facts(TINY), read, ['conv1', 'fc3'])
+    for layer in ('conv1', 'conv1_norm', 'fc3'):
+        assert same(state.params[layer], jax.tree.map(lambda x: x + 4, theirs.params[layer]))
+    moved = jax.tree.map(lambda x: x + 4, theirs.batch_stats['conv1_norm'])
+    assert same(state.batch_stats['conv1_norm'], moved)
+    for layer in ('conv2', 'fc4'):
+        assert same(state.params[layer], own.params[layer])
+    assert same((state.step, state.momentum), (own.step, own.momentum))
+    assert lines == [
+        f'from {workdir}, step 7: took conv1, conv1_norm, fc3; not taken: conv2 (not asked for),'
+        ' fc4 (not asked for)',
+        f'warning: fc3 differs from that of {workdir}, step 7: layer below conv2 there, conv2,'
+        ' untrained here',
+    ]
+
+
+def test_one_of_the_checkpoints_may_be_named(workdir, tmp_path):
+    first = build.read_donor(workdir / 'checkpoints' / '3', tmp_path)
+    last = build.read_donor(workdir, tmp_path)
+    difference = last.layers['conv2']['kernel'] - first.layers['conv2']['kernel']
+    np.testing.assert_allclose(difference, 4, rtol=1e-5)
+    assert first.source == f'{workdir}, step 3'
+    assert first.facts is not None and first.facts.net == TINY
+    assert len(first.facts.classes) == 20 and same(first.facts.mean, MEAN)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(workdir, tmp_path, capsys):
+    manifest = workdir / 'checkpoints' / '7' / 'manifest.json'
+    whole = manifest.read_bytes()
+    try:
+        manifest.write_bytes(whole[:-20])
+        assert build.read_donor(workdir, tmp_path).source == f'{workdir}, step 3'
+        assert 'checkpoint 7 is damaged' in capsys.readouterr().err
+        with pytest.raises(InputError, match=r'start\.from is .*/7.: checkpoint 7 is damaged'):
+            build.read_donor(workdir / 'checkpoints' / '7', tmp_path)
+    finally:
+        manifest.write_bytes(whole)
+
+
+def test_arrays_without_a_statement_are_taken_with_a_warning(tmp_path, random):
+    path = tmp_path / 'weights.safetensors'
+    kernel = random.standard_normal((2, 3, 3, 8, 4)).astype(np.float32)
+    bias = random.standard_normal((2, 4)).astype(np.float32)
+    save_file({'conv2/kernel': kernel, 'conv2/bias': bias}, path)
+    read = build.read_donor(path, tmp_path / 'new')
+    state, lines = warm(state_of(TINY), facts(TINY), read)
+    assert same(state.params['conv2'], {'kernel': kernel, 'bias': bias})
+    assert 'took conv2;' in lines[0]
+    assert lines[1:] == [f'warning: {path} states no table, classes or mean: nothing is compared']
+    # On two devices each has its own column.
+    split = state_of(TINY, mesh=device_mesh.make_mesh(1, 2))
+    state, _ = warm(split, facts(TINY), read, ['conv2'])
+    shards = state.params['conv2']['kernel'].addressable_shards
+    assert [shard.data.shape[0] for shard in shards] == [1, 1]
+    assert same(state.params['conv2']['kernel'], kernel)
+
+
+def test_a_weight_file_of_ours_states_what_it_is(tables, tmp_path):
+    path = tmp_path / 'model.safetensors'
+    exchange.write(path, model_of('tiny', 10))
+    read = build.read_donor(path, tmp_path / 'new')
+    assert read.facts is not None and read.facts.net == TINY
+    _, lines = warm(state_of(TINY), facts(TINY, read.facts.classes), read)
+    assert lines == [f'from {path}: took conv1, conv1_norm, conv2, fc3, fc4; not taken: none']
+
+
+def test_what_cannot_be_read_is_refused(workdir, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'bare' / 'checkpoints').mkdir(parents=True)
+    (tmp_path / 'broken' / 'checkpoints' / '5').mkdir(parents=True)
+    for name in ('config.json', 'model.json', 'normalization.npz'):
+        (tmp_path / 'broken' / name).write_bytes((workdir / name).read_bytes())
+    save_file({'weight': np.zeros(3, np.float32)}, tmp_path / 'odd.safetensors')
+    cut = (tmp_path / 'odd.safetensors').read_bytes()[:20]
+    (tmp_path / 'cut.safetensors').write_bytes(cut)
+    (tmp_path / 'text').write_text('no weights')
+    save_file({'conv1/kernel/x': np.float32([np.nan])}, tmp_path / 'nan.safetensors')
+    os.mkfifo(tmp_path / 'pipe')
+    os.mkfifo(tmp_path / 'pipe.safetensors')
+    (tmp_path / 'round').symlink_to('round')
+    for source, message in [
+        (tmp_path / 'nowhere', "start.from is '.*nowhere'; allowed: a workdir"),
+        (tmp_path / 'text' / 'below', 'allowed: a workdir'),
+        (tmp_path / 'missing.safetensors', 'allowed: a workdir'),
+        (tmp_path / 'cut.safetensors', 'cannot be read as safetensors'),
+        (tmp_path / 'odd.safetensors', r'start\.from is .*odd\.safetensors'),
+        (tmp_path / 'nan.safetensors', 'not finite'),
+        (tmp_path / 'text', r'start\.from is .*text'),
+        (tmp_path / 'empty', 'allowed: a workdir with checkpoints'),
+        (tmp_path / 'bare', r'start\.from is .*bare'),
+        (tmp_path / 'broken', r'no checkpoint in .* is whole: .*/5/manifest.json is missing'),
+        (workdir / 'checkpoints' / '5', 'allowed: a workdir'),
+        (workdir / 'checkpoints', 'allowed: a workdir'),
+        (tmp_path / 'pipe', 'allowed: a workdir'),
+        (tmp_path / 'pipe.safetensors', 'allowed: a workdir'),
+        (tmp_path / 'round', 'symbolic links'),
+        (tmp_path / ('n' * 300), 'name too long'),
+    ]:
+        with pytest.raises(InputError, match=f'(?i){message}') as caught:
+            build.read_donor(source, tmp_path / 'new')
+        assert str(caught.value).startswith('start.from is ')
+        assert len(str(caught.value).splitlines()) <= 2
+    with pytest.raises(InputError, match='has no layer of the net; has: stem'):
+        warm_start.choose(facts(TINY), warm_start.Donor('x', {'stem': {}}), [])
+    with pytest.raises(InputError, match='which is --workdir itself'):
+        build.read_donor(tmp_path / 'empty', tmp_path / 'bare' / '..' / 'empty')
+
+
+def test_a_workdir_whose_facts_are_gone_is_refused(workdir, tmp_path):
+    """Without them its values could mean anything."""
+    for name in ('config.json', 'model.json', 'normalization.npz'):
+        content = (workdir / name).read_bytes()
+        (workdir / name).unlink()
+        try:
+            with pytest.raises(InputError, match=r'start\.from is '):
+                build.read_donor(workdir, tmp_path)
+        finally:
+            (workdir / name).write_bytes(content)
+
+
+SETTINGS = [
+    '--config.network.name=four_layer', '--config.network.width=0.25',
+    '--config.data.record_size=32', '--config.data.synthetic_examples=20',
+    '--config.data.synthetic_classes=10', '--config.data.batch_size=4', '--config.train.steps=1',
+    '--config.train.report=off', '--config.train.log_to=', '--config.optimizer.weight_decay=0',
+    '--config.optimizer.layer_rates=conv1=0,conv2=0,conv3=0',
+]  # fmt: skip
+
+
+def test_a_run_is_refused_before_it_begins_and_runs_as_the_message_says(tmp_path, capsys):
+    theirs, run = tmp_path / 'theirs', tmp_path / 'run'
+    loaded = model_of(
+        'four_layer', 10, network__width='0.25', data__normalization='standardized',
+        data__synthetic_classes='10',
+    )  # fmt: skip
+    exchange.write_workdir(theirs, loaded)
+    (tmp_path / 'config.py').write_text('config = {}')
+    command = [
+        '--config', str(tmp_path / 'config.py'), '--workdir', str(run),
+        f'--config.start.from={theirs}', *SETTINGS,
+    ]  # fmt: skip
+    assert main.main(command) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert 'a factor of 70' in error and len(error.splitlines()) == 1
+    assert not run.exists()
+    flags = re.search(r'take (.*), or', error)
+    assert flags
+    assert main.main([*command, *shlex.split(flags[1])]) == DONE
+    printed = capsys.readouterr().out
+    assert f'from {theirs}, step 0: took conv1, conv2, conv3, fc4; not taken: none' in printed
+    assert 'warning' not in printed
+    trained = alexnet_jax.load(run)
+    assert same((trained.mean, trained.scale), (loaded.mean, loaded.scale))
+    for layer in ('conv1', 'conv2', 'conv3'):
+        assert same(trained.layers[layer], loaded.layers[layer])
+    # It resumes from its own checkpoint, whatever became of the other.
+    (theirs / 'config.json').unlink()
+    resumed = [argument.replace('steps=1', 'steps=2') for argument in command]
+    assert main.main([*resumed, *shlex.split(flags[1])]) == DONE
+    assert 'took' not in capsys.readouterr().out
