@@ -6,6 +6,7 @@ import shlex
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -26,6 +27,12 @@ def commands_in(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if line.startswith(COMMANDS)]
 
 
+def command_module(name: str) -> ModuleType:
+    """The module that `python -m NAME` runs."""
+    module = importlib.import_module(name)
+    return importlib.import_module(f'{name}.__main__') if hasattr(module, '__path__') else module
+
+
 def run_printed(capsys, status: int = BAD_INPUT) -> str:
     """Runs the one command that an error has printed, and returns what it prints."""
     captured = capsys.readouterr()
@@ -34,7 +41,7 @@ def run_printed(capsys, status: int = BAD_INPUT) -> str:
     assert last == line and all(other.startswith('error: ') for other in before)
     python, option, module, *words = shlex.split(line)
     assert (python, option) == ('python', '-m')
-    assert importlib.import_module(module).main(words) == DONE, capsys.readouterr().err
+    assert command_module(module).main(words) == DONE, capsys.readouterr().err
     return capsys.readouterr().out
 
 

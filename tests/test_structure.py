@@ -22,13 +22,13 @@ FLOORS = (
 TOP = len(FLOORS)
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 OWNERS = {
-    'tensorflow_datasets': 'data/',
+    'tensorflow_datasets': ('data/', 'evaluation/feature_records.py'),
     'grain': 'data/',
     'sklearn': 'data/',
     'PIL': ('data/', 'report/figures/page.py', 'training/trackers.py'),
     'simplejpeg': 'data/images.py',
     'cv2': ('data/augment.py', 'data/images.py'),
-    'array_record': 'data/',
+    'array_record': ('data/', 'evaluation/feature_records.py'),
     'apache_beam': 'data/prepare/engines.py',
     'huggingface_hub': 'weights/hub.py',
     'orbax': 'training/checkpoint.py',

@@ -186,7 +186,7 @@ def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[st
     from none, and lines on them.
 
     Raises:
-      InputError: they cannot be read, or do not go with the run, as `start.choose`.
+      InputError: they cannot be read, or do not go with the run, as `warm_start.choose`.
     """
     config, net = experiment.config, experiment.net
     if not config['start.from']:

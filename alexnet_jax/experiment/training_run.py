@@ -184,8 +184,8 @@ def _open_boards(
     """What the first process shows to others, as configured.
 
     Raises:
-      InputError: as `boards.WeightsAndBiases`.
-      StorageError: as `boards.TensorBoard`.
+      InputError: as `trackers.WeightsAndBiases`.
+      StorageError: as `trackers.TensorBoard`.
     """
     names, opened = config['train.log_to'].split(','), []
     with multihost.together():

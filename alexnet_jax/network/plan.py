@@ -1,7 +1,7 @@
 """Scaling by paper calculation: what a step would take on 8 to 1024 devices.
 
 Nothing here is measured on so many. Computing takes its floor, sending takes its
-bytes (`traffic.py`) over the bandwidth and the time of each round of messages.
+bytes (`communication.py`) over the bandwidth and the time of each round of messages.
 """
 
 import dataclasses

@@ -235,7 +235,7 @@ def test_50_mutated_record_files_are_read_or_refused_by_name(made, tmp_path):
         shard = copy / names[number % len(names)]
         shard.write_bytes(mutate(shard.read_bytes(), random))
     code = (
-        'import sys; from pathlib import Path; from tests.data.test_prepared import read_all\n'
+        'import sys; from pathlib import Path; from tests.data.test_image_set import read_all\n'
         'import resource\n'
         'for folder in sorted(Path(sys.argv[1]).iterdir()):\n'
         '    read_all(folder)\n'

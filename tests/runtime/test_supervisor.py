@@ -64,15 +64,15 @@ GO_ON = 'The same command goes on from the last checkpoint\n'
         ('sys.exit(0)', 0, ''),
         ('sys.exit(75)', 75, ''),
         ('print("error: no", file=sys.stderr); sys.exit(2)', 2, 'error: no\n'),
-        ('alive.slow(alive.JOINING); os.abort()', 1,
+        ('heartbeat.slow(heartbeat.JOINING); os.abort()', 1,
          'error: process 1: another process was lost; this one was at: joining the other'
          f' processes. {GO_ON}'),
-        ('alive.slow(alive.JOINING); time.sleep(2); os.abort()', 2,
+        ('heartbeat.slow(heartbeat.JOINING); time.sleep(2); os.abort()', 2,
          'error: process 1: the processes did not all meet at host:1 within 2 s; allowed: each of'
          ' them started, with the same --processes and --coordinator\n'),
-        ('alive.beat("step 3"); os.abort()', 1,
+        ('heartbeat.beat("step 3"); os.abort()', 1,
          f'error: process 1: another process was lost; this one was at: step 3. {GO_ON}'),
-        ('alive.slow("saving"); os.kill(os.getpid(), signal.SIGSEGV)', 1,
+        ('heartbeat.slow("saving"); os.kill(os.getpid(), signal.SIGSEGV)', 1,
          f'error: process 1: it was ended by SIGSEGV, at: saving. {GO_ON}'),
         # What C++ libraries log is not for the user; what the program says is.
         ('print("one\\nF1123 23:30:08.740066    4657 client.h:80] Terminating\\n\\nRPC: x\\n'
@@ -97,7 +97,7 @@ def test_the_last_signs_of_a_child_that_has_ended_are_read():
 
 def test_a_child_that_stands_still_is_ended(play):
     begun = time.monotonic()
-    status, error = ended(play('[alive.beat(f"step {i}") or time.sleep(0.2) for i in range(5)]\n'
+    status, error = ended(play('[heartbeat.beat(f"step {i}") or time.sleep(0.2) for i in range(5)]\n'
                                'time.sleep(100)'))  # fmt: skip
     assert status == 1
     assert error == (
@@ -107,7 +107,7 @@ def test_a_child_that_stands_still_is_ended(play):
 
 
 def test_a_child_that_is_frozen_is_ended_even_in_what_may_be_slow(play):
-    status, error = ended(play('alive.slow("saving"); os.kill(os.getpid(), signal.SIGSTOP)'))
+    status, error = ended(play('heartbeat.slow("saving"); os.kill(os.getpid(), signal.SIGSTOP)'))
     assert status == 1
     assert error == (
         f'error: process 1: it was frozen for 5 s, at: saving; so it was ended. {GO_ON}'
