@@ -1,3 +1,8 @@
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()  # everything is in pyproject.toml
+# All else is in pyproject.toml. configs/ stays at the top level of a checkout; in a wheel it lies
+# inside of the package, where `--config digits` finds it from any folder.
+setup(
+    packages=[*find_packages(include=['alexnet_jax*']), 'alexnet_jax.configs'],
+    package_dir={'alexnet_jax.configs': 'configs'},
+)

@@ -9,7 +9,9 @@ The configuration of a workdir or a weight file holds, beside the settings, the 
 net under `TABLE`. It goes before the table that has the same name in this package.
 """
 
+import ast
 import contextlib
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,29 @@ def _refuse_unknown(names: Collection[str]) -> None:
         raise InputError('\n'.join(faults))
 
 
+def packaged() -> dict[str, str]:
+    """Returns the configurations that come with this package: the first line of each one's text
+    by its name."""
+    texts = {path.stem: path.read_text() for path in sorted(_packaged_folder().glob('*.py'))}
+    return {
+        name: (ast.get_docstring(ast.parse(text)) or '').split('\n')[0]
+        for name, text in texts.items()
+    }
+
+
+def _packaged_folder() -> Path:
+    """In a wheel configs/ lies inside of the package, in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / 'configs'
+    return inside if inside.is_dir() else package.parent / 'configs'
+
+
+def _found(path: Path) -> Path:
+    """Returns the file of a packaged configuration for its bare name; else the path itself."""
+    is_name = not path.suffix and len(path.parts) == 1 and not os.path.exists(path)
+    return _packaged_folder() / f'{path}.py' if is_name else path
+
+
 def read_file(path: Path) -> Config:
     """The dictionary `config` of a Python file.
 
@@ -116,9 +141,12 @@ def read_file(path: Path) -> Config:
     """
     told = f'--config {plain(path, 1000)}'
     try:
-        source = files.read_bytes(path)
+        source = files.read_bytes(_found(path))
     except FileNotFoundError:
-        raise InputError(f'{told}: no such file; configs/ holds those that come with it') from None
+        raise InputError(
+            f'{told}: no such file; allowed: a Python file, or a name that'
+            ' `alexnet-jax configs` prints'
+        ) from None
     except OSError as error:
         raise InputError(f'{told} cannot be read: {error.strerror}') from error
     except ValueError as error:

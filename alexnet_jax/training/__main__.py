@@ -114,5 +114,9 @@ def run(argv: list[str]) -> int:
     return DONE
 
 
+def main(argv: list[str] | None = None) -> int:
+    return command_line.run(run, argv, prints=True)
+
+
 if __name__ == '__main__':
-    sys.exit(command_line.run(run, None, prints=True))
+    sys.exit(main())

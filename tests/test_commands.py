@@ -1,0 +1,58 @@
+"""`alexnet-jax COMMAND`, and configurations found by name."""
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax import __main__ as commands
+from alexnet_jax.experiment import config
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
+from alexnet_jax.runtime.errors import InputError
+
+
+@pytest.mark.parametrize('name', commands.COMMANDS)
+def test_every_command_has_a_help_and_stands_in_the_list(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        commands.main([name, '--help'])
+    assert ended.value.code in (None, DONE)
+    assert 'usage: ' in capsys.readouterr().out
+    assert name in (commands.__doc__ or '')
+
+
+@pytest.mark.parametrize('argv', [['trian'], ['configs', 'digits'], []])
+def test_a_bad_command_is_refused(argv, capsys):
+    assert commands.main(argv) == BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    assert argv != ['trian'] or line.endswith('the nearest is train')
+
+
+def test_the_version_is_printed(capsys):
+    assert commands.main(['--version']) == DONE
+    assert capsys.readouterr().out.split() == ['alexnet_jax', metadata.version('alexnet_jax')]
+
+
+def test_packaged_configurations_are_listed(capsys):
+    assert commands.main(['configs']) == DONE
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == sorted(path.stem for path in Path('configs').glob('*.py'))
+
+
+def test_a_configuration_is_found_by_name_from_any_folder(tmp_path, monkeypatch, data_dir):
+    by_path = config.load(Path('configs/digits.py'), {})
+    monkeypatch.chdir(tmp_path)
+    assert config.load(Path('digits'), {}) == by_path
+    small = ['--config.train.steps=2', '--config.train.report=off', '--config.train.log_to=']
+    words = ['train', '--config', 'digits', f'--config.data.dir={data_dir}', *small]
+    assert commands.main(words) == DONE
+    kept = json.loads((tmp_path / 'runs' / 'digits' / 'config.json').read_text())
+    assert kept['data']['batch_size'] == by_path['data.batch_size'] == 64
+
+
+@pytest.mark.parametrize('name', ['digist', 'x' * 5000, '', 'configs/digits'])
+def test_a_name_of_no_configuration_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match='--config '):
+        config.load(Path(name), {})
