@@ -131,7 +131,7 @@ SETTINGS: dict[str, Setting] = {
     'start.layers': Setting('', ANY_TEXT,
         'which layers to take, as conv1,conv2; nothing: all that are in both'),
     'data.source': Setting('synthetic', SOURCE,
-        'where images come from; a folder or a TFDS set is prepared first (data/prepare.py)'),
+        'where images come from; a folder or a TFDS set is prepared first (python -m alexnet_jax.data.prepare)'),
     'data.dir': Setting('', ANY_PATH,
         'a prepared set, or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax',
         free=True),
@@ -139,7 +139,7 @@ SETTINGS: dict[str, Setting] = {
         'side of the stored square images, pixels (paper §2: 256)'),
     'data.resize': Setting('center_square', one_of(RESIZES),
         "how they became squares: their middle (§2), torchvision's way or Caffe's; the set"
-        ' is prepared so (data/prepare.py --resize)'),
+        ' is prepared so (alexnet_jax.data.prepare --resize)'),
     'data.batch_size': Setting(128, at_least(1),
         'images a step, all devices together (§5: 128)'),
     'data.mirror': Setting('on', one_of(('on', 'off')),

@@ -2,7 +2,7 @@
 
 A source is named by a text, the setting `data.source`: `tfds:NAME[/config][:version]`,
 `folder:PATH`, `digits`, `patterns` or `synthetic`. `open_source` finds the originals behind it
-without reading their pixels; `data/prepare.py` makes records of them.
+without reading their pixels; `make.py` makes records of them.
 """
 
 import dataclasses
