@@ -121,7 +121,7 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield line
                 while len(line) == LONGEST and not line.endswith(b'\n'):
                     line = file.readline(LONGEST)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error

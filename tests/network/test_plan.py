@@ -85,4 +85,4 @@ def test_the_verdicts():
     assert text.count('efficiency of a half up to 1024 devices') == 2
     dear = Machine(link=1e3, network=1e3)
     text = '\n'.join(report(PAPER, 1000, dear, 1024, 128))
-    assert text.count('efficiency of a half up to 1 devices') == 4
+    assert text.count('efficiency of a half up to 1 device,') == 4

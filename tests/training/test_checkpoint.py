@@ -284,8 +284,8 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
         ({'fill_value': 'NaN'}, 'fill_value is'),
         ({'dtype': '>f4'}, r'dtype is .>f4'),
         ({'dimension_separator': '/'}, 'dimension_separator is'),
-        ({'chunks': [1, 16]}, r'it has 1 chunks, not 2'),
-        ({'chunks': [2, 8]}, r'it has 1 chunks, not 2'),
+        ({'chunks': [1, 16]}, r'it has 1 chunk, not 2'),
+        ({'chunks': [2, 8]}, r'it has 1 chunk, not 2'),
     ],
 )
 def test_an_array_stored_in_another_way_is_refused(changes, message, two):
