@@ -186,8 +186,8 @@ def test_beside_a_silent_column_normalization_is_that_of_one_column(name, random
     assert np.abs(whole - logits).max() > 0.01
 
 
-# Those whose normalization crosses; the rest with `pytest -m slow`.
-QUICK_ONES = ('caffe', 'caffenet', 'paper_lrn_across')
+# One whose normalization crosses; the rest with `pytest -m slow`.
+QUICK_ONES = ('paper_lrn_across',)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_logits_and_gradients_are_those_of_float32_to_its_digits(name, random):
             assert along > 0.95
 
 
+@pytest.mark.slow
 def test_a_step_keeps_its_parameters_in_float32_and_learns_as_fast(random):
     table = architecture('small', width=0.5)
     mesh = device_mesh.make_mesh()

@@ -82,6 +82,7 @@ def test_the_report_of_the_digits(made, browser):
     assert_sound(browser, made / 'report' / 'index.html', every)
 
 
+@pytest.mark.slow
 def test_the_report_of_the_patterns(browser, tmp_path):
     settings = {'data.source': 'patterns', 'network.name': 'patterns', 'network.width': '0.5'}
     workdir = random_run.make(tmp_path / 'run', settings, seed=0)
