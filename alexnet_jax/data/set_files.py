@@ -258,7 +258,7 @@ def damage_of(folder: Path, about: Mapping[str, Any], thorough: bool = False) ->
     for name, digest in digests.items():
         if _size_of(folder / name) is None:
             return f'{plain(name)} is missing'
-        if digest_of(folder / name) != digest:
+        if files.sha256(folder / name) != digest:
             return f'{plain(name)} is not as it was made'
     return ''
 
@@ -270,11 +270,6 @@ def _size_of(path: Path) -> int | None:
     except OSError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
-def digest_of(path: Path) -> str:
-    with files.opened(path) as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def identity(folder: Path, about: Mapping[str, Any], contents: Contents) -> dict[str, str]:
@@ -291,7 +286,7 @@ def identity(folder: Path, about: Mapping[str, Any], contents: Contents) -> dict
     ]
     made = [about[name] for name in ('size', 'encoding', 'mirror')]
     if not about['shard_digests'] and isinstance(shards[0][-1], int):
-        made.append(digest_of(folder / STATISTICS))
+        made.append(files.sha256(folder / STATISTICS))
     return make_identity(
         about['source'], about['version'], contents.classes, lengths, [*made, *shards]
     )
@@ -301,7 +296,7 @@ def _content_of(shard: Path, about: Mapping[str, Any]) -> str | int:
     """Returns a shard's SHA-256, or its size in a large set that is older than these digests."""
     if shard.name in about['shard_digests']:
         return about['shard_digests'][shard.name]
-    return digest_of(shard) if _is_small(about) else about['shards'][shard.name]
+    return files.sha256(shard) if _is_small(about) else about['shards'][shard.name]
 
 
 def _is_small(about: Mapping[str, Any]) -> bool:

@@ -8,7 +8,6 @@ against somebody who computes a new one.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -113,7 +112,7 @@ def writing(
             writer = make_writer(made)
             yield writer
             writer.finish()
-            seals = {path.name: _sha256(path) for path in sorted(made.iterdir())}
+            seals = {path.name: files.sha256(path) for path in sorted(made.iterdir())}
             text = json.dumps({**about, SEALS: seals}, indent=2, allow_nan=False) + '\n'
             (made / ABOUT).write_text(text)
     except OSError as error:
@@ -162,13 +161,8 @@ def _require_as_written(path: Path, about: Mapping[str, Any]) -> None:
       InputError: they differ.
       OSError: the file cannot be read.
     """
-    if SEALS in about and about[SEALS].get(path.name) != _sha256(path):
+    if SEALS in about and about[SEALS].get(path.name) != files.sha256(path):
         raise InputError(f'{path} is not as it was written; keep it anew')
-
-
-def _sha256(path: Path) -> str:
-    with files.opened(path) as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def as_text(ids: np.ndarray) -> list[str]:

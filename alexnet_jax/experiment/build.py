@@ -127,8 +127,8 @@ def clock(config: Config, epoch_size: int) -> Clock:
     if steps > most:
         raise InputError(
             f'train.epochs is {epochs}, which is {steps} steps: the set has'
-            f' {counted(epoch_size, "training image")} and data.batch_size is {batch_size}; allowed: at most {most} steps, or'
-            f' {counted(most * batch_size // epoch_size, "epoch")}'
+            f' {counted(epoch_size, "training image")} and data.batch_size is {batch_size};'
+            f' allowed: at most {most} steps, or {counted(most * batch_size // epoch_size, "epoch")}'
         )
     if steps * batch_size > most * epoch_size:
         raise InputError(

@@ -144,8 +144,8 @@ def read_file(path: Path) -> Config:
         source = files.read_bytes(_found(path))
     except FileNotFoundError:
         raise InputError(
-            f'{told}: no such file; allowed: a Python file, or a name that'
-            ' `alexnet-jax configs` prints'
+            f'{told}: no such file; allowed: a Python file, or the name of a configuration of this'
+            ' package (`alexnet-jax configs` lists them)'
         ) from None
     except OSError as error:
         raise InputError(f'{told} cannot be read: {error.strerror}') from error

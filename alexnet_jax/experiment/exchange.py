@@ -253,7 +253,8 @@ def card(loaded: Model, place: str) -> str:
 def told(loaded: Model) -> str:
     numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
     return (
-        f'{loaded.config["network.name"]}: {numbers:,} numbers, {counted(len(loaded.classes), "class", "classes")},'
+        f'{loaded.config["network.name"]}: {numbers:,} numbers,'
+        f' {counted(len(loaded.classes), "class", "classes")},'
         f' step {loaded.step}'
     )
 

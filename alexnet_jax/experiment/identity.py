@@ -63,10 +63,11 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        """A text that is the same for all lengths of a run, and another for another run: of the
-        settings that count, the table of the net, the classes and the normalization; a workdir's
-        other facts of its set are not compared with its checkpoints where they are missing.
-        Defaults do not enter, so that a setting that a later version adds changes nothing."""
+        """A digest of the settings that count, the table of the net, the classes and the
+        normalization: the same for all lengths of a run, another for another run.
+
+        Settings at their default are left out, so that a new setting of a later version changes
+        no digest. Other facts of the set are left out, as a model.json may lack some of them."""
         config = {
             name: value
             for name in configuration.that_count(self.config)

@@ -30,8 +30,8 @@ KEYS = {
 }  # fmt: skip
 # What it may hold besides: earlier versions wrote less, and one net is no ensemble.
 OPTIONAL = {
-    'set': str, 'data': dict, 'run': str, 'distinct_views': int, 'class_count': int, 'members': list[str],
-    'steps': list[int],
+    'set': str, 'data': dict, 'run': str, 'distinct_views': int, 'class_count': int,
+    'members': list[str], 'steps': list[int],
 }  # fmt: skip
 
 

@@ -131,7 +131,8 @@ SETTINGS: dict[str, Setting] = {
     'start.layers': Setting('', ANY_TEXT,
         'which layers to take, as conv1,conv2; nothing: all that are in both'),
     'data.source': Setting('synthetic', SOURCE,
-        'where images come from; a folder or a TFDS set is prepared first (python -m alexnet_jax.data.prepare)'),
+        'where images come from; a folder or a TFDS set is prepared first (python -m'
+        ' alexnet_jax.data.prepare)'),
     'data.dir': Setting('', ANY_PATH,
         'a prepared set, or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax',
         free=True),

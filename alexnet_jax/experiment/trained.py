@@ -163,7 +163,8 @@ def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str
         return
     if len(ours) != len(theirs):
         raise InputError(
-            f'data.source {source} has {counted(len(theirs), "class", "classes")}; the net has {len(ours)}'
+            f'data.source {source} has {counted(len(theirs), "class", "classes")};'
+            f' the net has {len(ours)}'
         )
     label = next(label for label, name in enumerate(ours) if name != theirs[label])
     raise InputError(

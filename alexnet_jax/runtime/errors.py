@@ -46,7 +46,8 @@ class LostProcessError(RuntimeError):
 
 
 def counted(count: int, noun: str, plural: str = '') -> str:
-    """Returns the number and the noun: '1 image', '2 images', and '2 classes' where `plural` is 'classes'."""
+    """Returns the number and the noun: '1 image', '2 images'; with the plural 'classes',
+    '2 classes'."""
     return f'{count} {noun if count == 1 else plural or noun + "s"}'
 
 

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import hashlib
 import io
 import json
 import math
@@ -51,6 +52,12 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     if len(content) > most:
         raise ValueError(f'it has more than {most} bytes')
     return content
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a regular file in hexadecimal; raises as `opened`."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:

@@ -27,6 +27,7 @@ from alexnet_jax.data.prepare.make import Request, make_set
 from alexnet_jax.data.prepare.shards import Encoding
 from alexnet_jax.data.prepare.sources import open_source
 from alexnet_jax.data.synthetic import synthetic_set
+from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, RecordError
 from tests.data.photographs import save, without_shard_digests, write_classes
 
@@ -64,9 +65,9 @@ def copy(made, tmp_path) -> Path:
 def sealed(folder: Path) -> Path:
     """Writes digests and sizes as they are now: a stranger can do that, too."""
     about = json.loads((folder / 'prepared.json').read_text())
-    about['digests'] = {name: set_files.digest_of(folder / name) for name in about['digests']}
+    about['digests'] = {name: files.sha256(folder / name) for name in about['digests']}
     about['shards'] = {name: (folder / name).stat().st_size for name in about['shards']}
-    about['shard_digests'] = {name: set_files.digest_of(folder / name) for name in about['shards']}
+    about['shard_digests'] = {name: files.sha256(folder / name) for name in about['shards']}
     (folder / 'prepared.json').write_text(json.dumps(about))
     return folder
 
@@ -83,7 +84,7 @@ def change(folder: Path, name: str, path: tuple, value) -> None:
     (folder / name).write_text(json.dumps(tree))
 
 
-def refused(folder: Path) -> str:
+def assert_refused(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
         image_set.open_set(folder)
     lines = str(caught.value).split('\n')
@@ -121,8 +122,8 @@ def test_a_module_that_a_set_names_and_carries_is_not_run(where, spelling, copy,
         both = f'"pythonClassName": "{name}", "python\\u0043lassName": "{EVIL}"'
         text = json.dumps(kept).replace('"evil": 0', both)
     (copy / 'features.json').write_text(text)
-    assert 'features.json is not as it was made' in refused(copy)
-    assert 'features.json is not what this package writes' in refused(sealed(copy))
+    assert 'features.json is not as it was made' in assert_refused(copy)
+    assert 'features.json is not what this package writes' in assert_refused(sealed(copy))
     assert 'evil_module_of_a_set' not in sys.modules
 
 
@@ -214,7 +215,7 @@ def test_what_this_package_does_not_write_is_refused(name, path, value, copy):
     change(copy, name, path, value)
     if name == 'dataset_info.json':
         sealed(copy)
-    assert name in refused(copy) or 'prepared set' in refused(copy)
+    assert name in assert_refused(copy) or 'prepared set' in assert_refused(copy)
 
 
 @pytest.mark.parametrize('path', [('moduleName',), ('dataDir',), ('splits', 0, 'filepathPrefix')])
@@ -226,7 +227,7 @@ def test_other_entries_of_dataset_info_are_not_looked_at(path, copy, monkeypatch
 @pytest.mark.parametrize('names', ['', '\n\n', 'a\nb\na\n', 'a\nb\n', 'a\nb\nc\nd\n'])
 def test_class_names_are_as_many_as_classes_and_differ(names, copy):
     (copy / 'label.labels.txt').write_text(names)
-    refused(sealed(copy))
+    assert_refused(sealed(copy))
 
 
 @pytest.mark.parametrize('content', [
@@ -235,16 +236,16 @@ def test_class_names_are_as_many_as_classes_and_differ(names, copy):
 @pytest.mark.parametrize('name', ['prepared.json', 'features.json', 'dataset_info.json'])
 def test_json_that_is_none(name, content, copy):
     (copy / name).write_bytes(content)
-    refused(copy)
+    assert_refused(copy)
     if name != 'prepared.json':
-        refused(sealed(copy))
+        assert_refused(sealed(copy))
 
 
 def test_variances_below_0_are_refused(copy):
     with np.load(copy / 'statistics.npz') as file:
         arrays = dict(file)
     np.savez(copy / 'statistics.npz', **arrays | {'color_variances': np.array([-1.0, 0, 1])})
-    assert 'color_variances of statistics.npz has numbers below 0' in refused(sealed(copy))
+    assert 'color_variances of statistics.npz has numbers below 0' in assert_refused(sealed(copy))
 
 
 # Time and memory
@@ -279,12 +280,12 @@ def test_what_is_no_file_is_refused_at_once(kind, name, copy):
     else:
         path.symlink_to('/dev/zero' if kind == 'endless' else copy / 'nowhere')
     with at_once():
-        refused(copy)
+        assert_refused(copy)
         if name != 'prepared.json':  # sizes and digests that a pipe or device would have
             about |= {'digests': {}, 'shard_digests': {}}
             about['shards'] |= {VAL: 0} if name == VAL else {}
             (copy / 'prepared.json').write_text(json.dumps(about))
-            refused(copy)
+            assert_refused(copy)
 
 
 def npy(shape: tuple[int, ...], content: bytes) -> bytes:
@@ -319,7 +320,7 @@ def test_statistics_that_inflate_take_no_memory(bomb, copy):
     if bomb == 'another array':
         image_set.open_set(copy)  # it is not looked at
     else:
-        refused(copy)
+        assert_refused(copy)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30_000_000
@@ -452,7 +453,7 @@ def test_a_shard_swapped_for_another_is_noticed(copy, tmp_path, monkeypatch):
     (copy / VAL).write_bytes(one)
     kept = image_set.open_set(sealed(copy)).identity
     (copy / VAL).write_bytes(other)
-    assert f'{VAL} is not as it was made; prepare it again' in refused(copy)
+    assert f'{VAL} is not as it was made; prepare it again' in assert_refused(copy)
     assert image_set.open_set(sealed(copy)).identity['content'] != kept['content']
     # An older set has no digests of its shards; if it is small, they are made as it is opened.
     without_shard_digests(copy)

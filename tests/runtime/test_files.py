@@ -241,3 +241,9 @@ def test_what_a_killed_process_left_is_removed_and_what_is_under_way_is_not(tmp_
             assert slow.exists() and not left.exists()
         (slow / 'a').write_text('')
     assert (tmp_path / 'report' / 'a').exists() and (tmp_path / 'other').exists()
+
+
+def test_the_sha256_of_a_file(tmp_path):
+    (tmp_path / 'abc').write_bytes(b'abc')  # the example of FIPS 180-2
+    digest = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    assert files.sha256(tmp_path / 'abc') == digest

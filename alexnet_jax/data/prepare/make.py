@@ -22,6 +22,7 @@ from alexnet_jax.data.prepare.engines import Engine
 from alexnet_jax.data.prepare.originals import Source
 from alexnet_jax.data.prepare.shards import Encoding, Task
 from alexnet_jax.data.statistics import PixelSums
+from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, counted, plain
 
 PAPER_SIZE = 256
@@ -306,7 +307,7 @@ def _finish(
     }
     tfds_files.write(work, out, source, tasks[0].encoding, by_split)
     beside = sorted(path for path in work.iterdir() if path.name != set_files.PREPARED)
-    about['digests'] = {path.name: set_files.digest_of(path) for path in beside}
+    about['digests'] = {path.name: files.sha256(path) for path in beside}
     (work / set_files.PREPARED).write_text(json.dumps(about, indent=2) + '\n')
     last = work / set_files.DATASET_INFO
     for file in sorted(work.iterdir(), key=lambda file: file == last):

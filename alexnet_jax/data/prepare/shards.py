@@ -21,7 +21,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from alexnet_jax.data import images
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.data.prepare.originals import Originals
-from alexnet_jax.data.set_files import SHORT, digest_of
+from alexnet_jax.data.set_files import SHORT
 from alexnet_jax.data.statistics import PixelSums
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, StopRequestedError, counted
@@ -107,7 +107,7 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
     try:
         bad, stored = _write_records(task, beside, sums, stop_requested)
         records = len(task.originals) - len(bad)
-        shard = Shard(records, beside.stat().st_size, bad, digest_of(beside), stored)
+        shard = Shard(records, beside.stat().st_size, bad, files.sha256(beside), stored)
         os.replace(beside, task.path)
         if task.measured:
             _write_whole(task.note_file('.npz'), lambda file: np.savez(file, **vars(sums)))

@@ -66,7 +66,7 @@ def root(data_dir: str | None) -> Path:
     """The folder of prepared sets: `data_dir`, or one in TFDS's usual place.
 
     Raises:
-      InputError: it is said to be of a user who is not there.
+      InputError: it begins with ~NAME, and there is no such user.
     """
     if data_dir:
         try:
