@@ -23,16 +23,18 @@ import sys
 from pathlib import Path
 
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, NotFiniteError
 from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(prog='python -m alexnet_jax.evaluation', description=__doc__)
+    parser = SettingsParser(prog='python -m alexnet_jax.evaluation', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('features', help='keep activations of every image')
     add.add_argument('workdir', type=Path, metavar='WORKDIR')
@@ -41,7 +43,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add.add_argument('--form', choices=('npy', 'array_record'), default='npy')
     add = commands.add_parser('ensemble', help='average the probabilities of several nets')
     add.add_argument('runs', type=Path, nargs='*', metavar='RUN')
-    add.add_argument('--config', type=Path, help='train these first, with --seeds')
+    add.add_argument('--config', help='train these first, with --seeds')
     add.add_argument('--seeds', type=int, default=3, help='how many runs of --config (3)')
     add.add_argument('--weights', default='', help='a number each, commas between; all alike')
     add.add_argument('--out', type=Path, required=True, help='a folder')
@@ -92,9 +94,12 @@ def members_of(
       InputError: a configuration that cannot be; too many seeds.
     """
     if options.config:
-        base = configuration.load(options.config, overrides)
+        base = config_file.load(options.config, overrides)
         seeds = study.seeds_of(base, options.seeds)
-        return [(options.out / f'seed-{seed}', base | {'seed': seed}) for seed in seeds]
+        return [
+            (options.out / f'seed-{seed}', configuration.changed(base, {'seed': seed}))
+            for seed in seeds
+        ]
     return [
         (
             path,
@@ -122,7 +127,7 @@ def require_ensemble(members: list[tuple[Path, Config | None]]) -> None:
             raise InputError(f'{path} and {places[place]} are the same folder; allowed: each once')
         places[place] = path
         abouts[str(path)] = (
-            {'set': results.set_of(absolute(config)), 'views': config['eval.views']}
+            {'set': results.set_of(absolute(config)), 'views': config.eval.views}
             if config
             else arrays.read_about(path)
         )

@@ -68,10 +68,11 @@ class Identity:
 
         Settings at their default are left out, so that a new setting of a later version changes
         no digest. Other facts of the set are left out, as a model.json may lack some of them."""
+        values = configuration.flat(self.config)
         config = {
-            name: value
+            name: values[name]
             for name in configuration.that_count(self.config)
-            if (value := self.config[name]) != SETTINGS[name].default
+            if values[name] != SETTINGS[name].default
         }
         facts = {name: self.facts[name] for name in ('classes', 'mirror', 'mean and scale')}
         return digest([config, network_digest(self.config), facts])
@@ -79,7 +80,7 @@ class Identity:
     @property
     def record(self) -> dict[str, Any]:
         """JSON for a checkpoint: the configuration with the table of the net, and the facts."""
-        return configuration.nest(configuration.with_table(self.config)) | {RUN: self.facts}
+        return configuration.to_tree(configuration.with_table(self.config)) | {RUN: self.facts}
 
 
 def write(workdir: Path, identity: Identity, about: Mapping[str, Any]) -> None:
@@ -91,7 +92,7 @@ def write(workdir: Path, identity: Identity, about: Mapping[str, Any]) -> None:
     Raises:
       OSError: one cannot be written.
     """
-    config = configuration.nest(configuration.with_table(identity.config))
+    config = configuration.to_tree(configuration.with_table(identity.config))
     _write_json(workdir / CONFIG, config | dict(about))
     shown = {'classes': identity.classes, 'mirror': identity.mirror, 'data': identity.data}
     _write_json(workdir / ABOUT, shown)
@@ -233,10 +234,10 @@ def record_differences(
     """
     if not record:
         return []  # a checkpoint of the library alone, which states nothing
-    config = configuration.of_tree(dict(record))
-    faults = configuration.validate(config)
-    if faults:
-        return faults
+    try:
+        config = configuration.of_tree(record)
+    except InputError as error:
+        return str(error).splitlines()
     lines = configuration.differences(identity.config, config, but)
     facts = record.get(RUN, {})  # older checkpoints have none
     return lines + [

@@ -13,7 +13,7 @@ from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import identity, settings
 from alexnet_jax.experiment.config import TABLE, Config
 from alexnet_jax.experiment.identity import Identity
-from alexnet_jax.network import checks, inference, table_json
+from alexnet_jax.network import checks, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
 from alexnet_jax.network.layers import Activation, Architecture, Stage
@@ -64,7 +64,7 @@ class Model:
     def mirrored(self) -> bool:
         """Whether mirror images are among the ten views: the net was trained with them, and they
         are of the same class."""
-        return self.mirror and self.config['data.mirror'] == 'on'
+        return self.mirror and self.config.data.mirror
 
     @property
     def layers(self) -> Layers:
@@ -102,8 +102,8 @@ class Model:
             raise InputError(f'views is {shown(views)}; allowed: 1 or 10')
         square = images.read_square(
             file if isinstance(file, bytes) else Path(file),
-            self.config['data.record_size'],
-            resize=self.config['data.resize'],
+            self.config.data.record_size,
+            resize=self.config.data.resize,
         )
         return augment.views(square, self.net.architecture.input_size, views, self.mirrored)
 
@@ -154,7 +154,7 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
 
 def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str]) -> Model:
     """Returns the model that a weight file holds; raises as `load`."""
-    table = {} if file.table is None else {TABLE: table_json.to_json(file.table)}
+    table = {} if file.table is None else {TABLE: file.table}
     try:
         config = configuration.complete(file.settings | table, overrides)
     except InputError as error:
@@ -167,10 +167,7 @@ def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str
     classes = file.classes or assumed_classes(len(layers[architecture.output.name]['bias']))
     own = None if overrides.keys() & set(PREPROCESSING) else file.normalization
     arrays = own or _normalization_of(config)
-    config = config | {
-        'network.name': architecture.name,
-        TABLE: table_json.to_json(architecture),
-    }
+    config = configuration.changed(config, {'network.name': architecture.name, TABLE: architecture})
     found = Identity(config, classes, file.mirror, arrays['mean'], arrays['scale'], file.data)
     return _model(found, layers, file.step, path)
 
@@ -207,8 +204,8 @@ def assumed_classes(count: int) -> tuple[str, ...]:
 
 
 def _normalization_of(config: Config) -> dict[str, np.ndarray]:
-    mean, std = (settings.channels(config[name]) for name in ('data.mean', 'data.std'))
-    divides = config['data.normalization'] in settings.CHANNEL_KINDS['data.std']
+    mean, std = config.data.mean, config.data.std
+    divides = config.data.normalization in settings.CHANNEL_KINDS['data.std']
     for name in ('data.mean', 'data.std') if divides else ('data.mean',):
         if not config[name]:
             raise InputError(f'{name} is nothing; imported weights have no training set to ask')

@@ -25,7 +25,7 @@ from alexnet_jax.experiment.build import (
     train_batches,
     train_step,
 )
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.config import Config, flat
 from alexnet_jax.experiment.workdir import claim, last_checkpoint, locked, require_same_run
 from alexnet_jax.network import device_mesh
 from alexnet_jax.runtime import heartbeat, multihost
@@ -47,7 +47,9 @@ from alexnet_jax.weights.files import Layers
 METRICS = 'metrics.jsonl'
 
 
-def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
+def train(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+) -> bool:
     """Trains, from the workdir's last whole checkpoint if it has one, and evaluates the
     result. Returns whether the run came to its end; False if it was stopped.
 
@@ -64,7 +66,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         begins = last_checkpoint(workdir) is None
         values, of_start = start_values(experiment, workdir) if begins else ({}, [])
     facts = experiment.identity.facts
-    if config['start.from'] and multihost.count() > 1:
+    if config.start['from'] and multihost.count() > 1:
         facts |= {'the values of start.from': warm_start.digest(values)}
     multihost.require_alike(facts)
     with contextlib.ExitStack() as stack:
@@ -104,7 +106,7 @@ def _train_there(
                     plan.steps,
                     first_step,
                     silent,
-                    config['train.print_every_steps'],
+                    config.train.print_every_steps,
                     top5=len(experiment.images.classes) > 5,
                 )
             )
@@ -146,7 +148,7 @@ def _open_checkpoints(
     with multihost.together():
         try:
             record = experiment.identity.record
-            checkpoints = Checkpoints(folder, config['checkpoint.keep'], record)
+            checkpoints = Checkpoints(folder, config.checkpoint.keep, record)
         except StorageError as error:
             raise InputError(f'--workdir {workdir}: {error}') from error
         stack.enter_context(contextlib.closing(checkpoints))
@@ -165,11 +167,11 @@ def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir
     """
     if at is None or at <= plan.steps:
         return
-    name, asked, least = 'train.steps', f'{config["train.steps"]}', f'{at}'
-    if not config['train.steps']:
+    name, asked, least = 'train.steps', f'{config.train.steps}', f'{at}'
+    if not config.train.steps:
         name, asked = (
             'train.epochs',
-            f'{config["train.epochs"]}, which is {counted(plan.steps, "step")}',
+            f'{config.train.epochs}, which is {counted(plan.steps, "step")}',
         )
         least = f'{math.ceil(plan.epoch(at))}'
     raise InputError(
@@ -187,12 +189,12 @@ def _open_boards(
       InputError: as `trackers.WeightsAndBiases`.
       StorageError: as `trackers.TensorBoard`.
     """
-    names, opened = config['train.log_to'].split(','), []
+    names, opened = config.train.log_to, []
     with multihost.together():
         if multihost.is_first() and 'tensorboard' in names:
             opened.append(TensorBoard(workdir / 'tensorboard', first_step))
         if multihost.is_first() and 'wandb' in names:
-            opened.append(WeightsAndBiases(workdir, config))
+            opened.append(WeightsAndBiases(workdir, flat(config)))
     for board in opened:
         stack.enter_context(contextlib.closing(board))
     return opened
@@ -253,7 +255,7 @@ def _run(
             ' at the lowest rate (schedule.drops, schedule.patience)'
         )
     heartbeat.slow(f'evaluating {held_out}')
-    tally = evaluate_split(held_out, config['eval.views'], state.variables)
+    tally = evaluate_split(held_out, config.eval.views, state.variables)
     require_finite(tally.scores()['loss'], f'the loss on the {held_out} images', at_step)
     if held_out == 'test':
         keep(loop.evaluation_row('test', at_step, plan, tally.scores()))
@@ -289,7 +291,7 @@ def _with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) 
     """The error with the images of its step, all of them in WORKDIR/not_finite.json."""
     kept, path = last_checkpoint(workdir), workdir / 'not_finite.json'
     ids = pipeline.record_ids(
-        experiment.images, experiment.config['seed'], experiment.config['data.batch_size'],
+        experiment.images, experiment.config.seed, experiment.config.data.batch_size,
         error.step,
     )  # fmt: skip
     if multihost.is_first():
@@ -312,7 +314,7 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
         devices += f' of {multihost.count()} processes'
     doing = f'resuming after step {first_step}' if first_step else 'training'
     return (
-        f'{doing}: {config["network.name"]} on {config["data.source"]}'
+        f'{doing}: {config.network.name} on {config.data.source}'
         f' ({counted(experiment.plan.epoch_size, "image")}), up to step {experiment.plan.steps},'
         f' {devices} (data×column), workdir {workdir}'
     )
@@ -321,4 +323,4 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
 def result(config: Config, workdir: Path) -> dict[str, Any]:
     """What `train` kept of its held-out images when it came to its end."""
     split = held_out_split(config, open_images(config))
-    return results.read(workdir, split, config['eval.views'])
+    return results.read(workdir, split, config.eval.views)

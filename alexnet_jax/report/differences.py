@@ -42,8 +42,8 @@ def content(
 def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]) -> list[Row]:
     """How the net was trained, where the paper did otherwise."""
     config, rows = model.config, []
-    if not config['data.source'].startswith(IMAGENET):
-        rows.append(('data.source', config['data.source'], 'ImageNet: ILSVRC-2010 and 2012'))
+    if not config.data.source.startswith(IMAGENET):
+        rows.append(('data.source', config.data.source, 'ImageNet: ILSVRC-2010 and 2012'))
         if showing is not None and showing.is_of_own_set and 'train' in showing.images.splits:
             count = len(showing.images.splits['train'])
             rows.append(('training images', f'{count:,}', '1.2 million'))
@@ -54,7 +54,7 @@ def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, 
         here = 'unknown' if epochs is None else f'{epochs:.2f}'
         rows.append(('epochs', f'{here}, up to step {model.step}', f'roughly {EPOCHS}'))
     if not model.mirrored:
-        reason = '' if config['data.mirror'] == 'off' else ': a mirror image is of another class'
+        reason = '' if not config.data.mirror else ': a mirror image is of another class'
         rows.append(('data.mirror', f'off{reason}', 'on'))
     free = ('seed', 'network.name', 'data.mirror', *settings.IMAGES)
     return rows + [
@@ -70,8 +70,8 @@ def evaluation(config: Config, model: Model, showing: Showing | None) -> list[Ro
         return []
     rows = []
     if not showing.is_of_own_set:
-        own = model.config['data.source']
-        rows.append(('data.source', config['data.source'], f"the training set's ({own} here)"))
+        own = model.config.data.source
+        rows.append(('data.source', config.data.source, f"the training set's ({own} here)"))
     if showing.split == 'train':
         rows.append(('eval.split', 'train', 'test or val'))
     views = results.distinct_views(showing.about)
@@ -92,4 +92,4 @@ def _epochs(
     if showing is None or not showing.is_of_own_set or 'train' not in showing.images.splits:
         return None
     count = len(showing.images.splits['train'])
-    return model.step * model.config['data.batch_size'] / count
+    return model.step * model.config.data.batch_size / count

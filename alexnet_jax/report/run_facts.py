@@ -29,7 +29,7 @@ def content(workdir: Path, config: Config, step: int, metrics: Sequence[Row]) ->
     checkpoint = workdir / 'checkpoints' / str(step)
     facts = [*_kept(workdir / 'config.json'), *_pace(config, metrics)]
     facts.append(('checkpoint', str(checkpoint)))
-    tree = json.dumps(configuration.nest(config), indent=1)
+    tree = json.dumps(configuration.to_tree(config), indent=1)
     return [
         page.table(('what', 'value'), facts),
         *_evaluations(workdir),
@@ -94,7 +94,7 @@ def _pace(config: Config, metrics: Sequence[Row]) -> list[tuple[str, str]]:
     train = [row for row in metrics if row['split'] == 'train' and row['images_per_second'] > 0]
     if not train:
         return []
-    images = config['data.batch_size'] * config['train.log_every_steps']
+    images = config.data.batch_size * config.train.log_every_steps
     seconds = sum(images / row['images_per_second'] for row in train)
     evaluations = [row.get('seconds_evaluation', 0) for row in metrics]
     seconds += sum(x for x in evaluations if isinstance(x, int | float))

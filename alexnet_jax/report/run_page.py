@@ -117,7 +117,7 @@ def _page(run: Run) -> str:
         ),
         Section('The run', run_facts.content(run.workdir, run.config, run.model.step, run.rows)),
     ]
-    net, source = run.config['network.name'], run.model.config['data.source']
+    net, source = run.config.network.name, run.model.config.data.source
     return page.render(f'{net} on {source}', _lead(run, found), [s for s in sections if s.content])
 
 
@@ -129,7 +129,7 @@ def _kind(run: Run) -> str:
 def _of_source(run: Run) -> str:
     """Names the set if it is not the run's own."""
     own = run.showing is None or run.showing.is_of_own_set
-    return '' if own else f' of {run.config["data.source"]}'
+    return '' if own else f' of {run.config.data.source}'
 
 
 def _lead(run: Run, found: Findings | None) -> str:

@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.experiment.settings import IMAGES, SETTINGS
 from alexnet_jax.network.architectures import ABLATED, ARCHITECTURES
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, nearest, shown
 from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
@@ -92,7 +94,7 @@ def parse_ablations(text: str, base: Config) -> list[Ablation]:
       InputError: one that is not known, is named twice or is of a setting that may not differ; none named
         for a net that was never ablated.
     """
-    name_of_base = base['network.name']
+    name_of_base = base.network.name
     rows = published(name_of_base)
     known = {row.name: row for row in rows}
     known |= {row.name: ours for row, ours in zip(PUBLISHED, rows, strict=bool(rows))}
@@ -136,11 +138,11 @@ def _refuse_setting(name: str, setting: str) -> None:
         raise InputError(f'--ablations has {shown(name)}, which is not allowed: {why}')
 
 
-def maker(changes: Config, overrides: Mapping[str, str]) -> Make:
+def maker(given: Config, overrides: Mapping[str, str]) -> Make:
     """Returns a function from the changes of an ablation to its configuration: of a config file,
     changed by the command line and then by the ablation."""
     return lambda more: configuration.absolute_source(
-        configuration.complete(changes, configuration.followed(overrides, more))
+        configuration.complete(given, configuration.followed(overrides, more))
     )
 
 
@@ -155,23 +157,23 @@ def plan(make: Make, ablations: Sequence[Ablation], seeds: Sequence[int]) -> dic
         or another; one of another net, where initial values come from another run.
     """
     base = make({})
-    rows = {base['network.name']: base}
+    rows = {base.network.name: base}
     for row in ablations:
         try:
             rows[row.name] = make(row.changes)
         except InputError as error:
             lines = str(error).splitlines()
             raise InputError('\n'.join(f'{row.name}: {line}' for line in lines)) from error
-        if base['start.from'] and study.table_of(rows[row.name]) != study.table_of(base):
+        if base.start['from'] and study.table_of(rows[row.name]) != study.table_of(base):
             raise InputError(
-                f'start.from is {shown(base["start.from"])}; allowed: nothing, as {row.name} is'
+                f'start.from is {shown(base.start["from"])}; allowed: nothing, as {row.name} is'
                 ' another net than the one whose values these are'
             )
     _refuse_alike(rows, ablations)
     runs = {}
     for name, config in rows.items():
         for seed in seeds:
-            runs[run_name(name, seed)] = config | {'seed': seed}
+            runs[run_name(name, seed)] = configuration.changed(config, {'seed': seed})
     if len(runs) != len(rows) * len(seeds):
         raise InputError(
             f'--ablations has names that make the same folder: {", ".join(map(_folder, rows))}'
@@ -236,7 +238,7 @@ def summarize(
     def errors(name: str, error: str) -> list[Any]:
         return [_error(results[run_name(name, seed)], error) for seed in seeds]
 
-    rows, first = [], base['network.name']
+    rows, first = [], base.network.name
     for ablation in [Ablation(first, {}), *ablations]:
         names = [run_name(ablation.name, seed) for seed in seeds]
         row: Row = {'name': ablation.name, 'source': ablation.source}
@@ -294,7 +296,7 @@ def notes(base: Config, rows: Sequence[Row]) -> list[str]:
     found = []
     if any(row[error]['published'] is not None for row in rows for error in ERRORS):
         whose = 'Published differences are of net 145 (`krizhevsky2012`)'
-        if base['network.name'] == 'paper':
+        if base.network.name == 'paper':
             whose += (
                 ", not of this base: the same parts are changed here in the paper's net as printed"
             )
@@ -306,7 +308,7 @@ def notes(base: Config, rows: Sequence[Row]) -> list[str]:
 
 def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) -> str:
     """The page: what was run, a table for each error, how to read it."""
-    views, count = base['eval.views'], len(seeds)
+    views, count = base.eval.views, len(seeds)
     tables = [
         part
         for error in ERRORS
@@ -314,10 +316,10 @@ def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) 
         for part in (*table(rows, error), '')
     ]  # fmt: skip
     return '\n'.join([
-        f'# Ablations of {base["network.name"]} on {base["data.source"]}',
+        f'# Ablations of {base.network.name} on {base.data.source}',
         '',
         f'{count} seed{"s" * (count > 1)} each, from {seeds[0]}; errors on the {split} images,'
-        f' {views} view{"s" * (views > 1)}; protocol {base["train.protocol"]}, width {base["network.width"]:g}.'
+        f' {views} view{"s" * (views > 1)}; protocol {base.train.protocol}, width {base.network.width:g}.'
         ' Differences are means over pairs of runs with the same seed, ± their standard error;'
         ' below zero, the ablated net was the better one.',
         '',
@@ -327,11 +329,11 @@ def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) 
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(
+    parser = SettingsParser(
         prog='python -m alexnet_jax.ablations', description=__doc__,
         epilog='\n'.join(f'  {row.name}: {row.changes}, {row.source}' for row in PUBLISHED),
     )  # fmt: skip
-    parser.add_argument('--config', type=Path, required=True, help='of the base net')
+    parser.add_argument('--config', required=True, help='of the base net')
     parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
     parser.add_argument('--ablations', default='', help="commas between; all of the paper's")
     parser.add_argument('--seeds', type=int, default=3, help='runs of each net (3)')
@@ -340,7 +342,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
-    make = maker(configuration.read_file(options.config), overrides)
+    make = maker(config_file.read(options.config), overrides)
     base = make({})
     study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
     seeds = study.seeds_of(base, options.seeds)
@@ -362,7 +364,7 @@ def run(argv: list[str]) -> int:
     split = next((result['split'] for result in results.values() if 'split' in result), 'held-out')
     page = report(rows, base, seeds, split)
     write_text(options.workdir / 'ablations.md', page)
-    about = {'split': split, 'views': base['eval.views'], 'notes': notes(base, rows)}
+    about = {'split': split, 'views': base.eval.views, 'notes': notes(base, rows)}
     write_json(options.workdir / 'ablations.json', about | {'rows': rows})
     print(page)
     print(several.make(options.workdir))

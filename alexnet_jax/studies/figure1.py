@@ -30,11 +30,13 @@ import numpy as np
 
 from alexnet_jax.evaluation.seeds import epochs_text
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.network.layers import ACTIVATIONS
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, counted, plain, shown
 from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
@@ -118,12 +120,13 @@ def plan(
     """
     runs = {}
     for rate, seed in itertools.product(rates, seeds):
-        config = base | {
+        values = {
             'network.activation': activation,
             'optimizer.learning_rate': rate,
             'seed': seed,
             'train.log_every_steps': 1,
         }
+        config = configuration.changed(base, values)
         faults = configuration.validate(config)
         if faults:
             raise InputError('\n'.join(f'{activation}, rate {rate!r}: {line}' for line in faults))
@@ -204,8 +207,8 @@ def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(prog='python -m alexnet_jax.figure1', description=__doc__)
-    parser.add_argument('--config', type=Path, required=True, help='of the four-layer net')
+    parser = SettingsParser(prog='python -m alexnet_jax.figure1', description=__doc__)
+    parser.add_argument('--config', required=True, help='of the four-layer net')
     parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
     parser.add_argument('--activations', default=','.join(ACTIVATIONS), help='all')
     parser.add_argument('--rates', default='0.001,0.003,0.01,0.03', help='the grid of ε')
@@ -243,7 +246,7 @@ def parse_rates(text: str) -> list[float]:
 
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
-    base = configuration.load(options.config, overrides)
+    base = config_file.load(options.config, overrides)
     study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
     study.refuse_set(base, ('start.from',), 'every run begins with random values')
     seeds = study.seeds_of(base, options.seeds)
@@ -251,7 +254,7 @@ def run(argv: list[str]) -> int:
     for activation in options.activations:  # to refuse what cannot be before JAX starts
         configs |= plan(base, activation, options.rates, seeds)
     asking = study.asked(
-        'figure1', base | {name: None for name in OWN},
+        'figure1', base, OWN,
         activations=options.activations, rates=options.rates, seeds=len(seeds),
     )  # fmt: skip
     folder = options.workdir
@@ -333,7 +336,7 @@ def whole_curve(workdir: Path, config: Config, steps: int) -> Curve:
             f'{plain(workdir / "metrics.jsonl")} has train rows of {counted(len(rows), "step")}; the run has'
             f' {steps}: remove that run to train it again, or take another folder'
         )
-    return curve(workdir, config['data.batch_size'])
+    return curve(workdir, config.data.batch_size)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,11 +25,13 @@ from typing import Any
 
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, counted
 from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
@@ -40,8 +42,8 @@ Row = dict[str, Any]
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(prog='python -m alexnet_jax.specialization', description=__doc__)
-    parser.add_argument('--config', type=Path, required=True, help='of all runs')
+    parser = SettingsParser(prog='python -m alexnet_jax.specialization', description=__doc__)
+    parser.add_argument('--config', required=True, help='of all runs')
     parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
     parser.add_argument('--nets', default=','.join(NETS), help='commas between')
     parser.add_argument('--seeds', type=int, default=5, help='runs of each net (5)')
@@ -59,7 +61,7 @@ def plan(base: Config, nets: Sequence[str], seeds: Sequence[int]) -> dict[str, C
     """
     runs = {}
     for seed, net in itertools.product(seeds, nets):
-        config = base | {'network.name': net, 'seed': seed}
+        config = configuration.changed(base, {'network.name': net, 'seed': seed})
         faults = configuration.validate(config)
         if faults:
             raise InputError('\n'.join(f'{net}: {fault}' for fault in faults))
@@ -122,13 +124,13 @@ def table(rows: list[Row]) -> str:
 
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
-    base = configuration.load(options.config, overrides)
+    base = config_file.load(options.config, overrides)
     study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
     study.refuse_set(base, ('start.from',), 'every run begins with random values')
     seeds = study.seeds_of(base, options.seeds, least=2)
     configs = plan(base, options.nets, seeds)
     asking = study.asked(
-        'specialization', base | {'network.name': None}, nets=options.nets, seeds=len(seeds)
+        'specialization', base, ['network.name'], nets=options.nets, seeds=len(seeds)
     )
     folder = options.workdir
     study.refuse_other(folder, asking)
@@ -161,8 +163,8 @@ def run(argv: list[str]) -> int:
 
 def _about(base: Config, seeds: int) -> str:
     return (
-        f'# Columns on {base["data.source"]}\n\n{counted(seeds, "seed")}, from {base["seed"]};'
-        f' protocol {base["train.protocol"]}. What a measure is: docs/columns.md.'
+        f'# Columns on {base.data.source}\n\n{counted(seeds, "seed")}, from {base.seed};'
+        f' protocol {base.train.protocol}. What a measure is: docs/columns.md.'
     )
 
 

@@ -12,11 +12,11 @@ from typing import Any
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.results import write_json
-from alexnet_jax.experiment.settings import MOST, SETTINGS
+from alexnet_jax.experiment.settings import MOST, RATES, SETTINGS, normalized
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
-from alexnet_jax.training.protocols import PROTOCOLS, parse_layer_rates
+from alexnet_jax.training.protocols import PROTOCOLS
 
 STUDY = 'study.json'
 MOST_SEEDS = 1000
@@ -28,12 +28,12 @@ COUNT = (*LENGTH, 'eval.split', 'eval.views')
 UNUSED = ('eval.step',)
 
 
-def what_counts(config: Config) -> Config:
+def what_counts(config: Config) -> dict[str, Any]:
     """Returns the settings that decide a run's result."""
     return {
-        name: config[name]
-        for name, setting in SETTINGS.items()
-        if not setting.free or name in COUNT
+        name: value
+        for name, value in configuration.flat(config).items()
+        if not SETTINGS[name].free or name in COUNT
     }
 
 
@@ -41,15 +41,12 @@ def computed(config: Config) -> list[Any]:
     """Returns what decides a run's result, without settings that change nothing beside the others:
     equal for configurations that compute the same."""
     net = table_of(config)
-    protocol = PROTOCOLS[config['train.protocol']]
-    rates = parse_layer_rates(
-        config['optimizer.layer_rates'], [row.name for row in (*net.layers, net.output)]
-    )
-    source = config['data.source']
-    without = {name for name in config if name.startswith('network.') and name != 'network.compute'}
-    without |= {'optimizer.layer_rates', 'start.layers' if not config['start.from'] else ''}
-    without |= {'train.epochs' if config['train.steps'] else ''}
-    if not config['data.color_std']:
+    protocol = PROTOCOLS[config.train.protocol]
+    source = config.data.source
+    without = {name for name in SETTINGS if name.startswith('network.')} - {'network.compute'}
+    without |= {RATES, 'start.layers' if not config.start['from'] else ''}
+    without |= {'train.epochs' if config.train.steps else ''}
+    if not config.data.color_std:
         without |= {'data.color_scale', 'data.color_epochs'}
     if not protocol.watches_plateaus:
         without |= {'schedule.patience', 'schedule.drops'}
@@ -60,6 +57,7 @@ def computed(config: Config) -> list[Any]:
     if source in ('digits', 'patterns'):  # which are never mirrored
         without |= {'data.mirror'}
     settings = {name: value for name, value in what_counts(config).items() if name not in without}
+    rates = configuration.flat(config)[RATES]
     factors = {layer: factor for layer, factor in rates.items() if factor != 1}
     return [net, factors, settings]
 
@@ -108,7 +106,7 @@ def seeds_of(base: Config, count: int, least: int = 1) -> list[int]:
     """
     if not least <= count <= MOST_SEEDS:
         raise InputError(f'--seeds is {count}; allowed: from {least} to {MOST_SEEDS}')
-    first = base['seed']
+    first = base.seed
     if first + count - 1 > MOST:
         raise InputError(
             f'seed is {first} and --seeds {count}: the last seed would be {first + count - 1};'
@@ -150,14 +148,19 @@ def refuse_set(base: Config, names: Collection[str], why: str) -> None:
         raise InputError('\n'.join(faults))
 
 
-def asked(command: str, base: Config, **options: Any) -> dict[str, Any]:
+def asked(command: str, base: Config, own: Collection[str] = (), **options: Any) -> dict[str, Any]:
     """Returns what a call asks for, as study.json keeps it.
 
     Args:
+      own: settings that the study sets itself.
       options: lists of names or numbers, to which a later call may add, and a count of seeds,
         which a later call may raise.
     """
-    config = {name: value for name, value in what_counts(base).items() if name not in COUNT}
+    config = {
+        name: None if name in own else value
+        for name, value in what_counts(base).items()
+        if name not in COUNT
+    }
     return {'command': command, 'config': config, 'options': options}
 
 
@@ -190,7 +193,7 @@ def refuse_other(folder: Path, asking: Mapping[str, Any]) -> None:
 def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str]:
     if kept.get('command') != asking['command']:
         return [f'it is of {shown(kept.get("command"))}, not of {asking["command"]!r}']
-    before = configuration.absolute_source(kept.get('config', {}))
+    before = same_form(kept.get('config', {}))
     options = kept.get('options', {})
     found = [
         f'{name} was {shown(was)}, now {value!r}'
@@ -206,6 +209,18 @@ def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str
         elif was > value:
             found.append(f'--{name} was {shown(was)}, now {value!r}')
     return found
+
+
+def same_form(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values of settings that a study has kept as JSON, perhaps one of version 0.1, in the
+    form that `what_counts` has; a path to images, which may be relative, absolute."""
+    values = {
+        name: normalized(name, value) if name in SETTINGS else value
+        for name, value in values.items()
+    }
+    if isinstance(values.get('data.source'), str):
+        values['data.source'] = configuration.absolute(values['data.source'])
+    return values
 
 
 def keep(folder: Path, asking: Mapping[str, Any]) -> None:

@@ -1,0 +1,156 @@
+"""Files of configurations: Python that defines `get_config()`, packaged in configs/ or anywhere.
+
+`--config=FILE` or `--config=NAME` calls `get_config()`, `--config=FILE:ARGUMENT` calls
+`get_config('ARGUMENT')`, as in `ml_collections.config_flags`.
+"""
+
+import ast
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
+
+
+def load(config: str, overrides: Mapping[str, str]) -> Config:
+    """Returns the configuration of a file, changed by the command line.
+
+    Args:
+      config: as given after --config; '' for the defaults.
+      overrides: values as text, by setting.
+
+    Raises:
+      InputError: as `read`; an unknown setting or a value that is not allowed, a line for each.
+    """
+    given = read(config) if config else configuration.default_config()
+    return configuration.absolute_source(configuration.complete(given, overrides))
+
+
+def packaged() -> dict[str, str]:
+    """Returns the configurations that come with this package: the first line of each docstring
+    by name."""
+    texts = {path.stem: path.read_text() for path in sorted(_packaged_folder().glob('*.py'))}
+    texts.pop('__init__', None)
+    return {
+        name: (ast.get_docstring(ast.parse(text)) or '').split('\n')[0]
+        for name, text in texts.items()
+    }
+
+
+def _packaged_folder() -> Path:
+    """In a wheel configs/ lies inside of the package, in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / 'configs'
+    return inside if inside.is_dir() else package.parent / 'configs'
+
+
+def split(config: str) -> tuple[Path, str | None]:
+    """Returns the file and the argument of FILE or FILE:ARGUMENT. A file whose own name has a
+    colon is taken as it is."""
+    file, colon, argument = config.rpartition(':')
+    if not colon or os.path.exists(config):
+        return Path(config), None
+    return Path(file), argument
+
+
+def run_name(config: str) -> str:
+    """Returns a name for the runs of --config: digits for configs/digits.py, and digits-seed_3
+    for configs/digits.py:seed_3."""
+    file, argument = split(config)
+    return '-'.join([file.stem, *re.findall(r'[\w.=+-]+', argument or '')])
+
+
+def read(config: str) -> Config:
+    """Runs the file of --config and returns what its `get_config` returns.
+
+    Raises:
+      InputError: there is no such file; it does not run, or has no such function; the function
+        raises, takes no argument, or returns no ConfigDict.
+    """
+    path, argument = split(config)
+    option = f'--config {plain(config, 1000)}'
+    try:
+        source = files.read_bytes(_found(path))
+    except FileNotFoundError:
+        raise InputError(
+            f'{option}: no such file; allowed: a Python file, or the name of a configuration of'
+            ' this package (`alexnet-jax configs` lists them)'
+        ) from None
+    except OSError as error:
+        raise InputError(f'{option} cannot be read: {error.strerror}') from error
+    except ValueError as error:
+        raise InputError(f'{option} cannot be read: {error}') from error
+    names: dict[str, Any] = {'__name__': '<config>', '__file__': str(path)}
+    arguments = [] if argument is None else [argument]
+    try:
+        exec(compile(source, str(path), 'exec', dont_inherit=True), names)
+        get_config = names.get('get_config')
+        if callable(get_config):
+            _require_takes(get_config, arguments, option)
+            found = get_config(*arguments)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # A config is any Python: anything may go wrong.
+        raise InputError(f'{option} does not run: {_where(error)}') from error
+    if not callable(get_config):
+        raise InputError(
+            f'{option} defines no function `get_config`; allowed: one that returns a ConfigDict,'
+            ' which alexnet_jax.default_config() makes'
+        )
+    if not isinstance(found, Config):
+        raise InputError(
+            f'{option}: get_config() returns {shown(found)}; allowed: a ConfigDict, which'
+            ' alexnet_jax.default_config() makes'
+        )
+    return found
+
+
+def _found(path: Path) -> Path:
+    """Returns the file of a packaged configuration for its bare name; else the path itself."""
+    is_name = not path.suffix and len(path.parts) == 1 and not os.path.exists(path)
+    return _packaged_folder() / f'{path}.py' if is_name else path
+
+
+def _require_takes(get_config: Callable, arguments: list[str], option: str) -> None:
+    """
+    Raises:
+      InputError: the function cannot be called with these arguments.
+    """
+    try:
+        inspect.signature(get_config).bind(*arguments)
+    except TypeError:
+        fault = f'takes no argument, but has {shown(arguments[0])}'
+        if not arguments:
+            fault = 'takes an argument; allowed: --config=FILE:ARGUMENT'
+        raise InputError(f'{option}: get_config() {fault}') from None
+
+
+def _where(error: BaseException) -> str:
+    line = getattr(error, 'lineno', None)
+    frame = error.__traceback__
+    while line is None and frame is not None:
+        # The last line of the file, not of the library that it has called.
+        if frame.tb_frame.f_globals.get('__name__') == '<config>':
+            found = frame.tb_lineno
+        frame = frame.tb_next
+    return f'line {line or found}: {_what(error)}'
+
+
+def _what(error: BaseException) -> str:
+    """Returns an error in words; of an attribute that a ConfigDict does not have, the nearest
+    setting in place of all its fields."""
+    first = (str(error).splitlines() or [''])[0]
+    absent = re.search(r'^["\']*Key "(.*?)" does not exist|^["\']*(\w+)["\']*$', first)
+    if isinstance(error, AttributeError) and absent:
+        name = absent[1] or absent[2]
+        lasts = {setting.rpartition('.')[2]: setting for setting in SETTINGS}
+        near = lasts[nearest(name, lasts)]
+        return f'unknown setting {plain(name)}; the nearest is {near}'
+    return f'{type(error).__name__}: {plain(first)}'
