@@ -1,8 +1,11 @@
-"""The command line.
+"""Trains, evaluates, predicts or reports, in one workdir.
 
     python -m alexnet_jax.main --config configs/digits.py --workdir runs/digits
         [--mode train|eval|report] [--config.NAME=VALUE ...] [--debug]
     python -m alexnet_jax.main --workdir runs/digits --mode=predict IMAGE ...
+
+Settings change what the configuration file says: --config.data.batch_size=64, --config.seed 3,
+--noconfig.data.mirror, --config.data.mean=123,117,104. --help=data lists those of a group.
 
 One of several processes has the same command, with --processes=auto, or with
 --processes=N --process=I --coordinator=HOST:PORT (docs/processes.md).
@@ -32,8 +35,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """
     parser = SettingsParser(
         prog='python -m alexnet_jax.main',
-        usage='%(prog)s --config FILE[:ARGUMENT] --workdir DIR [--mode MODE]'
-        ' [--config.NAME=VALUE ...] [IMAGE ...]',
+        usage='%(prog)s --config FILE[:ARGUMENT] --workdir DIR\n'
+        '  [--mode MODE] [--config.NAME=VALUE ...] [IMAGE ...]',
         description=__doc__,
     )
     parser.add_argument(

@@ -82,7 +82,9 @@ def _settings(options: argparse.Namespace) -> Any:
         'data.dir': f'{options.photographs}/jpeg',
         'data.batch_size': str(options.batch),
     }
-    return config_file.load(options.config, own | dict(change.split('=', 1) for change in options.set))
+    return config_file.load(
+        options.config, own | dict(change.split('=', 1) for change in options.set)
+    )
 
 
 def prepare_photographs(folder: Path, count: int) -> None:

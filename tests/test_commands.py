@@ -44,7 +44,7 @@ def test_a_configuration_is_found_by_name_from_any_folder(tmp_path, monkeypatch,
     by_path = config.load(Path('configs/digits.py'), {})
     monkeypatch.chdir(tmp_path)
     assert config.load(Path('digits'), {}) == by_path
-    small = ['--config.train.steps=2', '--config.train.report=off', '--config.train.log_to=']
+    small = ['--config.train.steps=2', '--noconfig.train.report', '--config.train.log_to=']
     words = ['train', '--config', 'digits', f'--config.data.dir={data_dir}', *small]
     assert commands.main(words) == DONE
     kept = json.loads((tmp_path / 'runs' / 'digits' / 'config.json').read_text())

@@ -65,9 +65,9 @@ DIGITS = MAIN + '--config configs/digits.py '
 LAUNCH = 'tests/test_launch.py::'
 SCALING = 'tests/studies/test_tables.py::test_the_page_on_scaling_shows_what_the_commands_print'
 SHORT = '--config.network.width=0.5 --config.train.steps=2 --config.data.dir={data}'
-SHORT += ' --config.train.report=off'
+SHORT += ' --noconfig.train.report'
 TINY = '--config.network.width=0.125 --config.network.input_size={size}'
-TINY_RUN = f'{TINY} --config.data.batch_size=4 --config.train.steps=1 --config.train.report=off'
+TINY_RUN = f'{TINY} --config.data.batch_size=4 --config.train.steps=1 --noconfig.train.report'
 MADE_UP = '--config.data.source=synthetic --config.data.synthetic_examples=20'
 BENCH = '--width=0.125 --size=67 --rounds=1'
 RULES = [
@@ -133,13 +133,13 @@ RULES = [
     Rule('python -m alexnet_jax.training ' + ANY, ''),
     Rule('python -m alexnet_jax.ablations ' + ANY,
          '--ablations optimizer.momentum=0 --seeds 1 --config.train.epochs=1'
-         ' --config.network.width=0.125 --config.data.dir={data} --config.train.report=off',
+         ' --config.network.width=0.125 --config.data.dir={data} --noconfig.train.report',
          test='tests/studies/test_ablations.py::test_ablations_from_the_command_line_go_on_where_they_were_stopped',
          slow=True),
     Rule('python -m alexnet_jax.figure1 ' + ANY,
          '--activations relu --rates 0.01 --seeds 1 --config.train.epochs=1'
          ' --config.network.width=0.25 --config.data.source=digits --config.data.record_size=32'
-         ' --config.data.dir={data} --config.train.report=off', slow=True,
+         ' --config.data.dir={data} --noconfig.train.report', slow=True,
          test='tests/studies/test_figure1.py::test_figure_1_from_the_command_line'),
 
     Rule(r'python benchmarks/step_time.py ' + ANY + '4096', needs='a GPU'),

@@ -28,7 +28,7 @@ def command(data_dir):
         return [
             '--config', 'configs/digits.py', '--workdir', str(workdir),
             f'--config.data.dir={data_dir}', '--config.network.width=0.5',
-            '--config.train.report=off', *more,
+            '--noconfig.train.report', *more,
         ]  # fmt: skip
 
     return command
@@ -139,7 +139,7 @@ def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
         '--config.data.synthetic_classes=5', '--config.data.batch_size=4',
         '--config.optimizer.learning_rate=1e-20', '--config.optimizer.weight_decay=0',
         '--config.schedule.patience=1', '--config.schedule.drops=0',
-        '--config.train.report=off', '--config.train.log_to=',
+        '--noconfig.train.report', '--config.train.log_to=',
     ]  # fmt: skip
     told = 'ended after step 10 of 60: the validation error no longer improves at the lowest rate'
     assert main.main(arguments) == DONE

@@ -101,7 +101,7 @@ def test_a_configuration_comes_back_from_text_and_from_a_workdir(changes, tmp_pa
     texts = {name: str(value) for name, value in config.items()}
     assert configuration.complete({}, texts) == config
     path = tmp_path_factory.getbasetemp() / 'config.json'
-    path.write_text(json.dumps(configuration.nest(config)))
+    path.write_text(json.dumps(configuration.to_tree(config)))
     again = configuration.read_workdir(path)
     assert again == config
     assert all(type(again[name]) is type(SETTINGS[name].default) for name in SETTINGS)

@@ -48,6 +48,7 @@ else:
 TABLE = 'network.table'
 # The settings that make a table; another value of one makes another net.
 OF_TABLE = ('network.name', 'network.input_size', 'network.width', 'network.activation')
+DEEPEST = 2  # groups within groups that are looked into: one may hold itself
 
 
 def default_config(protocol: str = 'paper') -> Config:
@@ -73,19 +74,17 @@ def default_config(protocol: str = 'paper') -> Config:
     return config
 
 
-def _following(name: str, *references: FieldReference) -> FieldReference:
+def _following(name: str, named: FieldReference, *epochs: FieldReference) -> FieldReference:
     """Returns a reference to the value that a setting has under the protocol referred to."""
 
-    def value(_: Any, protocol: Any, epochs: Any = None) -> Any:
+    def value(protocol: Any, epochs: Any = None) -> Any:
         own = PROTOCOLS[protocol].settings if _is_protocol(protocol) else {}
-        if epochs is not None and epochs != own.get(
-            'train.epochs', SETTINGS['train.epochs'].default
-        ):
+        if epochs not in (None, own.get('train.epochs', SETTINGS['train.epochs'].default)):
             return 0  # a number of epochs that was given replaces the protocol's steps
         return own.get(name, SETTINGS[name].default)
 
-    operation: Any = types.SimpleNamespace(fn=value, args=references)
-    return FieldReference(SETTINGS[name].default, field_type=object, op=operation)
+    operation: Any = types.SimpleNamespace(fn=value, args=epochs)
+    return FieldReference(named, field_type=object, op=operation)
 
 
 def _is_protocol(name: Any) -> bool:
@@ -108,10 +107,17 @@ def flat(config: Config) -> dict[str, Any]:
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
     """Returns a copy with other values of some settings, unchecked. The table of the net goes
-    where a value makes another net."""
+    where a value makes another net.
+
+    Raises:
+      InputError: a value that is not allowed cannot be copied.
+    """
     if any(name in values and values[name] != config[name] for name in OF_TABLE):
         values = {TABLE: None} | dict(values)
-    config = copy.deepcopy(config)
+    try:
+        config = copy.deepcopy(config)
+    except Exception:  # a value of the caller's that can be anything, as a module
+        raise InputError('\n'.join(validate(config))) from None
     for name, value in values.items():
         _assign(config, name, value)
     return config
@@ -129,10 +135,11 @@ def complete(given: Config | Mapping[str, Any], overrides: Mapping[str, str]) ->
     Raises:
       InputError: an unknown setting or a value that is not allowed; a line for each.
     """
+    if isinstance(given, FrozenConfigDict):
+        given = given.as_configdict()
     values = dict(_leaves(given)) if isinstance(given, Config) else dict(given)
     _refuse_unknown([name for name in values if name != TABLE])
-    is_whole = isinstance(given, Config) and values.keys() >= SETTINGS.keys()
-    if is_whole and not isinstance(given, FrozenConfigDict):
+    if isinstance(given, Config) and values.keys() >= SETTINGS.keys():
         return override(given, overrides)  # with the references of a `default_config`
     return override(changed(default_config(), values), overrides)
 
@@ -141,7 +148,8 @@ def _leaves(config: Config, prefix: str = '') -> Iterator[tuple[str, Any]]:
     """Yields the full name and value of each field that is not a group."""
     for key, value in config.items():
         name = f'{prefix}{key}'
-        if isinstance(value, Config) and name not in (RATES, TABLE):
+        is_group = isinstance(value, Config) and name not in (*SETTINGS, TABLE)
+        if is_group and prefix.count('.') < DEEPEST:
             yield from _leaves(value, f'{name}.')
         else:
             yield name, value
@@ -160,10 +168,15 @@ def override(config: Config, overrides: Mapping[str, str]) -> Config:
         own = normalized(RATES, changes.get(RATES, config[RATES]))
         own |= {name.removeprefix(f'{RATES}.'): _factor(factors[name]) for name in factors}
         changes[RATES] = own
+    protocol = changes.get('train.protocol', config['train.protocol'])
+    faults = []
+    if not _is_protocol(protocol):  # from which other settings have their defaults
+        faults = [_fault('train.protocol', protocol)]
+        changes['train.protocol'] = 'paper'
     config = changed(config, changes).copy_and_resolve_references()
     for name, value in flat(config).items():
         _assign(config, name, value)
-    faults = validate(config)
+    faults += validate(config)
     if faults:
         raise InputError('\n'.join(faults))
     return config
@@ -214,22 +227,27 @@ def absolute(source: str) -> str:
 
 def validate(config: Config) -> list[str]:
     """Returns every fault of a complete configuration, a line each; [] for none."""
-    faults = []
-    for name, value in flat(config).items():
-        setting = SETTINGS[name]
-        right_type = type(value) is type(setting.default)
-        if isinstance(value, tuple):
-            right_type &= all(type(item) is setting.rule.item for item in value)
-        if name == 'network.name' and config.network.table is not None and right_type:
-            continue  # the table may be one that this package does not have
-        if not right_type or not setting.rule.allows(value):
-            near = ''
-            if isinstance(value, str) and value and setting.rule.names:
-                near = f'; the nearest is {nearest(value, setting.rule.names)}'
-            faults.append(f'{name} is {shown(value)}; allowed: {setting.rule.words}{near}')
+    values = flat(config)
+    if config.network.table is not None and isinstance(config.network.name, str):
+        del values['network.name']  # the table may be one that this package does not have
+    faults = [fault for name, value in values.items() if (fault := _fault(name, value))]
     if not isinstance(config.network.table, Architecture | None):
         faults.append(f'{TABLE} is {shown(config.network.table)}; allowed: an Architecture or None')
     return faults or _validate_together(config)
+
+
+def _fault(name: str, value: Any) -> str:
+    """Returns what is wrong with the value of a setting; '' for nothing."""
+    rule = SETTINGS[name].rule
+    right_type = type(value) is type(SETTINGS[name].default)
+    if isinstance(value, tuple):
+        right_type &= all(type(item) is rule.item for item in value)
+    if right_type and rule.allows(value):
+        return ''
+    near = ''
+    if isinstance(value, str) and value and rule.names:
+        near = f'; the nearest is {nearest(value, rule.names)}'
+    return f'{name} is {shown(value)}; allowed: {rule.words}{near}'
 
 
 def network_of(config: Config) -> Architecture:

@@ -8,15 +8,15 @@ import ast
 import inspect
 import os
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.config import Config
-from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
+from alexnet_jax.runtime.errors import InputError, plain, shown
 
 
 def load(config: str, overrides: Mapping[str, str]) -> Config:
@@ -98,7 +98,7 @@ def read(config: str) -> Config:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # A config is any Python: anything may go wrong.
-        raise InputError(f'{option} does not run: {_where(error)}') from error
+        raise InputError(f'{option} does not run: {_where(error, source)}') from error
     if not callable(get_config):
         raise InputError(
             f'{option} defines no function `get_config`; allowed: one that returns a ConfigDict,'
@@ -119,38 +119,44 @@ def _found(path: Path) -> Path:
 
 
 def _require_takes(get_config: Callable, arguments: list[str], option: str) -> None:
-    """
+    """Checks that the function can be called with these arguments.
+
     Raises:
-      InputError: the function cannot be called with these arguments.
+      InputError: it cannot.
     """
     try:
         inspect.signature(get_config).bind(*arguments)
     except TypeError:
-        fault = f'takes no argument, but has {shown(arguments[0])}'
-        if not arguments:
-            fault = 'takes an argument; allowed: --config=FILE:ARGUMENT'
+        fault = 'takes an argument; allowed: --config=FILE:ARGUMENT'
+        if arguments:
+            fault = f'takes no argument, but has {shown(arguments[0])}'
         raise InputError(f'{option}: get_config() {fault}') from None
 
 
-def _where(error: BaseException) -> str:
-    line = getattr(error, 'lineno', None)
-    frame = error.__traceback__
-    while line is None and frame is not None:
-        # The last line of the file, not of the library that it has called.
-        if frame.tb_frame.f_globals.get('__name__') == '<config>':
-            found = frame.tb_lineno
-        frame = frame.tb_next
-    return f'line {line or found}: {_what(error)}'
-
-
-def _what(error: BaseException) -> str:
-    """Returns an error in words; of an attribute that a ConfigDict does not have, the nearest
-    setting in place of all its fields."""
+def _where(error: BaseException, source: bytes) -> str:
+    """Returns the line of the file at which an error arose, and the error in words."""
+    number, last = 1, ''
+    if isinstance(error, SyntaxError):
+        number = error.lineno or number
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        last = frame.f_globals.get('__name__', '')
+        if last == '<config>':
+            number = line
+    if last.startswith('ml_collections') and isinstance(error, AttributeError | KeyError):
+        text = source.decode(errors='replace').splitlines()[number - 1]
+        return f'line {number}: {_unknown_field(str(error), text)}'
     first = (str(error).splitlines() or [''])[0]
-    absent = re.search(r'^["\']*Key "(.*?)" does not exist|^["\']*(\w+)["\']*$', first)
-    if isinstance(error, AttributeError) and absent:
-        name = absent[1] or absent[2]
-        lasts = {setting.rpartition('.')[2]: setting for setting in SETTINGS}
-        near = lasts[nearest(name, lasts)]
-        return f'unknown setting {plain(name)}; the nearest is {near}'
-    return f'{type(error).__name__}: {plain(first)}'
+    return f'line {number}: {type(error).__name__}: {plain(first)}'
+
+
+def _unknown_field(error: str, text: str) -> str:
+    """Returns a message with the nearest setting, for the message of a ConfigDict that lists all
+    of its fields.
+
+    Args:
+      text: the line of the file, which has the group of the field, as in `config.data.batch_sise`.
+    """
+    field = re.search(r'(?:Key ")?(\w+)', error)
+    name = field[1] if field else ''
+    group = re.search(rf'(?:\w+\.)?((?:\w+\.)*){re.escape(name)}\b', text)
+    return configuration.unknown(f'{group[1] if group else ""}{name}')

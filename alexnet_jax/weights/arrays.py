@@ -22,9 +22,9 @@ def floats_told() -> str:
     return ', '.join(map(str, FLOATS))
 
 
-def shortest(values: Iterable[float]) -> str:
-    """Returns float32 numbers as text for a setting, by the fewest digits that tell them."""
-    return ','.join(str(np.float32(value)) for value in values)
+def shortest(values: Iterable[float]) -> tuple[float, ...]:
+    """Returns float32 numbers for a setting, each by the fewest digits that identify it."""
+    return tuple(float(str(np.float32(value))) for value in values)
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ def test_loss_falls(path, tmp_path, data_dir):
     arguments = [
         '--config', str(path), '--workdir', str(tmp_path / 'run'), '--config.data.source=digits',
         f'--config.data.dir={data_dir}', '--config.train.steps=0',
-        '--config.train.report=off',
+        '--noconfig.train.report',
     ]  # fmt: skip
     if path.stem in ('imagenet', 'paper_lrn_across', 'caffenet', 'conv5_192'):
         arguments += [

@@ -173,8 +173,13 @@ def test_our_own_there_and_back(run, tmp_path):
 
     loaded, again = alexnet_jax.load(workdir), alexnet_jax.load(other)
     # All but what is of this machine, and no more of a path than its last name.
-    source = loaded.config['data.source'].replace('/home/someone/', '')
-    assert same(again, dataclasses.replace(loaded, config=loaded.config | {'data.source': source}))
+    source = loaded.config.data.source.replace('/home/someone/', '')
+    assert same(
+        again,
+        dataclasses.replace(
+            loaded, config=configuration.changed(loaded.config, {'data.source': source})
+        ),
+    )
     assert (again.classes, again.mirror, again.step) == (CLASSES, False, 7)
     assert b'/home/someone' not in file.read_bytes()
 

@@ -133,7 +133,7 @@ def command(workdir: Path, data_dir: str, **settings: str) -> list[str]:
     """A small net on the digits, that takes 75 steps of a few hundredths of a second."""
     given = {'data.dir': data_dir, 'checkpoint.every_steps': '7', **NET, **settings}
     return [
-        '--config', 'configs/digits.py', '--workdir', str(workdir), '--config.train.report=off',
+        '--config', 'configs/digits.py', '--workdir', str(workdir), '--noconfig.train.report',
         *(f'--config.{name}={value}' for name, value in given.items()),
     ]  # fmt: skip
 

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import re
 import signal
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,8 +19,10 @@ import numpy as np
 from alexnet_jax import main
 from alexnet_jax.data import synthetic
 from alexnet_jax.data.prepare import stored
-from alexnet_jax.experiment import build, training_run
+from alexnet_jax.experiment import build, config_file, training_run
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.settings import SETTINGS, as_text
 from alexnet_jax.experiment.workdir import refuse_other
 from alexnet_jax.report import run_page
 from tests.weights.mutations import damaged
@@ -32,68 +33,7 @@ SECONDS = 30  # more is a hang
 MOST_LINES, LONGEST = 8, 1500  # of an error
 LARGEST_BUILT = 300  # pixels: larger images are not made here
 
-# What is allowed, written down a second time: whole numbers from, to.
-WHOLE = {
-    'seed': (0, 2147483647),
-    'network.input_size': (0, 4096),
-    'data.record_size': (1, 4096),
-    'data.batch_size': (1, 2147483647),
-    'data.color_epochs': (0, 2147483647),
-    'data.threads': (0, 1024),
-    'data.synthetic_examples': (1, 2147483647),
-    'data.synthetic_classes': (2, 1000000),
-    'schedule.patience': (1, 2147483647),
-    'schedule.drops': (0, 30),
-    'train.epochs': (1, 2147483647),
-    'train.steps': (0, 2147483647),
-    'train.micro_batches': (1, 2147483647),
-    'train.log_every_steps': (1, 2147483647),
-    'train.print_every_steps': (0, 2147483647),
-    'checkpoint.every_steps': (0, 2147483647),
-    'checkpoint.keep': (1, 2147483647),
-    'eval.step': (0, 2147483647),
-    'eval.batch_size': (1, 2147483647),
-    'mesh.data': (0, 2147483647),
-    'mesh.column': (0, 2),
-}
-# Real numbers from, to, and the ends that are not allowed themselves.
-REAL = {
-    'network.width': (0, 16, (0,)),
-    'data.color_std': (0, 1e30, ()),
-    'optimizer.learning_rate': (0, 1e30, (0,)),
-    'optimizer.momentum': (0, 1, (1,)),
-    'optimizer.weight_decay': (0, 1e30, ()),
-}
-# Words, as patterns.
-NUMBER = r'\s*\d+(_?\d)*(\.\d*)?(e-?\d+)?\s*'
-WORD = {
-    'network.name': r'paper|paper_lrn_across|krizhevsky2012|half|no_lrn|non_overlapping'
-    r'|no_communication|six_conv|no_conv4|caffe|caffenet|torchvision|one_weird_trick'
-    r'|batchnorm227|one_tower|conv5_192|cifar18|four_layer|small|patterns|patterns_no_communication'
-    r'|patterns_one_column',
-    'network.activation': '|relu|tanh|sigmoid|leaky_relu|maxout',
-    'network.exchange': 'gather|scatter',
-    'network.compute': 'float32|bfloat16',
-    'start.from': r'[^\0]*',
-    'start.layers': r'[\w,\s]*',
-    'data.source': r'digits|patterns|synthetic|(folder|tfds):[^\0]+',
-    'data.dir': r'[^\0]*',
-    'data.resize': 'center_square|short_side|squash',
-    'data.mirror': 'on|off',
-    'data.normalization': 'mean_image|channel_mean|standardized',
-    'data.mean': f'|{NUMBER},{NUMBER},{NUMBER}',
-    'data.std': f'|{NUMBER},{NUMBER},{NUMBER}',
-    'data.color_scale': 'std|variance',
-    'optimizer.layer_rates': rf'[\s,]*|(\s*\w+={NUMBER},?\s*)+',
-    'train.protocol': 'paper|diary|caffe|torchvision|one_weird_trick|large_batch|cifar18|constant',
-    'train.log_to': '|tensorboard|wandb|tensorboard,wandb',
-    'train.report': 'on|off',
-    'eval.split': '|train|val|test',
-    'eval.views': '1|10',
-    'eval.save': '|predictions|views',
-}
-NAMES = sorted({*WHOLE, *REAL, *WORD})
-
+NAMES = sorted(SETTINGS)
 TEXTS = (
     '', ' ', '\t7\n', 'nan', 'NaN', 'inf', '-inf', '-1', '-0', '0', '1', '2', '10', '1e400',
     '1e-400', '1e29', '1.5', '9' * 30, '9' * 5000, '2147483647', '2147483648', '\uff11\uff12', '1_000',
@@ -114,19 +54,31 @@ LITERALS = (
     '__import__("numpy").float32(0.5)', '__import__("numpy").int64(3)', '__import__("pathlib").Path(".")',
     '"\\n" * 50', '[[[[]]]] * 2000', '{"a": {"b": 1}}', 'type("Odd", (), {"__repr__": lambda s: 1 / 0})()',
 )  # fmt: skip
+HEAD = 'from alexnet_jax import default_config\ndef get_config():\n    config = default_config()\n'
 FILES = (
     b'', b'\0' * 100, b'config', b'config = ', b'config = {', b'def', b'\xff\xfe\0c', b'\x80abc',
-    b'# coding: nonsense\nconfig = {}', b'config = None', b'config = []', b'config = 7',
-    b'config = {1: 2}', b'config = {None: None}', b'config = {("seed",): 1}', b'class config: seed = 1',
-    b'configuration = {"seed": 1}', b'def get_config():\n    return {}', b'raise ValueError',
-    b'raise ValueError("a\\nb\\nc")', b'raise ValueError("\\n")', b'raise ValueError("x" * 10**6)',
-    b'raise ValueError("\\x1b[31m\\x85")', b'1 / 0', b'import no_such_module', b'raise SystemExit(3)',
-    b'raise MemoryError', b'def f(): f()\nf()', b'assert False', b'open("/no/such/file")',
-    b'config = {"seed": 1', b'(' * 1000, b'x = ' + b'-' * 100_000 + b'1', b'config = {"sede": 1}',
-    b'config = {"a\\nb": 1}', b'config = {"x" * 10**5: 1}', b'config = {"": 1}', b'config = {"seed": 1}',
-    b'from types import SimpleNamespace as S\nconfig = S(seed=1)', b'PK\x03\x04', b'\x7fELF',
-    b'exec("raise KeyError(1)")', b'config = {f"s{i}": i for i in range(5)}', b'config = dict(seed=1)',
-    b'import zipfile\nconfig = {"seed": zipfile}', b'raise Exception(b"\\xff")', b'yield 1', b'\r\n\t',
+    b'# coding: nonsense\nget_config = 1', b'get_config = None', b'config = {"seed": 1}',
+    b'class get_config: seed = 1', b'raise ValueError("a\nb\nc")', b'raise ValueError("\n")',
+    b'raise ValueError("x" * 10**6)', b'raise ValueError("\x1b[31m\x85")', b'1 / 0', b'yield 1',
+    b'import no_such_module', b'raise SystemExit(3)', b'raise MemoryError', b'def f(): f()\nf()',
+    b'assert False', b'open("/no/such/file")', b'get_config = {"seed": 1', b'(' * 1000, b'\r\n\t',
+    b'x = ' + b'-' * 100_000 + b'1', b'PK\x03\x04', b'\x7fELF', b'exec("raise KeyError(1)")',
+    b'raise Exception(b"\xff")',
+    *(b'def get_config(' + body for body in (
+        b'):\n    return {"seed": 1}', b'):\n    pass', b'):\n    1 / 0', b'a):\n    return a',
+        b'):\n    return get_config()', b'):\n    yield 1', b'*a):\n    return a', b'**a):\n    return a',
+        b'):\n    from ml_collections import ConfigDict\n    return ConfigDict({"sede": 1})',
+        b'):\n    from ml_collections import ConfigDict\n    return ConfigDict({1: 2})',
+        b'):\n    from ml_collections import ConfigDict\n    return ConfigDict({"data": 3, "a\\nb": 1})',
+        b'):\n    from ml_collections import ConfigDict\n    return ConfigDict({"seed": {"seed": 1}})',
+        b'):\n    from ml_collections import ConfigDict\n    a = ConfigDict()\n    a.a = a\n    return a',
+    )),
+    *(HEAD.encode() + b'    ' + line + b'\n    return config' for line in (
+        b'config.seed = 5', b'config.sede = 5', b'config.seed = __import__("zipfile")', b'del config.seed',
+        b'config.data = config', b'config.data = None', b'config.update({"seed": "x"})', b'config.unlock()',
+        b'config["x" * 10**5] = 1', b'config.seed = config.get_ref("train")', b'config.lock = 1',
+        b'config.unlock().x = 1', b'config.network.table = config', b'config.start.form = 1',
+    )),
 )  # fmt: skip
 JSON_VALUES = (
     True, False, -1, 0, 1, 2.5, 1e300, math.nan, math.inf, -math.inf, 10**30, 10**400, '', 'x', 'paper',
@@ -170,14 +122,17 @@ def quick(random: Random) -> list[str]:
 
 
 def sound_text(name: str, random: Random) -> str:
-    """A value that is allowed, if others go with it."""
-    if name in WHOLE:
-        least, most = WHOLE[name]
-        return str(random.choice([least, least + 1, most, random.integers(least, most + 1)]))
-    if name in REAL:
-        return repr(float(random.uniform(*REAL[name][:2])))
-    words = [word for word in WORD[name].split('|') if re.fullmatch(r'\w*', word)]
-    return str(random.choice(words)) if words else ''
+    """Returns a value that is allowed, if others go with it, or is close to one that is."""
+    setting = SETTINGS[name]
+    match setting.default:
+        case bool():
+            return some(('true', 'false', 'off'), random)
+        case int():
+            return str(some((0, 1, setting.default, random.integers(2, 5000), 2**31 - 1), random))
+        case float():
+            return repr(float(random.uniform(0, 2)))
+        case default:
+            return some((as_text(name, default), *setting.rule.names), random)
 
 
 def some(things: Any, random: Random) -> Any:
@@ -217,7 +172,8 @@ def unknown_setting(here: Path, random: Random) -> Case:
 
 def setting_in_a_file(here: Path, random: Random) -> Case:
     name, literal = some(NAMES, random), some(LITERALS, random)
-    (here / 'config.py').write_text(f'config = {{{name!r}: {literal}}}\n')
+    field = name.replace('start.from', "start['from']")
+    (here / 'config.py').write_text(f'{HEAD}    config.{field} = {literal}\n    return config\n')
     return Case(['--config', str(here / 'config.py'), *quick(random)], (name, *related(name)))
 
 
@@ -255,14 +211,14 @@ def strange_paths(here: Path, random: Random) -> Case:
     given = [f'{name}={some(PATHS, random)}' for name in NAMED[: random.integers(1, 3)]]
     given += [f'--mode={some(("train", "eval", "predict"), random)}']
     images = [some(PATHS, random)] * (given[-1] == '--mode=predict')
-    (here / 'config.py').write_text('config = {}')
+    (here / 'config.py').write_text(f'{HEAD}    return config')
     return Case(['--config', str(here / 'config.py'), *config, *given, *images], (*NAMED, 'image'))
 
 
 def damaged_json(here: Path, random: Random) -> Case:
     """A workdir whose config.json is not as it was written."""
-    sound = configuration.load(None, {'network.name': 'small', 'data.record_size': '40'})
-    tree = configuration.nest(sound) | {'versions': {'jax': '0'}, 'processes': 1}
+    sound = config_file.load('', {'network.name': 'small', 'data.record_size': '40'})
+    tree = configuration.to_tree(sound) | {'versions': {'jax': '0'}, 'processes': 1}
     content = json.dumps(tree, indent=2).encode()
     match random.integers(6):
         case 0:
@@ -311,7 +267,7 @@ def with_other_value(tree: dict[str, Any], random: Random) -> dict[str, Any]:
 
 def base(here: Path, random: Random) -> list[str]:
     """A sound command line."""
-    (here / 'sound.py').write_text('config = {}')
+    (here / 'sound.py').write_text(f'{HEAD}    return config')
     return ['--config', str(here / 'sound.py'), '--workdir', str(here / 'run'), *quick(random)]
 
 
@@ -338,25 +294,18 @@ FORMS = (
 )  # fmt: skip
 
 
-def fault_of(config: dict[str, Any]) -> str:
-    """What is not allowed of an accepted configuration, by the table above; '' for nothing."""
-    for name, (least, most) in WHOLE.items():
-        if type(config[name]) is not int or not least <= config[name] <= most:
-            return f'{name} {config[name]!r}'
-    for name, (least, most, but) in REAL.items():
-        value = config[name]
-        inside = type(value) is float and math.isfinite(value) and least <= value <= most
-        if not inside or value in but:
+def fault_of(config: Config) -> str:
+    """Returns what no run could compute with in an accepted configuration; '' for nothing."""
+    for name, value in configuration.flat(config).items():
+        numbers = value if isinstance(value, tuple) else [value]
+        if type(value) is not type(SETTINGS[name].default) or any(
+            isinstance(x, int | float) and not (math.isfinite(x) and 0 <= x <= 1e30)
+            for x in numbers
+        ):
             return f'{name} {value!r}'
-    for name, pattern in WORD.items():
-        if not re.fullmatch(pattern, str(config[name]), re.DOTALL | re.IGNORECASE):
-            return f'{name} {config[name]!r}'
-    parts = max(1, config['mesh.data']) * config['train.micro_batches']
-    if (
-        config['data.batch_size'] % parts
-        or config['data.record_size'] < config['network.input_size']
-    ):
-        return 'what does not go together'
+    parts = max(1, config.mesh.data) * config.train.micro_batches
+    if config.data.batch_size % parts or config.data.record_size < config.network.input_size:
+        return 'settings that do not go together'
     return ''
 
 
@@ -390,7 +339,7 @@ def contents() -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
-def told_of(argv: list[str]) -> tuple[int, str, list[dict[str, Any]]]:
+def told_of(argv: list[str]) -> tuple[int, str, list[Config]]:
     """Exit status, what was printed of errors, and the configurations that were accepted."""
     stdout = io.TextIOWrapper(io.BytesIO(), 'utf-8')
     stderr = io.TextIOWrapper(io.BytesIO(), 'utf-8', errors='backslashreplace')
@@ -407,17 +356,17 @@ def told_of(argv: list[str]) -> tuple[int, str, list[dict[str, Any]]]:
 
 
 @contextlib.contextmanager
-def stopped_before_training() -> Iterator[list[dict[str, Any]]]:
+def stopped_before_training() -> Iterator[list[Config]]:
     """Within, a run ends when all that it needs is there; configurations that came so far."""
-    accepted: list[dict[str, Any]] = []
+    accepted: list[Config] = []
 
     def train(config, workdir, stop_requested):
         refuse_other(workdir, config)
-        if config['start.from']:
-            build.read_donor(Path(config['start.from']), workdir)
-        if config['data.source'] == 'digits':  # would be prepared now
-            stored.find('digits', config['data.record_size'], config['data.dir'] or None)
-        elif config['data.record_size'] <= LARGEST_BUILT:
+        if config.start['from']:
+            build.read_donor(Path(config.start['from']), workdir)
+        if config.data.source == 'digits':  # would be prepared now
+            stored.find('digits', config.data.record_size, config.data.dir or None)
+        elif config.data.record_size <= LARGEST_BUILT:
             built = build.build(config)
             build.held_out_split(config, built.images)
         accepted.append(config)

@@ -58,7 +58,7 @@ def command(data_dir, tmp_path):
     def command(name: str, *more: str) -> list[str]:
         return [
             '--config', 'configs/digits.py', '--workdir', str(tmp_path / name),
-            '--config.train.report=off',
+            '--noconfig.train.report',
             f'--config.data.dir={data_dir}', '--config.network.width=0.5',
             f'--config.train.steps={STEPS}', *more,
         ]  # fmt: skip
@@ -242,7 +242,7 @@ def test_processes_on_different_sets_are_refused_by_all(mode, tmp_path):
             (photos / 'a').rename(photos / 'z')
     arguments = [
         '--config', 'configs/digits.py', '--workdir', str(tmp_path / 'run'), source,
-        '--config.data.batch_size=4', '--config.train.steps=2', '--config.train.report=off',
+        '--config.data.batch_size=4', '--config.train.steps=2', '--noconfig.train.report',
     ]  # fmt: skip
     own = [[f'--config.data.dir={tmp_path / name}'] for name in ('one', 'other')]
     if mode == 'eval':

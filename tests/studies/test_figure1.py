@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.command_line import run as run_command
 from alexnet_jax.runtime.errors import InputError
@@ -196,7 +196,7 @@ def test_a_run_that_did_not_log_every_step_is_refused_before_training(tmp_path, 
 
 
 def test_its_settings_are_those_of_the_grid():
-    base = configuration.load(None, {'train.log_every_steps': '7', 'network.name': 'four_layer',
+    base = config_file.load('', {'train.log_every_steps': '7', 'network.name': 'four_layer',
                                      'data.record_size': '32'})  # fmt: skip
     plan = figure1.plan(base, 'tanh', [0.1, 0.01], [3, 4])
     assert list(plan) == [

@@ -14,8 +14,7 @@ from alexnet_jax.data import patterns
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation.seeds import interval
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import trained, two_columns
+from alexnet_jax.experiment import config_file, trained, two_columns
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.variants import with_lrn_across_columns
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
@@ -183,7 +182,7 @@ def measured(monkeypatch, tmp_path):
     return measure_it
 
 
-CONFIG = configuration.load(None, {'network.name': 'small', 'data.source': 'synthetic'})
+CONFIG = config_file.load('', {'network.name': 'small', 'data.source': 'synthetic'})
 IMAGES = synthetic_set(20, 2, 32, 0)
 BOUND = {'step': 6, 'split': 'val', 'config': CONFIG, 'images': IMAGES}
 

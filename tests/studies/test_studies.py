@@ -85,7 +85,7 @@ def played(monkeypatch):
         steps = build.clock(config, config['data.synthetic_examples']).steps
         write_rows(folder, config['data.synthetic_examples'], config['data.batch_size'],
                    [1 / step for step in range(1, steps + 1)])  # fmt: skip
-        (folder / 'config.json').write_text(json.dumps(configuration.nest(config)))
+        (folder / 'config.json').write_text(json.dumps(configuration.to_tree(config)))
         if str(folder).endswith(calls.lost):
             raise NotFiniteError('the loss of step 1 is nan', 1)
         (folder / 'checkpoints' / str(steps)).mkdir(parents=True, exist_ok=True)
@@ -284,7 +284,7 @@ def test_a_plateau_may_end_a_run_before_its_plan(tmp_path, monkeypatch, played):
     train = training_run.train
 
     def early(config, folder, stop_requested):
-        return train(config | {'train.epochs': 1}, folder, stop_requested)
+        return train(configuration.changed(config, {'train.epochs': 1}), folder, stop_requested)
 
     monkeypatch.setattr(training_run, 'train', early)
     plateau = configuration.complete(SETTINGS | {'train.epochs': 2, 'train.protocol': 'paper'}, {})
@@ -444,7 +444,7 @@ def test_a_workdir_that_ended_in_nan_is_no_member(content, saved, message, tmp_p
 def test_the_ensemble_command_looks_for_nan(played, tmp_path, capsys):
     for name in ('a', 'b'):
         (tmp_path / name).mkdir()
-        (tmp_path / name / 'config.json').write_text(json.dumps(configuration.nest(tiny())))
+        (tmp_path / name / 'config.json').write_text(json.dumps(configuration.to_tree(tiny())))
     (tmp_path / 'b' / 'not_finite.json').write_text('{"step": 3, "fault": "the loss is nan"}')
     command = ['ensemble', str(tmp_path / 'a'), str(tmp_path / 'b'), '--out', str(tmp_path / 'c')]
     assert run_command(evaluation.run, command) == BAD_INPUT

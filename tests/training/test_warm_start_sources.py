@@ -169,7 +169,7 @@ SETTINGS = [
     '--config.network.name=four_layer', '--config.network.width=0.25',
     '--config.data.record_size=32', '--config.data.synthetic_examples=20',
     '--config.data.synthetic_classes=10', '--config.data.batch_size=4', '--config.train.steps=1',
-    '--config.train.report=off', '--config.train.log_to=', '--config.optimizer.weight_decay=0',
+    '--noconfig.train.report', '--config.train.log_to=', '--config.optimizer.weight_decay=0',
     '--config.optimizer.layer_rates=conv1=0,conv2=0,conv3=0',
 ]  # fmt: skip
 
