@@ -15,7 +15,7 @@ from alexnet_jax.data import augment, pipeline, shuffle
 from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.experiment.settings import SETTINGS, as_text, from_text
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm
 from alexnet_jax.training import schedule
 from alexnet_jax.training.protocols import (
@@ -52,17 +52,20 @@ def values_of(name: str) -> st.SearchStrategy:
     setting = SETTINGS[name]
     if setting.rule.names:
         return st.sampled_from([*setting.rule.names, setting.default])
-    if not isinstance(setting.default, str):
+    if isinstance(setting.default, bool):
+        return st.booleans()
+    if isinstance(setting.default, int | float):
         return numbers_allowed(name)
-    channel = st.floats(0.5, 255).map(str)
+    channel = st.floats(0.5, 255)
     texts = {
         'data.source': st.sampled_from(
             ['digits', 'patterns', 'synthetic', 'folder:a b/ç', 'tfds:a/b:1.*.*']
         ),
-        'data.mean': st.tuples(channel, channel, channel).map(','.join),
-        'data.std': st.tuples(channel, channel, channel).map(','.join),
-        'start.layers': st.sampled_from(['', 'fc8', 'conv1, conv2']),
-        'optimizer.layer_rates': st.sampled_from(['', 'fc8=10', 'conv1=0,fc8=0.5']),
+        'data.mean': st.tuples(channel, channel, channel),
+        'data.std': st.tuples(channel, channel, channel),
+        'start.layers': st.sampled_from([(), ('fc8',), ('conv1', 'conv2')]),
+        'optimizer.layer_rates': st.sampled_from([{}, {'fc8': 10.0}, {'conv1': 0.0, 'fc8': 0.5}]),
+        'train.log_to': st.sampled_from([(), ('wandb',), ('tensorboard', 'wandb')]),
     }
     anything = st.text(st.characters(exclude_categories=['Cs', 'Cc']), max_size=20)
     return texts.get(name, anything)
@@ -97,14 +100,15 @@ def sound_changes(draw) -> dict:
 @given(changes=sound_changes())
 def test_a_configuration_comes_back_from_text_and_from_a_workdir(changes, tmp_path_factory):
     config = configuration.complete(changes, {})
-    assert all(config[name] == value for name, value in changes.items())
-    texts = {name: str(value) for name, value in config.items()}
+    values = configuration.flat(config)
+    assert all(values[name] == value for name, value in changes.items())
+    texts = {name: as_text(name, value) for name, value in values.items()}
     assert configuration.complete({}, texts) == config
     path = tmp_path_factory.getbasetemp() / 'config.json'
     path.write_text(json.dumps(configuration.to_tree(config)))
     again = configuration.read_workdir(path)
     assert again == config
-    assert all(type(again[name]) is type(SETTINGS[name].default) for name in SETTINGS)
+    assert all(type(value) is type(SETTINGS[name].default) for name, value in values.items())
 
 
 @many
@@ -113,7 +117,7 @@ def test_the_text_of_a_value_is_the_value(data, name):
     value = data.draw(values_of(name))
     kind = type(SETTINGS[name].default)
     assert type(value) is kind and SETTINGS[name].rule.allows(value)
-    assert configuration._parse(name, str(value)) == value
+    assert from_text(name, as_text(name, value)) == value
 
 
 # Augmentation

@@ -288,9 +288,11 @@ def as_text(name: str, value: Any) -> str:
         case bool():
             return str(value).lower()
         case tuple():
-            return ','.join(map(str, value))
+            return ','.join(str(item).removesuffix('.0') for item in value)
         case dict():
-            return ','.join(f'{layer}={factor}' for layer, factor in value.items())
+            return ','.join(
+                f'{layer}={str(factor).removesuffix(".0")}' for layer, factor in value.items()
+            )
         case _:
             return str(value)
 
@@ -300,12 +302,14 @@ def normalized(name: str, value: Any) -> Any:
     as a real one, a list as a tuple, and the texts of version 0.1 for booleans, tuples and
     factors. Any other value is returned as it is, for `config.validate` to refuse."""
     setting = SETTINGS[name]
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()
     match setting.default:
         case bool() | tuple() | dict() if isinstance(value, str):
             return from_text(name, value)
         case tuple() if isinstance(value, list | tuple):
             return tuple(_as_float(x) if setting.rule.item is float else x for x in value)
-        case dict() if isinstance(value, Mapping | ConfigDict):
+        case dict() if isinstance(value, Mapping):
             return {str(layer): _as_float(factor) for layer, factor in value.items()}
         case float():
             return _as_float(value)

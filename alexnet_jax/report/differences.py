@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import results, settings
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.model import Model
@@ -57,10 +58,11 @@ def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, 
         reason = '' if not config.data.mirror else ': a mirror image is of another class'
         rows.append(('data.mirror', f'off{reason}', 'on'))
     free = ('seed', 'network.name', 'data.mirror', *settings.IMAGES)
+    values = configuration.flat(config)
     return rows + [
-        (name, str(config[name]), str(setting.default) or 'nothing')
+        (name, *(settings.as_text(name, value) or 'nothing' for value in (here, setting.default)))
         for name, setting in settings.SETTINGS.items()
-        if not setting.free and name not in free and config[name] != setting.default
+        if not setting.free and name not in free and (here := values[name]) != setting.default
     ]
 
 

@@ -29,9 +29,9 @@ UNUSED = ('eval.step',)
 
 
 def what_counts(config: Config) -> dict[str, Any]:
-    """Returns the settings that decide a run's result."""
+    """Returns the settings that decide a run's result, as JSON has them."""
     return {
-        name: value
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in configuration.flat(config).items()
         if not SETTINGS[name].free or name in COUNT
     }
@@ -194,11 +194,12 @@ def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str
     if kept.get('command') != asking['command']:
         return [f'it is of {shown(kept.get("command"))}, not of {asking["command"]!r}']
     before = same_form(kept.get('config', {}))
+    defaults = same_form({name: setting.default for name, setting in SETTINGS.items()})
     options = kept.get('options', {})
     found = [
         f'{name} was {shown(was)}, now {value!r}'
         for name, value in asking['config'].items()
-        if (was := before.get(name, SETTINGS[name].default)) != value
+        if (was := before.get(name, defaults[name])) != value
     ]
     for name, value in asking['options'].items():
         was = options.get(name)
@@ -215,8 +216,9 @@ def same_form(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns values of settings that a study has kept as JSON, perhaps one of version 0.1, in the
     form that `what_counts` has; a path to images, which may be relative, absolute."""
     values = {
-        name: normalized(name, value) if name in SETTINGS else value
-        for name, value in values.items()
+        name: list(value) if isinstance(value := normalized(name, kept), tuple) else value
+        for name, kept in values.items()
+        if name in SETTINGS
     }
     if isinstance(values.get('data.source'), str):
         values['data.source'] = configuration.absolute(values['data.source'])

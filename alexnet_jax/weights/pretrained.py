@@ -303,10 +303,16 @@ def _require_different(classes: Sequence[str], path: Path) -> None:
 
 
 def _may_be_setting(value: Any) -> bool:
-    """Text, or a number that is none of an absurd size."""
-    return isinstance(value, str) or (
-        isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST
-    )
+    """Returns whether a value is a text, a number that is not of an absurd size, or a few of them."""
+    match value:
+        case list():
+            return all(map(_may_be_setting, value))
+        case dict():
+            return all(map(_may_be_setting, value.values()))
+        case int() | float():
+            return -_LARGEST <= value <= _LARGEST
+        case _:
+            return isinstance(value, str)
 
 
 def _require_net(path: Path, asked: str, found: str) -> None:

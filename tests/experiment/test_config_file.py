@@ -7,19 +7,13 @@ from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.runtime.errors import InputError
+from tests import config_files
 
 CONFIGS = [str(path) for path in sorted(Path('configs').glob('*.py'))]
 
 
 def written(folder: Path, *lines: str) -> str:
-    """Returns the path of a file that changes the defaults by these lines."""
-    path = folder / 'my.py'
-    body = ['config = default_config()', *lines, 'return config']
-    path.write_text(
-        'from alexnet_jax import default_config\n\n\ndef get_config():\n'
-        + ''.join(f'    {line}\n' for line in body)
-    )
-    return str(path)
+    return str(config_files.with_lines(folder / 'my.py', *lines))
 
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda path: Path(path).stem)

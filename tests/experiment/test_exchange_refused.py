@@ -171,7 +171,7 @@ BAD_FILES: dict[str, tuple[dict, dict, str]] = {
     'a setting of another type': ({'config.network.width': 'a'}, {}, "network.width is 'a'"),
     'a truth': ({'config.data.batch_size': True}, {}, 'data.batch_size is True'),
     'no number': ({'config.network.width': float('nan')}, {}, 'is not JSON: it holds NaN'),
-    'a nested setting': ({'config.network.width': {'a': 1}}, {}, 'is not what'),
+    'a nested setting': ({'config.network.width': {'a': 1}}, {}, r"network\.width is {'a': 1}; allowed: a num"),
     'absurd width': ({'config.network.width': 16.0, 'network': None}, {}, r'conv1/bias is .*, not \(2, 256\)'),
     'absurd sizes': (
         {'config.network.width': 16.0, 'config.network.input_size': 4096,

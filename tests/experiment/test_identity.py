@@ -23,6 +23,7 @@ from alexnet_jax.network.variants import with_stages
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import __main__ as weights
+from tests import config_files
 from tests.data.photographs import write_classes
 
 SIZE = 32
@@ -61,10 +62,10 @@ def original(tmp_path_factory) -> Folder:
     config = {
         'network.name': 'small', 'network.width': 0.5, 'data.source': f'folder:{folder.top}/photos',
         'data.dir': f'{folder.top}/set', 'data.record_size': SIZE, 'data.batch_size': 4,
-        'train.steps': 4, 'checkpoint.every_steps': 2, 'train.report': 'off', 'train.log_to': '',
+        'train.steps': 4, 'checkpoint.every_steps': 2, 'train.report': False, 'train.log_to': (),
         'data.threads': 0, 'eval.batch_size': 4,
     }  # fmt: skip
-    (folder.top / 'config.py').write_text(f'config = {config!r}\n')
+    config_files.with_values(folder.top / 'config.py', config)
     folder.prepare()
     assert main.main(folder.arguments()) == DONE
     return folder
@@ -376,7 +377,7 @@ def test_a_relative_source_is_the_same_run(folder, capsys, monkeypatch):
 def test_a_record_with_a_relative_source_is_of_the_same_run(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder.top)
     shutil.rmtree(folder.top / 'run')
-    monkeypatch.setattr(configuration, 'absolute_source', lambda config: config)
+    monkeypatch.setattr(configuration, 'absolute', lambda source: source)
     relative = '--config.data.source=folder:photos'
     assert main.main(folder.arguments(relative)) == DONE
     assert '"folder:photos"' in (folder.top / 'run' / 'config.json').read_text()

@@ -25,7 +25,7 @@ from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import step
 from alexnet_jax.training.checkpoint import Checkpoints
-from tests import random_run
+from tests import config_files, random_run
 from tests.data.photographs import write_classes
 
 
@@ -243,9 +243,9 @@ def test_a_member_that_ended_in_nan_is_refused_by_name(runs, workdir, tmp_path, 
 
 def test_members_on_images_of_their_own_seeds_are_refused(data_dir, tmp_path, capsys):
     """Equal ids and labels: the images differ all the same. Before anything is trained."""
-    config = tmp_path / 'config.py'
-    config.write_text("config = {'network.name': 'small', 'data.source': 'synthetic',"
-                      " 'data.record_size': 32, 'data.synthetic_classes': 10}")  # fmt: skip
+    values = {'network.name': 'small', 'data.source': 'synthetic',
+              'data.record_size': 32, 'data.synthetic_classes': 10}  # fmt: skip
+    config = config_files.with_values(tmp_path / 'config.py', values)
     out = ['--out', str(tmp_path / 'out')]
     for seed in ('0', '1'):
         settings = {'data.dir': data_dir, 'network.width': '0.5', 'seed': seed}

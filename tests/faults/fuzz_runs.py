@@ -52,6 +52,7 @@ from alexnet_jax.experiment import config as configuration
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.runtime.errors import InputError
+from tests import config_files
 from tests.data.photographs import image_file, write_classes
 from tests.faults import run_changes
 from tests.faults.fuzz_settings import at_most
@@ -90,10 +91,10 @@ def make(folder: Path) -> Path:
         config = {
             'network.name': 'small', 'network.width': 0.5, 'data.source': spec, 'seed': seed,
             'data.dir': f'{here}/set', 'data.record_size': SIZE, 'data.batch_size': 4,
-            'train.steps': STEPS, 'checkpoint.every_steps': 2, 'train.report': 'off',
-            'train.log_to': '', 'data.threads': 0, 'eval.batch_size': 4,
+            'train.steps': STEPS, 'checkpoint.every_steps': 2, 'train.report': False,
+            'train.log_to': (), 'data.threads': 0, 'eval.batch_size': 4,
         }  # fmt: skip
-        (here / 'config.py').write_text(f'config = {config!r}\n')
+        config_files.with_values(here / 'config.py', config)
         for command in ('train', 'other eval'):
             assert do(command, here)[0] == DONE
         for place in (here, here / 'set', here / 'run'):

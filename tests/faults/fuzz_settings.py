@@ -25,6 +25,7 @@ from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.settings import SETTINGS, as_text
 from alexnet_jax.experiment.workdir import refuse_other
 from alexnet_jax.report import run_page
+from tests.config_files import HEAD, with_lines
 from tests.weights.mutations import damaged
 
 Random = np.random.Generator
@@ -54,7 +55,6 @@ LITERALS = (
     '__import__("numpy").float32(0.5)', '__import__("numpy").int64(3)', '__import__("pathlib").Path(".")',
     '"\\n" * 50', '[[[[]]]] * 2000', '{"a": {"b": 1}}', 'type("Odd", (), {"__repr__": lambda s: 1 / 0})()',
 )  # fmt: skip
-HEAD = 'from alexnet_jax import default_config\ndef get_config():\n    config = default_config()\n'
 FILES = (
     b'', b'\0' * 100, b'config', b'config = ', b'config = {', b'def', b'\xff\xfe\0c', b'\x80abc',
     b'# coding: nonsense\nget_config = 1', b'get_config = None', b'config = {"seed": 1}',
@@ -173,7 +173,7 @@ def unknown_setting(here: Path, random: Random) -> Case:
 def setting_in_a_file(here: Path, random: Random) -> Case:
     name, literal = some(NAMES, random), some(LITERALS, random)
     field = name.replace('start.from', "start['from']")
-    (here / 'config.py').write_text(f'{HEAD}    config.{field} = {literal}\n    return config\n')
+    with_lines(here / 'config.py', f'config.{field} = {literal}')
     return Case(['--config', str(here / 'config.py'), *quick(random)], (name, *related(name)))
 
 
@@ -211,7 +211,7 @@ def strange_paths(here: Path, random: Random) -> Case:
     given = [f'{name}={some(PATHS, random)}' for name in NAMED[: random.integers(1, 3)]]
     given += [f'--mode={some(("train", "eval", "predict"), random)}']
     images = [some(PATHS, random)] * (given[-1] == '--mode=predict')
-    (here / 'config.py').write_text(f'{HEAD}    return config')
+    with_lines(here / 'config.py')
     return Case(['--config', str(here / 'config.py'), *config, *given, *images], (*NAMED, 'image'))
 
 
@@ -267,7 +267,7 @@ def with_other_value(tree: dict[str, Any], random: Random) -> dict[str, Any]:
 
 def base(here: Path, random: Random) -> list[str]:
     """A sound command line."""
-    (here / 'sound.py').write_text(f'{HEAD}    return config')
+    with_lines(here / 'sound.py')
     return ['--config', str(here / 'sound.py'), '--workdir', str(here / 'run'), *quick(random)]
 
 

@@ -20,6 +20,7 @@ from alexnet_jax.experiment import config_file, trained
 from alexnet_jax.experiment.settings import SETTINGS, as_text
 from alexnet_jax.runtime.command_line import BAD_INPUT
 from alexnet_jax.runtime.errors import InputError, RecordError
+from tests import config_files
 from tests.faults import fuzz, fuzz_images, fuzz_sets, fuzz_settings
 
 
@@ -60,10 +61,8 @@ def test_images_of_strange_names_are_predicted_or_named(tmp_path, capsys, monkey
     workdir = tmp_path / 'r\udcffn'
     workdir.mkdir()
     bad += ['pipe', 'config.py', 'missing', 'n' * 300]
-    (tmp_path / 'config.py').write_text(
-        f"{fuzz_settings.HEAD}    config.network.name = 'small'\n"
-        f'    config.data.record_size = {fuzz_images.SIZE}\n    return config\n'
-    )
+    values = {'network.name': 'small', 'data.record_size': fuzz_images.SIZE}
+    config_files.with_values(tmp_path / 'config.py', values)
     options = ['--config', str(tmp_path / 'config.py'), '--workdir', str(workdir)]
     files = [str(tmp_path / name) for name in good + bad]
     with fuzz_settings.at_most(60):
@@ -120,22 +119,18 @@ def test_every_text_for_every_setting(name):
     ('__import__("numpy").zeros(3)', r'train\.protocol is array\(\[0., 0., 0.\]\)'),
 ])  # fmt: skip
 def test_values_of_any_type_are_refused_by_their_setting(value, told, tmp_path):
-    (tmp_path / 'my.py').write_text(
-        f'{fuzz_settings.HEAD}    config.train.protocol = {value}\n    return config'
-    )
+    config_files.with_lines(tmp_path / 'my.py', f'config.train.protocol = {value}')
     with pytest.raises(InputError, match=told):
         config_file.load(str(tmp_path / 'my.py'), {})
 
 
 def test_a_config_is_python_and_nothing_else_that_python_can_run(tmp_path):
     with zipfile.ZipFile(tmp_path / 'my.py', 'w') as archive:
-        archive.writestr('__main__.py', f'{fuzz_settings.HEAD}    return config')
+        archive.writestr('__main__.py', f'{config_files.HEAD}    return config')
     with pytest.raises(InputError, match='does not run'):
         config_file.load(str(tmp_path / 'my.py'), {})
-    (tmp_path / 'my.py').write_text(
-        f'from pathlib import Path\n{fuzz_settings.HEAD}'
-        '    config.seed = len(Path(__file__).name)\n    return config'
-    )
+    lines = 'from pathlib import Path', 'config.seed = len(Path(__file__).name)'
+    config_files.with_lines(tmp_path / 'my.py', *lines)
     assert config_file.load(str(tmp_path / 'my.py'), {}).seed == 5
 
 

@@ -197,7 +197,7 @@ def rows_of(workdir, showing=None, metrics=()) -> dict[str, str]:
 def test_what_differs_from_the_paper(made):
     """The digits' run: what its configuration says of mirror images is not what was done."""
     config = json.loads((made / 'config.json').read_text())
-    assert config['data']['mirror'] == 'on' and not load(made).mirror
+    assert config['data']['mirror'] is True and not load(made).mirror
     content = section(made, 'What differs from the paper')
     for name, here, paper in (
         ('data.source', 'digits', 'ImageNet: ILSVRC-2010 and 2012'),

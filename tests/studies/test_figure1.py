@@ -71,7 +71,7 @@ def test_gaps_repetitions_and_another_order_are_refused(steps, tmp_path):
 
 def test_a_log_that_ends_at_another_step_than_the_run_is_refused(tmp_path):
     write_rows(tmp_path, 40, 10, [0.5] * 6)
-    config = {'data.batch_size': 10}
+    config = config_file.load('', {'data.batch_size': '10'})
     assert figure1.whole_curve(tmp_path, config, 6) == figure1.curve(tmp_path, 10)
     for steps in (5, 7):
         with pytest.raises(InputError, match=f'rows of 6 steps; the run has {steps}'):

@@ -15,6 +15,7 @@ from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation.seeds import interval
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import config_file, trained, two_columns
+from alexnet_jax.experiment.config import changed
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.variants import with_lrn_across_columns
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
@@ -193,8 +194,8 @@ BOUND = {'step': 6, 'split': 'val', 'config': CONFIG, 'images': IMAGES}
         {'step': 7},
         {'split': 'train'},
         *(
-            {'config': CONFIG | changed}
-            for changed in (
+            {'config': changed(CONFIG, values)}
+            for values in (
                 {'eval.views': 10}, {'eval.split': 'val'}, {'seed': 3}, {'train.epochs': 4},
                 {'optimizer.momentum': 0.5}, {'network.width': 0.5}, {'data.source': 'patterns'},
             )
@@ -214,7 +215,9 @@ def test_kept_measures_are_used_for_the_same_alone(differing, measured):
 
 def test_what_changes_no_measure_is_not_measured_again(measured):
     assert measured()
-    assert not measured(config=CONFIG | {'data.threads': 5, 'data.dir': 'x', 'mesh.data': 1})
+    assert not measured(
+        config=changed(CONFIG, {'data.threads': 5, 'data.dir': 'x', 'mesh.data': 1})
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.runtime.command_line import run as run_command
 from alexnet_jax.runtime.errors import InputError, NotFiniteError
 from alexnet_jax.studies import ablations, column_runs, figure1, runs, specialization, study
+from tests import config_files
 from tests.studies.test_figure1 import write_rows
 
 SETTINGS = {
@@ -59,8 +60,7 @@ TAKING = {
 
 def command_of(kind: str, folder, options=None, *more: str):
     """(function, arguments) of a short study of two seeds; options given again count."""
-    path = folder.parent / 'base.py'
-    path.write_text(f'config = {SETTINGS}')
+    path = config_files.with_values(folder.parent / 'base.py', SETTINGS)
     function, first = COMMANDS[kind]
     words = ['ensemble', '--out'] if kind == 'ensemble' else ['--workdir']
     words += [str(folder), '--config', str(path), *(first if options is None else options)]
@@ -196,7 +196,7 @@ def test_the_command_trains_a_protocol_as_its_own_defaults_have_it(played, tmp_p
     config = configuration.read_workdir(path)
     expected = {
         'train.protocol': 'torchvision', 'data.normalization': 'standardized',
-        'optimizer.weight_decay': 1e-4, 'data.mirror': 'on', 'data.batch_size': 10,
+        'optimizer.weight_decay': 1e-4, 'data.mirror': True, 'data.batch_size': 10,
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected
 
@@ -482,7 +482,7 @@ def test_a_study_that_kept_a_relative_source_is_the_same(kind, played, tmp_path,
     folder = tmp_path / 'study'
     command = command_of(kind, folder, None, '--config.train.epochs=1')
     with monkeypatch.context() as older:
-        older.setattr(configuration, 'absolute_source', lambda config: config)
+        older.setattr(configuration, 'absolute', lambda source: source)
         assert run_command(*command) == DONE
     assert '"folder:photos"' in (folder / 'study.json').read_text()
     trained = list(played)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.network import __main__ as network
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
@@ -244,7 +244,7 @@ def test_thousands_of_epochs_are_printed_by_the_thousand(capsys):
 
 
 def test_every_net_and_protocol_has_a_config():
-    configs = [configuration.load(path, {'data.source': 'synthetic'}) for path in CONFIGS]
+    configs = [config_file.load(str(path), {'data.source': 'synthetic'}) for path in CONFIGS]
     trained = {config['network.name'] for config in configs} | {*specialization.NETS}
     trained |= {row.net for row in ablations.published('paper') if row.net}
     assert trained == ARCHITECTURES.keys()
@@ -262,6 +262,6 @@ def test_the_table_of_configs_names_each_with_its_net_and_protocol():
     }  # fmt: skip
     assert rows.keys() == {path.name for path in CONFIGS}
     for path in CONFIGS:
-        config = configuration.load(path, {'data.source': 'synthetic'})
+        config = config_file.load(str(path), {'data.source': 'synthetic'})
         assert rows[path.name][:2] == [config['network.name'], config['train.protocol']]
         assert f'configs/{path.name}' in path.read_text()  # its own command

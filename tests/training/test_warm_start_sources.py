@@ -19,6 +19,7 @@ from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import warm_start
 from alexnet_jax.training.checkpoint import Checkpoints
+from tests import config_files
 from tests.training.donors import DEEPER, MEAN, TINY, facts, model_of, same, state_of, warm
 
 
@@ -181,7 +182,7 @@ def test_a_run_is_refused_before_it_begins_and_runs_as_the_message_says(tmp_path
         data__synthetic_classes='10',
     )  # fmt: skip
     exchange.write_workdir(theirs, loaded)
-    (tmp_path / 'config.py').write_text('config = {}')
+    config_files.with_lines(tmp_path / 'config.py')
     command = [
         '--config', str(tmp_path / 'config.py'), '--workdir', str(run),
         f'--config.start.from={theirs}', *SETTINGS,

@@ -85,7 +85,7 @@ def same(workdir: Path, tiny: Model) -> bool:
     """Whether the workdir's model is this one to the bit, but for where its images were."""
     found = model.load(workdir)
     own = {'data.source': 'folder:photographs'}
-    assert found.config == configuration.with_table(tiny.config) | own
+    assert found.config == configuration.changed(configuration.with_table(tiny.config), own)
     for name in ('net', 'classes', 'mirror', 'step'):
         assert getattr(found, name) == getattr(tiny, name), name
     assert forms.same(normalization(found), normalization(tiny))
