@@ -52,7 +52,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     if not words and options.mode == 'predict':
         parser.error('--mode=predict needs images: JPEG or PNG files')
     options.images = [Path(word) for word in words]
-    if not options.config and options.workdir is None:
+    if options.config is None and options.workdir is None:
         parser.error('neither --config nor --workdir is given')
     if options.workdir is not None:
         _require_possible(parser, options.workdir)
@@ -78,7 +78,7 @@ def _require_possible(parser: SettingsParser, workdir: Path) -> None:
 
 def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configuration.Config:
     """From the config file, or else from the workdir's own config.json."""
-    if options.config:
+    if options.config is not None:
         return config_file.load(options.config, overrides)
     return configuration.of_workdir(options.workdir, overrides)
 

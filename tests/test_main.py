@@ -262,13 +262,3 @@ def test_a_fault_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch
     assert main.main(command(tmp_path / 'run', '--config.train.steps=1')) == FAULT
     error = capsys.readouterr().err
     assert error.splitlines() == ['error: RuntimeError: the disk (--debug shows where)']
-
-
-def test_help_names_every_setting(capsys):
-    from alexnet_jax.experiment.settings import SETTINGS
-
-    with pytest.raises(SystemExit) as ended:
-        main.main(['--help'])
-    assert ended.value.code == 0
-    text = capsys.readouterr().out
-    assert all(name in text for name in SETTINGS)

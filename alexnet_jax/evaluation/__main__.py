@@ -51,7 +51,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     add.add_argument('--out', type=Path, required=True, help='a folder')
     options, overrides = parser.parse_with_settings(argv)
-    if options.command == 'ensemble' and bool(options.runs) == bool(options.config):
+    if options.command == 'ensemble' and bool(options.runs) == (options.config is not None):
         parser.error('ensemble needs either RUNs or --config')
     if overrides and options.command == 'tables':
         parser.error('settings (--config.NAME=VALUE) do not go with tables')
@@ -93,7 +93,7 @@ def members_of(
     Raises:
       InputError: a configuration that cannot be; too many seeds.
     """
-    if options.config:
+    if options.config is not None:
         base = config_file.load(options.config, overrides)
         seeds = study.seeds_of(base, options.seeds)
         return [

@@ -136,7 +136,7 @@ def complete(given: Config | Mapping[str, Any], overrides: Mapping[str, str]) ->
       InputError: an unknown setting or a value that is not allowed; a line for each.
     """
     if isinstance(given, FrozenConfigDict):
-        given = given.as_configdict()
+        given = Config(given)
     values = dict(_leaves(given)) if isinstance(given, Config) else dict(given)
     _refuse_unknown([name for name in values if name != TABLE])
     if isinstance(given, Config) and values.keys() >= SETTINGS.keys():
@@ -144,11 +144,11 @@ def complete(given: Config | Mapping[str, Any], overrides: Mapping[str, str]) ->
     return override(changed(default_config(), values), overrides)
 
 
-def _leaves(config: Config, prefix: str = '') -> Iterator[tuple[str, Any]]:
+def _leaves(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
     """Yields the full name and value of each field that is not a group."""
     for key, value in config.items():
         name = f'{prefix}{key}'
-        is_group = isinstance(value, Config) and name not in (*SETTINGS, TABLE)
+        is_group = isinstance(value, ConfigDict) and name not in (*SETTINGS, TABLE)
         if is_group and prefix.count('.') < DEEPEST:
             yield from _leaves(value, f'{name}.')
         else:

@@ -19,17 +19,17 @@ from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, plain, shown
 
 
-def load(config: str, overrides: Mapping[str, str]) -> Config:
+def load(config: str | None, overrides: Mapping[str, str]) -> Config:
     """Returns the configuration of a file, changed by the command line.
 
     Args:
-      config: as given after --config; '' for the defaults.
+      config: as given after --config; None for the defaults.
       overrides: values as text, by setting.
 
     Raises:
       InputError: as `read`; an unknown setting or a value that is not allowed, a line for each.
     """
-    given = read(config) if config else configuration.default_config()
+    given = configuration.default_config() if config is None else read(config)
     return configuration.absolute_source(configuration.complete(given, overrides))
 
 

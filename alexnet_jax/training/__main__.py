@@ -94,7 +94,7 @@ def _rates(config: Config, protocol: Protocol, clock: schedule.Clock, step, plat
 
 def run(argv: list[str]) -> int:
     parser = SettingsParser(prog='python -m alexnet_jax.training', description=__doc__)
-    parser.add_argument('--config', default='', help='a Python file, run to get the settings')
+    parser.add_argument('--config', help='a Python file, run to get the settings')
     parser.add_argument(
         '--examples', type=int,
         help="how many training images; the set's own, of ImageNet 1281167 without a look",

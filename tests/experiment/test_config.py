@@ -17,7 +17,9 @@ from alexnet_jax.runtime.errors import InputError
 
 
 def load(**overrides: str):
-    return config_file.load('', {name.replace('__', '.'): text for name, text in overrides.items()})
+    return config_file.load(
+        None, {name.replace('__', '.'): text for name, text in overrides.items()}
+    )
 
 
 def test_defaults_are_the_paper_s_and_allowed():
@@ -307,7 +309,7 @@ def test_all_bad_settings_are_named():
 )
 def test_any_text_for_any_setting_is_taken_or_refused(name, text):
     try:
-        config = config_file.load('', {name: text})
+        config = config_file.load(None, {name: text})
     except InputError as error:
         assert name in str(error) or 'data.' in str(error)
     else:
@@ -340,15 +342,15 @@ def test_the_folder_of_a_source_is_absolute(tmp_path, monkeypatch):
     (tmp_path / 'link').symlink_to(tmp_path / 'photos')
     own = f'folder:{tmp_path}/photos'
     for text in ('folder:photos', 'folder:./photos/', 'folder:x/../photos', 'folder:link', own):
-        assert config_file.load('', {'data.source': text})['data.source'] == own
+        assert config_file.load(None, {'data.source': text})['data.source'] == own
         config = default_config()
         config.data.source = text
         monkeypatch.setattr(config_file, 'read', lambda _, config=config: config)
         assert config_file.load('my.py', {}).data.source == own
-    at_home = config_file.load('', {'data.source': 'folder:~/photos'})
+    at_home = config_file.load(None, {'data.source': 'folder:~/photos'})
     assert at_home['data.source'] == f'folder:{tmp_path}/home/photos'
     for text in ('digits', 'tfds:photos', 'folder:~nobody_of_that_name/photos'):
-        assert config_file.load('', {'data.source': text})['data.source'] == text
+        assert config_file.load(None, {'data.source': text})['data.source'] == text
 
 
 def test_a_relative_source_of_an_older_workdir(tmp_path, monkeypatch):
@@ -361,6 +363,6 @@ def test_a_relative_source_of_an_older_workdir(tmp_path, monkeypatch):
     now = configuration.of_workdir(tmp_path, {'data.source': 'folder:photos'})
     assert now['data.source'] == f'folder:{tmp_path}/photos'
     assert configuration.differences(now, older) == configuration.differences(older, now) == []
-    other = config_file.load('', {'data.source': 'folder:others'})
+    other = config_file.load(None, {'data.source': 'folder:others'})
     (line,) = configuration.differences(other, older)
     assert line == (f"data.source was 'folder:{tmp_path}/photos', now 'folder:{tmp_path}/others'")

@@ -42,7 +42,7 @@ def test_a_protocol_brings_defaults_that_file_and_command_line_go_before(tmp_pat
     other = config_file.load(path, {'train.protocol': 'torchvision'})
     assert (other.train.steps, other.optimizer.weight_decay) == (0, 1e-4)
     kept = {name: setting.default for name, setting in SETTINGS.items()}
-    assert configuration.flat(config_file.load('', {})) == kept
+    assert configuration.flat(config_file.load(None, {})) == kept
 
 
 def test_get_config_may_take_an_argument(tmp_path):

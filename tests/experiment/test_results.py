@@ -154,7 +154,7 @@ def test_an_evaluation_in_other_spaces_is_the_same_and_an_older_one_is_read(tall
 @pytest.fixture
 def workdirs(tmp_path):
     """Two runs that differ in their seed."""
-    config = config_file.load('', {'network.name': 'small', 'data.record_size': '32'})
+    config = config_file.load(None, {'network.name': 'small', 'data.record_size': '32'})
     of_set = ('a', 'b'), True, np.zeros(3), np.ones(3), {'content': 'c'}
     for seed in (0, 1):
         identity.write(

@@ -192,6 +192,6 @@ def constant_model() -> Model:
         apply=lambda variables, images: (np.zeros((len(images), 3)) + images.mean() * 0, {}),
     )
     return Model(
-        config_file.load('', sizes), net, ('one', '$two$', 'three\n'), True, {},
+        config_file.load(None, sizes), net, ('one', '$two$', 'three\n'), True, {},
         np.zeros(3, np.float32), np.ones(3, np.float32), 1,
     )  # fmt: skip

@@ -101,7 +101,7 @@ def test_every_text_for_every_setting(name):
     taken = 0
     for text in (*fuzz_settings.TEXTS, as_text(name, SETTINGS[name].default)):
         try:
-            config = config_file.load('', {name: text})
+            config = config_file.load(None, {name: text})
         except InputError as error:
             lines = str(error).split('\n')
             assert len(lines) <= 2 and all(line.isprintable() for line in lines), text
@@ -137,12 +137,12 @@ def test_a_config_is_python_and_nothing_else_that_python_can_run(tmp_path):
 def test_numbers_that_no_run_could_count_to_are_refused():
     for name in ('train.steps', 'data.batch_size', 'schedule.patience'):
         with pytest.raises(InputError, match=f'{name} is 2147483648; .* at most 2147483647'):
-            config_file.load('', {name: str(2**31)})
+            config_file.load(None, {name: str(2**31)})
     for name, most in {'schedule.drops': 30, 'data.threads': 1024, 'data.record_size': 4096,
                        'data.synthetic_classes': 1_000_000}.items():  # fmt: skip
-        assert config_file.load('', {name: str(most)})[name] == most
+        assert config_file.load(None, {name: str(most)})[name] == most
         with pytest.raises(InputError, match=f'{name} is {most + 1}; allowed: .* to {most}'):
-            config_file.load('', {name: str(most + 1)})
+            config_file.load(None, {name: str(most + 1)})
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ from alexnet_jax.studies import ablations
 from tests import config_files
 
 GIVEN = {'network.name': 'krizhevsky2012', 'data.source': 'synthetic'}
-BASE = config_file.load('', GIVEN)
+BASE = config_file.load(None, GIVEN)
 SMALL = config.changed(BASE, {'network.name': 'small'})
 
 
@@ -106,7 +106,7 @@ def test_a_protocol_as_an_ablation_brings_its_own_defaults():
     plan = planned('train.protocol=torchvision', optimizer__weight_decay='0.002')
     base, other = plan.values()
     alone = GIVEN | {'train.protocol': 'torchvision', 'optimizer.weight_decay': '0.002'}
-    assert other == config_file.load('', alone)
+    assert other == config_file.load(None, alone)
     values = config.flat(other)
     assert {name for name, value in config.flat(base).items() if value != values[name]} == {
         'train.protocol', 'data.batch_size', 'data.normalization', 'data.color_std',

@@ -71,7 +71,7 @@ def test_gaps_repetitions_and_another_order_are_refused(steps, tmp_path):
 
 def test_a_log_that_ends_at_another_step_than_the_run_is_refused(tmp_path):
     write_rows(tmp_path, 40, 10, [0.5] * 6)
-    config = config_file.load('', {'data.batch_size': '10'})
+    config = config_file.load(None, {'data.batch_size': '10'})
     assert figure1.whole_curve(tmp_path, config, 6) == figure1.curve(tmp_path, 10)
     for steps in (5, 7):
         with pytest.raises(InputError, match=f'rows of 6 steps; the run has {steps}'):
@@ -196,7 +196,7 @@ def test_a_run_that_did_not_log_every_step_is_refused_before_training(tmp_path, 
 
 
 def test_its_settings_are_those_of_the_grid():
-    base = config_file.load('', {'train.log_every_steps': '7', 'network.name': 'four_layer',
+    base = config_file.load(None, {'train.log_every_steps': '7', 'network.name': 'four_layer',
                                      'data.record_size': '32'})  # fmt: skip
     plan = figure1.plan(base, 'tanh', [0.1, 0.01], [3, 4])
     assert list(plan) == [

@@ -183,7 +183,7 @@ def measured(monkeypatch, tmp_path):
     return measure_it
 
 
-CONFIG = config_file.load('', {'network.name': 'small', 'data.source': 'synthetic'})
+CONFIG = config_file.load(None, {'network.name': 'small', 'data.source': 'synthetic'})
 IMAGES = synthetic_set(20, 2, 32, 0)
 BOUND = {'step': 6, 'split': 'val', 'config': CONFIG, 'images': IMAGES}
 

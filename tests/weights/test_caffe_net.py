@@ -202,7 +202,7 @@ def test_the_preprocessing_that_a_file_states(random, tmp_path):
     transform = real(1, 0.5) + field(3, 99) + b''.join(real(5, x) for x in (104.25, 117, 123.1))
     path.write_bytes(caffe_data(bytes([1, 3, 99, 99]), transform) + content)
     stated = pretrained.open_file(path).settings
-    assert stated['data.mean'] == '123.1,117.0,104.25' and stated['data.std'] == '2.0,2.0,2.0'
+    assert stated['data.mean'] == (123.1, 117.0, 104.25) and stated['data.std'] == (2.0, 2.0, 2.0)
     assert stated['data.normalization'] == 'standardized'
     assert stated['network.input_size'] == 99
     path.write_bytes(field(4, 10) + field(4, 3) + field(4, 99) + field(4, 99) + content)
@@ -222,8 +222,8 @@ def test_the_preprocessing_that_an_old_source_states(kind, number, random, tmp_p
     layer = field(4, b'data') + field(5, kind) + field(3, b'data') + own + common
     path.write_bytes(field(2, layer) + path.read_bytes())
     opened = pretrained.open_file(path)
-    assert opened.settings['data.std'] == '2.0,2.0,2.0'
-    assert opened.settings['data.mean'] == '117.0,117.0,117.0'
+    assert opened.settings['data.std'] == (2.0, 2.0, 2.0)
+    assert opened.settings['data.mean'] == (117.0, 117.0, 117.0)
     assert opened.settings['network.input_size'] == 99 and 'mean.binaryproto' in opened.notes[0]
 
 
