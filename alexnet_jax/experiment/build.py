@@ -29,12 +29,13 @@ from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import model, settings
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.identity import Identity, network_digest
-from alexnet_jax.experiment.workdir import LIBRARIES, last_checkpoint
+from alexnet_jax.experiment.workdir import last_checkpoint
 from alexnet_jax.network import communication, device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.runtime import multihost
 from alexnet_jax.runtime.errors import InputError, counted, shown
+from alexnet_jax.runtime.provenance import LIBRARIES
 from alexnet_jax.training import loop, step, warm_start
 from alexnet_jax.training.protocols import Protocol
 from alexnet_jax.training.schedule import Clock

@@ -136,7 +136,7 @@ def complete(given: Config | Mapping[str, Any], overrides: Mapping[str, str]) ->
       InputError: an unknown setting or a value that is not allowed; a line for each.
     """
     if isinstance(given, FrozenConfigDict):
-        given = Config(given)
+        given = Config(given.to_dict())
     values = dict(_leaves(given)) if isinstance(given, Config) else dict(given)
     _refuse_unknown([name for name in values if name != TABLE])
     if isinstance(given, Config) and values.keys() >= SETTINGS.keys():
@@ -144,7 +144,7 @@ def complete(given: Config | Mapping[str, Any], overrides: Mapping[str, str]) ->
     return override(changed(default_config(), values), overrides)
 
 
-def _leaves(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+def _leaves(config: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
     """Yields the full name and value of each field that is not a group."""
     for key, value in config.items():
         name = f'{prefix}{key}'

@@ -8,7 +8,6 @@ import socket
 import stat
 import sys
 from collections.abc import Collection, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime import files, multihost
 from alexnet_jax.runtime.errors import InputError, plain
+from alexnet_jax.runtime.provenance import provenance
 from alexnet_jax.training import checkpoint, manifest
 from alexnet_jax.training.manifest import DamagedError
 
-LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
 LOCK = '.lock'
 
 
@@ -72,8 +71,7 @@ def claim(workdir: Path, run: Identity) -> None:
       InputError: it cannot be written, or as `require_same_run`.
     """
     require_same_run(workdir, run)
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    about = {'versions': versions, 'processes': multihost.count(), 'command': command()}
+    about = provenance() | {'processes': multihost.count(), 'command': command()}
     try:
         identity.write(workdir, run, about)
     except OSError as error:

@@ -47,7 +47,8 @@ def _kept(path: Path) -> list[tuple[str, str]]:
     if not isinstance(kept, dict):
         return []
     versions = kept.get('versions')
-    rows = [('command', str(kept['command']))] if 'command' in kept else []
+    names = ('command', 'commit', 'python', 'platform', 'devices')
+    rows = [(name, str(kept[name])) for name in names if kept.get(name) is not None]
     rows += [(name, str(x)) for name, x in versions.items()] if isinstance(versions, dict) else []
     return [*rows, ('mesh', json.dumps(kept.get('mesh')))]
 

@@ -25,7 +25,7 @@ STEPS = 30
 BLOCKS = """
 import os, runpy, time
 from alexnet_jax.training import metrics_log
-config = runpy.run_path('configs/digits.py')['config']
+get_config = runpy.run_path('configs/digits.py')['get_config']
 write = metrics_log.MetricsLog.write
 def block(self, row):
     write(self, row)
@@ -38,7 +38,7 @@ metrics_log.MetricsLog.write = block
 DIES = """
 import jax, runpy
 from alexnet_jax.training import step
-config = runpy.run_path('configs/digits.py')['config']
+get_config = runpy.run_path('configs/digits.py')['get_config']
 create = step.create_state
 def create_dead(net, seed, mesh):
     state = create(net, seed, mesh)
