@@ -39,7 +39,7 @@ OWNERS = {
     'matplotlib': 'report/figures/',
     'tensorboardX': 'training/trackers.py',
     'wandb': 'training/trackers.py',
-    'scipy': 'evaluation/seeds.py',
+    'scipy': 'evaluation/',
     'rich': ('training/console.py', 'data/prepare/__main__.py'),
 }
 NEVER = {'tensorflow', 'torch'}
