@@ -40,6 +40,7 @@ OWNERS = {
     'tensorboardX': 'training/trackers.py',
     'wandb': 'training/trackers.py',
     'scipy': 'evaluation/',
+    'chex': 'evaluation/',
     'rich': ('training/console.py', 'data/prepare/__main__.py'),
 }
 NEVER = {'tensorflow', 'torch'}

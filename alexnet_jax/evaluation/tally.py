@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import chex
 import numpy as np
 
 
@@ -96,6 +97,8 @@ def has_top5(scores: Mapping[str, Any]) -> bool:
 
 def places_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How many classes come before each label: scores [images, classes] -> [images]."""
+    chex.assert_rank(scores, 2)
+    chex.assert_shape(labels, (len(scores),))
     of_label = np.take_along_axis(scores, labels[:, None], axis=1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     behind = (scores < of_label) | ((scores == of_label) & ~earlier)

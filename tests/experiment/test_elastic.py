@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import numpy as np
 import pytest
 
@@ -95,6 +96,4 @@ def test_a_run_goes_on_elsewhere(legs, data_dir, tmp_path):
     found, step, _ = checkpoint.read_layers(tmp_path / 'moved' / 'checkpoints')
     undisturbed, at, _ = checkpoint.read_layers(tmp_path / 'one' / 'checkpoints')
     assert step == at == 60
-    for layer, parts in undisturbed.items():
-        for part, values in parts.items():
-            np.testing.assert_allclose(found[layer][part], values, rtol=0, atol=1e-4)
+    chex.assert_trees_all_close(found, undisturbed, rtol=0, atol=1e-4)

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
-import numpy as np
 
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
@@ -224,6 +224,6 @@ def assert_same_state(workdir: Path, undisturbed: Path) -> None:
     """Bit for bit, and the same checkpoints, and nothing beside them."""
     held = [checkpoint.steps(path / 'checkpoints') for path in (workdir, undisturbed)]
     assert held[0] == held[1]
-    jax.tree.map(np.testing.assert_array_equal, last_state(workdir), last_state(undisturbed))
+    chex.assert_trees_all_equal(last_state(workdir), last_state(undisturbed))
     left = {path.name for path in (workdir / 'checkpoints').iterdir()} - set(map(str, held[0]))
     assert not left, left

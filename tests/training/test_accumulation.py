@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -96,14 +97,9 @@ def test_four_parts_equal_the_whole(shape, batches):
     """Six steps with dropout: losses, errors, parameters and momentum to 1e-6."""
     (whole, expected), (parts, found) = run(shape, 1, batches), run(shape, 4, batches)
     assert int(parts.step) == STEPS
-    for one, other in zip(expected, found, strict=True):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            assert other[name] == pytest.approx(value, rel=1e-6), name
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-6),
-        (whole.params, whole.momentum), (parts.params, parts.momentum),
-    )  # fmt: skip
+    chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=0)
+    whole, parts = ((state.params, state.momentum) for state in (whole, parts))
+    chex.assert_trees_all_close(parts, whole, rtol=0, atol=1e-6)
 
 
 def test_a_part_takes_less_memory_than_the_whole(batches):

@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,10 +50,6 @@ def at(state, number):
     return state.replace(step=np.int32(number))
 
 
-def assert_same(one, other):
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(other))
-
-
 def test_keeps_the_best_and_the_last(state, tmp_path):
     errors = {'at_1': 0.5, 'at_2': 0.2, 'at_3': 0.4, 'at_5': 0.3}
     saved(tmp_path, [at(state, number) for number in range(1, 7)], keep=2, **errors)
@@ -90,7 +87,7 @@ def test_what_was_to_be_replaced_is_not_lost(last, state, tmp_path, monkeypatch)
         checkpoints.wait()
     monkeypatch.undo()
     assert checkpoint.steps(tmp_path) == ([] if last else [3])
-    assert_same(Checkpoints(tmp_path).restore(3, like()), at(state, 3))
+    chex.assert_trees_all_equal(Checkpoints(tmp_path).restore(3, like()), at(state, 3))
     assert [path.name for path in tmp_path.iterdir()] == ['3']
 
 
@@ -103,7 +100,7 @@ def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
     checkpoints = saved(tmp_path, [changed])
     for shape, exchange in [((1, 1), 'gather'), ((2, 2), 'scatter'), ((4, 1), 'gather')]:
         restored = checkpoints.restore(9, like(shape, exchange))
-        assert_same(restored, changed)
+        chex.assert_trees_all_equal(restored, changed)
         kernel = restored.params['conv1']['kernel']
         assert len(kernel.sharding.device_set) == shape[0] * shape[1]
         checkpoints = saved(tmp_path / exchange / str(shape[0]), [restored])
@@ -116,7 +113,7 @@ def test_orbax_itself_reads_it(state, tmp_path):
         assert manager.latest_step() == 4
         args = ocp.args.Composite(state=ocp.args.PyTreeRestore(), config=ocp.args.JsonRestore())
         restored = manager.restore(4, args=args)
-    assert_same(restored['state']['params'], state.params)
+    chex.assert_trees_all_equal(restored['state']['params'], state.params)
 
 
 def test_the_state_may_be_given_away_while_it_is_saved(state, tmp_path):
@@ -129,7 +126,7 @@ def test_the_state_may_be_given_away_while_it_is_saved(state, tmp_path):
     for _ in range(20):
         after = overwrite(after)
     checkpoints.wait()
-    assert_same(checkpoints.restore(2, like()).params, before.params)
+    chex.assert_trees_all_equal(checkpoints.restore(2, like()).params, before.params)
 
 
 def test_a_state_that_is_not_finite_is_not_saved(state, tmp_path):
@@ -150,7 +147,7 @@ def test_reading_leaves_alone_what_another_process_is_saving(state, tmp_path):
     begun.mkdir(parents=True)
     layers, found, _ = read_layers(tmp_path)
     assert found == 3
-    assert_same(layers, state.params)
+    chex.assert_trees_all_equal(layers, state.params)
     assert begun.exists()
     saved(tmp_path, [at(state, 5)])
     assert not begun.exists()  # a run that takes the folder over clears up
@@ -354,7 +351,7 @@ def test_a_checkpoint_that_is_taken_away_is_read_from_the_next(moment, two, stat
     monkeypatch.setattr(owner, name, lambda place: taken_away() or call(place))
     layers, step, _ = read_layers(two)
     assert step == 9 and found
-    assert_same(layers, read)
+    chex.assert_trees_all_equal(layers, read)
     found.clear()
     with pytest.raises(InputError, match=r'step is 6; .* holds: 9'):
         read_layers(two, 6)
