@@ -31,7 +31,7 @@ OWNERS = {
     'array_record': ('data/', 'evaluation/feature_records.py'),
     'apache_beam': 'data/prepare/engines.py',
     'huggingface_hub': 'weights/hub.py',
-    'orbax': 'training/checkpoint.py',
+    'orbax': 'training/checkpoint',
     'optax': 'training/',
     'safetensors': 'weights/files.py',
     'google': 'weights/caffe.py',

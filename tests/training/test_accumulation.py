@@ -11,7 +11,7 @@ from alexnet_jax.network import communication, device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, SMALL
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.training import compiled_collectives, step
+from alexnet_jax.training import accumulation, compiled_collectives, step
 from alexnet_jax.training.protocols import LARGE_BATCH, PAPER, Protocol
 from alexnet_jax.training.schedule import Clock
 from tests.training.test_mesh import TINY, quickly
@@ -46,7 +46,7 @@ def batches(random) -> list[dict[str, np.ndarray]]:
 
 def compiled(train_step, state, batch):
     """Quickly, for these."""
-    if not isinstance(train_step, step.StepInParts):
+    if not isinstance(train_step, accumulation.StepInParts):
         return quickly(train_step, state, batch)
     sums, part = train_step.zeros(), np.int32(0)
     return dataclasses.replace(

@@ -15,8 +15,9 @@ from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError
-from alexnet_jax.training import checkpoint, manifest, step
-from alexnet_jax.training.checkpoint import Checkpoints, newest_whole, read_layers
+from alexnet_jax.training import checkpoint, checkpoint_reader, manifest, step
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.training.checkpoint_reader import newest_whole, read_layers
 
 NET = AlexNet(SMALL, 10)
 # What is under way in Orbax's loop when something else in it fails.
@@ -53,16 +54,16 @@ def at(state, number):
 def test_keeps_the_best_and_the_last(state, tmp_path):
     errors = {'at_1': 0.5, 'at_2': 0.2, 'at_3': 0.4, 'at_5': 0.3}
     saved(tmp_path, [at(state, number) for number in range(1, 7)], keep=2, **errors)
-    assert checkpoint.steps(tmp_path) == [2, 5, 6]
+    assert checkpoint_reader.steps(tmp_path) == [2, 5, 6]
     saved(tmp_path, [at(state, 7)], keep=2)
-    assert checkpoint.steps(tmp_path) == [2, 6, 7]
+    assert checkpoint_reader.steps(tmp_path) == [2, 6, 7]
 
 
 def test_a_step_saved_again_takes_the_place_of_the_first(state, tmp_path):
     other = state.replace(plateau=state.plateau.replace(stale=np.int32(5)))
     saved(tmp_path, [at(state, 3)])
     checkpoints = saved(tmp_path, [at(other, 3)], at_3=0.25)
-    assert checkpoint.steps(tmp_path) == [3]
+    assert checkpoint_reader.steps(tmp_path) == [3]
     assert int(checkpoints.restore(3, like()).plateau.stale) == 5
     assert manifest.verify(tmp_path / '3')['top1_error'] == 0.25
 
@@ -86,7 +87,7 @@ def test_what_was_to_be_replaced_is_not_lost(last, state, tmp_path, monkeypatch)
         checkpoints.save(at(state, 3), 0.5)
         checkpoints.wait()
     monkeypatch.undo()
-    assert checkpoint.steps(tmp_path) == ([] if last else [3])
+    assert checkpoint_reader.steps(tmp_path) == ([] if last else [3])
     chex.assert_trees_all_equal(Checkpoints(tmp_path).restore(3, like()), at(state, 3))
     assert [path.name for path in tmp_path.iterdir()] == ['3']
 
@@ -138,7 +139,7 @@ def test_a_state_that_is_not_finite_is_not_saved(state, tmp_path):
         with pytest.raises(NotFiniteError, match='weights after step 2'):
             checkpoints.save(bad)
     checkpoints.wait()
-    assert checkpoint.steps(tmp_path) == [1]
+    assert checkpoint_reader.steps(tmp_path) == [1]
 
 
 def test_reading_leaves_alone_what_another_process_is_saving(state, tmp_path):
@@ -183,7 +184,7 @@ def test_damage_is_named_and_the_one_before_taken(two, state, capsys):
         read_layers(two, 6)
 
     Checkpoints(two).set_aside_after(3)
-    assert checkpoint.steps(two) == [3] and (two / '6.damaged' / 'state').is_dir()
+    assert checkpoint_reader.steps(two) == [3] and (two / '6.damaged' / 'state').is_dir()
 
     (two / '3' / manifest.NAME).unlink()
     with pytest.raises(InputError, match=r'no checkpoint .* is whole: .*manifest.json is missing'):
@@ -330,7 +331,7 @@ def test_weights_that_are_not_finite_are_refused(name, number, two):
 def test_a_step_that_is_no_whole_number_s_own_name_is_none(two):
     for name in ('007', '٣', '8.damaged', '-9', '1' * 200 + 'x'):
         (two / name).mkdir()
-    assert checkpoint.steps(two) == [3, 6] and newest_whole(two) == (6, [])
+    assert checkpoint_reader.steps(two) == [3, 6] and newest_whole(two) == (6, [])
 
 
 @pytest.mark.parametrize('moment', ['while it is chosen', 'while it is read'])
@@ -342,10 +343,12 @@ def test_a_checkpoint_that_is_taken_away_is_read_from_the_next(moment, two, stat
         if not found:
             found.append(moment)
             saved(two, [at(state, 9)])
-            assert checkpoint.steps(two) == [9]
+            assert checkpoint_reader.steps(two) == [9]
 
     owner, name = (
-        (manifest, 'verify') if moment == 'while it is chosen' else (checkpoint, '_declared')
+        (manifest, 'verify')
+        if moment == 'while it is chosen'
+        else (checkpoint_reader, 'declared_arrays')
     )
     call = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda place: taken_away() or call(place))
