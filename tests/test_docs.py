@@ -111,7 +111,7 @@ RULES = [
          test='tests/training/test_trackers.py::test_its_own_reader_finds_what_was_written'),
     Rule('python -m alexnet_jax.evaluation ensemble --config' + ANY, f'--seeds 1 {SHORT}'),
     Rule('python -m alexnet_jax.evaluation ensemble RUN1' + ANY,  # which has to be different runs
-         test='tests/experiment/test_trained.py::test_an_ensemble_beside_its_members'),
+         test='tests/experiment/test_ensemble_command.py::test_an_ensemble_beside_its_members'),
     Rule('python -m alexnet_jax.evaluation (tables|features) ' + ANY, ''),
     Rule(r'python -m alexnet_jax.weights import \S+\.pth ' + ANY, TINY.format(size=95),
          needs='a download'),
