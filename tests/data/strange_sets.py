@@ -18,8 +18,6 @@ from alexnet_jax.runtime.errors import InputError
 from tests.data.photographs import save
 
 SIZE = 16
-
-
 VAL = 'images-val.array_record-00000-of-00001'
 
 

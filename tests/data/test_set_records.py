@@ -47,8 +47,6 @@ def jpeg_of(width: int, height: int) -> bytes:
 
 
 SCAN = GOOD[GOOD.index(b'\xff\xda') : -2]
-
-
 RECORDS = {
     'no image': ({'label': [0], 'id': [b'x']}, 'it has 0 values of image; allowed: 1'),
     'two images': ({'image': [GOOD, GOOD]}, 'it has 2 values of image; allowed: 1'),

@@ -8,8 +8,8 @@ import pytest
 
 from alexnet_jax.network.layers import LocalResponseNorm
 from tests.weights import authors, forms, handmade
-from tests.weights.caffe_files import CAFFE, PLAIN, caffe_data, refusal, table
 from tests.weights.handmade import field, real
+from tests.weights.test_caffe_net import CAFFE, PLAIN, caffe_data, refusal, table
 
 BAD_IMAGES = {
     'two sizes': (caffe_data(bytes([1, 3, 99, 99]), field(3, 95)), 'states images of'),

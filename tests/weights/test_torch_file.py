@@ -46,12 +46,9 @@ def test_arrays_that_are_parts_of_a_storage(form, tmp_path):
     found = read(write(tmp_path / 'a.pth', form, tensors, storages))
     flat = VALUES.ravel()
     expected = {
-        'whole': VALUES,
-        'turned': flat.reshape(6, 4).T,
-        'part': np.array([flat[5:8], flat[11:14]]),
-        'one': flat[23],
-        'thin': flat[:3].reshape(3, 1, 1),
-    }
+        'whole': VALUES, 'turned': flat.reshape(6, 4).T, 'one': flat[23],
+        'part': np.array([flat[5:8], flat[11:14]]), 'thin': flat[:3].reshape(3, 1, 1),
+    }  # fmt: skip
     assert forms.same(found, expected)
 
 
@@ -108,15 +105,11 @@ def test_what_pytorch_writes(form, protocol, tmp_path):
     torch = pytest.importorskip('torch')
     base = torch.arange(24.0)
     state = {
-        'parameter': torch.nn.Parameter(torch.randn(2, 1, 3)),
-        'turned': torch.randn(3, 4).t(),
-        'shared': base[2:8].view(2, 3),
-        'every third': base[::3],
-        'half': torch.randn(5).half(),
-        'bfloat16': torch.randn(2, 2).bfloat16(),
-        'double': torch.randn(3).double(),
+        'parameter': torch.nn.Parameter(torch.randn(2, 1, 3)), 'turned': torch.randn(3, 4).t(),
+        'shared': base[2:8].view(2, 3), 'every third': base[::3], 'half': torch.randn(5).half(),
+        'bfloat16': torch.randn(2, 2).bfloat16(), 'double': torch.randn(3).double(),
         'number': torch.tensor(3.0),
-    }
+    }  # fmt: skip
     expected = {name: x.detach().float().numpy() for name, x in state.items()}
     wrapped = {f'module.{name}': x for name, x in state.items()}
     checkpoint = {'epoch': 3, 'lr': 0.1, 'best': torch.tensor(3), 'state_dict': wrapped}

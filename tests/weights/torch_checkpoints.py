@@ -16,14 +16,8 @@ ARRAYS = {
 
 
 TENSORS = {name: handmade.whole(str(key), x) for key, (name, x) in enumerate(ARRAYS.items())}
-
-
 STORAGES = {str(key): x.tobytes() for key, x in enumerate(ARRAYS.values())}
-
-
 MORE = {'9': np.arange(4, dtype=np.float32).tobytes()}  # of an optimizer, averages, ...
-
-
 MOMENTUM = Tensor('9', 4, (2, 2), (2, 1))
 
 
