@@ -319,9 +319,8 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
     if c > 1:
         put_in = FLOAT * classes
         whole = bytes_sent('all-reduce', put_in, c)
-        there, back = (
-            bytes_sent('reduce-scatter', put_in, c), bytes_sent('all-gather', put_in / c, c)
-        )  # fmt: skip
+        there = bytes_sent('reduce-scatter', put_in, c)
+        back = bytes_sent('all-gather', put_in / c, c)
         lines.append(
             f'logits: {whole:,.0f} bytes an image summed on every device; split over the columns'
             f' (distributed softmax) {there:,.0f} forward + {back:,.0f} back'

@@ -33,8 +33,9 @@ def stand_in(folder: Path, play: str) -> dict[str, str]:
     python = folder / 'python'
     python.write_text(STAND_IN)
     python.chmod(0o755)
-    theirs = {'DEVICES', 'RESTARTS', 'XLA_FLAGS'}
-    kept = {name: value for name, value in os.environ.items() if name not in theirs}
+    kept = dict(os.environ)
+    for name in ('DEVICES', 'RESTARTS', 'XLA_FLAGS'):
+        kept.pop(name, None)
     return kept | {'PYTHON': str(python), 'LOG': str(folder), 'PLAY': play, 'GRACE': '2'}
 
 
@@ -128,8 +129,7 @@ def test_local_starts_again_after_a_stop(tmp_path):
 
 def test_local_starts_again_after_a_kill(tmp_path):
     play = 'if ((start == 1)); then ((process)) && kill -KILL $$; sleep 1; exit 1; fi'
-    run = Local(tmp_path, play)
-    status, _, error = run.end()
+    status, _, error = (run := Local(tmp_path, play)).end()
     assert status == 0
     assert error == 'local.sh: process 1 was ended by signal 9; all are started again (1 of 100)\n'
     assert len(run.starts(0)) == len(run.starts(1)) == 2
@@ -138,8 +138,7 @@ def test_local_starts_again_after_a_kill(tmp_path):
 def test_local_kills_a_process_that_hangs_and_its_children(tmp_path):
     hang = 'sleep 60 & echo $! > "$LOG/child"; kill -STOP $$'
     play = f'if ((start == 1 && process)); then {hang}; fi; ((start == 1)) && exit 1; exit 0'
-    run = Local(tmp_path, play)
-    status, _, error = run.end()
+    status, _, error = (run := Local(tmp_path, play)).end()
     assert status == 0, error
     assert error == 'local.sh: process 0 ended with status 1; all are started again (1 of 100)\n'
     assert len(run.starts(1)) == 2

@@ -204,42 +204,39 @@ def rewritten(folder):
     manifest.write(folder, {'step': int(folder.name), 'top1_error': None})
 
 
+def restate(two, **changes):
+    """Changes what the file of conv1's biases states of them."""
+    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
+    array.write_text(json.dumps(json.loads(array.read_text()) | changes))
+    rewritten(two / '6')
+
+
+def assert_refused(two, message):
+    """Both as the state of a run and as layers of any net."""
+    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
+        with pytest.raises(InputError, match=message):
+            read()
+
+
 @pytest.mark.parametrize('shape', [[10**9, 10**9], [2, 17], [2]])
 def test_other_shapes_than_the_net_has_are_refused_before_anything_is_read(two, shape):
-    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
-    array.write_text(json.dumps(json.loads(array.read_text()) | {'shape': shape, 'chunks': shape}))
-    rewritten(two / '6')
-    with pytest.raises(
-        InputError, match=r'params/conv1/bias is float32\[.*float32\[2, 16\] in this'
-    ):
+    restate(two, shape=shape, chunks=shape)
+    with pytest.raises(InputError, match=r'conv1/bias is float32\[.*float32\[2, 16\] in this'):
         Checkpoints(two).restore(6, like())
     if shape != [2]:
-        with pytest.raises(
-            InputError, match=r'chunk 0.0 has 128 bytes|no checkpoint of this program'
-        ):
+        with pytest.raises(InputError, match=r'chunk 0.0 has 128 bytes|no checkpoint of this'):
             read_layers(two, 6)
 
 
 def test_another_type_is_refused_not_cast(two):
-    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
-    array.write_text(array.read_text().replace('<f4', '<i4'))
-    rewritten(two / '6')
+    restate(two, dtype='<i4')
     with pytest.raises(InputError, match=r'params/conv1/bias is int32\[2, 16\]'):
         Checkpoints(two).restore(6, like())
 
 
-def test_chunks_larger_than_the_array_are_refused(two):
-    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
-    array.write_text(json.dumps(json.loads(array.read_text()) | {'chunks': [2**31, 2**31]}))
-    rewritten(two / '6')
-    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
-        with pytest.raises(InputError, match=r'no checkpoint of this program: .*chunk'):
-            read()
-
-
 @pytest.mark.parametrize('when', ['write', 'publish'])
 def test_a_save_that_fails_is_told_and_the_others_are_whole(when, state, tmp_path, monkeypatch):
-    checkpoints = saved(tmp_path, [at(state, 1)])
+    saved(tmp_path, [at(state, 1)])
     checkpoints = Checkpoints(tmp_path)
 
     def full(*_):
@@ -262,7 +259,7 @@ def test_a_save_that_fails_is_told_and_the_others_are_whole(when, state, tmp_pat
 
 
 def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
-    checkpoints = saved(tmp_path / 'run', [at(state, 1)])
+    saved(tmp_path / 'run', [at(state, 1)])
     checkpoints = Checkpoints(tmp_path / 'run')
     shutil.rmtree(tmp_path / 'run')
     with pytest.raises(StorageError, match='the folder is gone'):
@@ -284,16 +281,13 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
         ({'dimension_separator': '/'}, 'dimension_separator is'),
         ({'chunks': [1, 16]}, r'it has 1 chunk, not 2'),
         ({'chunks': [2, 8]}, r'it has 1 chunk, not 2'),
+        ({'chunks': [2**31, 2**31]}, r'no checkpoint of this program: .*chunk'),
     ],
 )
 def test_an_array_stored_in_another_way_is_refused(changes, message, two):
     """Though the manifest fits: some would be other numbers, some a bomb."""
-    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
-    array.write_text(json.dumps(json.loads(array.read_text()) | changes))
-    rewritten(two / '6')
-    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
-        with pytest.raises(InputError, match=message):
-            read()
+    restate(two, **changes)
+    assert_refused(two, message)
 
 
 @pytest.mark.parametrize('name', ['params.conv1.bias/0.0', 'params.fc8.bias/0', 'params.conv2.kernel/0.0.0.0.0'])  # fmt: skip
@@ -310,9 +304,7 @@ def test_a_chunk_that_is_not_whole_is_refused_and_not_read_as_zeros(name, how, t
         case _:
             chunk.write_bytes(content[:-4] if how == 'short' else content + bytes(4))
     rewritten(two / '6')
-    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
-        with pytest.raises(InputError, match=r'chunk|no checkpoint of this program'):
-            read()
+    assert_refused(two, r'chunk|no checkpoint of this program')
 
 
 @pytest.mark.parametrize('number', [np.nan, np.inf, -np.inf])
@@ -345,11 +337,8 @@ def test_a_checkpoint_that_is_taken_away_is_read_from_the_next(moment, two, stat
             saved(two, [at(state, 9)])
             assert checkpoint_reader.steps(two) == [9]
 
-    owner, name = (
-        (manifest, 'verify')
-        if moment == 'while it is chosen'
-        else (checkpoint_reader, 'declared_arrays')
-    )
+    chosen = moment == 'while it is chosen'
+    owner, name = (manifest, 'verify') if chosen else (checkpoint_reader, 'declared_arrays')
     call = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda place: taken_away() or call(place))
     layers, step, _ = read_layers(two)
