@@ -175,3 +175,10 @@ OTHERS = [
 def test_outputs_of_other_classes_are_refused(logits, labels, message):
     with pytest.raises(ValueError, match=message):
         evaluate.evaluate((Outputs(FOUR, labels, logits, {}) for _ in range(1)), 5)
+
+
+@pytest.mark.parametrize('value', [np.inf, np.nan])
+def test_beside_an_infinite_logit_no_class_is_probable(value):
+    assert np.isnan(evaluate.log_softmax(np.array([[0.0, value, 1.0]]))).all()
+    without = evaluate.log_softmax(np.array([0.0, -np.inf, np.log(3)]))
+    np.testing.assert_allclose(np.exp(without), [0.25, 0, 0.75], rtol=1e-12)
