@@ -15,7 +15,7 @@ from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
-from alexnet_jax.training import checkpoint, step
+from alexnet_jax.training import checkpoint_reader, step
 from alexnet_jax.training.checkpoint import Checkpoints
 from tests.data.photographs import without_shard_digests, write_classes
 
@@ -54,7 +54,7 @@ def last_state(workdir):
     net = AlexNet(architecture('small', width=0.5), 10)
     like = step.abstract_state(net, device_mesh.make_mesh())
     folder = workdir / 'checkpoints'
-    return jax.device_get(Checkpoints(folder).restore(max(checkpoint.steps(folder)), like))
+    return jax.device_get(Checkpoints(folder).restore(max(checkpoint_reader.steps(folder)), like))
 
 
 def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):

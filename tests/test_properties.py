@@ -6,6 +6,7 @@ import json
 import math
 import struct
 
+import chex
 import jax
 import numpy as np
 from hypothesis import given, settings
@@ -194,9 +195,8 @@ def test_a_batch_depends_on_its_seed_and_step_alone(seed, size, first, ahead, th
     cut %= size + 1
     *_, upper = batches(first, ahead + 1, threads=threads, rows=slice(0, cut), **options)
     (lower,) = batches(first + ahead, 1, threads=threads, rows=slice(cut, size), **options)
-    for name, values in straight.items():
-        joined = np.concatenate([upper[name], lower[name]])
-        np.testing.assert_array_equal(joined, values, err_msg=name)
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), upper, lower)
+    chex.assert_trees_all_equal(joined, straight)
 
 
 # Schedules

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.export
+import numpy as np
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import model
@@ -32,11 +34,11 @@ from alexnet_jax.weights import (
     hub,
     layouts,
     pretrained,
-    stablehlo,
 )
-from alexnet_jax.weights.arrays import shortest
+from alexnet_jax.weights.arrays import shortest, write_whole
 from alexnet_jax.weights.pretrained import NORMALIZATION, Pretrained
 
+PLATFORMS = ('cpu', 'cuda', 'tpu')  # of an exported inference
 REMOTE = 'hf:'  # Hugging Face
 # Of the forms that are read here too; others may be called anything.
 SUFFIXES = {'alexnet_jax': '.safetensors', 'torchvision': '.safetensors', 'caffe': '.caffemodel'}
@@ -137,8 +139,19 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
     elif form == 'caffe':
         lost = _write_caffe(out, loaded, source)
     else:
-        stablehlo.write(out, loaded, architecture.input_size)
+        _write_stablehlo(out, loaded, architecture.input_size)
     return '\n'.join([f'{told(loaded)} -> {out}, {out.stat().st_size} bytes', *lost])
+
+
+def _write_stablehlo(out: Path, loaded: Model, size: int) -> None:
+    """Writes what `jax.export.deserialize(content).call(images)` runs: uint8 images
+    [any number, size, size, 3] -> logits. Weights and normalisation are in it. JAX reads
+    it for six months at least; it is no form to keep a model in."""
+    (batch,) = jax.export.symbolic_shape('batch')
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
+    run = jax.jit(lambda images: loaded(images)[0])
+    content = jax.export.export(run, platforms=PLATFORMS)(images).serialize()
+    write_whole(out, bytes(content))
 
 
 def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:

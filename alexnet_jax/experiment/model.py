@@ -19,7 +19,7 @@ from alexnet_jax.network.inference import Activations, Array, Variables
 from alexnet_jax.network.layers import Activation, Architecture, Stage
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.runtime.errors import InputError, plain, shown
-from alexnet_jax.training import checkpoint
+from alexnet_jax.training import checkpoint_reader
 from alexnet_jax.weights import pretrained
 from alexnet_jax.weights.arrays import told
 from alexnet_jax.weights.files import Layers
@@ -144,7 +144,7 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
     if not os.path.isdir(workdir / 'checkpoints'):  # unlike Path.is_dir, of any name
         raise InputError(f'{plain(workdir)} holds no checkpoints; train there first')
     kept = identity.read(workdir)
-    layers, step, record = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
+    layers, step, record = checkpoint_reader.read_layers(workdir / 'checkpoints', step, asked_as)
     others = identity.record_differences(record, kept)
     if others:
         place = workdir / 'checkpoints' / str(step)

@@ -36,7 +36,14 @@ from alexnet_jax.runtime.errors import (
     StorageError,
     counted,
 )
-from alexnet_jax.training import checkpoint, kernel_history, loop, metrics_log, step, warm_start
+from alexnet_jax.training import (
+    checkpoint_reader,
+    kernel_history,
+    loop,
+    metrics_log,
+    step,
+    warm_start,
+)
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.console import Reporter
 from alexnet_jax.training.health import Health, require_finite
@@ -55,7 +62,7 @@ def train(
 
     Raises:
       InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
-        `checkpoint.newest_whole` and `start_values`, or the run is longer already; before training.
+        `checkpoint_reader.newest_whole` and `start_values`, or the run is longer already; before training.
       NotFiniteError, StorageError: as `loop.train`.
     """
     with multihost.together():
@@ -141,7 +148,7 @@ def _open_checkpoints(
     after it that are damaged.
 
     Raises:
-      InputError: as `checkpoint.newest_whole`; they cannot be written.
+      InputError: as `checkpoint_reader.newest_whole`; they cannot be written.
     """
     folder, config = workdir / 'checkpoints', experiment.config
     found: tuple[int | None, list[str]] = None, []
@@ -153,7 +160,7 @@ def _open_checkpoints(
             raise InputError(f'--workdir {workdir}: {error}') from error
         stack.enter_context(contextlib.closing(checkpoints))
         if multihost.is_first():
-            at, passed = checkpoint.newest_whole(folder)
+            at, passed = checkpoint_reader.newest_whole(folder)
             found = at, [f'warning: {line}' for line in passed]
     at, told = json.loads(multihost.everyones(json.dumps(found))[0])
     return checkpoints, at, told

@@ -18,7 +18,7 @@ from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime import files, multihost
 from alexnet_jax.runtime.errors import InputError, plain
 from alexnet_jax.runtime.provenance import provenance
-from alexnet_jax.training import checkpoint, manifest
+from alexnet_jax.training import checkpoint_reader, manifest
 from alexnet_jax.training.manifest import DamagedError
 
 LOCK = '.lock'
@@ -110,7 +110,7 @@ def require_same_run(workdir: Path, run: Identity) -> None:
     """
     refuse_other(workdir, run.config)
     folder = workdir / 'checkpoints'
-    steps = checkpoint.steps(folder)
+    steps = checkpoint_reader.steps(folder)
     if not steps:
         return  # a run is bound by its first step that is saved
     differences = identity.differences(identity.with_kept(run, workdir), run)
@@ -134,15 +134,15 @@ def _record(place: Path) -> dict[str, Any] | None:
     """Returns the record of a checkpoint; None of one that is damaged, which is passed over, or
     refused, where it is read."""
     try:
-        manifest.verify(place, checkpoint.RECORD_FILE)
-        return checkpoint.read_record(place)
+        manifest.verify(place, checkpoint_reader.RECORD_FILE)
+        return checkpoint_reader.read_record(place)
     except (DamagedError, InputError):
         return None
 
 
 def last_checkpoint(workdir: Path) -> int | None:
     """The last step that was saved there, whole or not; nothing is touched."""
-    return max(checkpoint.steps(workdir / 'checkpoints'), default=None)
+    return max(checkpoint_reader.steps(workdir / 'checkpoints'), default=None)
 
 
 def refuse_not_finite(workdir: Path) -> None:

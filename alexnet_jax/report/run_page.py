@@ -24,10 +24,10 @@ from alexnet_jax.report.figures import (  # fmt: skip
     diagram,
     kernels,
     neighbors,
-    numbers,
     page,
     predictions,
 )
+from alexnet_jax.report.figures.canvas import write_numbers
 from alexnet_jax.report.figures.page import Section
 from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
 from alexnet_jax.runtime import files
@@ -216,7 +216,7 @@ def _draw_predictions(run: Run, name: str, shown: Sequence[Shown]) -> None:
     predictions.draw([one.prediction for one in shown], run.folder / f'{name}.png')
     rows = [(one.id, one.prediction.title, place, *entry) for one in shown
             for place, entry in enumerate(one.prediction.classes, start=1)]  # fmt: skip
-    numbers.write(run.folder / name, ('image', 'class', 'place', 'taken_for', 'probability'), rows)
+    write_numbers(run.folder / name, ('image', 'class', 'place', 'taken_for', 'probability'), rows)
 
 
 def _cards(run: Run, shown: Sequence[Shown]) -> str:

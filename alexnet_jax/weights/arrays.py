@@ -1,12 +1,12 @@
 """What the formats share: which floats are read, and how a file is written."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
+from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -57,15 +57,8 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
       InputError: it cannot be written there.
     """
-    beside = path.parent / f'.{path.name}.{os.getpid()}'
     try:
-        with open(beside, 'wb') as file:
+        with files.replacing(path, flush=True) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error.strerror}') from error
-    finally:
-        if beside.exists():
-            beside.unlink()

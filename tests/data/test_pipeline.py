@@ -3,6 +3,7 @@ import itertools
 import threading
 import time
 
+import chex
 import numpy as np
 import pytest
 
@@ -20,21 +21,13 @@ def batches(images, count, **options):
     return made
 
 
-def assert_same(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-
-
 @pytest.mark.parametrize('threads', [0, 1, 2, 4])
 def test_a_batch_is_a_function_of_seed_and_step(digits, threads):
     straight = batches(digits, 45)
-    assert_same(straight, batches(digits, 45, threads=threads))
+    chex.assert_trees_all_equal(straight, batches(digits, 45, threads=threads))
     for step in (1, 20, 44):  # 20 holds the end of an epoch
         part = batches(digits, 45 - step, first_step=step, threads=threads)
-        assert_same(straight[step:], part)
+        chex.assert_trees_all_equal(straight[step:], part)
     assert (straight[0]['image'] != batches(digits, 1, seed=1)[0]['image']).any()
 
 
@@ -49,7 +42,7 @@ def test_hosts_together_make_the_same_batches(digits, hosts):
         {name: np.concatenate([part[step][name] for part in parts]) for name in straight[0]}
         for step in range(25)
     ]
-    assert_same(straight, joined)
+    chex.assert_trees_all_equal(straight, joined)
     assert all(len(part[0]['label']) == 64 // hosts for part in parts)
 
 
@@ -57,7 +50,9 @@ def test_hosts_together_make_the_same_batches(digits, hosts):
 def test_batches_of_any_size(digits, batch_size):
     straight = batches(digits, 3, batch_size=batch_size)
     assert all(len(batch['image']) == batch_size for batch in straight)
-    assert_same(straight[2:], batches(digits, 1, batch_size=batch_size, first_step=2))
+    chex.assert_trees_all_equal(
+        straight[2:], batches(digits, 1, batch_size=batch_size, first_step=2)
+    )
 
 
 def test_shapes_and_types(digits):
@@ -176,7 +171,7 @@ def test_hosts_together_evaluate_every_image_once(digits):
         {name: np.concatenate([left[name], right[name]]) for name in left}
         for left, right in zip(*parts, strict=True)
     ]
-    assert_same(made(), joined)
+    chex.assert_trees_all_equal(made(), joined)
 
 
 def test_ten_views_of_every_image():

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax.runtime.command_line import DONE, FAULT
-from alexnet_jax.training import checkpoint
-from alexnet_jax.training.checkpoint import newest_whole
+from alexnet_jax.training import checkpoint_reader
+from alexnet_jax.training.checkpoint_reader import newest_whole
 from tests.faults import driver
 
 SIZE = 40 << 20
@@ -63,7 +63,10 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
         output.write_text('')
         process = driver.start(argv, output)
         saves = moment % 3
-        driver.wait_for(lambda: len(checkpoint.steps(workdir / 'checkpoints')) >= saves, process)  # noqa: B023
+        driver.wait_for(
+            lambda: len(checkpoint_reader.steps(workdir / 'checkpoints')) >= saves,  # noqa: B023
+            process,
+        )
         filler = fill(disk, random.randrange(2 * one))
         process.join(120)
         printed = output.read_text()
@@ -72,7 +75,7 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
         assert len(errors) == 2 and 'Traceback' not in printed, printed
         assert 'No space left on device' in errors[0] and str(workdir) in errors[0]
         assert re.search(r'\d+ bytes', errors[0]), printed
-        held = checkpoint.steps(workdir / 'checkpoints')
+        held = checkpoint_reader.steps(workdir / 'checkpoints')
         assert newest_whole(workdir / 'checkpoints') == (max(held, default=None), [])
         filler.unlink()
         assert driver.run(argv, output) == DONE, output.read_text()

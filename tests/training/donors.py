@@ -73,8 +73,3 @@ def model_of(net: str, classes: int, at_step: int = 0, **changes: str) -> Model:
     scale = np.float32([50, 60, 70]) if changes else ONES
     variables = variables_of(table, classes, 1)
     return Model(config, AlexNet(table, classes), names, True, variables, MEAN, scale, at_step)
-
-
-def same(one, other) -> bool:
-    equal = jax.tree.map(lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), one, other)
-    return all(jax.tree.leaves(equal))

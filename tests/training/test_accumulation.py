@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from alexnet_jax.network import communication, device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, SMALL
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.training import compiled_collectives, step
+from alexnet_jax.training import accumulation, compiled_collectives, step
 from alexnet_jax.training.protocols import LARGE_BATCH, PAPER, Protocol
 from alexnet_jax.training.schedule import Clock
 from tests.training.test_mesh import TINY, quickly
@@ -45,7 +46,7 @@ def batches(random) -> list[dict[str, np.ndarray]]:
 
 def compiled(train_step, state, batch):
     """Quickly, for these."""
-    if not isinstance(train_step, step.StepInParts):
+    if not isinstance(train_step, accumulation.StepInParts):
         return quickly(train_step, state, batch)
     sums, part = train_step.zeros(), np.int32(0)
     return dataclasses.replace(
@@ -96,14 +97,9 @@ def test_four_parts_equal_the_whole(shape, batches):
     """Six steps with dropout: losses, errors, parameters and momentum to 1e-6."""
     (whole, expected), (parts, found) = run(shape, 1, batches), run(shape, 4, batches)
     assert int(parts.step) == STEPS
-    for one, other in zip(expected, found, strict=True):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            assert other[name] == pytest.approx(value, rel=1e-6), name
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-6),
-        (whole.params, whole.momentum), (parts.params, parts.momentum),
-    )  # fmt: skip
+    chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=0)
+    whole, parts = ((state.params, state.momentum) for state in (whole, parts))
+    chex.assert_trees_all_close(parts, whole, rtol=0, atol=1e-6)
 
 
 def test_a_part_takes_less_memory_than_the_whole(batches):

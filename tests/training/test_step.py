@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax.network import device_mesh
+from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.network.inference import normalize
@@ -33,11 +33,10 @@ def make_batch(random: np.random.Generator, size: int = 16) -> dict[str, np.ndar
     }
 
 
-def make_step(mesh, seed=0):
+def make_step(mesh, seed=0, **options):
     return step.make_train_step(
-        NET, mesh, MEAN,
-        seed=seed, learning_rate=0.01, clock=CLOCK,
-    )  # fmt: skip
+        NET, mesh, MEAN, seed=seed, learning_rate=0.01, clock=CLOCK, **options
+    )
 
 
 def test_scores_by_hand():
@@ -105,15 +104,32 @@ def test_bias_gradients_are_those_that_moved_the_biases(shape, random):
     assert found['conv5'][1] == 0 and found['conv5'][0] > 0 and found['conv1'].all()
 
 
-def test_one_trace_serves_all_steps(random, monkeypatch):
+@pytest.fixture
+def traced_once(monkeypatch):
+    """Fails where one of these is traced a second time: a part, an update, a forward pass."""
     chex.clear_trace_counter()
-    monkeypatch.setattr(step, 'score', chex.assert_max_traces(step.score, n=1))
-    mesh = device_mesh.make_mesh()
-    state = step.create_state(NET, 0, mesh)
-    train_step = make_step(mesh)
+    for module, name in ((step, 'score'), (step.schedule, 'rates'), (inference, 'normalize')):
+        monkeypatch.setattr(module, name, chex.assert_max_traces(getattr(module, name), n=1))
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (2, 1)])
+@pytest.mark.parametrize('parts', [1, 4])
+def test_one_trace_serves_all_steps_and_parts(parts, shape, random, traced_once):
+    mesh = device_mesh.make_mesh(*shape)
+    state, train_step = step.create_state(NET, 0, mesh), make_step(mesh, micro_batches=parts)
     for _ in range(3):
-        state, _ = train_step(state, make_batch(random))
+        state, scores = train_step(state, make_batch(random))
     assert int(state.step) == 3
+    chex.assert_tree_all_finite((state.variables, state.momentum, scores))
+
+
+def test_one_trace_serves_all_forward_passes(random, traced_once):
+    mesh = device_mesh.make_mesh(2, 1)
+    variables = step.create_state(NET, 0, mesh).variables
+    forward = inference.make_forward(NET, mesh, MEAN, 1.0)
+    for _ in range(3):
+        logits, _ = forward(variables, make_batch(random)['image'])
+    chex.assert_shape(logits, (16, 10))
 
 
 def test_on_one_device_no_gradient_is_sent(random):

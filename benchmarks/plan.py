@@ -1,21 +1,39 @@
-"""Scaling by paper calculation: what a step would take on 8 to 1024 devices.
+"""Scaling by paper calculation: what a step would take on 8 to 1024 devices (docs/scaling.md).
+
+    python benchmarks/plan.py paper [--batch 1024 --device_batch 128 --link 450 ...]
 
 Nothing here is measured on so many. Computing takes its floor, sending takes its
-bytes (`communication.py`) over the bandwidth and the time of each round of messages.
+bytes (`network/communication.py`) over the bandwidth and the time of each round of messages.
+
+Exit status: 0 done; 2 a bad command.
 """
 
+import argparse
 import dataclasses
 import math
+import sys
 
+from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.communication import FLOAT, bytes_sent, parameters_held, step_traffic
 from alexnet_jax.network.layers import Architecture, Dense
 from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, Parser
 from alexnet_jax.runtime.errors import InputError, counted
 
 DEVICES = [2**power for power in range(3, 11)]
 UPDATE = 26  # bytes read and written a parameter: float32, momentum, gradient, a bfloat16 copy
 HYBRID = 'hybrid'
 PAYS = 0.5  # of what as many single devices would do
+
+RATES = {  # option: field of `Machine`, how many of its unit, meaning
+    'image_rate': ('image_rate', 1, "images/s of one device without the update; the paper's net's"),
+    'memory': ('memory', 1e9, "GB/s of a device's memory, for the update"),
+    'link': ('link', 1e9, 'GB/s a device sends within its host'),
+    'network': ('network', 1e9, 'GB/s a device sends to other hosts'),
+    'host_devices': ('host', 1, 'devices of a host, a power of two'),
+    'round': ('round', 1e-6, 'µs of a round of messages'),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,11 +319,47 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
     if c > 1:
         put_in = FLOAT * classes
         whole = bytes_sent('all-reduce', put_in, c)
-        there, back = (
-            bytes_sent('reduce-scatter', put_in, c), bytes_sent('all-gather', put_in / c, c)
-        )  # fmt: skip
+        there = bytes_sent('reduce-scatter', put_in, c)
+        back = bytes_sent('all-gather', put_in / c, c)
         lines.append(
             f'logits: {whole:,.0f} bytes an image summed on every device; split over the columns'
             f' (distributed softmax) {there:,.0f} forward + {back:,.0f} back'
         )
     return lines
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = Parser(prog='python benchmarks/plan.py', description=__doc__)
+    parser.add_argument('net', choices=ARCHITECTURES, metavar='NET', help='its name')
+    parser.add_argument('--classes', type=int, default=1000, help='1000')
+    parser.add_argument('--batch', type=int, default=1024, help='images a step; 1024')
+    parser.add_argument('--device_batch', type=int, default=128, help='images a device; 128')
+    for option, (field, unit, meaning) in RATES.items():
+        kind = type(getattr(Machine, field))
+        default = kind(round(getattr(Machine, field) / unit, 9))
+        parser.add_argument(
+            f'--{option}', type=kind, default=default, help=f'{meaning}; {default:g}'
+        )
+    options = parser.parse_args(argv)
+    for option in ('classes', 'batch', 'device_batch', *RATES):
+        value = getattr(options, option)
+        if not 0 < value <= 1e9:
+            raise InputError(f'--{option} is {value}; allowed: above 0 to 1000000000')
+    if options.host_devices & (options.host_devices - 1):
+        raise InputError(f'--host_devices is {options.host_devices}; allowed: a power of two')
+    return options
+
+
+def run(argv: list[str]) -> int:
+    options = parse(argv)
+    machine = Machine(**{
+        field: getattr(options, option) * unit for option, (field, unit, _) in RATES.items()
+    })  # fmt: skip
+    net = ARCHITECTURES[options.net]
+    lines = report(net, options.classes, machine, options.batch, options.device_batch)
+    print('\n'.join(lines))
+    return DONE
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None, prints=True))
