@@ -33,7 +33,7 @@ BENCH = '--width=0.125 --size=67 --rounds=1'
 RULES = [
     Rule(DIGITS + '--workdir runs/digits', SHORT),
     Rule(MAIN + '--workdir (RUN|runs/digits) --mode=(eval|predict|report)' + ANY, ''),
-    Rule(MAIN + '--help', ''),
+    Rule(MAIN + '--help(=data)?', ''),
     Rule('XLA_FLAGS=.*=4 ' + DIGITS + ANY, SHORT, slow=True,
          test='tests/test_main.py::test_a_mesh_of_four_from_the_command_line'),
     Rule(MAIN + '--config configs/imagenet.py --config.data.source=synthetic' + ANY,
