@@ -86,6 +86,7 @@ def ours(spec: Spec) -> Program:
         batch = device_mesh.place_batch(mesh, {
             'image': images,
             'label': labels,
+            'mirrored': np.zeros(spec.batch, bool),
             'color_shift': np.zeros((spec.batch, 3), np.float32),
             'mask': np.ones(spec.batch, np.float32),
         })  # fmt: skip

@@ -130,7 +130,7 @@ def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 @many
 @given(seed=SEEDS, first=st.integers(0, 2**40), size=st.integers(1, 30), more=st.integers(0, 40))
-def test_a_crop_is_a_window_of_the_image_and_twice_mirrored_itself(seed, first, size, more):
+def test_a_crop_is_a_window_of_the_image(seed, first, size, more):
     image = picture(np.random.default_rng(seed), size + more, size + more)
     draws = augment.draw(seed, first, 4)
     windows = np.lib.stride_tricks.sliding_window_view(image, (size, size, 3))[:, :, 0]
@@ -138,11 +138,6 @@ def test_a_crop_is_a_window_of_the_image_and_twice_mirrored_itself(seed, first, 
         assert 0 <= top <= more and 0 <= left <= more
         crop = augment.crop(image, top, left, size)
         np.testing.assert_array_equal(crop, windows[top, left])
-        once, twice = np.empty_like(crop), np.empty_like(crop)
-        augment.put(once, crop, True)
-        augment.put(twice, once, True)
-        np.testing.assert_array_equal(once, np.flip(crop, 1))
-        np.testing.assert_array_equal(twice, crop)
 
 
 @many

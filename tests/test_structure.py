@@ -27,7 +27,6 @@ OWNERS = {
     'sklearn': 'data/',
     'PIL': ('data/', 'report/figures/page.py', 'training/trackers.py'),
     'simplejpeg': 'data/images.py',
-    'cv2': ('data/augment.py', 'data/images.py'),
     'array_record': ('data/', 'evaluation/feature_records.py'),
     'apache_beam': 'data/prepare/engines.py',
     'huggingface_hub': 'weights/hub.py',
@@ -43,7 +42,7 @@ OWNERS = {
     'chex': 'evaluation/',
     'rich': ('training/console.py', 'data/prepare/__main__.py'),
 }
-NEVER = {'tensorflow', 'torch'}
+NEVER = {'cv2', 'tensorflow', 'torch'}
 
 
 def imports(path: Path) -> set[str]:

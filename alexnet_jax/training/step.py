@@ -158,7 +158,8 @@ def _scores_over_mesh(
         assert here % parts == 0, (here, parts)
         first = part * (here // parts)
         batch = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, first, here // parts), batch)
-        images = inference.normalize(batch['image'], mean, scale, batch['color_shift'])
+        images = inference.mirror(batch['image'], batch['mirrored'])
+        images = inference.normalize(images, mean, scale, batch['color_shift'])
         examples = lax.axis_index(device_mesh.DATA) * here + first + jnp.arange(len(images))
         (logits, _), moved = net.apply(
             variables | {'params': params}, images,

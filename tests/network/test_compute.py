@@ -77,6 +77,7 @@ def test_a_step_keeps_its_parameters_in_float32_and_learns_as_fast(random):
     batch = {
         'image': (noise + 23 * labels[:, None, None, None]).astype(np.uint8),
         'label': labels,
+        'mirrored': np.zeros(32, bool),
         'color_shift': np.zeros((32, 3), np.float32),
         'mask': np.ones(32, np.float32),
     }
@@ -179,6 +180,7 @@ def test_no_step_adds_up_in_bfloat16(name, parts):
     batch = {
         'image': jax.ShapeDtypeStruct((16, size, size, 3), np.uint8),
         'label': jax.ShapeDtypeStruct((16,), np.int32),
+        'mirrored': jax.ShapeDtypeStruct((16,), bool),
         'color_shift': jax.ShapeDtypeStruct((16, 3), np.float32),
         'mask': jax.ShapeDtypeStruct((16,), np.float32),
     }

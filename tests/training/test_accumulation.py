@@ -36,6 +36,7 @@ def batches(random) -> list[dict[str, np.ndarray]]:
     return [
         {
             'image': blobs[label],
+            'mirrored': random.random(BATCH) < 0.5,
             'color_shift': random.normal(0, 20, (BATCH, 3)).astype(np.float32),
             'label': label,
             'mask': (np.arange(BATCH) != 5).astype(np.float32),

@@ -215,6 +215,7 @@ def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, rand
     batches = [
         {
             'image': random.integers(0, 256, (16, size, size, 3), dtype=np.uint8),
+            'mirrored': np.zeros(16, bool),
             'color_shift': np.zeros((16, 3), np.float32),
             'label': random.integers(0, 10, 16, dtype=np.int32),
             'mask': np.ones(16, np.float32),

@@ -8,7 +8,7 @@ import pytest
 from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
-from alexnet_jax.network.inference import normalize
+from alexnet_jax.network.inference import mirror, normalize
 from alexnet_jax.network.layers import Architecture, Conv, Dense, Dropout, Output, Relu
 from alexnet_jax.training import step
 from alexnet_jax.training.protocols import DIARY
@@ -27,6 +27,7 @@ NET = AlexNet(Architecture('tiny', 16, 1, ROWS, Output('fc8')), 10)
 def make_batch(random: np.random.Generator, size: int = 16) -> dict[str, np.ndarray]:
     return {
         'image': random.integers(0, 256, (size, 16, 16, 3), dtype=np.uint8),
+        'mirrored': random.random(size) < 0.5,
         'color_shift': random.normal(0, 5, (size, 3)).astype(np.float32),
         'label': random.integers(0, 10, size, dtype=np.int32),
         'mask': np.ones(size, np.float32),
@@ -63,6 +64,39 @@ def test_scores_by_hand():
     without_nan = np.where(np.isnan(logits), 0, logits)
     mask[6] = 0
     assert float(step.score(without_nan, labels, mask)['loss']) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize('size', [1, 2, 7])
+def test_mirror_by_hand(size, random):
+    """Pixel by pixel, on squares of even and odd sides."""
+    images = random.integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    mirrored = np.array([True, False, False, True])
+    found = np.asarray(mirror(images, mirrored))
+    assert found.dtype == np.uint8
+    for image, row, column in np.ndindex(4, size, size):
+        taken = size - 1 - column if mirrored[image] else column
+        np.testing.assert_array_equal(found[image, row, column], images[image, row, taken])
+
+
+@pytest.mark.parametrize('micro_batches', [1, 2])
+def test_a_step_mirrors_its_images_before_all_else(micro_batches, random):
+    """A batch whose images are to be mirrored, and one of their mirror images, move the
+    parameters to the same bits; the mean image stays as it is."""
+    mean = random.uniform(0, 255, (16, 16, 3)).astype(np.float32)
+    batch = make_batch(random)
+    images = batch['image'].copy()
+    images[batch['mirrored']] = np.flip(images[batch['mirrored']], axis=2)
+    done = batch | {'image': images, 'mirrored': np.zeros(16, bool)}
+    mesh = device_mesh.make_mesh()
+    train_step = step.make_train_step(
+        NET, mesh, mean, seed=0, learning_rate=0.01, clock=CLOCK, micro_batches=micro_batches
+    )
+    params = [
+        jax.device_get(train_step(step.create_state(NET, 0, mesh), one)[0].params)
+        for one in (batch, done, batch | {'mirrored': ~batch['mirrored']})
+    ]
+    chex.assert_trees_all_equal(params[0], params[1])
+    assert (params[0]['conv1']['kernel'] != params[2]['conv1']['kernel']).any()
 
 
 def test_normalize_by_hand():
