@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.network import checks, device_mesh, rules
+from alexnet_jax.network import checks, rules
 from alexnet_jax.network.collectives import varying_like
 from alexnet_jax.network.convolution import sum_over_places
 from alexnet_jax.network.layers import BatchNorm
 from alexnet_jax.network.normalization import widened
+from alexnet_jax.network.parameters import over_columns
 
 
 class BatchStatistics(nn.Module):
@@ -29,7 +30,7 @@ class BatchStatistics(nn.Module):
         maps, stage = (x.shape[-1],), self.stage
 
         def of_maps(name: str, initializer) -> Any:
-            return self.param(name, nn.with_partitioning(initializer, (device_mesh.COLUMN,)), maps)
+            return self.param(name, over_columns(initializer), maps)
 
         scale, bias = of_maps('scale', nn.initializers.ones), of_maps('bias', nn.initializers.zeros)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, maps)
