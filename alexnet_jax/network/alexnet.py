@@ -38,6 +38,7 @@ from alexnet_jax.network.layers import (
     Tanh,
 )
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm, widened
+from alexnet_jax.network.parameters import Weights
 from alexnet_jax.network.pooling import average_pool, max_pool
 from alexnet_jax.network.shapes import layer_shapes
 
@@ -167,8 +168,8 @@ class AlexNet(nn.Module):
         features = layer.features // self.architecture.columns
         kernel, bias = Weights(
             (self._held, *window, maps, features), (self._held, features),
-            layer.std, layer.bias, math.prod(window) * maps, name=layer.name,
-        )(self.compute)  # fmt: skip
+            layer.std, layer.bias, math.prod(window) * maps, self.compute, name=layer.name,
+        )()  # fmt: skip
         how = (layer.stride, layer.padding, layer.groups)
         if isinstance(seen, list):
             return [grouped_conv(x, kernel[i], bias[i], *how) for i, x in enumerate(seen)]
@@ -191,8 +192,8 @@ class AlexNet(nn.Module):
         read, features = inputs[0].shape[1:], layer.features // self.architecture.columns
         kernel, bias = Weights(
             (columns_here, *read, features), (self._held, features),
-            layer.std, layer.bias, math.prod(read), split_axis, name=layer.name,
-        )(self.compute)  # fmt: skip
+            layer.std, layer.bias, math.prod(read), self.compute, split_axis, name=layer.name,
+        )()  # fmt: skip
         # One product over all columns: a slice of the kernel for each would be a copy of it.
         flat = jnp.stack([x.reshape(x.shape[0], -1) for x in inputs])
         sums = list(flat @ kernel.reshape(columns_here, -1, features))
@@ -271,49 +272,12 @@ class AlexNet(nn.Module):
         parts = [x.reshape(x.shape[0], -1) for x in parts]
         kernel, bias = Weights(
             (self._held, parts[0].shape[-1], self.classes), (self.classes,), layer.std,
-            layer.bias, parts[0].shape[-1] * self.architecture.columns, name=layer.name,
-        )('float32')  # fmt: skip
+            layer.bias, parts[0].shape[-1] * self.architecture.columns, 'float32',
+            name=layer.name,
+        )()  # fmt: skip
         shares = list(jnp.stack(parts).astype(kernel.dtype) @ kernel)
         return collectives.add(shares, self.column_axis) + bias
 
     @property
     def _held(self) -> int:
         return collectives.columns_held(self.architecture.columns, self.column_axis)
-
-
-class Weights(nn.Module):
-    """One layer's kernel and bias, the leading axis of each split over columns
-    (the output layer's bias [classes] has none); the kernel's `split_axis` in place of
-    the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has.
-    The kernel is given out in the type asked for, the bias as it is kept."""
-
-    kernel_shape: tuple[int, ...]
-    bias_shape: tuple[int, ...]
-    std: float | None
-    bias: float
-    inputs: int
-    split_axis: int = 0
-
-    @nn.compact
-    def __call__(self, dtype: str) -> tuple[jax.Array, jax.Array]:
-        def split(initializer, axis: int = 0):
-            return nn.with_partitioning(initializer, (*[None] * axis, device_mesh.COLUMN))
-
-        if self.std is None:
-            bound = self.inputs**-0.5
-            kernel = bias = _drawn_flat(
-                lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-            )
-        else:
-            kernel = _drawn_flat(nn.initializers.normal(self.std))
-            bias = nn.initializers.constant(self.bias)
-        split_bias = split(bias) if len(self.bias_shape) > 1 else bias
-        kernel = self.param('kernel', split(kernel, self.split_axis), self.kernel_shape)
-        bias = self.param('bias', split_bias, self.bias_shape)
-        return jnp.asarray(kernel, dtype), jnp.asarray(bias)
-
-
-def _drawn_flat(initializer):
-    """The same values, drawn as a vector, which XLA compiles several times faster than an
-    array of five dimensions."""
-    return lambda key, shape: initializer(key, (math.prod(shape),)).reshape(shape)

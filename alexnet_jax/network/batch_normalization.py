@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.network import checks, device_mesh, rules
+from alexnet_jax.network import checks, rules
+from alexnet_jax.network.collectives import varying_like
 from alexnet_jax.network.convolution import sum_over_places
 from alexnet_jax.network.layers import BatchNorm
 from alexnet_jax.network.normalization import widened
+from alexnet_jax.network.parameters import over_columns
 
 
 class BatchStatistics(nn.Module):
@@ -28,7 +30,7 @@ class BatchStatistics(nn.Module):
         maps, stage = (x.shape[-1],), self.stage
 
         def of_maps(name: str, initializer) -> Any:
-            return self.param(name, nn.with_partitioning(initializer, (device_mesh.COLUMN,)), maps)
+            return self.param(name, over_columns(initializer), maps)
 
         scale, bias = of_maps('scale', nn.initializers.ones), of_maps('bias', nn.initializers.zeros)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, maps)
@@ -43,7 +45,6 @@ class BatchStatistics(nn.Module):
         return normal
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_norm(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -70,6 +71,12 @@ def batch_norm(
     for name, array in (('scale', scale), ('bias', bias)):
         checks.require_shape(f'batch_norm: {name}', array, x.shape[-1])
     checks.require('batch_norm', epsilon=(epsilon, rules.POSITIVE))
+    scale, bias = varying_like(scale, x), varying_like(bias, x)
+    return _batch_norm(x, scale, bias, epsilon, axis_name)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _batch_norm(x, scale, bias, epsilon, axis_name):
     return _batch_forward(x, scale, bias, epsilon, axis_name)[0]
 
 
@@ -94,7 +101,7 @@ def _batch_backward(epsilon, axis_name, residuals, cotangents):
     return of_x.astype(x.dtype), of_scale, of_bias
 
 
-batch_norm.defvjp(_batch_forward, _batch_backward)
+_batch_norm.defvjp(_batch_forward, _batch_backward)
 
 
 def _mean_over_places(total: jax.Array, x: jax.Array, axis_name: str | None) -> jax.Array:

@@ -58,6 +58,14 @@ def share(x: jax.Array, axis: str | None) -> jax.Array:
     return x if axis is None else lax.pcast(x, axis, to='varying')
 
 
+def varying_like(x: jax.Array, other: jax.Array) -> jax.Array:
+    """Returns x, varying over every mesh axis that `other` varies over: where a parameter that all
+    devices share meets values of their own. The gradients of x are added up here."""
+    there, here = (jax.typeof(array).manual_axis_type.varying for array in (other, x))
+    axes = there - here
+    return lax.pcast(x, tuple(sorted(axes)), to='varying') if axes else x
+
+
 def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
     """All columns side by side: parts [..., maps], one a held column ->
     [..., maps of all columns]. Its transpose is a reduce-scatter."""

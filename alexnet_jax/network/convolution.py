@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from alexnet_jax.network import checks, rules
+from alexnet_jax.network.collectives import varying_like
 from alexnet_jax.network.normalization import widened
 
 
@@ -23,7 +24,7 @@ def conv(
     sums = lax.conv_general_dilated(
         x, kernel, (stride, stride), (padding, padding), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
-    return _add_bias(sums, bias)
+    return _add_bias(sums, varying_like(bias, sums))
 
 
 def grouped_conv(

@@ -1,0 +1,70 @@
+"""Parameters of the module: their shapes, initial values, and the mesh axis they are split over."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from alexnet_jax.network.device_mesh import COLUMN
+
+Initializer = Callable[..., Any]
+
+
+class OverColumns(nn.Partitioned):
+    """A parameter and the mesh axis that each of its axes is split over.
+
+    Where no mesh with these axes is set, an NNX module made from the net keeps the array whole;
+    Flax would refuse it.
+    """
+
+    def to_nnx_metadata(self) -> dict[str, Any]:
+        """Returns the metadata of an `nnx.Variable`."""
+        metadata = super().to_nnx_metadata()
+        if COLUMN not in jax.sharding.get_abstract_mesh().axis_names:
+            metadata['out_sharding'] = ()
+        return metadata
+
+
+def over_columns(initializer: Initializer, axis: int = 0) -> Initializer:
+    """Returns an initializer of parameters whose `axis` is split over the columns."""
+    names = (*[None] * axis, COLUMN)
+    return lambda *arguments: OverColumns(initializer(*arguments), names)
+
+
+class Weights(nn.Module):
+    """One layer's kernel and bias, the leading axis of each split over columns
+    (the output layer's bias [classes] has none); the kernel's `split_axis` in place of
+    the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has.
+    The kernel is given out in the type `dtype`, the bias as it is kept."""
+
+    kernel_shape: tuple[int, ...]
+    bias_shape: tuple[int, ...]
+    std: float | None
+    bias: float
+    inputs: int
+    dtype: str
+    split_axis: int = 0
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        if self.std is None:
+            bound = self.inputs**-0.5
+            kernel = bias = _drawn_flat(
+                lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+            )
+        else:
+            kernel = _drawn_flat(nn.initializers.normal(self.std))
+            bias = nn.initializers.constant(self.bias)
+        split_bias = over_columns(bias) if len(self.bias_shape) > 1 else bias
+        kernel = self.param('kernel', over_columns(kernel, self.split_axis), self.kernel_shape)
+        bias = self.param('bias', split_bias, self.bias_shape)
+        return jnp.asarray(kernel, self.dtype), jnp.asarray(bias)
+
+
+def _drawn_flat(initializer: Initializer) -> Initializer:
+    """The same values, drawn as a vector, which XLA compiles several times faster than an
+    array of five dimensions."""
+    return lambda key, shape: initializer(key, (math.prod(shape),)).reshape(shape)
