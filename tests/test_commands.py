@@ -40,6 +40,7 @@ def test_packaged_configurations_are_listed(capsys):
     assert names == sorted(path.stem for path in Path('configs').glob('*.py'))
 
 
+@pytest.mark.thorough
 def test_a_configuration_is_found_by_name_from_any_folder(tmp_path, monkeypatch, data_dir):
     by_path = config_file.load('configs/digits.py', {})
     monkeypatch.chdir(tmp_path)

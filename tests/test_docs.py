@@ -230,6 +230,7 @@ def assert_those_are_done(page: Path, slow: bool, data_dir: str, monkeypatch, ca
         assert run(command, monkeypatch) == DONE, f'{shown}\n{capfd.readouterr().err}'
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('page', PAGES, ids=str)
 def test_commands(page, home, data_dir, monkeypatch, capfd):
     assert_those_are_done(page, False, data_dir, monkeypatch, capfd)
@@ -241,13 +242,17 @@ def test_commands_that_take_long(page, home, data_dir, monkeypatch, capfd):
     assert_those_are_done(page, True, data_dir, monkeypatch, capfd)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('snippet', SNIPPETS)
 def test_snippets(snippet, home, capsys):
     """What a comment says of a line's print is printed."""
     found: dict = {}
     exec(snippet, found)
     promised = re.findall(r'^print\(.*  # (.*)', snippet, re.MULTILINE)
-    assert capsys.readouterr().out.splitlines() == promised
+    printed = capsys.readouterr().out.splitlines()
+    if 'alexnet_jax.train(' in snippet:  # which prints its progress
+        printed = [line for line in printed if line in promised]
+    assert printed == promised
     if "load('runs/digits')" in snippet:
         assert len([line for line in snippet.splitlines() if line]) == 3
         assert found['logits'].shape == (1, 10)

@@ -130,6 +130,7 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
     assert int(last_state(workdir).step) == 47
 
 
+@pytest.mark.thorough
 def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
     """At so low a rate nothing improves: the second validation is the last."""
     arguments = [
@@ -152,6 +153,7 @@ def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
     assert rows(tmp_path / 'run') == before
 
 
+@pytest.mark.thorough
 def test_a_mesh_of_four_from_the_command_line(command, tmp_path):
     workdir = tmp_path / 'run'
     mesh = ['--config.mesh.data=2', '--config.mesh.column=2']
@@ -169,6 +171,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / 'images'
 
 
+@pytest.mark.thorough
 def test_a_folder_is_prepared_and_trained_on_with_only_the_source_changed(
     folder, command, tmp_path, capsys
 ):

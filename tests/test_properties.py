@@ -9,6 +9,7 @@ import struct
 import chex
 import jax
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,6 +98,7 @@ def sound_changes(draw) -> dict:
     return changes
 
 
+@pytest.mark.thorough
 @some
 @given(changes=sound_changes())
 def test_a_configuration_comes_back_from_text_and_from_a_workdir(changes, tmp_path_factory):
@@ -296,6 +298,7 @@ def by_loop(a, cotangent, size, alpha, beta, k, axes):
     return a / d**beta, cotangent / d**beta - 2 * alpha * beta * a * below
 
 
+@pytest.mark.thorough
 @few
 @given(
     random=RANDOMS,

@@ -145,6 +145,7 @@ def shorten_shard(made):
     shard.write_bytes(shard.read_bytes()[:-1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('spoil', 'message'),
     [

@@ -49,6 +49,7 @@ def joined(outputs) -> Outputs:
     return Outputs(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('views', [1, 10])
 @pytest.mark.parametrize('shape', [(4, 1), (1, 2), (2, 2)])
 def test_every_mesh_gives_the_same_bits_of_every_image_once(net, variables, images, shape, views):
@@ -76,6 +77,7 @@ def test_ten_views_of_a_constant_image_are_equal(net, variables, images):
     assert len(np.unique(outputs.logits[:, 0], axis=0)) == 3
 
 
+@pytest.mark.thorough
 def test_activations_have_the_columns_side_by_side(net, variables, images):
     """As the module gives them without any mesh."""
     names = ('conv1', 'conv2/pool', 'fc7/relu', 'fc8')

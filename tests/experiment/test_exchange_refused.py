@@ -129,6 +129,7 @@ def test_a_bad_import_ends_in_plain_words(name, tmp_path, capsys):
     assert message in refusal(capsys, tmp_path, 'import', *argv, '--workdir', tmp_path / 'run')
 
 
+@pytest.mark.thorough
 def test_caffes_other_net_only_where_it_is_asked_for(tmp_path):
     """A file of weights alone is of the net that `--net` names."""
     for net in ('caffe', 'caffenet'):
@@ -145,6 +146,7 @@ def ours(tmp_path_factory) -> Path:
     return folder / 'ours.safetensors'
 
 
+@pytest.mark.thorough
 def test_a_place_that_is_taken(ours, tmp_path, capsys):
     run = ours.parent / 'run'
     for workdir, message in {
@@ -217,6 +219,7 @@ def changed(tree: dict, changes: dict) -> dict:
     return {name: value for name, value in (tree | changes).items() if value is not None}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('name', BAD_FILES)
 def test_a_bad_file_of_ours(name, ours, tmp_path, capsys):
     about, arrays, message = BAD_FILES[name]

@@ -25,6 +25,7 @@ from tests.experiment.conftest import Folder
 FILES = ('config.json', 'model.json', 'normalization.npz')
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('steps', [(), ('--config.train.steps=8',)], ids=['done', 'to go on'])
 @pytest.mark.parametrize(('change', 'messages'), [
     (Folder.rename_class, ["class 0 was 'a', now 'b'", 'take another --workdir']),
@@ -52,6 +53,7 @@ def test_an_evaluation_of_other_pictures_is_not_the_run_s_own(folder, capsys):
     assert kept.read_bytes() == before
 
 
+@pytest.mark.thorough
 def test_a_result_of_another_run_is_not_believed(folder, capsys):
     """Of the same net and set with another seed; the run's own is read after a longer plan, too."""
     folder.result(capsys, '--config.eval.split=train')
@@ -130,6 +132,7 @@ def test_a_checkpoint_of_another_run_is_refused(folder, capsys):
     assert alexnet_jax.load(folder.run, step=4).step == 4
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_of_the_same_settings_and_another_set_is_refused(folder, capsys):
     shutil.copytree(folder.run, folder.top / 'first')
     shutil.rmtree(folder.run)
@@ -204,6 +207,7 @@ def average(stage):
     return AveragePool(stage.size, stage.stride) if isinstance(stage, MaxPool) else stage
 
 
+@pytest.mark.thorough
 def test_a_workdir_keeps_the_table_that_it_was_trained_with(folder, capsys, monkeypatch):
     number = folder.result(capsys)
     changed = with_stages(architectures.ARCHITECTURES['small'], 'small', average)
@@ -217,6 +221,7 @@ def test_a_workdir_keeps_the_table_that_it_was_trained_with(folder, capsys, monk
     assert main.main(['--workdir', str(folder.run), '--config.train.steps=6']) == DONE
 
 
+@pytest.mark.thorough
 def test_a_net_that_this_package_does_not_have_is_used(folder, capsys, monkeypatch):
     number, run = folder.result(capsys), folder.run
     image = np.zeros((1, 28, 28, 3), np.uint8)

@@ -17,6 +17,7 @@ def model(data_dir, tmp_path_factory):
     return load(random_run.make(tmp_path_factory.mktemp('run') / 'run', settings, seed=0))
 
 
+@pytest.mark.thorough
 def test_it_is_a_pure_function_that_jax_transforms(model, random):
     images = random.integers(0, 256, (3, 28, 28, 3)).astype(np.uint8)
     logits, activations = model(images)

@@ -128,6 +128,7 @@ def test_a_set_is_known_by_its_images_and_not_by_its_place(tmp_path):
     assert own['set'] == other['set'] and own['data'] != other['data']
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('content', 'fault'),
     [
@@ -188,6 +189,7 @@ def test_on_a_read_only_workdir_the_error_is_printed(workdir, capsys, monkeypatc
     assert f'{workdir}/eval/test-1.json' in line and 'Read-only file system' in line
 
 
+@pytest.mark.thorough
 def test_unmirrored_runs_see_no_mirror_images(data_dir, tmp_path, random):
     """Evaluated, predicted and as features: the five crops, twice. A set that allows mirror
     images, and a run that had none."""
@@ -242,6 +244,7 @@ def test_any_mesh_evaluates_alike(workdir):
         assert evaluated(workdir, *mesh) == alone
 
 
+@pytest.mark.thorough
 def test_features_are_the_module_s_activations(workdir, tmp_path, digits, capsys):
     names = ['conv1/pool', 'fc7/relu']
     arguments = ['features', str(workdir), f'--activations={",".join(names)}']
@@ -278,6 +281,7 @@ def test_features_are_the_module_s_activations(workdir, tmp_path, digits, capsys
     assert not (tmp_path / 'new').exists()
 
 
+@pytest.mark.thorough
 def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, tmp_path, capsys):
     files = []
     for row in (0, 7, 31):

@@ -45,6 +45,7 @@ def test_a_lock_that_is_no_file_is_refused(kind, tmp_path):
     assert (tmp_path / 'other').read_text() == 'of somebody'
 
 
+@pytest.mark.thorough
 def test_a_workdir_that_was_never_trained_in_takes_another_set(folder, capsys):
     shutil.rmtree(folder.run / 'checkpoints')
     folder.rename_class()

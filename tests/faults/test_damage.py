@@ -52,6 +52,7 @@ def assert_told(folder: Path, path: Path) -> None:
         read_layers(folder, last)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('damage', 'count'),
     [
@@ -90,6 +91,7 @@ def test_each_file_removed_and_emptied(folder):
         path.write_bytes(content)
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_from_the_one_before_and_says_so(undisturbed, data_dir, tmp_path):
     """And comes to the same end; the damaged one is kept for whoever wants to look."""
     shutil.copytree(undisturbed, run := tmp_path / 'run')

@@ -46,6 +46,7 @@ def fill(disk: Path, left: int) -> Path:
     return filler
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     'moments',
     [range(2), pytest.param(range(2, 12), marks=pytest.mark.slow)],
@@ -83,6 +84,7 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
         shutil.rmtree(workdir)
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_taken_away(disk, undisturbed, data_dir, tmp_path):
     """The workdir's folder is another's then; nothing is written into it."""
     workdir, output = tmp_path / 'run', tmp_path / 'printed'
@@ -99,6 +101,7 @@ def test_a_disk_that_is_taken_away(disk, undisturbed, data_dir, tmp_path):
     driver.assert_same_run(workdir, undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_disk_that_became_read_only(disk, undisturbed, data_dir, tmp_path):
     workdir, output = disk / 'run', tmp_path / 'printed'
     argv = driver.command(workdir, data_dir)

@@ -35,6 +35,7 @@ def told(tmp_path_factory) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(('kind', 'taken', 'least'), [
     ('settings', 'accepted', 50), ('images', 'read', 50), ('sets', 'same', 10),
     ('checkpoints', 'read', 5),

@@ -93,6 +93,7 @@ def read_ids(monkeypatch) -> list[str]:
     return ids
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('plant', 'found_at', 'what'),
     [

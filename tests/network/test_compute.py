@@ -31,6 +31,7 @@ def drawn(net: AlexNet, images: np.ndarray, random: np.random.Generator):
     return jax.tree_util.tree_map_with_path(draw, params)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     'name',
     [
@@ -108,6 +109,7 @@ POSITIVE = Architecture('positive', 6, 2, (
 ), Output('fc5'))  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('exchange', ['gather', 'scatter'])
 @pytest.mark.parametrize('compute', ['float32', 'bfloat16'])
 def test_gradients_of_biases_are_sums_in_float32(compute, exchange, random):

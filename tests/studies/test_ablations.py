@@ -254,6 +254,7 @@ def test_the_page_names_the_views_and_the_images():
         )
 
 
+@pytest.mark.thorough
 def test_ablations_from_the_command_line_go_on_where_they_were_stopped(
     tmp_path, data_dir, monkeypatch, capsys
 ):

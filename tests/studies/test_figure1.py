@@ -117,6 +117,7 @@ def test_a_rate_that_ended_in_nan_is_never_the_best(tmp_path, monkeypatch, capsy
     }
 
 
+@pytest.mark.thorough
 def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
     command = [
         '--config', 'configs/figure1.py', '--workdir', str(tmp_path), '--seeds', '2',

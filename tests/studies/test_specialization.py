@@ -82,6 +82,7 @@ def test_one_column_is_compared_by_halves(random):
     assert found.means == pytest.approx((index[:4].mean(), index[4:].mean()))
 
 
+@pytest.mark.thorough
 def test_from_the_command_line(tmp_path, capsys, monkeypatch):
     command = [
         '--config', 'configs/patterns.py', '--workdir', str(tmp_path), '--nets', 'patterns',

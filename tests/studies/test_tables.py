@@ -102,6 +102,7 @@ def shown(path: str) -> dict[str, list[str]]:
     return blocks
 
 
+@pytest.mark.thorough
 def test_the_page_on_scaling_shows_what_the_commands_print(capsys, monkeypatch):
     """After a change, paste what they print now. The last two lines of a count are the
     compiler's, other numbers with each version."""

@@ -69,6 +69,7 @@ def run(shape, micro_batches, batches, protocol=PAPER):
     return jax.device_get(state), scores
 
 
+@pytest.mark.thorough
 def test_a_large_batch_is_the_same_step_in_parts_and_on_a_mesh(batches):
     """LARS: its norms are of whole layers, wherever their columns and gradients lie."""
     _, expected = run((1, 1), 1, batches, LARGE_BATCH)
@@ -93,6 +94,7 @@ def test_gradients_are_exchanged_once_a_step(batches):
     assert least <= sent(train_step.update) < 1.01 * least
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('shape', [(1, 1), (2, 1), (2, 2)])
 def test_four_parts_equal_the_whole(shape, batches):
     """Six steps with dropout: losses, errors, parameters and momentum to 1e-6."""

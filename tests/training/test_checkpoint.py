@@ -59,6 +59,7 @@ def test_what_was_to_be_replaced_is_not_lost(last, state, tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ['3']
 
 
+@pytest.mark.thorough
 def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
     changed = state.replace(
         step=np.int32(9),
@@ -180,6 +181,7 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
@@ -202,6 +204,7 @@ def test_an_array_stored_in_another_way_is_refused(changes, message, two):
     assert_refused(two, message)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('name', ['params.conv1.bias/0.0', 'params.fc8.bias/0', 'params.conv2.kernel/0.0.0.0.0'])  # fmt: skip
 @pytest.mark.parametrize('how', ['missing', 'short', 'long', 'one more'])
 def test_a_chunk_that_is_not_whole_is_refused_and_not_read_as_zeros(name, how, two):

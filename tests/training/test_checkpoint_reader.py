@@ -65,6 +65,7 @@ def rewritten(folder):
     manifest.write(folder, {'step': int(folder.name), 'top1_error': None})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('number', [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize('name', ['params.conv1.bias', 'params.fc8.kernel'])
 def test_weights_that_are_not_finite_are_refused(name, number, two):
@@ -84,6 +85,7 @@ def test_a_step_that_is_no_whole_number_s_own_name_is_none(two):
     assert checkpoint_reader.steps(two) == [3, 6] and newest_whole(two) == (6, [])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('moment', ['while it is chosen', 'while it is read'])
 def test_a_checkpoint_that_is_taken_away_is_read_from_the_next(moment, two, state, monkeypatch):
     """As a run does that saves and keeps one."""

@@ -96,6 +96,7 @@ def assert_close(found, expected):
     chex.assert_trees_all_close(found[1].params, expected[1].params, rtol=0, atol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('shape', [(1, 2), (2, 2)])
 @pytest.mark.parametrize('name', ['tiny', pytest.param('small', marks=pytest.mark.slow)])
 def test_scattered_sums_equal_gathered_units(name, shape, run):
@@ -198,6 +199,7 @@ def test_evaluation_gives_the_same_bits_after_either_exchange(run, digits):
         np.testing.assert_array_equal(logits, expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('architecture', 'shape'),
     [

@@ -109,6 +109,7 @@ def test_normalize_by_hand():
     np.testing.assert_array_equal(normalize(images, mean, scale)[0], (200 - mean) / scale)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('shape', [(1, 1), (2, 2)])
 def test_bias_gradients_are_those_that_moved_the_biases(shape, random):
     """From the first velocity, -ε·g: absolute values summed, by layer and column; a column whose
@@ -146,6 +147,7 @@ def traced_once(monkeypatch):
         monkeypatch.setattr(module, name, chex.assert_max_traces(getattr(module, name), n=1))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('shape', [(1, 1), (2, 1)])
 @pytest.mark.parametrize('parts', [1, 4])
 def test_one_trace_serves_all_steps_and_parts(parts, shape, random, traced_once):

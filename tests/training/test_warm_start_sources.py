@@ -179,6 +179,7 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_run_is_refused_before_it_begins_and_runs_as_the_message_says(tmp_path, capsys):
     theirs, run = tmp_path / 'theirs', tmp_path / 'run'
     loaded = model_of(

@@ -122,6 +122,7 @@ def refusal(done) -> str:
     return done.stderr
 
 
+@pytest.mark.thorough
 @with_library
 def test_there_and_back(hub, tiny, workdir, tmp_path):
     module = ('-m', 'alexnet_jax.weights')

@@ -206,6 +206,7 @@ def test_many_arrays_of_one_storage(form, tmp_path):
     assert 'more numbers than it has bytes' in refusal(path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('steps', 'told'),
     [

@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 
 import numpy as np
+import pytest
 
 from alexnet_jax.weights import torch_file
 from tests.weights import forms, handmade
@@ -45,6 +46,7 @@ LIES = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_bombs_and_lies_take_no_memory_and_no_time(tmp_path):
     """All of them in one process of bounded memory, each beside weights."""
     for name, steps in (BOMBS | LIES).items():

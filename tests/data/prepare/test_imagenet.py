@@ -62,6 +62,7 @@ def test_without_tensorflow_it_says_what_to_install(tars, tmp_path):
         open_source('tfds:imagenet2012', data_dir=str(tmp_path), manual_dir=str(tars))
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     importlib.util.find_spec('tensorflow') is None, reason='needs the extra prepare'
 )

@@ -22,6 +22,7 @@ from tests.data.prepare.preparing import assert_same_files, make, run, words
 from tests.data.test_statistics import check_statistics
 
 
+@pytest.mark.thorough
 def test_what_tfds_reads_is_what_was_in_the_folder(whole, folder):
     builder = tfds.builder_from_directory(whole)
     assert builder.info.features['label'].names == ['ant hill', 'bee', 'çà']
@@ -70,6 +71,7 @@ def test_raw_records_are_the_pixels_themselves(folder, tmp_path):
     np.testing.assert_array_equal(image, records.read(7).image)
 
 
+@pytest.mark.thorough
 def test_several_processes_make_the_same_files(folder, whole, tmp_path):
     done = run(*words(folder, tmp_path / 'set', '--workers=3'))
     assert done.returncode == 0, done.stderr
@@ -77,6 +79,7 @@ def test_several_processes_make_the_same_files(folder, whole, tmp_path):
     assert_same_files(tmp_path / 'set', whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not importlib.util.find_spec('apache_beam'), reason='needs the extra beam')
 def test_beam_makes_the_same_files(folder, whole, tmp_path):
     beam = '--beam_runner=DirectRunner'

@@ -86,6 +86,7 @@ def test_a_preparation_begun_by_an_older_version_begins_anew(begun, folder, whol
     assert_same_files(tmp_path / 'set', whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('content', ['[]', '{', 'null', '"x"', ''])
 @pytest.mark.parametrize('name', ['plan.json', 'note'])
 def test_broken_notes_of_a_begun_preparation(name, content, begun, folder, whole, tmp_path):

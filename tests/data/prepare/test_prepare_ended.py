@@ -45,6 +45,7 @@ def check_killed_often(folder: Path, whole: Path, top: Path, times: int) -> None
     assert killed >= times / 2
 
 
+@pytest.mark.thorough
 def test_killed_and_run_again_it_makes_the_same_files(folder, whole, tmp_path):
     check_killed_often(folder, whole, tmp_path, 6)
 
@@ -54,6 +55,7 @@ def test_killed_twenty_times(folder, whole, tmp_path):
     check_killed_often(folder, whole, tmp_path, 20)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('moved', range(6))
 def test_ended_among_its_last_moves_it_is_not_taken_for_whole(
     moved, folder, whole, tmp_path, monkeypatch
@@ -79,6 +81,7 @@ def test_ended_among_its_last_moves_it_is_not_taken_for_whole(
     assert_same_files(out, whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('seconds', [0.0, 0.15, 0.4])
 @pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT])
 def test_stopped_it_says_so_and_goes_on(how, seconds, folder, whole, tmp_path):
