@@ -38,12 +38,12 @@ from alexnet_jax.network.layers import (
     Tanh,
 )
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm, widened
-from alexnet_jax.network.parameters import Weights
+from alexnet_jax.network.parameters import Weights, type_of_parameters
 from alexnet_jax.network.pooling import average_pool, max_pool
 from alexnet_jax.network.shapes import layer_shapes
 
 Parts = list[jax.Array]
-COMPUTE = ('float32', 'bfloat16')
+COMPUTE = ('float32', 'bfloat16', 'float64')
 
 
 class AlexNet(nn.Module):
@@ -63,8 +63,9 @@ class AlexNet(nn.Module):
     (the axis of maps or units read is split, in place of the leading one), and partial
     sums are sent: fewer numbers where a column has more units below than above, as in fc6.
 
-    `compute`: the type of activations and products, 'float32' or 'bfloat16'. Parameters, the
-    insides of normalisation, and the output layer are float32 in either.
+    `compute`: the type of activations and products. With 'float32' or 'bfloat16' parameters, the
+    insides of normalization, and the output layer are float32; with 'float64', for which JAX
+    needs `jax_enable_x64`, everything is float64.
     """
 
     architecture: Architecture
@@ -139,6 +140,7 @@ class AlexNet(nn.Module):
         """Checks the module's fields and the arguments of a call."""
         checks.require_one_of('exchange', self.exchange, EXCHANGES)
         checks.require_one_of('compute', self.compute, COMPUTE)
+        checks.require_at_hand('compute', self.compute)
         net = self.architecture
         layer_shapes(net, self.classes)
         taken = f'; network {net.name} takes RGB images, channels last'
@@ -243,6 +245,7 @@ class AlexNet(nn.Module):
             stage,
             training,
             axis_name=None if self.column_axis is None else device_mesh.DATA,
+            dtype=type_of_parameters(self.compute),
             name=f'{layer.name}_norm',
         )(jnp.concatenate(parts, axis=-1))
         return jnp.split(normal, len(parts), axis=-1)
@@ -255,8 +258,9 @@ class AlexNet(nn.Module):
         def kept(column: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
             column_key = jax.random.fold_in(key, column)
             return jax.vmap(
+                # A float32 probability: the same units drop out with x64.
                 lambda example: jax.random.bernoulli(
-                    jax.random.fold_in(column_key, example), keep, shape
+                    jax.random.fold_in(column_key, example), np.float32(keep), shape
                 )
             )(examples)
 
@@ -272,8 +276,8 @@ class AlexNet(nn.Module):
         parts = [x.reshape(x.shape[0], -1) for x in parts]
         kernel, bias = Weights(
             (self._held, parts[0].shape[-1], self.classes), (self.classes,), layer.std,
-            layer.bias, parts[0].shape[-1] * self.architecture.columns, 'float32',
-            name=layer.name,
+            layer.bias, parts[0].shape[-1] * self.architecture.columns,
+            type_of_parameters(self.compute).name, name=layer.name,
         )()  # fmt: skip
         shares = list(jnp.stack(parts).astype(kernel.dtype) @ kernel)
         return collectives.add(shares, self.column_axis) + bias

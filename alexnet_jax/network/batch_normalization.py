@@ -24,17 +24,18 @@ class BatchStatistics(nn.Module):
     stage: BatchNorm
     training: bool
     axis_name: str | None  # the mesh axis that the batch is split over
+    dtype: jnp.dtype  # of parameters and statistics
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         maps, stage = (x.shape[-1],), self.stage
 
         def of_maps(name: str, initializer) -> Any:
-            return self.param(name, over_columns(initializer), maps)
+            return self.param(name, over_columns(initializer), maps, self.dtype)
 
         scale, bias = of_maps('scale', nn.initializers.ones), of_maps('bias', nn.initializers.zeros)
-        mean = self.variable('batch_stats', 'mean', jnp.zeros, maps)
-        variance = self.variable('batch_stats', 'var', jnp.ones, maps)
+        mean = self.variable('batch_stats', 'mean', jnp.zeros, maps, self.dtype)
+        variance = self.variable('batch_stats', 'var', jnp.ones, maps, self.dtype)
         if not self.training:
             inverse = lax.rsqrt(variance.value + stage.epsilon)
             return ((x - mean.value) * (scale * inverse) + bias).astype(x.dtype)

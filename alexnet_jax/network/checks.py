@@ -66,6 +66,19 @@ def require_one_of(name: str, value: Any, allowed: Collection[str]) -> None:
         raise ValueError(f'{name} is {shown(value)}; expected: one of {", ".join(allowed)}')
 
 
+def require_at_hand(name: str, dtype: str) -> None:
+    """Checks that JAX, as it is set, has the type.
+
+    Raises:
+      ValueError: it is float64 without `jax_enable_x64`.
+    """
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(
+            f'{name} is {shown(dtype)}, which JAX lacks as it is set; expected: another, or'
+            f" jax.config.update('jax_enable_x64', True) before"
+        )
+
+
 def require(function: str, **arguments: tuple[Any, rules.Allowed]) -> None:
     """Checks plain numbers, each given with the rule that it has to keep.
 

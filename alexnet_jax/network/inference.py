@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax.network import checks, compiler, device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
+from alexnet_jax.network.normalization import widened
 from alexnet_jax.network.shapes import layer_shapes
 
 Array = jax.Array | np.ndarray
@@ -32,7 +33,7 @@ def normalize(
 ) -> jax.Array:
     """uint8 [batch, size, size, 3] -> float32, less a mean image [size, size, 3] (§2) or
     each channel's mean [3], each image's colour shift [batch, 3] added (§4.1), over
-    `scale`, a number or one for each of [3].
+    `scale`, a number or one for each of [3]. Images that are float64 stay so.
 
     Raises:
       ValueError: a shape is another, or a type holds no real numbers.
@@ -46,7 +47,7 @@ def normalize(
     checks.require_one_shape('scale', scale, (), (3,))
     if color_shift is not None:
         checks.require_shape('color_shift', color_shift, batch, 3)
-    centered = jnp.asarray(images, jnp.float32) - mean
+    centered = widened(jnp.asarray(images)) - mean
     if color_shift is not None:
         centered += color_shift[:, None, None, :]
     return centered / scale
@@ -59,7 +60,7 @@ def variable_shapes(net: AlexNet) -> Variables:
 
 def boxed_shapes(net: AlexNet) -> Variables:
     """The same, each boxed with what it is split over."""
-    return _boxed_shapes(net.architecture, net.classes, net.exchange)
+    return _boxed_shapes(net.architecture, net.classes, net.exchange, net.compute)
 
 
 def variable_specs(net: AlexNet) -> Variables:
@@ -79,10 +80,12 @@ def place_variables(net: AlexNet, mesh: Mesh, variables: Variables) -> Variables
 
 
 @functools.cache
-def _boxed_shapes(architecture: Architecture, classes: int, exchange: str) -> Variables:
+def _boxed_shapes(
+    architecture: Architecture, classes: int, exchange: str, compute: str
+) -> Variables:
     size = architecture.input_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    net = AlexNet(architecture, classes, exchange=exchange)
+    net = AlexNet(architecture, classes, exchange=exchange, compute=compute)
     shapes = jax.eval_shape(net.init, jax.random.key(0), images)
     return {'batch_stats': {}} | shapes
 

@@ -13,6 +13,12 @@ from alexnet_jax.network.device_mesh import COLUMN
 Initializer = Callable[..., Any]
 
 
+def type_of_parameters(compute: str) -> jnp.dtype:
+    """Returns the type that parameters and the output layer have beside activations of the type
+    `compute`: float32 at least."""
+    return jnp.promote_types(compute, jnp.float32)
+
+
 class OverColumns(nn.Partitioned):
     """A parameter and the mesh axis that each of its axes is split over.
 
@@ -38,14 +44,14 @@ class Weights(nn.Module):
     """One layer's kernel and bias, the leading axis of each split over columns
     (the output layer's bias [classes] has none); the kernel's `split_axis` in place of
     the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has.
-    The kernel is given out in the type `dtype`, the bias as it is kept."""
+    The kernel is given out in the type `compute`, the bias as it is kept."""
 
     kernel_shape: tuple[int, ...]
     bias_shape: tuple[int, ...]
     std: float | None
     bias: float
     inputs: int
-    dtype: str
+    compute: str
     split_axis: int = 0
 
     @nn.compact
@@ -53,18 +59,20 @@ class Weights(nn.Module):
         if self.std is None:
             bound = self.inputs**-0.5
             kernel = bias = _drawn_flat(
-                lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+                lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
             )
         else:
             kernel = _drawn_flat(nn.initializers.normal(self.std))
             bias = nn.initializers.constant(self.bias)
         split_bias = over_columns(bias) if len(self.bias_shape) > 1 else bias
-        kernel = self.param('kernel', over_columns(kernel, self.split_axis), self.kernel_shape)
-        bias = self.param('bias', split_bias, self.bias_shape)
-        return jnp.asarray(kernel, self.dtype), jnp.asarray(bias)
+        split_kernel = over_columns(kernel, self.split_axis)
+        kept = type_of_parameters(self.compute)
+        kernel = self.param('kernel', split_kernel, self.kernel_shape, kept)
+        bias = self.param('bias', split_bias, self.bias_shape, kept)
+        return jnp.asarray(kernel, self.compute), jnp.asarray(bias)
 
 
 def _drawn_flat(initializer: Initializer) -> Initializer:
     """The same values, drawn as a vector, which XLA compiles several times faster than an
     array of five dimensions."""
-    return lambda key, shape: initializer(key, (math.prod(shape),)).reshape(shape)
+    return lambda key, shape, dtype: initializer(key, (math.prod(shape),), dtype).reshape(shape)

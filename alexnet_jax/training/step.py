@@ -49,7 +49,7 @@ def create_state(net: AlexNet, seed: int, mesh: Mesh) -> TrainState:
     """The state at step 0, laid out on the mesh. The values depend on the seed
     alone."""
     return jax.jit(
-        lambda: nn.unbox(_create(net.architecture, net.classes, net.exchange, seed)),
+        lambda: nn.unbox(_create(net, seed)),
         out_shardings=state_shardings(net, mesh),
     )()
 
@@ -80,11 +80,9 @@ def _shapes(net: AlexNet) -> TrainState:
     return jax.eval_shape(start_from, shapes['params'], shapes['batch_stats'])
 
 
-def _create(architecture: Architecture, classes: int, exchange: str, seed: int) -> TrainState:
-    size = architecture.input_size
-    variables = AlexNet(architecture, classes, exchange=exchange).init(
-        jax.random.key(seed), jnp.zeros((1, size, size, 3))
-    )
+def _create(net: AlexNet, seed: int) -> TrainState:
+    size = net.architecture.input_size
+    variables = net.init(jax.random.key(seed), jnp.zeros((1, size, size, 3)))
     return start_from(variables['params'], variables.get('batch_stats', {}))
 
 
