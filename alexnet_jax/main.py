@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import config_file
+from alexnet_jax.experiment import config_file, kept_config
 from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line, heartbeat, joining, supervisor
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
@@ -80,7 +80,7 @@ def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configur
     """From the config file, or else from the workdir's own config.json."""
     if options.config is not None:
         return config_file.load(options.config, overrides)
-    return configuration.of_workdir(options.workdir, overrides)
+    return kept_config.of_workdir(options.workdir, overrides)
 
 
 def run(argv: list[str]) -> int:

@@ -17,6 +17,7 @@ from alexnet_jax.data import augment, pipeline, shuffle
 from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import kept_config
 from alexnet_jax.experiment.settings import SETTINGS, as_text, from_text
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm
 from alexnet_jax.training import schedule
@@ -108,8 +109,8 @@ def test_a_configuration_comes_back_from_text_and_from_a_workdir(changes, tmp_pa
     texts = {name: as_text(name, value) for name, value in values.items()}
     assert configuration.complete({}, texts) == config
     path = tmp_path_factory.getbasetemp() / 'config.json'
-    path.write_text(json.dumps(configuration.to_tree(config)))
-    again = configuration.read_workdir(path)
+    path.write_text(json.dumps(kept_config.to_tree(config)))
+    again = kept_config.read_workdir(path)
     assert again == config
     assert all(type(value) is type(SETTINGS[name].default) for name, value in values.items())
 

@@ -91,7 +91,8 @@ def test_the_package_has_few_rooms():
 def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
     names = (
-        'main', 'experiment/config', 'experiment/settings', 'training/__init__', 'training/protocols',
+        'main', 'experiment/config', 'experiment/kept_config', 'experiment/settings',
+        'training/__init__', 'training/protocols',
         'network/__main__', 'network/architectures', 'network/communication', 'network/diff',
         'network/layers', 'network/rules', 'network/shapes', 'network/variants',
         'runtime/command_line', 'runtime/errors', 'runtime/heartbeat', 'runtime/joining',

@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import config_file
+from alexnet_jax.experiment import config_file, kept_config
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
@@ -76,7 +76,7 @@ def parse_weights(text: str, members: int) -> list[float]:
 
 
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
-    config = configuration.of_workdir(options.workdir, overrides)
+    config = kept_config.of_workdir(options.workdir, overrides)
     command_line.before_jax()
     from alexnet_jax.experiment import trained
 
@@ -103,7 +103,7 @@ def members_of(
     return [
         (
             path,
-            configuration.of_workdir(path, overrides) if (path / 'config.json').exists() else None,
+            kept_config.of_workdir(path, overrides) if (path / 'config.json').exists() else None,
         )
         for path in options.runs
     ]

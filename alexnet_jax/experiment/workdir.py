@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import identity
+from alexnet_jax.experiment import identity, kept_config
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime import files, multihost
@@ -92,7 +91,7 @@ def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> No
     """
     kept = workdir / identity.CONFIG
     if os.path.exists(kept):  # of a path that cannot be, pathlib would raise
-        differences = configuration.differences(config, configuration.read_workdir(kept), but)
+        differences = kept_config.differences(config, kept_config.read_workdir(kept), but)
         if differences:
             raise InputError(
                 f'--workdir {workdir} holds a run of another configuration: '

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import kept_config
 from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE
@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
     elif several.kind_of(first):
         told = several.make(first)
     else:
-        config = configuration.of_workdir(first, {})
+        config = kept_config.of_workdir(first, {})
         with stop_requests() as stop_requested:
             told = run_page.make(config, first, stop_requested)
     print(told)

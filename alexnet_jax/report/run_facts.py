@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.evaluation.tally import has_top5
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import results
+from alexnet_jax.experiment import kept_config, results
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.report.figures import page
 from alexnet_jax.report.figures.page import Cell
@@ -29,7 +28,7 @@ def content(workdir: Path, config: Config, step: int, metrics: Sequence[Row]) ->
     checkpoint = workdir / 'checkpoints' / str(step)
     facts = [*_kept(workdir / 'config.json'), *_pace(config, metrics)]
     facts.append(('checkpoint', str(checkpoint)))
-    tree = json.dumps(configuration.to_tree(config), indent=1)
+    tree = json.dumps(kept_config.to_tree(config), indent=1)
     return [
         page.table(('what', 'value'), facts),
         *_evaluations(workdir),

@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import results
+from alexnet_jax.experiment import kept_config, results
 from alexnet_jax.report import run_facts
 from alexnet_jax.report.figures import bars, curves, page
 from alexnet_jax.report.figures.page import Section
@@ -221,7 +221,7 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
 
 
 def _run(workdir: Path) -> Row:
-    config = configuration.read_workdir(workdir / 'config.json')
+    config = kept_config.read_workdir(workdir / 'config.json')
     rows, _ = metrics_log.read(workdir / 'metrics.jsonl')
     return {'config': config, 'rows': rows, 'stored': results.own(workdir)}
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from alexnet_jax import default_config
 from alexnet_jax.data import images
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import config_file, settings
+from alexnet_jax.experiment import config_file, kept_config, settings
 from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.runtime.errors import InputError
@@ -92,7 +92,7 @@ def test_a_net_of_one_s_own():
     config.network.name, config.network.table = own.name, own
     found = configuration.complete(config, {})
     assert configuration.network_of(found) == own
-    assert configuration.of_tree(json.loads(json.dumps(configuration.to_tree(found)))) == found
+    assert kept_config.of_tree(json.loads(json.dumps(kept_config.to_tree(found)))) == found
     other = configuration.complete(config, {'network.width': '1.5'})
     assert other.network.table is None
     config.network.table = 'small'
@@ -124,8 +124,8 @@ def test_a_length_on_the_command_line_goes_before_any_other(changes, overrides, 
     assert (config['train.steps'], config['train.epochs']) == expected
     kept = configuration.complete(changes, {})
     assert configuration.override(kept, overrides) == config
-    (tmp_path / 'config.json').write_text(json.dumps(configuration.to_tree(kept)))
-    assert configuration.of_workdir(tmp_path, overrides) == config
+    (tmp_path / 'config.json').write_text(json.dumps(kept_config.to_tree(kept)))
+    assert kept_config.of_workdir(tmp_path, overrides) == config
 
 
 START_LAYERS = [
@@ -163,13 +163,6 @@ def test_layers_to_start_with_need_a_source():
         InputError, match=r"start\.layers is \('conv1',\); .* start\.from is nothing"
     ):
         load(start__layers='conv1')
-
-
-def test_the_length_of_a_run_counts_where_rates_depend_on_it():
-    for protocol, expected in (('diary', 0), ('one_weird_trick', 1), ('large_batch', 1)):
-        one = load(data__source='synthetic', train__protocol=protocol, train__epochs='90')
-        longer = configuration.changed(one, {'train.epochs': 91})
-        assert len(configuration.differences(longer, one)) == expected, protocol
 
 
 BAD = [
@@ -317,24 +310,6 @@ def test_any_text_for_any_setting_is_taken_or_refused(name, text):
         assert not isinstance(config[name], float) or math.isfinite(config[name])
 
 
-def test_a_workdir_s_configuration_comes_back(tmp_path):
-    config = load(seed='7', data__source='synthetic', optimizer__learning_rate='0.003')
-    path = tmp_path / 'config.json'
-    path.write_text(json.dumps(configuration.to_tree(config)))
-    assert json.loads(path.read_text())['optimizer']['learning_rate'] == 0.003
-    assert configuration.read_workdir(path) == config
-    for text in ('{', '[]', '{"seed": "x"}'):
-        path.write_text(text)
-        with pytest.raises(InputError, match=r'config\.json'):
-            configuration.read_workdir(path)
-
-
-def test_differences_are_those_that_change_what_is_computed():
-    one = load(data__source='synthetic')
-    other = load(data__source='synthetic', seed='1', mesh__data='2', train__steps='9')
-    assert configuration.differences(other, one) == ['seed was 0, now 1']
-
-
 def test_the_folder_of_a_source_is_absolute(tmp_path, monkeypatch):
     """From the working folder, whether it comes from a file or the command line."""
     monkeypatch.chdir(tmp_path)
@@ -351,18 +326,3 @@ def test_the_folder_of_a_source_is_absolute(tmp_path, monkeypatch):
     assert at_home['data.source'] == f'folder:{tmp_path}/home/photos'
     for text in ('digits', 'tfds:photos', 'folder:~nobody_of_that_name/photos'):
         assert config_file.load(None, {'data.source': text})['data.source'] == text
-
-
-def test_a_relative_source_of_an_older_workdir(tmp_path, monkeypatch):
-    """It stays as it is kept, such as the name of a set in a weight file that was pulled, and is
-    the same as the absolute one of the same command."""
-    monkeypatch.chdir(tmp_path)
-    older = configuration.complete({'data.source': 'folder:photos'}, {})
-    (tmp_path / 'config.json').write_text(json.dumps(configuration.to_tree(older)))
-    assert configuration.of_workdir(tmp_path, {'seed': '1'})['data.source'] == 'folder:photos'
-    now = configuration.of_workdir(tmp_path, {'data.source': 'folder:photos'})
-    assert now['data.source'] == f'folder:{tmp_path}/photos'
-    assert configuration.differences(now, older) == configuration.differences(older, now) == []
-    other = config_file.load(None, {'data.source': 'folder:others'})
-    (line,) = configuration.differences(other, older)
-    assert line == (f"data.source was 'folder:{tmp_path}/photos', now 'folder:{tmp_path}/others'")

@@ -49,6 +49,7 @@ from alexnet_jax.data.prepare.shards import Encoding
 from alexnet_jax.data.prepare.sources import open_source
 from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import kept_config
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.runtime.errors import InputError
@@ -287,10 +288,10 @@ def same(one: Any, other: Any, close: bool) -> bool:
 def settings_changed(here: Path, folder: Path) -> tuple[str, ...]:
     """Settings of config.json that are others, as on a command line."""
     try:
-        changed = configuration.read_workdir(here / 'run/config.json')
+        changed = kept_config.read_workdir(here / 'run/config.json')
     except (InputError, OSError):
         return ()
-    sound = configuration.read_workdir(folder / 'sound/run/config.json')
+    sound = kept_config.read_workdir(folder / 'sound/run/config.json')
     return tuple(
         f'--config.{name}={changed[name]}'
         for name in configuration.SETTINGS

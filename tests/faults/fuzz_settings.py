@@ -19,7 +19,7 @@ import numpy as np
 from alexnet_jax import main
 from alexnet_jax.data import synthetic
 from alexnet_jax.data.prepare import stored
-from alexnet_jax.experiment import build, config_file, training_run
+from alexnet_jax.experiment import build, config_file, kept_config, training_run
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.settings import SETTINGS, as_text
@@ -218,7 +218,7 @@ def strange_paths(here: Path, random: Random) -> Case:
 def damaged_json(here: Path, random: Random) -> Case:
     """A workdir whose config.json is not as it was written."""
     sound = config_file.load(None, {'network.name': 'small', 'data.record_size': '40'})
-    tree = configuration.to_tree(sound) | {'versions': {'jax': '0'}, 'processes': 1}
+    tree = kept_config.to_tree(sound) | {'versions': {'jax': '0'}, 'processes': 1}
     content = json.dumps(tree, indent=2).encode()
     match random.integers(6):
         case 0:

@@ -15,8 +15,7 @@ import pytest
 from alexnet_jax import main
 from alexnet_jax.data import image_set, set_files
 from alexnet_jax.data.images import BadImageError, read_square
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import config_file, trained
+from alexnet_jax.experiment import config_file, kept_config, trained
 from alexnet_jax.experiment.settings import SETTINGS, as_text
 from alexnet_jax.runtime.command_line import BAD_INPUT
 from alexnet_jax.runtime.errors import InputError, RecordError
@@ -94,7 +93,7 @@ def test_a_pipe_is_no_configuration(tmp_path):
         fuzz_settings.at_most(10),
         pytest.raises(InputError, match=r'json cannot be read: it is not a regular file$'),
     ):
-        configuration.read_workdir(tmp_path / 'config.json')
+        kept_config.read_workdir(tmp_path / 'config.json')
 
 
 @pytest.mark.parametrize('name', fuzz_settings.NAMES)

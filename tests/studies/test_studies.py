@@ -11,7 +11,7 @@ import pytest
 from alexnet_jax.data.prepare import stored
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation import __main__ as evaluation
-from alexnet_jax.experiment import build, results, trained, training_run, workdir
+from alexnet_jax.experiment import build, kept_config, results, trained, training_run, workdir
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.layers import AveragePool, MaxPool
@@ -85,7 +85,7 @@ def played(monkeypatch):
         steps = build.clock(config, config['data.synthetic_examples']).steps
         write_rows(folder, config['data.synthetic_examples'], config['data.batch_size'],
                    [1 / step for step in range(1, steps + 1)])  # fmt: skip
-        (folder / 'config.json').write_text(json.dumps(configuration.to_tree(config)))
+        (folder / 'config.json').write_text(json.dumps(kept_config.to_tree(config)))
         if str(folder).endswith(calls.lost):
             raise NotFiniteError('the loss of step 1 is nan', 1)
         (folder / 'checkpoints' / str(steps)).mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def test_the_command_trains_a_protocol_as_its_own_defaults_have_it(played, tmp_p
     options = ['--ablations', 'train.protocol=torchvision', '--seeds', '1']
     assert run_command(*command_of('ablations', folder, options, '--config.train.epochs=1')) == DONE
     path = folder / 'train.protocol=torchvision' / 'seed-0' / 'config.json'
-    config = configuration.read_workdir(path)
+    config = kept_config.read_workdir(path)
     expected = {
         'train.protocol': 'torchvision', 'data.normalization': 'standardized',
         'optimizer.weight_decay': 1e-4, 'data.mirror': True, 'data.batch_size': 10,
@@ -444,7 +444,7 @@ def test_a_workdir_that_ended_in_nan_is_no_member(content, saved, message, tmp_p
 def test_the_ensemble_command_looks_for_nan(played, tmp_path, capsys):
     for name in ('a', 'b'):
         (tmp_path / name).mkdir()
-        (tmp_path / name / 'config.json').write_text(json.dumps(configuration.to_tree(tiny())))
+        (tmp_path / name / 'config.json').write_text(json.dumps(kept_config.to_tree(tiny())))
     (tmp_path / 'b' / 'not_finite.json').write_text('{"step": 3, "fault": "the loss is nan"}')
     command = ['ensemble', str(tmp_path / 'a'), str(tmp_path / 'b'), '--out', str(tmp_path / 'c')]
     assert run_command(evaluation.run, command) == BAD_INPUT
