@@ -29,7 +29,6 @@ from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, NotFiniteError
-from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
 
 
@@ -64,15 +63,10 @@ def parse_weights(text: str, members: int) -> list[float]:
     Raises:
       InputError: not a number above 0 for each member.
     """
-    try:
-        weights = [float(number) for number in text.split(',')] if text else [1.0] * members
-    except ValueError:
-        weights = []
-    if len(weights) != members or not all(0 < weight < float('inf') for weight in weights):
-        raise InputError(
-            f'--weights is {text!r}; allowed: a number above 0 for each of {members} members'
-        )
-    return weights
+    return study.numbers_of(
+        '--weights', text or ','.join(['1'] * members), f'a number above 0 for each of {members} members',
+        lambda numbers: len(numbers) == members and all(0 < x < float('inf') for x in numbers),
+    )  # fmt: skip
 
 
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
@@ -138,16 +132,12 @@ def train_members(options: argparse.Namespace, configs: dict[str, Config]) -> bo
     """Trains the members of an ensemble; False if it was stopped on request.
 
     Raises:
-      InputError: as `runs.begin` and `runs.train_all`.
+      InputError: as `study.conduct`.
       NotFiniteError: one ended in NaN: there is no ensemble of what was saved before.
     """
-    from alexnet_jax.studies import runs
-
     first = next(iter(configs.values()))
     asking = study.asked('ensemble', first, seeds=len(configs))
-    runs.begin(options.out, asking, configs)
-    with stop_requests() as stop_requested:
-        results = runs.train_all(configs, options.out, stop_requested)
+    results = study.conduct(options.out, asking, configs)
     if results is None:
         return False
     for name, result in results.items():

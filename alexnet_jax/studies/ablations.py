@@ -21,20 +21,17 @@ import dataclasses
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from alexnet_jax.evaluation.seeds import markdown_table
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.config import Config
-from alexnet_jax.experiment.flags import SettingsParser
-from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.experiment.settings import IMAGES, SETTINGS
 from alexnet_jax.network.architectures import ABLATED, ARCHITECTURES
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED
+from alexnet_jax.runtime.command_line import STOPPED
 from alexnet_jax.runtime.errors import InputError, nearest, shown
-from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
 
 ERRORS = ('top1_error', 'top5_error')
@@ -121,8 +118,6 @@ def parse_ablations(text: str, base: Config) -> list[Ablation]:
                 f'--ablations has {shown(name)}; the nearest is {nearest(name, allowed)};'
                 f' allowed: {", ".join(dict.fromkeys(allowed))}, SETTING=VALUE'
             )
-    if not found:
-        raise InputError('--ablations is empty; allowed: names with commas between them')
     return found
 
 
@@ -268,26 +263,27 @@ def _error(result: Row, error: str) -> float | None:
 
 def table(rows: Sequence[Row], error: str) -> list[str]:
     """The rows as Markdown, for one of the errors."""
-    lines = [
-        f'| net | {error}, mean | by seed | difference from {rows[0]["name"]} | published | where |',
-        '|---|---|---|---|---|---|',
+    head = [
+        'net',
+        f'{error}, mean',
+        'by seed',
+        f'difference from {rows[0]["name"]}',
+        'published',
+        'where',
     ]
+    lines = []
     for row in rows:
         values = row[error]
         by_seed = ', '.join('none' if x is None else f'{x:.4f}' for x in values['seeds'])
-        deviation = values['standard_error']
-        spread = '' if deviation is None else f' ± {deviation:.4f}'
-        difference = _signed(values['difference'], '.4f')
-        lines.append(
-            f'| {row["name"]} | {"" if values["mean"] is None else format(values["mean"], ".4f")}'
-            f' | {by_seed} | {difference}{spread} | {_signed(values["published"], ".3f")}'
-            f' | {row["source"]} |'
-        )
-    return lines
+        difference = _number(values['difference'], '+.4f')
+        spread = _number(values['standard_error'], '.4f', ' ± ')
+        mean, published = _number(values['mean'], '.4f'), _number(values['published'], '+.3f')
+        lines.append([row['name'], mean, by_seed, difference + spread, published, row['source']])
+    return markdown_table(head, lines)
 
 
-def _signed(value: float | None, form: str) -> str:
-    return '' if value is None else format(value, '+' + form)
+def _number(value: float | None, form: str, before: str = '') -> str:
+    return '' if value is None else f'{before}{value:{form}}'
 
 
 def notes(base: Config, rows: Sequence[Row]) -> list[str]:
@@ -302,7 +298,7 @@ def notes(base: Config, rows: Sequence[Row]) -> list[str]:
             )
         found.append(f'{whose}; on ILSVRC-2012, ten views.')
     for row in rows:
-        found += [f'{name} counts nowhere: {fault}' for name, fault in row['faults'].items()]
+        found += study.left_out(row['faults'])
     return found
 
 
@@ -329,14 +325,11 @@ def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) 
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = SettingsParser(
-        prog='python -m alexnet_jax.ablations', description=__doc__,
+    parser = study.parser_of(
+        'ablations', __doc__, 'of the base net', 'runs of each net',
         epilog='\n'.join(f'  {row.name}: {row.changes}, {row.source}' for row in PUBLISHED),
     )  # fmt: skip
-    parser.add_argument('--config', required=True, help='of the base net')
-    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
     parser.add_argument('--ablations', default='', help="commas between; all of the paper's")
-    parser.add_argument('--seeds', type=int, default=3, help='runs of each net (3)')
     return parser.parse_with_settings(argv)
 
 
@@ -344,36 +337,22 @@ def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
     make = maker(config_file.read(options.config), overrides)
     base = make({})
-    study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
+    study.refuse_set(base, ['eval.step'])
     seeds = study.seeds_of(base, options.seeds)
     ablations = parse_ablations(options.ablations, base)
     configs = plan(make, ablations, seeds)
     names = [ablation.name for ablation in ablations]
     asking = study.asked('ablations', base, ablations=names, seeds=len(seeds))
-    study.refuse_other(options.workdir, asking)
-    command_line.before_jax()
-    from alexnet_jax.report import several
-    from alexnet_jax.studies import runs  # JAX starts here: not before a bad setting is found
-
-    runs.begin(options.workdir, asking, configs)
-    with stop_requests() as stop_requested:
-        results = runs.train_all(configs, options.workdir, stop_requested)
+    results = study.conduct(options.workdir, asking, configs)
     if results is None:
         return STOPPED
     rows = summarize(base, ablations, seeds, results)
     split = next((result['split'] for result in results.values() if 'split' in result), 'held-out')
     page = report(rows, base, seeds, split)
-    write_text(options.workdir / 'ablations.md', page)
     about = {'split': split, 'views': base.eval.views, 'notes': notes(base, rows)}
-    write_json(options.workdir / 'ablations.json', about | {'rows': rows})
-    print(page)
-    print(several.make(options.workdir))
-    return DONE
-
-
-def main(argv: list[str] | None = None) -> int:
-    return command_line.run(run, argv)
+    tree = about | {'rows': rows}
+    return study.publish(options.workdir, {'ablations.md': page, 'ablations.json': tree}, page)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(command_line.run(run, None))

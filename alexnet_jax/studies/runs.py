@@ -33,18 +33,6 @@ class Expected:
     identity: dict[str, Any]
 
 
-def begin(folder: Path, asking: Mapping[str, Any], runs: Mapping[str, Config]) -> None:
-    """Checks that all runs can be trained or reused in the folder, and then keeps what is asked.
-
-    Raises:
-      InputError: as `study.refuse_other` and `check`; nothing is written.
-      StorageError: study.json cannot be written.
-    """
-    study.refuse_other(folder, asking)
-    check(runs, folder)
-    study.keep(folder, asking)
-
-
 def check(runs: Mapping[str, Config], folder: Path) -> None:
     """Checks that each run is new, or in its folder as far as its plan or less far.
 

@@ -5,17 +5,20 @@ cannot ask for anything else in the same folder.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.config import Config
-from alexnet_jax.experiment.results import write_json
+from alexnet_jax.experiment.flags import SettingsParser
+from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.experiment.settings import MOST, RATES, SETTINGS, normalized
 from alexnet_jax.network.layers import Architecture
-from alexnet_jax.runtime import files
+from alexnet_jax.runtime import command_line, files
+from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
+from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.training.protocols import PROTOCOLS
 
 STUDY = 'study.json'
@@ -24,8 +27,13 @@ LONGEST_NAME = 200  # characters; file systems allow 255 bytes
 # Free settings that decide what comes out at the end of a run, though none of its steps.
 LENGTH = ('train.epochs', 'train.steps')
 COUNT = (*LENGTH, 'eval.split', 'eval.views')
-# Settings that no study uses: each run is evaluated at its last step.
-UNUSED = ('eval.step',)
+# Settings that no study uses, but ablations the second.
+UNUSED = {
+    'eval.step': 'the last step of every run counts',
+    'start.from': 'every run begins with random values',
+}
+Row = dict[str, Any]
+TrainAll = Callable[[Mapping[str, Config]], dict[str, Row] | None]
 
 
 def what_counts(config: Config) -> dict[str, Any]:
@@ -68,11 +76,8 @@ def table_of(config: Config) -> Architecture:
 
 
 def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
-    """Returns the names in a text with commas between them.
-
-    Raises:
-      InputError: there is none, one is not allowed, or one is given twice.
-    """
+    """Returns the names in a text with commas between them; raises as `split_names` does, and
+    where one is not allowed."""
     names = split_names(option, text)
     for name in names:
         if name not in allowed:
@@ -80,8 +85,6 @@ def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
                 f'{option} has {shown(name)}; the nearest is {nearest(name, allowed)};'
                 f' allowed: {", ".join(allowed)}'
             )
-    if not names:
-        raise InputError(f'{option} is empty; allowed: names with commas between them')
     return names
 
 
@@ -89,13 +92,35 @@ def split_names(option: str, text: str) -> list[str]:
     """Returns the words of a text with commas between them.
 
     Raises:
-      InputError: one is given twice.
+      InputError: there is none, or one is given twice.
     """
     names = [name.strip() for name in text.split(',') if name.strip()]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f'{option} has {shown(name)} twice; allowed: each once')
+    if not names:
+        raise InputError(f'{option} is empty; allowed: names with commas between them')
     return names
+
+
+def numbers_of(
+    option: str, text: str, allowed: str, allows: Callable[[list[float]], bool] = bool
+) -> list[float]:
+    """Returns the numbers in a text with commas between them.
+
+    Args:
+      allowed: which numbers `allows` takes, in words.
+
+    Raises:
+      InputError: one is no number, or they are not allowed.
+    """
+    try:
+        numbers = [float(number) for number in text.split(',')]
+    except ValueError:
+        numbers = []
+    if not numbers or not allows(numbers):
+        raise InputError(f'{option} is {shown(text)}; allowed: {allowed}')
+    return numbers
 
 
 def seeds_of(base: Config, count: int, least: int = 1) -> list[int]:
@@ -133,19 +158,32 @@ def refuse_given(overrides: Collection[str], instead: Mapping[str, str]) -> None
         raise InputError('\n'.join(faults))
 
 
-def refuse_set(base: Config, names: Collection[str], why: str) -> None:
-    """Checks that settings have the value that stands for nothing.
+def refuse_set(base: Config, names: Collection[str] = tuple(UNUSED)) -> None:
+    """Checks that settings of `UNUSED` have the value that stands for nothing.
 
     Raises:
       InputError: one has another.
     """
     faults = [
-        f'{name} is {shown(base[name])}; allowed: {SETTINGS[name].default!r}, as {why}'
+        f'{name} is {shown(base[name])}; allowed: {SETTINGS[name].default!r}, as {UNUSED[name]}'
         for name in names
         if base[name] != SETTINGS[name].default
     ]
     if faults:
         raise InputError('\n'.join(faults))
+
+
+def changed(base: Config, values: Mapping[str, Any], label: str) -> Config:
+    """Returns a copy of a configuration with other values.
+
+    Raises:
+      InputError: it cannot be; each line begins with the label.
+    """
+    config = configuration.changed(base, values)
+    faults = configuration.validate(config)
+    if faults:
+        raise InputError('\n'.join(f'{label}: {fault}' for fault in faults))
+    return config
 
 
 def asked(command: str, base: Config, own: Collection[str] = (), **options: Any) -> dict[str, Any]:
@@ -225,12 +263,70 @@ def same_form(values: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def keep(folder: Path, asking: Mapping[str, Any]) -> None:
-    """Writes study.json, in a folder that is made if need be.
+def parser_of(command: str, description: str | None, of: str, seeds: str, **more) -> SettingsParser:
+    """Returns a parser of the options that the studies with a page of their own share.
+
+    Args:
+      of: what the configuration is of. seeds: what their number, 3, counts.
+    """
+    parser = SettingsParser(
+        prog=f'python -m alexnet_jax.{command}', description=description, **more
+    )
+    parser.add_argument('--config', required=True, help=of)
+    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
+    parser.add_argument('--seeds', type=int, default=3, help=f'{seeds} (%(default)s)')
+    return parser
+
+
+def conduct(
+    folder: Path,
+    asking: Mapping[str, Any],
+    configs: Mapping[str, Config],
+    work: Callable[[TrainAll, Callable[[], bool]], Any] | None = None,
+) -> Any:
+    """Checks that a study can be had in a folder, keeps what it asks for and trains its runs.
+
+    Args:
+      configs: of all runs, to be checked before any work.
+      work: trains what it chooses of them, with a function that returns results by name, and may
+        measure them; it is also given whether a stop was requested.
+
+    Returns:
+      what `work` returns, by default the results of all runs; None if it was stopped on request.
 
     Raises:
-      InputError: as `refuse_other`.
-      StorageError: it cannot be written.
+      InputError: as `refuse_other`, before JAX starts; as `runs.check` and `runs.train_all`.
+      StorageError: study.json cannot be written.
     """
     refuse_other(folder, asking)
+    command_line.before_jax()
+    from alexnet_jax.studies import runs  # JAX starts here: not before a bad setting is found
+
+    runs.check(configs, folder)
     write_json(folder / STUDY, asking)
+    with stop_requests() as stop_requested:
+        if work is None:
+            return runs.train_all(configs, folder, stop_requested)
+        return work(lambda some: runs.train_all(some, folder, stop_requested), stop_requested)
+
+
+def left_out(faults: Mapping[str, str]) -> list[str]:
+    """Returns a line for each run that ended in NaN."""
+    return [f'{name} counts nowhere: {fault}' for name, fault in faults.items()]
+
+
+def publish(folder: Path, content: Mapping[str, Any], text: str) -> int:
+    """Writes what a study came to, texts and trees for JSON by file name; prints a text and makes
+    the report.
+
+    Raises:
+      StorageError: they cannot be written.
+    """
+    from alexnet_jax.report import several
+
+    for name, tree in content.items():
+        write = write_json if name.endswith('.json') else write_text
+        write(folder / name, tree)
+    print(text)
+    print(several.make(folder))
+    return DONE
