@@ -5,6 +5,11 @@ configuration, which begins as `default_config()`.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alexnet_jax.experiment.config import default_config
+    from alexnet_jax.experiment.model import Model, load
 
 __all__ = ['Model', 'default_config', 'load', 'train']
 # `python -m alexnet_jax.figure1` and its like: the commands of studies/ have no room in their names.
