@@ -117,9 +117,8 @@ def _on_mesh(
             whole = transfer.sent / bytes_sent('all-reduce', 1, data)
             seconds = 2 * _half(whole, data, machine.host // column, machine)
         seconds_of[reduced] += seconds
-    held = parameters_held(net, classes, column)
     return Step(way, bytes_of[True], bytes_of[False],
-                *_computing(net, classes, mesh, images, held, machine),
+                *_computing(net, classes, mesh, images, parameters_held(net, classes, column), machine),
                 seconds_of[True], seconds_of[False])  # fmt: skip
 
 
@@ -203,10 +202,13 @@ def report(
         'hybrid (not built): convolutions split the batch, fully connected layers their units,'
         ' over all N',
     ]
-    weak = [(n, n * device_batch) for n in DEVICES]
     strong = [(n, batch_size) for n in DEVICES if batch_size % n == 0]
     for title, alone, sizes in (
-        (f'{device_batch:,} images a device', device_batch, weak),
+        (
+            f'{device_batch:,} images a device',
+            device_batch,
+            [(n, n * device_batch) for n in DEVICES],
+        ),
         (f'{batch_size:,} images a step', batch_size, strong),
     ):
         runs = [Run(n, images, ways(net, classes, n, images, machine)) for n, images in sizes]
@@ -235,18 +237,13 @@ class Run:
 
 def _bytes_table(title: str, runs: list[Run]) -> list[str]:
     head = f'devices{"images":>11}' + ''.join(f'{step.way:>14}{"":6}' for step in runs[0].steps)
-    return [
-        f'{title}: MB that a device sends in a step, gradients + activations',
-        head.rstrip(),
-        *(
-            f'{run.devices:7}{run.images:11,}'
-            + ''.join(
-                f'{step.gradient_bytes / 1e6:9.1f} + {step.activation_bytes / 1e6:<8.1f}'
-                for step in run.steps
-            ).rstrip()
-            for run in runs
-        ),
-    ]
+    lines = [f'{title}: MB that a device sends in a step, gradients + activations', head.rstrip()]
+    for run in runs:
+        line = f'{run.devices:7}{run.images:11,}'
+        for step in run.steps:
+            line += f'{step.gradient_bytes / 1e6:9.1f} + {step.activation_bytes / 1e6:<8.1f}'
+        lines.append(line.rstrip())
+    return lines
 
 
 def _times_table(title: str, runs: list[Run], alone: float) -> list[str]:
@@ -261,12 +258,11 @@ def _times_table(title: str, runs: list[Run], alone: float) -> list[str]:
                      f'{run.efficiency(overlapped, alone):5.0%}')  # fmt: skip
         lines.append(line)
     head = f'  {"best":7}{"ms":>12}{"images/s":>12}{"eff.":>5}'
-    ways_head = ''.join(f'{step.way:>8}' for step in runs[0].steps)
     return [
         f'{title}: ms a step; the best (the hybrid left out), computing + sending;'
         ' again, if gradients',
         'are sent during the backward pass',
-        'devices' + ways_head + 2 * head,
+        'devices' + ''.join(f'{step.way:>8}' for step in runs[0].steps) + 2 * head,
         *lines,
         *(_verdict(runs, alone, overlapped) for overlapped in (False, True)),
     ]
@@ -283,19 +279,15 @@ def _verdict(runs: list[Run], alone: float, overlapped: bool) -> str:
     )
     gains = {
         run.devices: run.best(overlapped).seconds(overlapped) / step.seconds(overlapped)
-        for run in runs
-        for step in run.steps
-        if step.way == HYBRID
-    }
+        for run in runs for step in run.steps if step.way == HYBRID
+    }  # fmt: skip
+    if not gains:
+        return text
     faster = [devices for devices, gain in gains.items() if gain > 1]
-    if faster:
-        text += (
-            f'; hybrid faster on {faster[0]} to {faster[-1]}, at most'
-            f' {max(gains.values()):.2f} times'
-        )
-    elif gains:
-        text += '; hybrid slower everywhere'
-    return text
+    if not faster:
+        return f'{text}; hybrid slower everywhere'
+    most = max(gains.values())
+    return f'{text}; hybrid faster on {faster[0]} to {faster[-1]}, at most {most:.2f} times'
 
 
 def _crossings(net: Architecture, classes: int) -> list[str]:
@@ -303,9 +295,8 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
     lines, c = [], net.columns
     total = parameters_held(net, classes, 1)
     for exchange in ('gather', 'scatter') if c > 1 else ():
-        gradients = FLOAT * bytes_sent('all-reduce', total, c)
         an_image = sum(one.sent for one in step_traffic(net, classes, (1, c), 1, exchange))
-        border = gradients / an_image
+        border = FLOAT * bytes_sent('all-reduce', total, c) / an_image
         lines.append(
             f'{c} columns ({exchange}) send {an_image:,.0f} bytes an image: less than data'
             f' parallelism below {border:,.0f} images on {c} devices, {border / c:,.0f} a device'
@@ -317,10 +308,9 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
             f' {(total - shared) / sum(read):,.0f} images a step, on any number of devices'
         )
     if c > 1:
-        put_in = FLOAT * classes
-        whole = bytes_sent('all-reduce', put_in, c)
-        there = bytes_sent('reduce-scatter', put_in, c)
-        back = bytes_sent('all-gather', put_in / c, c)
+        whole = bytes_sent('all-reduce', FLOAT * classes, c)
+        there = bytes_sent('reduce-scatter', FLOAT * classes, c)
+        back = bytes_sent('all-gather', FLOAT * classes / c, c)
         lines.append(
             f'logits: {whole:,.0f} bytes an image summed on every device; split over the columns'
             f' (distributed softmax) {there:,.0f} forward + {back:,.0f} back'
@@ -337,9 +327,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for option, (field, unit, meaning) in RATES.items():
         kind = type(getattr(Machine, field))
         default = kind(round(getattr(Machine, field) / unit, 9))
-        parser.add_argument(
-            f'--{option}', type=kind, default=default, help=f'{meaning}; {default:g}'
-        )
+        meaning += f'; {default:g}'
+        parser.add_argument(f'--{option}', type=kind, default=default, help=meaning)
     options = parser.parse_args(argv)
     for option in ('classes', 'batch', 'device_batch', *RATES):
         value = getattr(options, option)
@@ -355,9 +344,8 @@ def run(argv: list[str]) -> int:
     machine = Machine(**{
         field: getattr(options, option) * unit for option, (field, unit, _) in RATES.items()
     })  # fmt: skip
-    net = ARCHITECTURES[options.net]
-    lines = report(net, options.classes, machine, options.batch, options.device_batch)
-    print('\n'.join(lines))
+    given = options.classes, machine, options.batch, options.device_batch
+    print('\n'.join(report(ARCHITECTURES[options.net], *given)))
     return DONE
 
 

@@ -184,9 +184,8 @@ def _refuse_alike(rows: Mapping[str, Config], ablations: Sequence[Ablation]) -> 
         )
     computed_by: dict[str, list[Any]] = {}
     for name, config in rows.items():
-        same = next(
-            (other for other, it in computed_by.items() if it == study.computed(config)), None
-        )
+        computed = study.computed(config)
+        same = next((other for other, it in computed_by.items() if it == computed), None)
         if same == first:
             rest = ','.join(other for other in others if other != name)
             raise InputError(
@@ -202,7 +201,7 @@ def _refuse_alike(rows: Mapping[str, Config], ablations: Sequence[Ablation]) -> 
                 f'--ablations has {shown(name)}, of {len(name)} characters; allowed: up to'
                 f' {study.LONGEST_NAME}, as it names a folder'
             )
-        computed_by[name] = study.computed(config)
+        computed_by[name] = computed
 
 
 def _folder(name: str) -> str:
@@ -229,17 +228,16 @@ def summarize(
     """A row a net, the base first: for either error its values by seed, their mean, the
     difference from the base with its standard error, and the published difference. What
     cannot be computed, for a run whose loss was no number, is None; the row names such runs."""
-
-    def errors(name: str, error: str) -> list[Any]:
-        return [_error(results[run_name(name, seed)], error) for seed in seeds]
-
     rows, first = [], base.network.name
     for ablation in [Ablation(first, {}), *ablations]:
         names = [run_name(ablation.name, seed) for seed in seeds]
         row: Row = {'name': ablation.name, 'source': ablation.source}
         row['faults'] = {name: results[name]['fault'] for name in names if 'fault' in results[name]}
         for error, published in zip(ERRORS, ablation.published, strict=True):
-            values, against = errors(ablation.name, error), errors(first, error)
+            values, against = (
+                [_error(results[run_name(name, seed)], error) for seed in seeds]
+                for name in (ablation.name, first)
+            )
             difference, deviation = None, None
             if None not in values + against and ablation.name != first:
                 difference, deviation = compare(values, against)
@@ -263,14 +261,8 @@ def _error(result: Row, error: str) -> float | None:
 
 def table(rows: Sequence[Row], error: str) -> list[str]:
     """The rows as Markdown, for one of the errors."""
-    head = [
-        'net',
-        f'{error}, mean',
-        'by seed',
-        f'difference from {rows[0]["name"]}',
-        'published',
-        'where',
-    ]
+    head = ['net', f'{error}, mean', 'by seed', f'difference from {rows[0]["name"]}', 'published',
+            'where']  # fmt: skip
     lines = []
     for row in rows:
         values = row[error]
@@ -293,9 +285,7 @@ def notes(base: Config, rows: Sequence[Row]) -> list[str]:
     if any(row[error]['published'] is not None for row in rows for error in ERRORS):
         whose = 'Published differences are of net 145 (`krizhevsky2012`)'
         if base.network.name == 'paper':
-            whose += (
-                ", not of this base: the same parts are changed here in the paper's net as printed"
-            )
+            whose += ", not of this base: the same parts are changed here in the paper's net as printed"  # fmt: skip
         found.append(f'{whose}; on ILSVRC-2012, ten views.')
     for row in rows:
         found += study.left_out(row['faults'])

@@ -20,7 +20,7 @@ from alexnet_jax.experiment.settings import SETTINGS, as_text
 from alexnet_jax.runtime.command_line import BAD_INPUT
 from alexnet_jax.runtime.errors import InputError, RecordError
 from tests import config_files
-from tests.faults import fuzz, fuzz_images, fuzz_sets, fuzz_settings
+from tests.faults import fuzz, fuzz_images, fuzz_sets, fuzz_settings, odd_values
 
 
 @pytest.fixture(scope='module')
@@ -99,7 +99,7 @@ def test_a_pipe_is_no_configuration(tmp_path):
 @pytest.mark.parametrize('name', fuzz_settings.NAMES)
 def test_every_text_for_every_setting(name):
     taken = 0
-    for text in (*fuzz_settings.TEXTS, as_text(name, SETTINGS[name].default)):
+    for text in (*odd_values.TEXTS, as_text(name, SETTINGS[name].default)):
         try:
             config = config_file.load(None, {name: text})
         except InputError as error:
