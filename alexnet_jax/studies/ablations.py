@@ -344,5 +344,9 @@ def run(argv: list[str]) -> int:
     return study.publish(options.workdir, {'ablations.md': page, 'ablations.json': tree}, page)
 
 
+def main(argv: list[str] | None = None) -> int:
+    return command_line.run(run, argv)
+
+
 if __name__ == '__main__':
-    sys.exit(command_line.run(run, None))
+    sys.exit(main())

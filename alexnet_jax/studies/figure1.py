@@ -311,5 +311,9 @@ def whole_curve(workdir: Path, config: Config, steps: int) -> Curve:
     return curve(workdir, config.data.batch_size)
 
 
+def main(argv: list[str] | None = None) -> int:
+    return command_line.run(run, argv)
+
+
 if __name__ == '__main__':
-    sys.exit(command_line.run(run, None))
+    sys.exit(main())

@@ -137,5 +137,9 @@ def _about(base: Config, seeds: int) -> str:
     )
 
 
+def main(argv: list[str] | None = None) -> int:
+    return command_line.run(run, argv)
+
+
 if __name__ == '__main__':
-    sys.exit(command_line.run(run, None))
+    sys.exit(main())
