@@ -202,13 +202,10 @@ def report(
         'hybrid (not built): convolutions split the batch, fully connected layers their units,'
         ' over all N',
     ]
+    weak = [(n, n * device_batch) for n in DEVICES]
     strong = [(n, batch_size) for n in DEVICES if batch_size % n == 0]
     for title, alone, sizes in (
-        (
-            f'{device_batch:,} images a device',
-            device_batch,
-            [(n, n * device_batch) for n in DEVICES],
-        ),
+        (f'{device_batch:,} images a device', device_batch, weak),
         (f'{batch_size:,} images a step', batch_size, strong),
     ):
         runs = [Run(n, images, ways(net, classes, n, images, machine)) for n, images in sizes]

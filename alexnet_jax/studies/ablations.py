@@ -234,10 +234,11 @@ def summarize(
         row: Row = {'name': ablation.name, 'source': ablation.source}
         row['faults'] = {name: results[name]['fault'] for name in names if 'fault' in results[name]}
         for error, published in zip(ERRORS, ablation.published, strict=True):
-            values, against = (
+            found: list[list[Any]] = [
                 [_error(results[run_name(name, seed)], error) for seed in seeds]
                 for name in (ablation.name, first)
-            )
+            ]
+            values, against = found
             difference, deviation = None, None
             if None not in values + against and ablation.name != first:
                 difference, deviation = compare(values, against)
