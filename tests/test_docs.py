@@ -248,7 +248,7 @@ def test_snippets(snippet, home, capsys):
     """What a comment says of a line's print is printed."""
     found: dict = {}
     exec(snippet, found)
-    promised = re.findall(r'^print\(.*  # (.*)', snippet, re.MULTILINE)
+    promised = re.findall(r'^ *print\(.*  # (.*)', snippet, re.MULTILINE)
     printed = capsys.readouterr().out.splitlines()
     if 'alexnet_jax.train(' in snippet:  # which prints its progress
         printed = [line for line in printed if line in promised]
