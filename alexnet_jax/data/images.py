@@ -114,7 +114,7 @@ def _of_pixels(pixels: np.ndarray) -> Image.Image:
 def _square(
     image: Image.Image, content: bytes, size: int, max_pixels: int, resize: str
 ) -> np.ndarray:
-    """`content`: the image's file, if it was read from one here."""
+    """Returns the square of an image; `content` is its file, empty if it came without one."""
     _check_size(image, max_pixels)
     if resize == SHORT_SIDE:
         _check_resized(image, size, max_pixels)

@@ -32,13 +32,13 @@ MOST_TOLD = 3  # of a net's arrays, in a message
 # Settings of the preprocessing; changed for a file, they go before what the file says.
 PREPROCESSING = ('data.normalization', 'data.mean', 'data.std')
 LONGEST_PATH = 1000  # characters in a message
-Picture = str | images.Picture  # what `Model.read` takes one of
+Picture = str | images.Picture
 ARRAYS = ('variables', 'mean', 'scale')  # of a `Model`; its leaves
 
 
 @dataclasses.dataclass(frozen=True)
 class _Rest:
-    """The fields of a model that are no arrays: what `jax.jit` compiles anew for."""
+    """Holds the fields of a model that are not arrays; `jax.jit` compiles anew where they differ."""
 
     config: Config = dataclasses.field(hash=False)
     net: AlexNet
@@ -144,7 +144,7 @@ class Model:
         return np.concatenate([self._views_of(one, name, views) for one, name in pairs])
 
     def _views_of(self, picture: Picture, name: str, views: int) -> np.ndarray:
-        """`name`: of an image that is no file."""
+        """Returns the views of one image; `name` is how a message calls it if it is not a path."""
         if isinstance(picture, str | os.PathLike):
             picture, name = Path(picture), plain(picture, LONGEST_PATH)
         if isinstance(picture, jax.Array):

@@ -1,4 +1,4 @@
-"""Gradients of one's own that leave forward mode whole."""
+"""Gives functions a gradient of their own and keeps forward mode."""
 
 from collections.abc import Callable
 from typing import Any
