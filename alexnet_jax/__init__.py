@@ -1,17 +1,53 @@
-"""AlexNet in JAX and Flax: `load` opens a trained net, from a workdir or a weight file."""
+"""AlexNet in JAX and Flax.
+
+`load` opens a trained net, from a workdir or a weight file; `train` trains the net of a
+configuration, which begins as `default_config()`.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ['Model', 'load']
+if TYPE_CHECKING:
+    from alexnet_jax.experiment.config import default_config
+    from alexnet_jax.experiment.model import Model, load
+
+__all__ = ['Model', 'default_config', 'load', 'train']
 # `python -m alexnet_jax.figure1` and its like: the commands of studies/ have no room in their names.
 __path__ = [*__path__, str(Path(__file__).with_name('studies'))]
+
+_MODULES = {'Model': 'model', 'load': 'model', 'default_config': 'config'}
 
 
 def __getattr__(name: str):
     """Imports what is asked for only then: the command line sets what JAX reads at its
     start before it starts."""
-    if name in __all__:
-        from alexnet_jax.experiment import model
+    if name in _MODULES:
+        import importlib
 
-        return getattr(model, name)
+        return getattr(importlib.import_module(f'alexnet_jax.experiment.{_MODULES[name]}'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def train(config, workdir):
+    """Trains the net of a configuration, or resumes its run, and evaluates it on held-out images.
+
+    Args:
+      config: an `ml_collections.ConfigDict`: a changed `default_config()`, or one with only those
+        of its fields that differ.
+      workdir: the folder of the run, made if need be.
+
+    Returns:
+      the trained `Model`; errors are in eval/ of the workdir.
+
+    Raises:
+      InputError: a setting is unknown or not allowed, the images cannot be had, or the folder
+        holds another run; nothing is written.
+      NotFiniteError: the loss became NaN or infinite.
+      StorageError: the folder cannot be written to any more.
+    """
+    from alexnet_jax.experiment import config as configuration
+    from alexnet_jax.experiment import model, training_run
+
+    complete = configuration.absolute_source(configuration.complete(config, {}))
+    training_run.train(complete, Path(workdir))
+    return model.load(Path(workdir))

@@ -39,9 +39,9 @@ def print_configs(argv: list[str]) -> int:
     """Prints the name of each packaged configuration and the first line of its text."""
     if argv:
         raise InputError(f'configs takes no arguments; it has {shown(argv[0])}')
-    from alexnet_jax.experiment import config
+    from alexnet_jax.experiment import config_file
 
-    for name, first in config.packaged().items():
+    for name, first in config_file.packaged().items():
         print(f'{name:24} {first}')
     return DONE
 

@@ -1,8 +1,11 @@
-"""The command line.
+"""Trains, evaluates, predicts or reports, in one workdir.
 
     python -m alexnet_jax.main --config configs/digits.py --workdir runs/digits
         [--mode train|eval|report] [--config.NAME=VALUE ...] [--debug]
     python -m alexnet_jax.main --workdir runs/digits --mode=predict IMAGE ...
+
+Settings change what the configuration file says: --config.data.batch_size=64, --config.seed 3,
+--noconfig.data.mirror, --config.data.mean=123,117,104. --help=data lists those of a group.
 
 One of several processes has the same command, with --processes=auto, or with
 --processes=N --process=I --coordinator=HOST:PORT (docs/processes.md).
@@ -17,8 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file, kept_config
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line, heartbeat, joining, supervisor
-from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED, Parser
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.runtime.stop import stop_requests
 
 
@@ -28,14 +33,16 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     Raises:
       InputError: anything else on the command line.
     """
-    parser = Parser(
+    parser = SettingsParser(
         prog='python -m alexnet_jax.main',
-        usage='%(prog)s --config FILE --workdir DIR [--mode MODE] [--config.NAME=VALUE ...]'
-        ' [IMAGE ...]',
+        usage='%(prog)s --config FILE[:ARGUMENT] --workdir DIR\n'
+        '  [--mode MODE] [--config.NAME=VALUE ...] [IMAGE ...]',
         description=__doc__,
-        epilog=configuration.describe(),
     )
-    parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
+    parser.add_argument(
+        '--config',
+        help='a Python file whose get_config() is called, or the name of one in configs/',
+    )
     parser.add_argument('--workdir', type=Path, help='default: runs/NAME for configs/NAME.py')
     parser.add_argument('--mode', choices=('train', 'eval', 'predict', 'report'), default='train')
     joining.add_options(parser)
@@ -55,7 +62,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     return options, overrides
 
 
-def _require_possible(parser: Parser, workdir: Path) -> None:
+def _require_possible(parser: SettingsParser, workdir: Path) -> None:
     """
     Raises:
       InputError: no folder can be there, whether or not there is one.
@@ -72,15 +79,15 @@ def _require_possible(parser: Parser, workdir: Path) -> None:
 def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configuration.Config:
     """From the config file, or else from the workdir's own config.json."""
     if options.config is not None:
-        return configuration.load(options.config, overrides)
-    return configuration.of_workdir(options.workdir, overrides)
+        return config_file.load(options.config, overrides)
+    return kept_config.of_workdir(options.workdir, overrides)
 
 
 def run(argv: list[str]) -> int:
     heartbeat.start()
     options, overrides = parse(argv)
     config = settings(options, overrides)
-    workdir = options.workdir or Path('runs') / options.config.stem
+    workdir = options.workdir or Path('runs') / config_file.run_name(options.config)
     if options.joining and not heartbeat.is_watched():
         return supervisor.supervise('alexnet_jax.main', argv, options.joining, options.debug)
     command_line.before_jax()
@@ -120,7 +127,7 @@ def do(
         return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
     if options.mode == 'train' and not training_run.train(config, workdir, stop_requested):
         return STOPPED
-    if options.mode == 'report' or (config['train.report'] == 'on' and not options.joining):
+    if options.mode == 'report' or (config.train.report and not options.joining):
         from alexnet_jax.report import run_page
 
         print(run_page.make(config, workdir, stop_requested), flush=True)

@@ -35,7 +35,7 @@ import jax  # noqa: E402
 import report  # noqa: E402
 
 from alexnet_jax.experiment import build as experiments  # noqa: E402
-from alexnet_jax.experiment import config as configuration  # noqa: E402
+from alexnet_jax.experiment import config_file  # noqa: E402
 from alexnet_jax.experiment.build import Experiment  # noqa: E402
 from alexnet_jax.training import health, loop, step  # noqa: E402
 from alexnet_jax.training.console import Reporter  # noqa: E402
@@ -81,7 +81,7 @@ class Run:
     def looped(self) -> float:
         """Images a second of the loop."""
         # As many as Grain keeps ready, and those that are placed ahead.
-        self._train(2 * self._experiment.config['data.threads'] + 3)
+        self._train(2 * self._experiment.config.data.threads + 3)
         self.rows = []
         begun = time.perf_counter()
         self._train(self._steps)
@@ -128,7 +128,7 @@ def _unreached(variables: Any) -> loop.Row:
 
 @contextlib.contextmanager
 def digits(workdir: Path, options: argparse.Namespace) -> Iterator[Run]:
-    config = configuration.load(Path('configs/digits.py'), {})
+    config = config_file.load('configs/digits.py', {})
     with contextlib.closing(Run(experiments.build(config), options.digits_steps, workdir)) as run:
         yield run
 
@@ -144,7 +144,7 @@ def full_net(workdir: Path, options: argparse.Namespace) -> Iterator[Run]:
         'data.dir': str(workdir / 'jpeg'),
         'data.batch_size': str(options.batch),
     }
-    config = configuration.load(Path('configs/imagenet.py'), changes | dict(options.set))
+    config = config_file.load('configs/imagenet.py', changes | dict(options.set))
     built = experiments.build(config)
     built = dataclasses.replace(built, net=built.net.clone(classes=CLASSES))
     with contextlib.closing(Run(built, options.steps, workdir)) as run:

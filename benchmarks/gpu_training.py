@@ -51,7 +51,7 @@ class Training:
             self.place,
             f'digits-{self.name}',
             ['-m', 'alexnet_jax.main', '--config', 'configs/digits.py', '--workdir', str(self.workdir),
-             f'--config.data.dir={self.place.scratch / "data"}', '--config.train.report=off',
+             f'--config.data.dir={self.place.scratch / "data"}', '--noconfig.train.report',
              '--config.checkpoint.keep=4', *tiny],
             self.environment | {'JAX_COMPILATION_CACHE_DIR': str(self.place.scratch / self.cache)},
             self.cores,
@@ -197,10 +197,10 @@ class Figure1Run:
 
     def curve(self) -> list[tuple[float, float]]:
         """Returns the training error by epochs so far."""
-        from alexnet_jax.experiment import config
+        from alexnet_jax.experiment import config_file
         from alexnet_jax.studies import figure1
 
-        batch_size = config.load(ROOT / FIGURE1_CONFIG, {})['data.batch_size']
+        batch_size = config_file.load(str(ROOT / FIGURE1_CONFIG), {}).data.batch_size
         run = figure1.run_name(self.activation, self.rate, 0)
         return figure1.curve(self.place.scratch / 'figure1' / self.name / run, batch_size)
 
@@ -227,7 +227,7 @@ def figure1(place: Place) -> None:
     else:
         stored.digits(32, str(data))
     settings = [
-        f'--config.data.source={source}', f'--config.data.dir={data}', '--config.train.report=off',
+        f'--config.data.source={source}', f'--config.data.dir={data}', '--noconfig.train.report',
         f'--config.train.epochs={1 if place.dry else 60}',
     ]  # fmt: skip
     begun = reported = time.monotonic()

@@ -59,7 +59,8 @@ def bare_call(name: str, point: Point) -> Callable:
     mean, clock = timing.mean_image(point.size), timing.clock(point.batch)
 
     def loss(params: Any, state: TrainState, batch: dict[str, Any]) -> tuple[Any, Any]:
-        images = inference.normalize(batch['image'], mean, 1.0, batch['color_shift'])
+        images = inference.mirror(batch['image'], batch['mirrored'])
+        images = inference.normalize(images, mean, 1.0, batch['color_shift'])
         (logits, _), moved = net.apply(
             {'params': params, 'batch_stats': state.batch_stats}, images,
             dropout_key=jax.random.fold_in(jax.random.key(0), state.step), mutable=['batch_stats'],

@@ -75,14 +75,16 @@ def work(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _settings(options: argparse.Namespace) -> Any:
-    from alexnet_jax.experiment import config
+    from alexnet_jax.experiment import config_file
 
     own = {
         'data.source': 'synthetic' if options.bare else f'folder:{options.photographs}/folder',
         'data.dir': f'{options.photographs}/jpeg',
         'data.batch_size': str(options.batch),
     }
-    return config.load(options.config, own | dict(change.split('=', 1) for change in options.set))
+    return config_file.load(
+        options.config, own | dict(change.split('=', 1) for change in options.set)
+    )
 
 
 def prepare_photographs(folder: Path, count: int) -> None:

@@ -49,6 +49,7 @@ def random_batch(images: int, size: int, classes: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     return {
         'image': random.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
+        'mirrored': np.zeros(images, bool),
         'color_shift': np.zeros((images, 3), np.float32),
         'label': random.integers(0, classes, images, dtype=np.int32),
         'mask': np.ones(images, np.float32),

@@ -8,8 +8,12 @@ Error to expect on the validation set: top-1 about 0.42, the best reported of su
 the rates here are this project's own and untried at that size.
 """
 
-config = {
-    'network.name': 'batchnorm227',
-    'train.protocol': 'large_batch',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'batchnorm227'
+    config.train.protocol = 'large_batch'
+    config.data.source = 'tfds:imagenet2012'
+    return config

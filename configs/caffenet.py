@@ -10,9 +10,13 @@ TARS and hardware as in configs/imagenet.py.
 Error to expect on the validation set: top-1 0.426, top-5 0.196, one view.
 """
 
-config = {
-    'network.name': 'caffenet',
-    'train.protocol': 'caffe',
-    'data.source': 'tfds:imagenet2012',
-    'data.resize': 'squash',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'caffenet'
+    config.train.protocol = 'caffe'
+    config.data.source = 'tfds:imagenet2012'
+    config.data.resize = 'squash'
+    return config

@@ -9,9 +9,13 @@ about a day; a GPU, minutes (neither tried).
 Error to expect: top-1 0.18 on the test set (the authors' own).
 """
 
-config = {
-    'network.name': 'cifar18',
-    'data.source': 'tfds:cifar10',
-    'data.record_size': 32,
-    'train.protocol': 'cifar18',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'cifar18'
+    config.data.source = 'tfds:cifar10'
+    config.data.record_size = 32
+    config.train.protocol = 'cifar18'
+    return config

@@ -6,7 +6,11 @@ Protocol as in configs/imagenet.py. Images and hardware as in configs/imagenet.p
 Error to expect: none published that was checked.
 """
 
-config = {
-    'network.name': 'conv5_192',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'conv5_192'
+    config.data.source = 'tfds:imagenet2012'
+    return config

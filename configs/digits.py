@@ -13,11 +13,15 @@ of seeds 0 to 4, lowest 0.007, highest 0.013). One writer's digits may be in the
 training and the test set: this says little about a new writer's.
 """
 
-config = {
-    'network.name': 'small',
-    'data.source': 'digits',
-    'data.record_size': 32,
-    'data.batch_size': 64,
-    'schedule.patience': 7,
-    'train.epochs': 48,
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'small'
+    config.data.source = 'digits'
+    config.data.record_size = 32
+    config.data.batch_size = 64
+    config.schedule.patience = 7
+    config.train.epochs = 48
+    return config

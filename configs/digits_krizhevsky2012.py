@@ -11,13 +11,17 @@ Error to expect: test top-1 0.021 (0.027, 0.013, 0.023: seeds 0 to 2); ablations
 docs/LOG.md.
 """
 
-config = {
-    'network.name': 'krizhevsky2012',
-    'network.input_size': 59,
-    'network.width': 0.25,
-    'data.source': 'digits',
-    'data.record_size': 64,
-    'data.batch_size': 32,
-    'train.protocol': 'diary',
-    'train.epochs': 30,
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'krizhevsky2012'
+    config.network.input_size = 59
+    config.network.width = 0.25
+    config.data.source = 'digits'
+    config.data.record_size = 64
+    config.data.batch_size = 32
+    config.train.protocol = 'diary'
+    config.train.epochs = 30
+    return config

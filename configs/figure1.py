@@ -14,11 +14,15 @@ Epochs to a training error of 0.25 on the digits: ReLU 3.8 ± 1.2, tanh 2.7 ± 0
 to 2), the other way round than the paper's on CIFAR-10 (docs/LOG.md).
 """
 
-config = {
-    'network.name': 'four_layer',
-    'data.source': 'digits',
-    'data.record_size': 32,
-    'train.protocol': 'constant',
-    'optimizer.learning_rate': 0.003,
-    'train.epochs': 12,
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'four_layer'
+    config.data.source = 'digits'
+    config.data.record_size = 32
+    config.train.protocol = 'constant'
+    config.optimizer.learning_rate = 0.003
+    config.train.epochs = 12
+    return config

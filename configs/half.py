@@ -6,8 +6,12 @@ configs/krizhevsky2012.py in all else, the authors' diary included. Images and h
 Error to expect. On ILSVRC-2010, ten views: top-1 0.3917, top-5 0.1823, where two columns have 0.3747, 0.1700.
 """
 
-config = {
-    'network.name': 'half',
-    'train.protocol': 'diary',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'half'
+    config.train.protocol = 'diary'
+    config.data.source = 'tfds:imagenet2012'
+    return config

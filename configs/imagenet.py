@@ -19,6 +19,10 @@ ten views (§6, Table 2), as --mode=eval --config.eval.views=10 has them. One vi
 about 0.015 higher (§4.1: 0.390 against 0.375 top-1 on ILSVRC-2010).
 """
 
-config = {
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.source = 'tfds:imagenet2012'
+    return config

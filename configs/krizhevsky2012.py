@@ -8,8 +8,12 @@ Error to expect on the validation set: top-1 0.4066, top-5 0.1821 over ten views
 authors' diary; the paper's Table 2 has 0.407 and 0.182).
 """
 
-config = {
-    'network.name': 'krizhevsky2012',
-    'train.protocol': 'diary',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'krizhevsky2012'
+    config.train.protocol = 'diary'
+    config.data.source = 'tfds:imagenet2012'
+    return config

@@ -6,8 +6,12 @@ configs/krizhevsky2012.py in all else, the authors' diary included. Images and h
 Error to expect. "About 2 %" more than configs/krizhevsky2012.py, the paper says.
 """
 
-config = {
-    'network.name': 'no_conv4',
-    'train.protocol': 'diary',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'no_conv4'
+    config.train.protocol = 'diary'
+    config.data.source = 'tfds:imagenet2012'
+    return config

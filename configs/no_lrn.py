@@ -6,8 +6,12 @@ configs/krizhevsky2012.py in all else, the authors' diary included. Images and h
 Error to expect. Validation set, ten views: top-1 0.4203, top-5 0.1936.
 """
 
-config = {
-    'network.name': 'no_lrn',
-    'train.protocol': 'diary',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'no_lrn'
+    config.train.protocol = 'diary'
+    config.data.source = 'tfds:imagenet2012'
+    return config

@@ -6,8 +6,12 @@ configs/krizhevsky2012.py in all else, the authors' diary included. Images and h
 Error to expect. Validation set, ten views: top-1 0.4106, top-5 0.1851.
 """
 
-config = {
-    'network.name': 'non_overlapping',
-    'train.protocol': 'diary',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'non_overlapping'
+    config.train.protocol = 'diary'
+    config.data.source = 'tfds:imagenet2012'
+    return config

@@ -6,8 +6,12 @@ Protocol as in configs/torchvision.py. Images and hardware as in configs/imagene
 Error to expect: none published that was checked.
 """
 
-config = {
-    'network.name': 'one_tower',
-    'train.protocol': 'torchvision',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'one_tower'
+    config.train.protocol = 'torchvision'
+    config.data.source = 'tfds:imagenet2012'
+    return config

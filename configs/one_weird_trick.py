@@ -7,8 +7,12 @@ Images and hardware as in configs/imagenet.py.
 Error to expect: none given with the file.
 """
 
-config = {
-    'network.name': 'one_weird_trick',
-    'train.protocol': 'one_weird_trick',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'one_weird_trick'
+    config.train.protocol = 'one_weird_trick'
+    config.data.source = 'tfds:imagenet2012'
+    return config

@@ -6,7 +6,11 @@ Otherwise configs/imagenet.py. Images and hardware as in configs/imagenet.py.
 Error to expect: as configs/imagenet.py; the paper does not tell the two readings apart.
 """
 
-config = {
-    'network.name': 'paper_lrn_across',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'paper_lrn_across'
+    config.data.source = 'tfds:imagenet2012'
+    return config

@@ -8,8 +8,12 @@ Error to expect. Validation set, ten views: top-1 0.3899, top-5 0.1662 if starte
 --config.start.layers=conv1,conv2,conv3,conv4,conv5,conv6,fc6,fc7.
 """
 
-config = {
-    'network.name': 'six_conv',
-    'train.protocol': 'diary',
-    'data.source': 'tfds:imagenet2012',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'six_conv'
+    config.train.protocol = 'diary'
+    config.data.source = 'tfds:imagenet2012'
+    return config

@@ -10,9 +10,13 @@ TARS and hardware as in configs/imagenet.py.
 Error to expect on the validation set: top-1 0.4348, top-5 0.2093, one view (theirs).
 """
 
-config = {
-    'network.name': 'torchvision',
-    'train.protocol': 'torchvision',
-    'data.source': 'tfds:imagenet2012',
-    'data.resize': 'short_side',
-}
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'torchvision'
+    config.train.protocol = 'torchvision'
+    config.data.source = 'tfds:imagenet2012'
+    config.data.resize = 'short_side'
+    return config

@@ -7,8 +7,8 @@ import os
 import tempfile
 
 # What one test has compiled, the others and their processes need not. Workers of
-# pytest-xdist have the folder from the process that started them.
-if 'PYTEST_XDIST_WORKER' not in os.environ:
+# pytest-xdist have the folder from the process that started them, and CI gives one.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix='alexnet_jax_tests_')
     os.environ['JAX_COMPILATION_CACHE_DIR'] = _compiled.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'

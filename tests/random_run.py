@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from alexnet_jax.data import pipeline
-from alexnet_jax.experiment import build, exchange
+from alexnet_jax.experiment import build, config_file, exchange
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.network import inference
@@ -19,7 +19,7 @@ STEP = 60
 def make(workdir: Path, overrides: Mapping[str, str], seed: int) -> Path:
     """A run of configs/digits.py whose weights are random numbers, large enough that the
     logits of different images lie apart."""
-    config = configuration.load(Path('configs/digits.py'), dict(overrides))
+    config = config_file.load('configs/digits.py', dict(overrides))
     images = build.open_images(config)
     net = AlexNet(configuration.network_of(config), len(images.classes))
     random = np.random.default_rng(seed)

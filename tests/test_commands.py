@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax import __main__ as commands
-from alexnet_jax.experiment import config
+from alexnet_jax.experiment import config_file
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError
 
@@ -40,19 +40,20 @@ def test_packaged_configurations_are_listed(capsys):
     assert names == sorted(path.stem for path in Path('configs').glob('*.py'))
 
 
+@pytest.mark.thorough
 def test_a_configuration_is_found_by_name_from_any_folder(tmp_path, monkeypatch, data_dir):
-    by_path = config.load(Path('configs/digits.py'), {})
+    by_path = config_file.load('configs/digits.py', {})
     monkeypatch.chdir(tmp_path)
-    assert config.load(Path('digits'), {}) == by_path
-    small = ['--config.train.steps=2', '--config.train.report=off', '--config.train.log_to=']
+    assert config_file.load('digits', {}) == by_path
+    small = ['--config.train.steps=2', '--noconfig.train.report', '--config.train.log_to=']
     words = ['train', '--config', 'digits', f'--config.data.dir={data_dir}', *small]
     assert commands.main(words) == DONE
     kept = json.loads((tmp_path / 'runs' / 'digits' / 'config.json').read_text())
-    assert kept['data']['batch_size'] == by_path['data.batch_size'] == 64
+    assert kept['data']['batch_size'] == by_path.data.batch_size == 64
 
 
 @pytest.mark.parametrize('name', ['digist', 'x' * 5000, '', 'configs/digits'])
 def test_a_name_of_no_configuration_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match='--config '):
-        config.load(Path(name), {})
+        config_file.load(name, {})

@@ -14,6 +14,7 @@ import pytest
 
 LAUNCH = Path(__file__).parents[1] / 'launch'
 SCRIPTS = sorted(LAUNCH.glob('*.sh'))
+EACH = ['-m', 'alexnet_jax.main', '--workdir=a b', '--processes=auto']  # on many hosts
 
 # Plays the bash in $PLAY, which knows which process it is ($process) of which start ($start).
 STAND_IN = """#!/usr/bin/env bash
@@ -32,8 +33,9 @@ def stand_in(folder: Path, play: str) -> dict[str, str]:
     python = folder / 'python'
     python.write_text(STAND_IN)
     python.chmod(0o755)
-    theirs = ('DEVICES', 'RESTARTS', 'XLA_FLAGS')
-    kept = {name: value for name, value in os.environ.items() if name not in theirs}
+    kept = dict(os.environ)
+    for name in ('DEVICES', 'RESTARTS', 'XLA_FLAGS'):
+        kept.pop(name, None)
     return kept | {'PYTHON': str(python), 'LOG': str(folder), 'PLAY': play, 'GRACE': '2'}
 
 
@@ -47,9 +49,8 @@ def wait_for(path: Path) -> str:
 
 
 def starts(folder: Path, process: int) -> list[list[str]]:
-    return [
-        shlex.split(line) for line in (folder / f'arguments-{process}').read_text().splitlines()
-    ]
+    lines = (folder / f'arguments-{process}').read_text().splitlines()
+    return [shlex.split(line) for line in lines]
 
 
 class Local:
@@ -59,12 +60,9 @@ class Local:
         self.folder = folder
         self.process = subprocess.Popen(
             [LAUNCH / 'local.sh', *(arguments or ('2',))],
-            env=stand_in(folder, play) | environment,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+            env=stand_in(folder, play) | environment, cwd=folder,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def end(self) -> tuple[int, str, str]:
         """Its status and what it said."""
@@ -79,9 +77,12 @@ class Local:
 READY = 'echo $$ > "$LOG/ready-$process"'
 
 
-def wait_until_ready(run: Local) -> None:
+def ready(folder: Path, play: str) -> Local:
+    """Starts local.sh with a play, and waits until both processes are ready."""
+    run = Local(folder, play)
     for process in range(2):
-        wait_for(run.folder / f'ready-{process}')
+        wait_for(folder / f'ready-{process}')
+    return run
 
 
 def gone(process: int) -> bool:
@@ -111,10 +112,8 @@ def test_local_gives_each_process_its_arguments_and_environment(tmp_path):
         ports.add(int(found[1]))
         environment = (tmp_path / f'environment-{process}').read_text().splitlines()
         assert 'JAX_PLATFORMS=cpu' in environment
-        assert any(
-            line.startswith('XLA_FLAGS=') and '--xla_force_host_platform_device_count=4' in line
-            for line in environment
-        )
+        (flags,) = [line for line in environment if line.startswith('XLA_FLAGS=')]
+        assert '--xla_force_host_platform_device_count=4' in flags
     assert len(ports) == 1
 
 
@@ -122,9 +121,7 @@ def test_local_starts_again_after_a_stop(tmp_path):
     run = Local(tmp_path, '((start == 1)) && exit 75; exit 0')
     status, _, error = run.end()
     assert status == 0
-    assert re.search(
-        r'process [01] ended with status 75; all are started again \(1 of 100\)', error
-    )
+    assert re.search(r'process [01] ended with status 75; all are started again .1 of 100', error)
     first, second = run.starts(0)
     assert first != second, 'the same port again'
     assert [line[-1] for line in run.starts(1)] == [first[-1], second[-1]]
@@ -132,8 +129,7 @@ def test_local_starts_again_after_a_stop(tmp_path):
 
 def test_local_starts_again_after_a_kill(tmp_path):
     play = 'if ((start == 1)); then ((process)) && kill -KILL $$; sleep 1; exit 1; fi'
-    run = Local(tmp_path, play)
-    status, _, error = run.end()
+    status, _, error = (run := Local(tmp_path, play)).end()
     assert status == 0
     assert error == 'local.sh: process 1 was ended by signal 9; all are started again (1 of 100)\n'
     assert len(run.starts(0)) == len(run.starts(1)) == 2
@@ -142,8 +138,7 @@ def test_local_starts_again_after_a_kill(tmp_path):
 def test_local_kills_a_process_that_hangs_and_its_children(tmp_path):
     hang = 'sleep 60 & echo $! > "$LOG/child"; kill -STOP $$'
     play = f'if ((start == 1 && process)); then {hang}; fi; ((start == 1)) && exit 1; exit 0'
-    run = Local(tmp_path, play)
-    status, _, error = run.end()
+    status, _, error = (run := Local(tmp_path, play)).end()
     assert status == 0, error
     assert error == 'local.sh: process 0 ended with status 1; all are started again (1 of 100)\n'
     assert len(run.starts(1)) == 2
@@ -156,11 +151,8 @@ def test_local_waits_as_long_as_the_heartbeat_asks(tmp_path):
     for arguments, grace in (((), 45), (('--heartbeat=41.5',), 56), (('--heartbeat', '8'), 23)):
         trace = subprocess.run(
             ['bash', '-x', LAUNCH / 'local.sh', '1', *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stderr
+            env=environment, capture_output=True, text=True, check=True,
+        ).stderr  # fmt: skip
         assert f'+ grace={grace}\n' in trace
 
 
@@ -181,8 +173,7 @@ def test_local_starts_again_no_more_often_than_it_may(tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize(('play', 'expected'), [('exit 75', 75), ('exit 0', 0), ('exit 1', 1)])
 def test_local_passes_a_request_to_stop_on(tmp_path, number, play, expected):
-    run = Local(tmp_path, f'trap "{play}" TERM; {READY}; while :; do sleep 0.05; done')
-    wait_until_ready(run)
+    run = ready(tmp_path, f'trap "{play}" TERM; {READY}; while :; do sleep 0.05; done')
     run.process.send_signal(number)
     assert run.end()[0] == expected
     assert len(run.starts(0)) == len(run.starts(1)) == 1
@@ -190,8 +181,7 @@ def test_local_passes_a_request_to_stop_on(tmp_path, number, play, expected):
 
 def test_local_kills_a_process_that_does_not_stop_with_the_others(tmp_path):
     play = f'trap "((process)) || exit 75" TERM; {READY}; while :; do sleep 0.05; done'
-    run = Local(tmp_path, play)
-    wait_until_ready(run)
+    run = ready(tmp_path, play)
     run.process.terminate()
     assert run.end()[0] == 1
     assert len(run.starts(1)) == 1
@@ -199,8 +189,7 @@ def test_local_kills_a_process_that_does_not_stop_with_the_others(tmp_path):
 
 def test_local_kills_all_at_the_second_request(tmp_path):
     play = f'trap "echo > $LOG/asked-$process" TERM; {READY}; while :; do sleep 0.05; done'
-    run = Local(tmp_path, play)
-    wait_until_ready(run)
+    run = ready(tmp_path, play)
     run.process.terminate()
     for process in range(2):
         wait_for(tmp_path / f'asked-{process}')
@@ -212,8 +201,7 @@ def test_local_kills_all_at_the_second_request(tmp_path):
 
 def test_local_takes_a_terminal_that_is_closed_for_one_request(tmp_path):
     play = f'trap "sleep 1; exit 75" TERM; {READY}; while :; do sleep 0.05; done'
-    run = Local(tmp_path, play)
-    wait_until_ready(run)
+    run = ready(tmp_path, play)
     for _ in range(3):
         run.process.send_signal(signal.SIGHUP)
         time.sleep(0.1)
@@ -249,9 +237,8 @@ def slurm(folder: Path, tasks_status: int, **environment: str) -> tuple[int, lis
     """The status of slurm.sh, and the commands of Slurm's that it ran."""
     for name, status in (('srun', tasks_status), ('scontrol', 0)):
         command = folder / name
-        command.write_text(
-            f'#!/usr/bin/env bash\necho "{name} $(printf "%q " "$@")" >> "$LOG/commands"\nexit {status}\n'
-        )
+        said = f'echo "{name} $(printf "%q " "$@")" >> "$LOG/commands"'
+        command.write_text(f'#!/usr/bin/env bash\n{said}\nexit {status}\n')
         command.chmod(0o755)
     done = subprocess.run(
         ['bash', LAUNCH / 'slurm.sh', '--workdir=a b'],
@@ -263,27 +250,14 @@ def slurm(folder: Path, tasks_status: int, **environment: str) -> tuple[int, lis
     return done.returncode, [shlex.split(line) for line in lines]
 
 
-@pytest.mark.parametrize(
-    ('tasks_status', 'restarts', 'status', 'requeued'),
-    [
-        (0, 0, 0, False),
-        (1, 99, 0, True),
-        (1, 100, 1, False),
-        (2, 0, 2, False),
-        (75, 200, 0, True),
-        (137, 0, 0, True),
-    ],
-)
+@pytest.mark.parametrize(('tasks_status', 'restarts', 'status', 'requeued'), [
+    (0, 0, 0, False), (1, 99, 0, True), (1, 100, 1, False),
+    (2, 0, 2, False), (75, 200, 0, True), (137, 0, 0, True),
+])  # fmt: skip
 def test_slurm_queues_again_what_can_go_on(tmp_path, tasks_status, restarts, status, requeued):
     found, commands = slurm(tmp_path, tasks_status, SLURM_RESTART_COUNT=str(restarts))
     assert found == status
-    assert commands[0][-5:] == [
-        'python',
-        '-m',
-        'alexnet_jax.main',
-        '--workdir=a b',
-        '--processes=auto',
-    ]
+    assert commands[0][-5:] == ['python', *EACH]
     assert commands[1:] == [['scontrol', 'requeue', '7']] * requeued
 
 
@@ -307,16 +281,14 @@ def tpu(folder: Path, play: str) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize(
-    ('play', 'status', 'times'),
-    [('exit 0', 0, 1), ('exit 2', 2, 1), ('((start < 3)) && exit 75; exit 0', 0, 3)],
-)
+@pytest.mark.parametrize(('play', 'status', 'times'), [
+    ('exit 0', 0, 1), ('exit 2', 2, 1), ('((start < 3)) && exit 75; exit 0', 0, 3),
+])  # fmt: skip
 def test_tpu_starts_again_what_can_go_on(tmp_path, play, status, times):
     process = tpu(tmp_path, play)
     process.communicate(timeout=20)
     assert process.returncode == status
-    expected = ['-m', 'alexnet_jax.main', '--workdir=a b', '--processes=auto']
-    assert starts(tmp_path, 0) == [expected] * times
+    assert starts(tmp_path, 0) == [EACH] * times
 
 
 def test_tpu_passes_a_request_to_stop_on(tmp_path):
@@ -331,10 +303,8 @@ def test_tpu_passes_a_request_to_stop_on(tmp_path):
 def kubernetes_objects() -> dict[str, dict]:
     """By kind."""
     yaml = pytest.importorskip('yaml', reason='no PyYAML')
-    return {
-        found['kind']: found
-        for found in yaml.safe_load_all((LAUNCH / 'kubernetes.yaml').read_text())
-    }
+    found = yaml.safe_load_all((LAUNCH / 'kubernetes.yaml').read_text())
+    return {one['kind']: one for one in found}
 
 
 def test_kubernetes_objects_fit_each_other_and_jax():
@@ -347,10 +317,8 @@ def test_kubernetes_objects_fit_each_other_and_jax():
     assert train['replicas'] == 1
     assert job['completionMode'] == 'Indexed'
     assert job['completions'] == job['parallelism'] > 1
-    allowed = {
-        (*rule['apiGroups'], *rule['resources'], *rule['verbs'])
-        for rule in objects['Role']['rules']
-    }
+    rules = objects['Role']['rules']
+    allowed = {(*rule['apiGroups'], *rule['resources'], *rule['verbs']) for rule in rules}
     assert allowed == {('', 'pods', 'list'), ('batch', 'jobs', 'get')}
     pod = job['template']['spec']
     account = objects['ServiceAccount']['metadata']['name']
@@ -362,14 +330,10 @@ def test_kubernetes_objects_fit_each_other_and_jax():
     [container] = pod['containers']
     assert '--processes=auto' in container['args']
     [bad_input] = job['podFailurePolicy']['rules']
-    assert bad_input['onExitCodes'] == {
-        'containerName': container['name'],
-        'operator': 'In',
-        'values': [2],
-    }
-    assert {mount['name'] for mount in container['volumeMounts']} == {
-        volume['name'] for volume in pod['volumes']
-    }
+    of_bad_input = {'containerName': container['name'], 'operator': 'In', 'values': [2]}
+    assert bad_input['onExitCodes'] == of_bad_input
+    mounts, volumes = container['volumeMounts'], pod['volumes']
+    assert {one['name'] for one in mounts} == {one['name'] for one in volumes}
     claim = objects['PersistentVolumeClaim']
     assert pod['volumes'][0]['persistentVolumeClaim']['claimName'] == claim['metadata']['name']
 

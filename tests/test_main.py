@@ -15,7 +15,7 @@ from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
-from alexnet_jax.training import checkpoint, step
+from alexnet_jax.training import checkpoint_reader, step
 from alexnet_jax.training.checkpoint import Checkpoints
 from tests.data.photographs import without_shard_digests, write_classes
 
@@ -28,7 +28,7 @@ def command(data_dir):
         return [
             '--config', 'configs/digits.py', '--workdir', str(workdir),
             f'--config.data.dir={data_dir}', '--config.network.width=0.5',
-            '--config.train.report=off', *more,
+            '--noconfig.train.report', *more,
         ]  # fmt: skip
 
     return command
@@ -54,7 +54,7 @@ def last_state(workdir):
     net = AlexNet(architecture('small', width=0.5), 10)
     like = step.abstract_state(net, device_mesh.make_mesh())
     folder = workdir / 'checkpoints'
-    return jax.device_get(Checkpoints(folder).restore(max(checkpoint.steps(folder)), like))
+    return jax.device_get(Checkpoints(folder).restore(max(checkpoint_reader.steps(folder)), like))
 
 
 def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
@@ -130,6 +130,7 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
     assert int(last_state(workdir).step) == 47
 
 
+@pytest.mark.thorough
 def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
     """At so low a rate nothing improves: the second validation is the last."""
     arguments = [
@@ -139,7 +140,7 @@ def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
         '--config.data.synthetic_classes=5', '--config.data.batch_size=4',
         '--config.optimizer.learning_rate=1e-20', '--config.optimizer.weight_decay=0',
         '--config.schedule.patience=1', '--config.schedule.drops=0',
-        '--config.train.report=off', '--config.train.log_to=',
+        '--noconfig.train.report', '--config.train.log_to=',
     ]  # fmt: skip
     told = 'ended after step 10 of 60: the validation error no longer improves at the lowest rate'
     assert main.main(arguments) == DONE
@@ -152,6 +153,7 @@ def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
     assert rows(tmp_path / 'run') == before
 
 
+@pytest.mark.thorough
 def test_a_mesh_of_four_from_the_command_line(command, tmp_path):
     workdir = tmp_path / 'run'
     mesh = ['--config.mesh.data=2', '--config.mesh.column=2']
@@ -169,6 +171,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / 'images'
 
 
+@pytest.mark.thorough
 def test_a_folder_is_prepared_and_trained_on_with_only_the_source_changed(
     folder, command, tmp_path, capsys
 ):
@@ -262,13 +265,3 @@ def test_a_fault_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch
     assert main.main(command(tmp_path / 'run', '--config.train.steps=1')) == FAULT
     error = capsys.readouterr().err
     assert error.splitlines() == ['error: RuntimeError: the disk (--debug shows where)']
-
-
-def test_help_names_every_setting(capsys):
-    from alexnet_jax.experiment.settings import SETTINGS
-
-    with pytest.raises(SystemExit) as ended:
-        main.main(['--help'])
-    assert ended.value.code == 0
-    text = capsys.readouterr().out
-    assert all(name in text for name in SETTINGS)

@@ -6,8 +6,10 @@ import json
 import math
 import struct
 
+import chex
 import jax
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,8 @@ from alexnet_jax.data import augment, pipeline, shuffle
 from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.experiment import kept_config
+from alexnet_jax.experiment.settings import SETTINGS, as_text, from_text
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm
 from alexnet_jax.training import schedule
 from alexnet_jax.training.protocols import (
@@ -52,17 +55,20 @@ def values_of(name: str) -> st.SearchStrategy:
     setting = SETTINGS[name]
     if setting.rule.names:
         return st.sampled_from([*setting.rule.names, setting.default])
-    if not isinstance(setting.default, str):
+    if isinstance(setting.default, bool):
+        return st.booleans()
+    if isinstance(setting.default, int | float):
         return numbers_allowed(name)
-    channel = st.floats(0.5, 255).map(str)
+    channel = st.floats(0.5, 255)
     texts = {
         'data.source': st.sampled_from(
             ['digits', 'patterns', 'synthetic', 'folder:a b/ç', 'tfds:a/b:1.*.*']
         ),
-        'data.mean': st.tuples(channel, channel, channel).map(','.join),
-        'data.std': st.tuples(channel, channel, channel).map(','.join),
-        'start.layers': st.sampled_from(['', 'fc8', 'conv1, conv2']),
-        'optimizer.layer_rates': st.sampled_from(['', 'fc8=10', 'conv1=0,fc8=0.5']),
+        'data.mean': st.tuples(channel, channel, channel),
+        'data.std': st.tuples(channel, channel, channel),
+        'start.layers': st.sampled_from([(), ('fc8',), ('conv1', 'conv2')]),
+        'optimizer.layer_rates': st.sampled_from([{}, {'fc8': 10.0}, {'conv1': 0.0, 'fc8': 0.5}]),
+        'train.log_to': st.sampled_from([(), ('wandb',), ('tensorboard', 'wandb')]),
     }
     anything = st.text(st.characters(exclude_categories=['Cs', 'Cc']), max_size=20)
     return texts.get(name, anything)
@@ -93,18 +99,20 @@ def sound_changes(draw) -> dict:
     return changes
 
 
+@pytest.mark.thorough
 @some
 @given(changes=sound_changes())
 def test_a_configuration_comes_back_from_text_and_from_a_workdir(changes, tmp_path_factory):
     config = configuration.complete(changes, {})
-    assert all(config[name] == value for name, value in changes.items())
-    texts = {name: str(value) for name, value in config.items()}
+    values = configuration.flat(config)
+    assert all(values[name] == value for name, value in changes.items())
+    texts = {name: as_text(name, value) for name, value in values.items()}
     assert configuration.complete({}, texts) == config
     path = tmp_path_factory.getbasetemp() / 'config.json'
-    path.write_text(json.dumps(configuration.nest(config)))
-    again = configuration.read_workdir(path)
+    path.write_text(json.dumps(kept_config.to_tree(config)))
+    again = kept_config.read_workdir(path)
     assert again == config
-    assert all(type(again[name]) is type(SETTINGS[name].default) for name in SETTINGS)
+    assert all(type(value) is type(SETTINGS[name].default) for name, value in values.items())
 
 
 @many
@@ -113,7 +121,7 @@ def test_the_text_of_a_value_is_the_value(data, name):
     value = data.draw(values_of(name))
     kind = type(SETTINGS[name].default)
     assert type(value) is kind and SETTINGS[name].rule.allows(value)
-    assert configuration._parse(name, str(value)) == value
+    assert from_text(name, as_text(name, value)) == value
 
 
 # Augmentation
@@ -125,7 +133,7 @@ def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 @many
 @given(seed=SEEDS, first=st.integers(0, 2**40), size=st.integers(1, 30), more=st.integers(0, 40))
-def test_a_crop_is_a_window_of_the_image_and_twice_mirrored_itself(seed, first, size, more):
+def test_a_crop_is_a_window_of_the_image(seed, first, size, more):
     image = picture(np.random.default_rng(seed), size + more, size + more)
     draws = augment.draw(seed, first, 4)
     windows = np.lib.stride_tricks.sliding_window_view(image, (size, size, 3))[:, :, 0]
@@ -133,11 +141,6 @@ def test_a_crop_is_a_window_of_the_image_and_twice_mirrored_itself(seed, first, 
         assert 0 <= top <= more and 0 <= left <= more
         crop = augment.crop(image, top, left, size)
         np.testing.assert_array_equal(crop, windows[top, left])
-        once, twice = np.empty_like(crop), np.empty_like(crop)
-        augment.put(once, crop, True)
-        augment.put(twice, once, True)
-        np.testing.assert_array_equal(once, np.flip(crop, 1))
-        np.testing.assert_array_equal(twice, crop)
 
 
 @many
@@ -190,9 +193,8 @@ def test_a_batch_depends_on_its_seed_and_step_alone(seed, size, first, ahead, th
     cut %= size + 1
     *_, upper = batches(first, ahead + 1, threads=threads, rows=slice(0, cut), **options)
     (lower,) = batches(first + ahead, 1, threads=threads, rows=slice(cut, size), **options)
-    for name, values in straight.items():
-        joined = np.concatenate([upper[name], lower[name]])
-        np.testing.assert_array_equal(joined, values, err_msg=name)
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), upper, lower)
+    chex.assert_trees_all_equal(joined, straight)
 
 
 # Schedules
@@ -297,6 +299,7 @@ def by_loop(a, cotangent, size, alpha, beta, k, axes):
     return a / d**beta, cotangent / d**beta - 2 * alpha * beta * a * below
 
 
+@pytest.mark.thorough
 @few
 @given(
     random=RANDOMS,

@@ -27,11 +27,10 @@ OWNERS = {
     'sklearn': 'data/',
     'PIL': ('data/', 'report/figures/page.py', 'training/trackers.py'),
     'simplejpeg': 'data/images.py',
-    'cv2': ('data/augment.py', 'data/images.py'),
     'array_record': ('data/', 'evaluation/feature_records.py'),
     'apache_beam': 'data/prepare/engines.py',
     'huggingface_hub': 'weights/hub.py',
-    'orbax': 'training/checkpoint.py',
+    'orbax': 'training/checkpoint',
     'optax': 'training/',
     'safetensors': 'weights/files.py',
     'google': 'weights/caffe.py',
@@ -39,10 +38,11 @@ OWNERS = {
     'matplotlib': 'report/figures/',
     'tensorboardX': 'training/trackers.py',
     'wandb': 'training/trackers.py',
-    'scipy': 'evaluation/seeds.py',
+    'scipy': 'evaluation/',
+    'chex': 'evaluation/',
     'rich': ('training/console.py', 'data/prepare/__main__.py'),
 }
-NEVER = {'tensorflow', 'torch'}
+NEVER = {'cv2', 'tensorflow', 'torch'}
 
 
 def imports(path: Path) -> set[str]:
@@ -91,9 +91,10 @@ def test_the_package_has_few_rooms():
 def test_the_tables_and_the_settings_need_no_jax():
     """A bad setting is found before JAX starts."""
     names = (
-        'main', 'experiment/config', 'experiment/settings', 'training/__init__', 'training/protocols',
+        'main', 'experiment/config', 'experiment/kept_config', 'experiment/settings',
+        'training/__init__', 'training/protocols',
         'network/__main__', 'network/architectures', 'network/communication', 'network/diff',
-        'network/layers', 'network/plan', 'network/rules', 'network/shapes', 'network/variants',
+        'network/layers', 'network/rules', 'network/shapes', 'network/variants',
         'runtime/command_line', 'runtime/errors', 'runtime/heartbeat', 'runtime/joining',
         'runtime/stop', 'runtime/supervisor', 'studies/ablations', 'studies/figure1',
         'studies/specialization', 'studies/study',

@@ -1,12 +1,11 @@
 """What happens to one image before the net sees it (paper §4.1), in NumPy.
 
-Cropping and mirroring move bytes. The mean and the colour shift are arithmetic
-and left to the device (`training/step.py`): here only the shift is drawn.
+Cropping copies bytes. The device mirrors, subtracts the mean and adds the color shift
+(`training/step.py`): here it is only drawn which images are mirrored, and the shift.
 """
 
 import dataclasses
 
-import cv2
 import numpy as np
 
 from alexnet_jax.data.statistics import Statistics
@@ -62,14 +61,6 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     """The middle size×size part."""
     height, width = image.shape[:2]
     return crop(image, (height - size) // 2, (width - size) // 2, size)
-
-
-def put(view: np.ndarray, image: np.ndarray, mirrored: bool) -> None:
-    """Copies an image [size, size, 3], or its mirror image, into a view like it."""
-    if mirrored:
-        cv2.flip(image, 1, dst=view)  # NumPy takes ten times as long
-    else:
-        view[...] = image
 
 
 MIDDLE = {1: 0, 10: 4}  # which of so many views shows the middle

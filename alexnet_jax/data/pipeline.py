@@ -1,9 +1,10 @@
 """From records to batches.
 
-A training batch is {'image': uint8 [batch, size, size, 3], 'color_shift': float32
-[batch, 3], 'label': int32 [batch], 'mask': float32 [batch]}. Training batch t is
-a function of the seed and t alone, whatever ran before and however many threads
-read: a run that starts at step t needs nothing but t.
+A training batch is {'image': uint8 [batch, size, size, 3], 'mirrored': bool [batch],
+'color_shift': float32 [batch, 3], 'label': int32 [batch], 'mask': float32 [batch]};
+the step mirrors the images of 'mirrored'. Training batch t is a function of the seed
+and t alone, whatever ran before and however many threads read: a run that starts at
+step t needs nothing but t.
 
 Several hosts each make their own rows of a batch. What happens to the image in a
 row depends on its place in the whole batch: together they make the same batch as
@@ -72,11 +73,11 @@ class _TrainBatch(grain.transforms.Map):
         image_size = len(self.statistics.mean_image)
         scratch = np.empty((image_size, image_size, 3), np.uint8)
         offsets = augment.crop_offsets(draws.crops, image_size, self.size).tolist()
-        mirrored = (draws.mirrored & self.mirror).tolist()
         for i, row in enumerate(rows.tolist()):
             image, labels[i], _ = self.records.read(row, scratch)
             top, left = offsets[i]
-            augment.put(images[i], augment.crop(image, top, left, self.size), mirrored[i])
+            images[i] = augment.crop(image, top, left, self.size)
+        batch['mirrored'][:] = draws.mirrored & self.mirror
         std = self.color.std_at(stream // len(self.records))
         batch['color_shift'][:] = augment.color_shifts(
             self.statistics, std, self.color.scale, draws.colors
@@ -244,6 +245,7 @@ def _empty(count: int, size: int) -> Batch:
     """A batch whose images hold anything, to be written over."""
     return {
         'image': np.empty((count, size, size, 3), np.uint8),
+        'mirrored': np.zeros(count, bool),
         'color_shift': np.zeros((count, 3), np.float32),
         'label': np.zeros(count, np.int32),
         'mask': np.zeros(count, np.float32),

@@ -23,16 +23,17 @@ import sys
 from pathlib import Path
 
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file, kept_config
 from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, NotFiniteError
-from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(prog='python -m alexnet_jax.evaluation', description=__doc__)
+    parser = SettingsParser(prog='python -m alexnet_jax.evaluation', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('features', help='keep activations of every image')
     add.add_argument('workdir', type=Path, metavar='WORKDIR')
@@ -41,7 +42,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add.add_argument('--form', choices=('npy', 'array_record'), default='npy')
     add = commands.add_parser('ensemble', help='average the probabilities of several nets')
     add.add_argument('runs', type=Path, nargs='*', metavar='RUN')
-    add.add_argument('--config', type=Path, help='train these first, with --seeds')
+    add.add_argument('--config', help='train these first, with --seeds')
     add.add_argument('--seeds', type=int, default=3, help='how many runs of --config (3)')
     add.add_argument('--weights', default='', help='a number each, commas between; all alike')
     add.add_argument('--out', type=Path, required=True, help='a folder')
@@ -49,7 +50,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     add.add_argument('--out', type=Path, required=True, help='a folder')
     options, overrides = parser.parse_with_settings(argv)
-    if options.command == 'ensemble' and bool(options.runs) == bool(options.config):
+    if options.command == 'ensemble' and bool(options.runs) == (options.config is not None):
         parser.error('ensemble needs either RUNs or --config')
     if overrides and options.command == 'tables':
         parser.error('settings (--config.NAME=VALUE) do not go with tables')
@@ -62,19 +63,14 @@ def parse_weights(text: str, members: int) -> list[float]:
     Raises:
       InputError: not a number above 0 for each member.
     """
-    try:
-        weights = [float(number) for number in text.split(',')] if text else [1.0] * members
-    except ValueError:
-        weights = []
-    if len(weights) != members or not all(0 < weight < float('inf') for weight in weights):
-        raise InputError(
-            f'--weights is {text!r}; allowed: a number above 0 for each of {members} members'
-        )
-    return weights
+    return study.numbers_of(
+        '--weights', text or ','.join(['1'] * members), f'a number above 0 for each of {members} members',
+        lambda numbers: len(numbers) == members and all(0 < x < float('inf') for x in numbers),
+    )  # fmt: skip
 
 
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
-    config = configuration.of_workdir(options.workdir, overrides)
+    config = kept_config.of_workdir(options.workdir, overrides)
     command_line.before_jax()
     from alexnet_jax.experiment import trained
 
@@ -91,14 +87,17 @@ def members_of(
     Raises:
       InputError: a configuration that cannot be; too many seeds.
     """
-    if options.config:
-        base = configuration.load(options.config, overrides)
+    if options.config is not None:
+        base = config_file.load(options.config, overrides)
         seeds = study.seeds_of(base, options.seeds)
-        return [(options.out / f'seed-{seed}', base | {'seed': seed}) for seed in seeds]
+        return [
+            (options.out / f'seed-{seed}', configuration.changed(base, {'seed': seed}))
+            for seed in seeds
+        ]
     return [
         (
             path,
-            configuration.of_workdir(path, overrides) if (path / 'config.json').exists() else None,
+            kept_config.of_workdir(path, overrides) if (path / 'config.json').exists() else None,
         )
         for path in options.runs
     ]
@@ -122,7 +121,7 @@ def require_ensemble(members: list[tuple[Path, Config | None]]) -> None:
             raise InputError(f'{path} and {places[place]} are the same folder; allowed: each once')
         places[place] = path
         abouts[str(path)] = (
-            {'set': results.set_of(absolute(config)), 'views': config['eval.views']}
+            {'set': results.set_of(absolute(config)), 'views': config.eval.views}
             if config
             else arrays.read_about(path)
         )
@@ -133,16 +132,12 @@ def train_members(options: argparse.Namespace, configs: dict[str, Config]) -> bo
     """Trains the members of an ensemble; False if it was stopped on request.
 
     Raises:
-      InputError: as `runs.begin` and `runs.train_all`.
+      InputError: as `study.conduct`.
       NotFiniteError: one ended in NaN: there is no ensemble of what was saved before.
     """
-    from alexnet_jax.studies import runs
-
     first = next(iter(configs.values()))
     asking = study.asked('ensemble', first, seeds=len(configs))
-    runs.begin(options.out, asking, configs)
-    with stop_requests() as stop_requested:
-        results = runs.train_all(configs, options.out, stop_requested)
+    results = study.conduct(options.out, asking, configs)
     if results is None:
         return False
     for name, result in results.items():

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.evaluation.arrays import ImageArrays, file_name
+from alexnet_jax.evaluation.seeds import cell, markdown_table, with_interval
 from alexnet_jax.evaluation.tally import Tally, has_top5
-from alexnet_jax.runtime.errors import InputError, plain, shown
+from alexnet_jax.runtime.errors import InputError, shown
 
 LOG_PROBABILITIES = 'log_probabilities'
 SAME = ('split', 'views', 'distinct_views', 'set', 'data', 'classes')  # of all members
@@ -21,7 +22,6 @@ TYPES = {
     'network': str,
 }  # fmt: skip
 LOWEST = float(np.finfo(np.float32).min)  # of a kept logarithm, so that it is a number
-LONGEST_CELL = 2000  # characters
 TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
 
 
@@ -196,34 +196,21 @@ def tree(result: Ensemble) -> dict[str, Any]:
 def markdown(result: Ensemble) -> str:
     """The result as a table: errors as fractions, in brackets their 95 % intervals."""
     names = result.about['members']
-    header = [f'agrees with {number}' for number in range(1, len(names) + 1)]
-    lines = [
-        f'| net | weight | top-1 error | top-5 error | {" | ".join(header)} |',
-        '|---' * (4 + len(names)) + '|',
-    ]
+    head = [f'agrees with {number}' for number in range(1, len(names) + 1)]
     rows = zip(names, result.weights, result.members, result.agreement, strict=True)
-    for number, (name, weight, tally, agreed) in enumerate(rows, start=1):
-        shares = [f'{share:.4f}' for share in agreed]
-        lines.append(_line(f'{number}: {cell(name)}', f'{weight:g}', *_errors(tally), *shares))
-    lines.append(_line('together', '', *_errors(result.together), *[''] * len(names)))
-    return '\n'.join([*lines, ''])
-
-
-def cell(text: str) -> str:
-    """Returns a text as a cell of a Markdown table, which may come from a stranger's file: on one
-    line, without markup that ends the cell or is HTML."""
-    return plain(text, LONGEST_CELL).replace('|', '\\|').replace('<', '&lt;')
-
-
-def _line(*cells: str) -> str:
-    return f'| {" | ".join(cells)} |'
+    cells = [
+        [f'{number}: {cell(name)}', f'{weight:g}', *_errors(tally), *(f'{x:.4f}' for x in agreed)]
+        for number, (name, weight, tally, agreed) in enumerate(rows, start=1)
+    ]
+    cells.append(['together', '', *_errors(result.together), *[''] * len(names)])
+    head = ['net', 'weight', 'top-1 error', 'top-5 error', *head]
+    return '\n'.join([*markdown_table(head, cells), ''])
 
 
 def _errors(tally: Tally) -> list[str]:
     scores = tally.scores()
     cells = [
-        f'{scores[f"{name}_error"]:.4f} [{low:.4f}, {high:.4f}]'
+        with_interval(scores[f'{name}_error'], *scores[f'{name}_interval'])
         for name in ('top1', 'top5')
-        for low, high in [scores[f'{name}_interval']]
     ]
     return cells if has_top5(scores) else [cells[0], '–']

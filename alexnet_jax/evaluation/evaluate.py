@@ -150,6 +150,8 @@ def _require_labels(labels: np.ndarray, classes: int) -> None:
 
 @np.errstate(invalid='ignore')
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis. NaN where a logit is infinite or NaN."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    """Returns log-probabilities over the last axis: NaN, all of them, where a logit is infinite
+    or NaN."""
+    from scipy import special  # as long to import as the rest of this room
+
+    return special.log_softmax(np.where(np.isposinf(logits), np.nan, logits), axis=-1)

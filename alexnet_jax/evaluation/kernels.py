@@ -2,12 +2,14 @@
 
 import math
 
+import chex
 import numpy as np
 
 
 def first_kernels(kernel: np.ndarray) -> np.ndarray:
     """conv1's parameter [columns, side, side, 3, features] -> its kernels one by one,
     [columns, features, side, side, 3]."""
+    chex.assert_shape(kernel, (None, None, None, 3, None))
     return np.moveaxis(np.asarray(kernel), -1, 1)
 
 

@@ -1,10 +1,14 @@
-"""What is known of a mean over runs that differ in their seed."""
+"""Means over runs that differ in their seed, and results as tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scipy import stats
+
+from alexnet_jax.runtime.errors import plain
+
+LONGEST_CELL = 2000  # characters
 
 
 def interval(
@@ -47,4 +51,35 @@ def told(value: dict[str, Any] | None) -> str:
     """Mean and interval as text."""
     if value is None or value['mean'] is None:
         return '–'
-    return f'{value["mean"]:.3f} [{value["low"]:.3f}, {value["high"]:.3f}]'
+    return with_interval(value['mean'], value['low'], value['high'], digits=3)
+
+
+def with_interval(value: float, low: float, high: float, digits: int = 4) -> str:
+    return f'{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]'
+
+
+def measure_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Returns the head and the lines of a table of the measures of columns, a net a column.
+
+    Args:
+      rows: as in specialization.json.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row['measures']))
+    lines = [[name, *(told(row['measures'].get(name)) for row in rows)] for name in names]
+    lines += [
+        [f'runs apart in {index}, p < 0.05', *(f'{row["apart"][index]} of {row["runs"]}' for row in rows)]
+        for index in rows[0]['apart']
+    ]  # fmt: skip
+    return ['mean [95 % interval]', *(row['net'] for row in rows)], lines
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Returns the lines of a table in Markdown."""
+    head_line, *lines = (f'| {" | ".join(cells)} |' for cells in (head, *rows))
+    return [head_line, '|---' * len(head) + '|', *lines]
+
+
+def cell(text: str) -> str:
+    """Returns a text as a cell of a Markdown table, which may come from a stranger's file: on one
+    line, without markup that ends the cell or is HTML."""
+    return plain(text, LONGEST_CELL).replace('|', '\\|').replace('<', '&lt;')

@@ -8,6 +8,7 @@ whatever its size. A kernel of zeros has none: NaN.
 
 import dataclasses
 
+import chex
 import numpy as np
 
 PERMUTATIONS = 9999
@@ -17,6 +18,7 @@ def color_index(kernels: np.ndarray) -> np.ndarray:
     """[..., side, side, 3] -> [...]: the share of energy that a grey image cannot reach, that of
     the weights less their mean over the channels. 0: grey; 1: the channels add up to nothing
     everywhere, so that equal R, G and B do not drive it; about 2/3: random weights."""
+    _assert_kernels(kernels)
     energy = (kernels**2).sum(axis=(-3, -2, -1))
     grey = 3 * (kernels.mean(axis=-1) ** 2).sum(axis=(-2, -1))
     return _share(energy - grey, energy)
@@ -27,6 +29,7 @@ def orientation_index(kernels: np.ndarray) -> np.ndarray:
     |Σ p(f) exp(2iθ(f))| / Σ p(f) over the frequencies f of the kernel's Fourier transform, θ the
     direction of f, p its power in all channels; the constant part has no direction and counts
     below the bar alone. 1: a grating; 0: a blob, or two gratings at right angles."""
+    _assert_kernels(kernels)
     kernels = np.asarray(kernels, np.float64)
     side = kernels.shape[-2]
     power = (np.abs(np.fft.fft2(kernels, axes=(-3, -2))) ** 2).sum(axis=-1)
@@ -39,6 +42,12 @@ def orientation_index(kernels: np.ndarray) -> np.ndarray:
     turn[0, 0] = 0
     alike = np.abs((power * turn).sum(axis=(-2, -1)))
     return _share(alike, power.sum(axis=(-2, -1)))
+
+
+def _assert_kernels(kernels: np.ndarray) -> None:
+    """Checks the shape, [..., side, side, 3]: other axes would give an index too, a wrong one."""
+    side = np.shape(kernels)[-2] if np.ndim(kernels) > 1 else None
+    chex.assert_shape(kernels, (..., side, side, 3))
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

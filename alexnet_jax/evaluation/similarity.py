@@ -2,6 +2,7 @@
 Lee and Hinton, 2019, arXiv:1905.00414), linear, with the unbiased estimate of HSIC (Song et al.,
 2012), as the usual one nears 1 by itself where there are more units than images."""
 
+import chex
 import numpy as np
 
 from alexnet_jax.runtime.errors import counted
@@ -19,6 +20,7 @@ def cka(first: np.ndarray, second: np.ndarray) -> float:
     """Of two Gram matrices [images, images] of four images or more: 1 if one set of units is the
     other turned, mirrored or scaled, around 0 if they have nothing in common. NaN for units that
     are the same for every image."""
+    chex.assert_shape([first, second], (len(first), len(first)))
     own = _hsic(first, first) * _hsic(second, second)
     return _hsic(first, second) / own**0.5 if own > 0 else float('nan')
 

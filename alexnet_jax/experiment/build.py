@@ -28,13 +28,14 @@ from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import model, settings
 from alexnet_jax.experiment.config import Config
-from alexnet_jax.experiment.identity import Identity
-from alexnet_jax.experiment.workdir import LIBRARIES, last_checkpoint
+from alexnet_jax.experiment.identity import Identity, network_digest
+from alexnet_jax.experiment.workdir import last_checkpoint
 from alexnet_jax.network import communication, device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.runtime import multihost
 from alexnet_jax.runtime.errors import InputError, counted, shown
+from alexnet_jax.runtime.provenance import LIBRARIES
 from alexnet_jax.training import loop, step, warm_start
 from alexnet_jax.training.protocols import Protocol
 from alexnet_jax.training.schedule import Clock
@@ -64,8 +65,8 @@ class Experiment:
     def normalization(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and scale, as in `pipeline.normalization`."""
         config = self.config
-        mean, std = (settings.channels(config[name]) for name in ('data.mean', 'data.std'))
-        kind = config['data.normalization']
+        mean, std = config.data.mean, config.data.std
+        kind = config.data.normalization
         return pipeline.normalization(self.images, self.crop_size, kind, mean, std)
 
     @functools.cached_property
@@ -90,29 +91,29 @@ def build(config: Config) -> Experiment:
     images = open_images(config)
     architecture = configuration.network_of(config)
     data, column = mesh_shape(config, architecture, len(images.classes))
-    config = config | {'mesh.data': data, 'mesh.column': column}
+    config = configuration.changed(config, {'mesh.data': data, 'mesh.column': column})
     mesh = device_mesh.make_mesh(data, column)
     protocol = configuration.protocol_of(config, architecture)
     plan = loop.Plan(
         **dataclasses.asdict(clock(config, len(images.splits['train']))),
-        patience=config['schedule.patience'],
-        drops=config['schedule.drops'] if protocol.watches_plateaus else None,
-        log_every=config['train.log_every_steps'],
-        save_every=config['checkpoint.every_steps'],
+        patience=config.schedule.patience,
+        drops=config.schedule.drops if protocol.watches_plateaus else None,
+        log_every=config.train.log_every_steps,
+        save_every=config.checkpoint.every_steps,
     )
-    net = AlexNet(architecture, len(images.classes), exchange=config['network.exchange'])
-    step.require_parts_suffice(net, config['train.micro_batches'])
+    net = AlexNet(architecture, len(images.classes), exchange=config.network.exchange)
+    step.require_parts_suffice(net, config.train.micro_batches)
     return Experiment(config, images, net, mesh, protocol, plan)
 
 
 def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, int]:
     """(data, column): as configured; what is not, so that as many of the devices as can be
     have work, and these exchange the fewest bytes."""
-    asked = (config['mesh.data'], config['mesh.column'])
+    asked = (config.mesh.data, config.mesh.column)
     devices = len(jax.devices()) if any(asked) else device_mesh.devices_to_use()
     return communication.best_mesh(
-        net, classes, devices, config['data.batch_size'], config['network.exchange'],
-        config['train.micro_batches'], asked,
+        net, classes, devices, config.data.batch_size, config.network.exchange,
+        config.train.micro_batches, asked,
     )  # fmt: skip
 
 
@@ -122,8 +123,8 @@ def clock(config: Config, epoch_size: int) -> Clock:
     Raises:
       InputError: steps, or passes over the images, are too many to be counted in 32 bits.
     """
-    batch_size, epochs, most = config['data.batch_size'], config['train.epochs'], settings.MOST
-    steps = config['train.steps'] or -(-epochs * epoch_size // batch_size)
+    batch_size, epochs, most = config.data.batch_size, config.train.epochs, settings.MOST
+    steps = config.train.steps or -(-epochs * epoch_size // batch_size)
     if steps > most:
         raise InputError(
             f'train.epochs is {epochs}, which is {steps} steps: the set has'
@@ -151,7 +152,8 @@ def training_examples(config: Config) -> int:
 def facts(config: Config, workdir: Path) -> dict[str, Any]:
     """What has to be the same in all processes of a run."""
     return {
-        **{name: config[name] for name in config if name not in OWN},
+        **{name: value for name, value in configuration.flat(config).items() if name not in OWN},
+        'the table of the net': network_digest(config),
         'the last checkpoint of --workdir': last_checkpoint(workdir),
         'python': '.'.join(platform.python_version_tuple()[:2]),
         **{name: metadata.version(name) for name in LIBRARIES},
@@ -174,9 +176,9 @@ def held_out_split(config: Config, images: ImageSet) -> str:
       InputError: the set has no such split.
     """
     splits = images.splits
-    split = config['eval.split'] or ('test' if 'test' in splits else 'val')
+    split = config.eval.split or ('test' if 'test' in splits else 'val')
     if split not in splits:
-        source = config['data.source']
+        source = config.data.source
         raise InputError(f'eval.split is {split!r}; {source} has: {", ".join(splits)}')
     return split
 
@@ -189,9 +191,9 @@ def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[st
       InputError: they cannot be read, or do not go with the run, as `warm_start.choose`.
     """
     config, net = experiment.config, experiment.net
-    if not config['start.from']:
+    if not config.start['from']:
         return {}, []
-    donor = read_donor(Path(config['start.from']), workdir)
+    donor = read_donor(Path(config.start['from']), workdir)
     own = warm_start.Facts(net.architecture, experiment.images.classes, *experiment.normalization)
     return warm_start.choose(own, donor, configuration.start_layers(config, net.architecture))
 
@@ -242,7 +244,7 @@ def _donor(source: Path, at_step: int | None) -> warm_start.Donor:
 
 def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
     """Returns the state at step 0, with `values` in place of its own."""
-    state = step.create_state(experiment.net, experiment.config['seed'], experiment.mesh)
+    state = step.create_state(experiment.net, experiment.config.seed, experiment.mesh)
     return warm_start.put(state, values)
 
 
@@ -251,31 +253,31 @@ def open_images(config: Config) -> ImageSet:
     Raises:
       InputError: the images cannot be had.
     """
-    source, size = config['data.source'], config['data.record_size']
+    source, size = config.data.source, config.data.record_size
     if source == 'synthetic':
-        examples, classes = config['data.synthetic_examples'], config['data.synthetic_classes']
-        return synthetic_set(examples, classes, size, config['seed'])
+        examples, classes = config.data.synthetic_examples, config.data.synthetic_classes
+        return synthetic_set(examples, classes, size, config.seed)
     if source == 'patterns':
         return patterns_set(size)
     if source == 'digits':
-        return stored.digits(size, config['data.dir'] or None)
-    return stored.of_source(source, size, config['data.dir'] or None, config['data.resize'])
+        return stored.digits(size, config.data.dir or None)
+    return stored.of_source(source, size, config.data.dir or None, config.data.resize)
 
 
 def train_step(experiment: Experiment) -> Callable:
     config = experiment.config
     return step.make_train_step(
-        experiment.net.clone(compute=config['network.compute']),
+        experiment.net.clone(compute=config.network.compute),
         experiment.mesh,
         *experiment.normalization,
-        seed=config['seed'],
-        learning_rate=config['optimizer.learning_rate'],
+        seed=config.seed,
+        learning_rate=config.optimizer.learning_rate,
         clock=experiment.plan,
-        drops=config['schedule.drops'],
-        momentum=config['optimizer.momentum'],
-        weight_decay=config['optimizer.weight_decay'],
+        drops=config.schedule.drops,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
         protocol=experiment.protocol,
-        micro_batches=config['train.micro_batches'],
+        micro_batches=config.train.micro_batches,
     )
 
 
@@ -284,15 +286,15 @@ def train_batches(experiment: Experiment, first_step: int):
     batches = pipeline.train_batches(
         experiment.images,
         size=experiment.crop_size,
-        batch_size=config['data.batch_size'],
-        seed=config['seed'],
+        batch_size=config.data.batch_size,
+        seed=config.seed,
         color=pipeline.ColorShift(
-            config['data.color_std'], config['data.color_scale'], config['data.color_epochs']
+            config.data.color_std, config.data.color_scale, config.data.color_epochs
         ),
-        mirror=config['data.mirror'] == 'on',
+        mirror=config.data.mirror,
         first_step=first_step,
-        rows=device_mesh.rows_here(mesh, config['data.batch_size']),
-        threads=config['data.threads'],
+        rows=device_mesh.rows_here(mesh, config.data.batch_size),
+        threads=config.data.threads,
     )
     return pipeline.ahead(batches, functools.partial(device_mesh.place_batch, mesh))
 
@@ -317,6 +319,6 @@ def evaluator(
 
 def reading_of(config: Config, size: int, mesh: Mesh, views: int) -> evaluate.Reading:
     """How a configuration has a split read, in crops of `size` pixels."""
-    mirror = config['data.mirror'] == 'on'
-    crops, threads = config['eval.batch_size'], config['data.threads']
+    mirror = config.data.mirror
+    crops, threads = config.eval.batch_size, config.data.threads
     return evaluate.Reading(size, mesh, views, mirror, crops, threads)

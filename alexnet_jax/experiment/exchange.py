@@ -7,13 +7,17 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.export
+import numpy as np
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import model
 from alexnet_jax.experiment import workdir as workdirs
 from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.flags import as_flag
 from alexnet_jax.experiment.identity import WEIGHTS
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.settings import SETTINGS
@@ -30,11 +34,11 @@ from alexnet_jax.weights import (
     hub,
     layouts,
     pretrained,
-    stablehlo,
 )
-from alexnet_jax.weights.arrays import shortest
+from alexnet_jax.weights.arrays import shortest, write_whole
 from alexnet_jax.weights.pretrained import NORMALIZATION, Pretrained
 
+PLATFORMS = ('cpu', 'cuda', 'tpu')  # of an exported inference
 REMOTE = 'hf:'  # Hugging Face
 # Of the forms that are read here too; others may be called anything.
 SUFFIXES = {'alexnet_jax': '.safetensors', 'torchvision': '.safetensors', 'caffe': '.caffemodel'}
@@ -86,7 +90,7 @@ def _notes(
     notes = [f'{file}: {note}' for note in opened.notes]
     assumed = [name for name in opened.assumed if name not in overrides and loaded.config[name]]
     if assumed:
-        values = ' '.join(f'--config.{name}={loaded.config[name]}' for name in assumed)
+        values = ' '.join(as_flag(name, loaded.config[name]) for name in assumed)
         notes.append(f'{file} does not state its preprocessing; taken as if given: {values}')
     if opened.classes is None and not named:
         first = errors.plain(loaded.classes[0])
@@ -135,8 +139,19 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
     elif form == 'caffe':
         lost = _write_caffe(out, loaded, source)
     else:
-        stablehlo.write(out, loaded, architecture.input_size)
+        _write_stablehlo(out, loaded, architecture.input_size)
     return '\n'.join([f'{told(loaded)} -> {out}, {out.stat().st_size} bytes', *lost])
+
+
+def _write_stablehlo(out: Path, loaded: Model, size: int) -> None:
+    """Writes what `jax.export.deserialize(content).call(images)` runs: uint8 images
+    [any number, size, size, 3] -> logits. Weights and normalisation are in it. JAX reads
+    it for six months at least; it is no form to keep a model in."""
+    (batch,) = jax.export.symbolic_shape('batch')
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
+    run = jax.jit(lambda images: loaded(images)[0])
+    content = jax.export.export(run, platforms=PLATFORMS)(images).serialize()
+    write_whole(out, bytes(content))
 
 
 def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
@@ -152,7 +167,7 @@ def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
             'data.normalization': 'standardized',
             'data.mean': shortest(loaded.mean), 'data.std': shortest(loaded.scale),
         }  # fmt: skip
-    lost = [f'--config.{name}={value}' for name, value in flags.items() if value != assumed[name]]
+    lost = [as_flag(name, value) for name, value in flags.items() if value != assumed[name]]
     if loaded.classes != model.assumed_classes(len(loaded.classes)):
         lost.append('--classes FILE')
     gone = ['the mean image'] if loaded.mean.shape != (3,) else []
@@ -227,15 +242,16 @@ def metadata(loaded: Model) -> dict[str, str]:
     }
 
 
-def portable(config: Config) -> Config:
-    """The settings that make the model what it is, without paths of this machine."""
-    kind, _, place = config['data.source'].partition(':')
+def portable(config: Config) -> dict[str, Any]:
+    """Returns the settings that make the model what it is, without paths of this machine."""
+    kind, _, place = config.data.source.partition(':')
     if kind == 'folder':
-        config = config | {'data.source': f'folder:{Path(place).resolve().name or place}'}
+        source = f'folder:{Path(place).resolve().name or place}'
+        config = configuration.changed(config, {'data.source': source})
     return {
         name: value
-        for name, value in config.items()
-        if name in SETTINGS and not SETTINGS[name].free and not name.startswith('start.')
+        for name, value in configuration.flat(config).items()
+        if not SETTINGS[name].free and not name.startswith('start.')
     }
 
 
@@ -243,7 +259,7 @@ def card(loaded: Model, place: str) -> str:
     """A page on the model, for people."""
     return '\n'.join([
         '---', 'library_name: alexnet_jax', 'pipeline_tag: image-classification', '---',
-        f'# {loaded.config["network.name"]}', '',
+        f'# {loaded.config.network.name}', '',
         f'{told(loaded)}; trained on {portable(loaded.config)["data.source"]}.', '',
         f'    python -m alexnet_jax.weights pull {place} --workdir DIR',
         '    python -m alexnet_jax.main --workdir DIR --mode=predict IMAGE', '',
@@ -253,7 +269,7 @@ def card(loaded: Model, place: str) -> str:
 def told(loaded: Model) -> str:
     numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
     return (
-        f'{loaded.config["network.name"]}: {numbers:,} numbers,'
+        f'{loaded.config.network.name}: {numbers:,} numbers,'
         f' {counted(len(loaded.classes), "class", "classes")},'
         f' step {loaded.step}'
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import kept_config
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.runtime import files
@@ -68,10 +69,11 @@ class Identity:
 
         Settings at their default are left out, so that a new setting of a later version changes
         no digest. Other facts of the set are left out, as a model.json may lack some of them."""
+        values = configuration.flat(self.config)
         config = {
-            name: value
-            for name in configuration.that_count(self.config)
-            if (value := self.config[name]) != SETTINGS[name].default
+            name: values[name]
+            for name in kept_config.that_count(self.config)
+            if values[name] != SETTINGS[name].default
         }
         facts = {name: self.facts[name] for name in ('classes', 'mirror', 'mean and scale')}
         return digest([config, network_digest(self.config), facts])
@@ -79,7 +81,7 @@ class Identity:
     @property
     def record(self) -> dict[str, Any]:
         """JSON for a checkpoint: the configuration with the table of the net, and the facts."""
-        return configuration.nest(configuration.with_table(self.config)) | {RUN: self.facts}
+        return kept_config.to_tree(kept_config.with_table(self.config)) | {RUN: self.facts}
 
 
 def write(workdir: Path, identity: Identity, about: Mapping[str, Any]) -> None:
@@ -91,7 +93,7 @@ def write(workdir: Path, identity: Identity, about: Mapping[str, Any]) -> None:
     Raises:
       OSError: one cannot be written.
     """
-    config = configuration.nest(configuration.with_table(identity.config))
+    config = kept_config.to_tree(kept_config.with_table(identity.config))
     _write_json(workdir / CONFIG, config | dict(about))
     shown = {'classes': identity.classes, 'mirror': identity.mirror, 'data': identity.data}
     _write_json(workdir / ABOUT, shown)
@@ -109,7 +111,7 @@ def read(workdir: Path) -> Identity:
     Raises:
       InputError: one of its files is missing, or is not what `write` has written.
     """
-    config = configuration.read_workdir(workdir / CONFIG)
+    config = kept_config.read_workdir(workdir / CONFIG)
     size = configuration.network_of(config).input_size
     about, arrays = read_about(workdir / ABOUT), read_normalization(workdir / NORMALIZATION, size)
     mean, scale = arrays['mean'], arrays['scale']
@@ -194,7 +196,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 def differences(kept: Identity, now: Identity) -> list[str]:
     """Returns where the classes, normalization and set of a run differ from those it is to go on
-    with, a line each; the configurations are compared by `config.differences`."""
+    with, a line each; the configurations are compared by `kept_config.differences`."""
     lines = class_differences(kept.classes, now.classes)
     if kept.mirror != now.mirror:
         lines.append(f'mirror of the set was {kept.mirror}, now {now.mirror}')
@@ -233,11 +235,11 @@ def record_differences(
     """
     if not record:
         return []  # a checkpoint of the library alone, which states nothing
-    config = configuration.of_tree(dict(record))
-    faults = configuration.validate(config)
-    if faults:
-        return faults
-    lines = configuration.differences(identity.config, config, but)
+    try:
+        config = kept_config.of_tree(record)
+    except InputError as error:
+        return str(error).splitlines()
+    lines = kept_config.differences(identity.config, config, but)
     facts = record.get(RUN, {})  # older checkpoints have none
     return lines + [
         f'{name} was {shown(facts[name])}, now {value}'

@@ -15,13 +15,13 @@ from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import identity, settings
 from alexnet_jax.experiment.config import TABLE, Config
 from alexnet_jax.experiment.identity import Identity
-from alexnet_jax.network import checks, inference, table_json
+from alexnet_jax.network import checks, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
 from alexnet_jax.network.layers import Activation, Architecture, Stage
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.runtime.errors import InputError, counted, plain, shown
-from alexnet_jax.training import checkpoint
+from alexnet_jax.training import checkpoint_reader
 from alexnet_jax.weights import pretrained
 from alexnet_jax.weights.arrays import told
 from alexnet_jax.weights.files import Layers
@@ -85,7 +85,7 @@ class Model:
     def mirrored(self) -> bool:
         """Whether mirror images are among the ten views: the net was trained with them, and they
         are of the same class."""
-        return self.mirror and self.config['data.mirror'] == 'on'
+        return self.mirror and self.config.data.mirror
 
     @property
     def layers(self) -> Layers:
@@ -154,7 +154,7 @@ class Model:
                 f'{name} is {shown(picture)}; allowed: a path, the bytes of a JPEG or PNG, a Pillow'
                 ' image, an array of pixels, or a list of these'
             )
-        size, resize = self.config['data.record_size'], self.config['data.resize']
+        size, resize = self.config.data.record_size, self.config.data.resize
         try:
             square = images.read_square(picture, size, resize=resize)
         except BadImageError as error:
@@ -209,7 +209,7 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
     if not os.path.isdir(workdir / 'checkpoints'):  # unlike Path.is_dir, of any name
         raise InputError(f'{plain(workdir)} holds no checkpoints; train there first')
     kept = identity.read(workdir)
-    layers, step, record = checkpoint.read_layers(workdir / 'checkpoints', step, asked_as)
+    layers, step, record = checkpoint_reader.read_layers(workdir / 'checkpoints', step, asked_as)
     others = identity.record_differences(record, kept)
     if others:
         place = workdir / 'checkpoints' / str(step)
@@ -219,7 +219,7 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
 
 def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str]) -> Model:
     """Returns the model that a weight file holds; raises as `load`."""
-    table = {} if file.table is None else {TABLE: table_json.to_json(file.table)}
+    table = {} if file.table is None else {TABLE: file.table}
     try:
         config = configuration.complete(file.settings | table, overrides)
     except InputError as error:
@@ -232,10 +232,7 @@ def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str
     classes = file.classes or assumed_classes(len(layers[architecture.output.name]['bias']))
     own = None if overrides.keys() & set(PREPROCESSING) else file.normalization
     arrays = own or _normalization_of(config)
-    config = config | {
-        'network.name': architecture.name,
-        TABLE: table_json.to_json(architecture),
-    }
+    config = configuration.changed(config, {'network.name': architecture.name, TABLE: architecture})
     found = Identity(config, classes, file.mirror, arrays['mean'], arrays['scale'], file.data)
     return _model(found, layers, file.step, path)
 
@@ -272,8 +269,8 @@ def assumed_classes(count: int) -> tuple[str, ...]:
 
 
 def _normalization_of(config: Config) -> dict[str, np.ndarray]:
-    mean, std = (settings.channels(config[name]) for name in ('data.mean', 'data.std'))
-    divides = config['data.normalization'] in settings.CHANNEL_KINDS['data.std']
+    mean, std = config.data.mean, config.data.std
+    divides = config.data.normalization in settings.CHANNEL_KINDS['data.std']
     for name in ('data.mean', 'data.std') if divides else ('data.mean',):
         if not config[name]:
             raise InputError(f'{name} is nothing; imported weights have no training set to ask')

@@ -87,8 +87,8 @@ def about(
       mirror: whether mirror images are of the same class. They are among the ten views only if
         the net was trained with them, too; without them the five crops are taken twice.
     """
-    views, source = config['eval.views'], config['data.source']
-    mirrored = mirror and config['data.mirror'] == 'on'
+    views, source = config.eval.views, config.data.source
+    mirrored = mirror and config.data.mirror
     return {
         'split': split,
         'views': views,
@@ -96,7 +96,7 @@ def about(
         'source': source,
         'set': set_of(config),
         'data': dict(data),
-        'network': config['network.name'],
+        'network': config.network.name,
         'step': step,
         'run': run.digest,
     }
@@ -104,11 +104,11 @@ def about(
 
 def set_of(config: Config) -> str:
     """Returns the source, and of synthetic images all that makes them, the run's seed included."""
-    if config['data.source'] != 'synthetic':
-        return config['data.source']
+    if config.data.source != 'synthetic':
+        return config.data.source
     return (
-        f'synthetic, {config["data.synthetic_examples"]} images of'
-        f' {config["data.synthetic_classes"]} classes, seed {config["seed"]}'
+        f'synthetic, {config.data.synthetic_examples} images of'
+        f' {config.data.synthetic_classes} classes, seed {config.seed}'
     )
 
 

@@ -3,11 +3,15 @@
 All runs on one workdir must agree on a setting unless it is `free`.
 """
 
+import ast
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.communication import EXCHANGES
@@ -17,11 +21,18 @@ from alexnet_jax.training.protocols import PROTOCOLS
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Which values are allowed: in words, and as a test; `names` if they are words."""
+    """The values that a setting may have.
+
+    words: a description of them.
+    allows: whether a value, of the default's type, is one of them.
+    names: all of them, if they are words.
+    item: the type of the items of a tuple.
+    """
 
     words: str
     allows: Callable[[Any], bool]
     names: tuple[str, ...] = ()
+    item: type = str
 
 
 MOST = 2**31 - 1  # of a count: steps and images are counted in 32 bits
@@ -59,26 +70,27 @@ def one_of(names: Collection[str]) -> Rule:
     return Rule(f'one of {words}', lambda value: value in names, tuple(filter(None, names)))
 
 
-def channels(text: str) -> tuple[float, ...]:
-    """'123,117,104' -> its numbers; '' -> none.
-
-    Raises:
-      ValueError: they are no numbers.
-    """
-    return tuple(map(float, text.split(','))) if text else ()
+def some_of(names: Collection[str]) -> Rule:
+    return Rule(
+        f'any of {", ".join(names)}, each once, or nothing',
+        lambda value: set(value) <= set(names) and len(set(value)) == len(value),
+    )
 
 
 def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
-    """For a text of one number a channel, or of none."""
+    """A number for each channel, or an empty tuple."""
+    return Rule(
+        f'three numbers {words}, for red, green and blue, or nothing',
+        lambda numbers: len(numbers) in (0, 3) and all(map(allows, numbers)),
+        item=float,
+    )
 
-    def allows_text(text: str) -> bool:
-        try:
-            numbers = channels(text)
-        except ValueError:
-            return False
-        return len(numbers) in (0, 3) and all(map(allows, numbers))
 
-    return Rule(f'three numbers {words}, as R,G,B, or nothing', allows_text)
+def are_factors(factors: dict[str, Any]) -> bool:
+    return all(
+        name and type(factor) is float and 0 <= factor < float('inf')
+        for name, factor in factors.items()
+    )
 
 
 BOARDS = ('tensorboard', 'wandb')
@@ -95,14 +107,16 @@ ONE_OR_TEN = Rule('1 or 10', lambda value: value in (1, 10))
 ANY_PATH = Rule('a folder, or nothing for the usual place', can_name_a_file)
 MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
 DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
-ANY_TEXT = Rule('see its meaning', lambda value: '\0' not in value)
+LAYERS = Rule('names of layers, or nothing', all)
+FACTORS = Rule('a finite number of at least 0 for each layer, as conv1=0,fc8=10', are_factors)
+BOOLEAN = Rule('true or false', lambda value: True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One row of the table. `free`: it changes nothing of what is computed."""
+    """A row of the table of settings. A `free` setting does not change what is computed."""
 
-    default: int | float | str
+    default: bool | int | float | str | tuple | dict
     rule: Rule
     meaning: str
     free: bool = False
@@ -128,7 +142,7 @@ SETTINGS: dict[str, Setting] = {
     'start.from': Setting('', ANY_PATH,
         'a workdir, one of its checkpoints or a weight file to take initial values from; nothing:'
         ' from none'),
-    'start.layers': Setting('', ANY_TEXT,
+    'start.layers': Setting((), LAYERS,
         'which layers to take, as conv1,conv2; nothing: all that are in both'),
     'data.source': Setting('synthetic', SOURCE,
         'where images come from; a folder or a TFDS set is prepared first (python -m'
@@ -143,15 +157,15 @@ SETTINGS: dict[str, Setting] = {
         ' is prepared so (alexnet_jax.data.prepare --resize)'),
     'data.batch_size': Setting(128, at_least(1),
         'images a step, all devices together (§5: 128)'),
-    'data.mirror': Setting('on', one_of(('on', 'off')),
+    'data.mirror': Setting(True, BOOLEAN,
         'whether training images are mirrored (§4.1), and mirror images are among the ten views;'
         ' those of digits and patterns never are'),
     'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
         "less the mean image (§2), less each channel's mean (Caffe), or that over each"
         " channel's standard deviation (torchvision)"),
-    'data.mean': Setting('', MEANS,
-        "means of the channels on the scale of 0 to 255, as R,G,B; nothing: the training set's"),
-    'data.std': Setting('', DEVIATIONS,
+    'data.mean': Setting((), MEANS,
+        "means of the channels on the scale of 0 to 255; nothing: the training set's"),
+    'data.std': Setting((), DEVIATIONS,
         'standard deviations of the channels, likewise'),
     'data.color_std': Setting(0.1, NOT_NEGATIVE,
         'standard deviation of the colour shift, in principal components (§4.1: 0.1)'),
@@ -167,8 +181,8 @@ SETTINGS: dict[str, Setting] = {
         'classes of the synthetic source'),
     'optimizer.learning_rate': Setting(0.01, POSITIVE,
         'initial ε (§5: 0.01)'),
-    'optimizer.layer_rates': Setting('', ANY_TEXT,
-        'factors on the rates of layers, as conv1=0,fc8=10; 0 keeps a layer as it is'),
+    'optimizer.layer_rates': Setting({}, FACTORS,
+        'factors on the learning rates of layers; 0 keeps a layer as it is'),
     'optimizer.momentum': Setting(0.9, FRACTION,
         'what remains of the last update (§5: 0.9)'),
     'optimizer.weight_decay': Setting(5e-4, NOT_NEGATIVE,
@@ -193,10 +207,10 @@ SETTINGS: dict[str, Setting] = {
         'steps between train rows of metrics.jsonl', free=True),
     'train.print_every_steps': Setting(0, at_least(0),
         'steps between printed lines where there is no terminal; 0: about ten seconds', free=True),
-    'train.log_to': Setting('tensorboard', one_of(('', *BOARDS, ','.join(BOARDS))),
+    'train.log_to': Setting(('tensorboard',), some_of(BOARDS),
         'who else is shown the rows, and the kernels and histograms at every validation:'
         ' TensorBoard (files in WORKDIR/tensorboard), Weights & Biases', free=True),
-    'train.report': Setting('on', one_of(('on', 'off')),
+    'train.report': Setting(True, BOOLEAN,
         'whether training ends with a report, WORKDIR/report/index.html', free=True),
     'checkpoint.every_steps': Setting(0, at_least(0),
         'steps between checkpoints; 0: one an epoch', free=True),
@@ -222,3 +236,88 @@ SETTINGS: dict[str, Setting] = {
 
 # Which images: these may be others when a trained net is put to use.
 IMAGES = ('data.source', 'data.synthetic_examples', 'data.synthetic_classes')
+RATES = 'optimizer.layer_rates'
+# Configurations written by version 0.1 have 'on' and 'off'.
+BOOLEANS = {'true': True, 'false': False, '1': True, '0': False, 'on': True, 'off': False}
+
+
+def is_setting(name: str) -> bool:
+    """Returns whether a flag may set this: a setting, or the factor of one layer
+    (`optimizer.layer_rates.conv1`)."""
+    return name in SETTINGS or (name.startswith(f'{RATES}.') and name != f'{RATES}.')
+
+
+def from_text(name: str, text: str) -> Any:
+    """Returns the value of a setting that is given as text; the text itself if it is not of the
+    setting's type, for `config.validate` to refuse."""
+    setting = SETTINGS[name]
+    try:
+        match setting.default:
+            case bool():
+                return BOOLEANS.get(text.lower(), text)
+            case tuple():
+                return tuple(setting.rule.item(item) for item in _items(text))
+            case dict():
+                return _factors(text)
+            case default:
+                return type(default)(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _items(text: str) -> list[str]:
+    """Returns the items of 'a,b' or of a Python tuple or list of them."""
+    if text[:1] in ('(', '['):
+        value = ast.literal_eval(text)
+        return [str(item) for item in (value if isinstance(value, tuple | list) else [value])]
+    return [item.strip() for item in text.split(',')] if text.strip() else []
+
+
+def _factors(text: str) -> dict[str, float]:
+    """Returns {'conv1': 0.0} for 'conv1=0'."""
+    pairs = [item.split('=') for item in _items(text)]
+    factors = {layer.strip(): float(factor) for layer, factor in pairs}
+    if len(factors) < len(pairs):
+        raise ValueError('a layer is given twice')
+    return factors
+
+
+def as_text(name: str, value: Any) -> str:
+    """Returns the text that `from_text` reads as this value."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ','.join(str(item).removesuffix('.0') for item in value)
+        case dict():
+            return ','.join(
+                f'{layer}={str(factor).removesuffix(".0")}' for layer, factor in value.items()
+            )
+        case _:
+            return str(value)
+
+
+def normalized(name: str, value: Any) -> Any:
+    """Returns a value in the type of the setting's default where that is natural: a whole number
+    as a real one, a list as a tuple, and the texts of version 0.1 for booleans, tuples and
+    factors. Any other value is returned as it is, for `config.validate` to refuse."""
+    setting = SETTINGS[name]
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()
+    match setting.default:
+        case bool() | tuple() | dict() if isinstance(value, str):
+            return from_text(name, value)
+        case tuple() if isinstance(value, list | tuple):
+            return tuple(_as_float(x) if setting.rule.item is float else x for x in value)
+        case dict() if isinstance(value, Mapping):
+            return {str(layer): _as_float(factor) for layer, factor in value.items()}
+        case float():
+            return _as_float(value)
+        case _:
+            return value
+
+
+def _as_float(value: Any) -> Any:
+    with contextlib.suppress(OverflowError):
+        return float(value) if type(value) is int else value
+    return value

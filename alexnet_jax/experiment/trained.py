@@ -70,9 +70,9 @@ class Showing:
     def which(self, workdir: Path) -> str:
         """As `results.which`, of a model of the workdir."""
         config, step = self.config, self.model.step
-        is_last = not config['eval.step'] or step == workdirs.last_checkpoint(workdir)
+        is_last = not config.eval.step or step == workdirs.last_checkpoint(workdir)
         other_set = None if self.is_of_own_set else self.images.identity
-        return results.which(None if is_last else step, config['data.source'], other_set)
+        return results.which(None if is_last else step, config.data.source, other_set)
 
     def keep(self, workdir: Path, tally: Tally) -> str:
         """Keeps the result in the workdir, as `results.keep`."""
@@ -89,7 +89,7 @@ class Showing:
         mesh = _mesh(config)
         forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
         size = model.net.architecture.input_size
-        reading = build.reading_of(config, size, mesh, config['eval.views'])
+        reading = build.reading_of(config, size, mesh, config.eval.views)
         reading = dataclasses.replace(reading, mirror=model.mirrored)
 
         def run(
@@ -110,7 +110,7 @@ class Showing:
 
 def _mesh(config: Config) -> Mesh:
     """As configured; else over whole images alone, as nothing is exchanged then."""
-    data, column = config['mesh.data'], config['mesh.column'] or 1
+    data, column = config.mesh.data, config.mesh.column or 1
     return device_mesh.make_mesh(data or max(1, device_mesh.devices_to_use() // column), column)
 
 
@@ -124,7 +124,7 @@ def open_model(config: Config, workdir: Path) -> Model:
         raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
     # The net is the workdir's own, whatever table has its name now.
     workdirs.refuse_other(workdir, config, but=(*IMAGES, TABLE))
-    return load(workdir, config['eval.step'] or None, asked_as='eval.step')
+    return load(workdir, config.eval.step or None, asked_as='eval.step')
 
 
 def show(
@@ -148,9 +148,9 @@ def show_to(
     """
     images = build.open_images(config)
     split = build.held_out_split(config, images)
-    require_same_classes(model.classes, images.classes, config['data.source'])
+    require_same_classes(model.classes, images.classes, config.data.source)
     if not len(images.splits[split]):
-        raise InputError(f'the {split} split of data.source {config["data.source"]} has no images')
+        raise InputError(f'the {split} split of data.source {config.data.source} has no images')
     return Showing(config, model, images, split, stop_requested)
 
 
@@ -189,14 +189,14 @@ def evaluate_workdir(
     if not multihost.is_first():  # it takes part, and leaves it to the first to keep anything
         showing.tally()
         return ''
-    tally = _keeping(showing, workdir) if config['eval.save'] else showing.tally()
+    tally = _keeping(showing, workdir) if config.eval.save else showing.tally()
     return showing.keep(workdir, tally)
 
 
 def _keeping(showing: Showing, workdir: Path) -> Tally:
     """Keeps probabilities in float32, and their logarithms, of which none underflows; those of
     the single views, from which anyone may average anew, if the configuration says so."""
-    about, every_view = showing.about, showing.config['eval.save'] == 'views'
+    about, every_view = showing.about, showing.config.eval.save == 'views'
     result = results.place(workdir, about['split'], about['views'], showing.which(workdir))
     folder = result.with_name(f'{result.stem}-predictions')
     make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)
@@ -260,7 +260,7 @@ def keep_features(config: Config, workdir: Path, names: Sequence[str], out: Path
       InputError: as `show`; the net has no such activation; `out` cannot be written.
     """
     showing = show(config, workdir)
-    shapes = _shapes(showing.model, names, config['eval.views'])
+    shapes = _shapes(showing.model, names, config.eval.views)
     make_writer = RecordWriter
     if form == 'npy':
         make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)

@@ -25,7 +25,7 @@ from alexnet_jax.experiment.build import (
     train_batches,
     train_step,
 )
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.config import Config, flat
 from alexnet_jax.experiment.workdir import claim, last_checkpoint, locked, require_same_run
 from alexnet_jax.network import device_mesh
 from alexnet_jax.runtime import heartbeat, multihost
@@ -36,7 +36,14 @@ from alexnet_jax.runtime.errors import (
     StorageError,
     counted,
 )
-from alexnet_jax.training import checkpoint, kernel_history, loop, metrics_log, step, warm_start
+from alexnet_jax.training import (
+    checkpoint_reader,
+    kernel_history,
+    loop,
+    metrics_log,
+    step,
+    warm_start,
+)
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.console import Reporter
 from alexnet_jax.training.health import Health, require_finite
@@ -47,13 +54,15 @@ from alexnet_jax.weights.files import Layers
 METRICS = 'metrics.jsonl'
 
 
-def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> bool:
+def train(
+    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+) -> bool:
     """Trains, from the workdir's last whole checkpoint if it has one, and evaluates the
     result. Returns whether the run came to its end; False if it was stopped.
 
     Raises:
       InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
-        `checkpoint.newest_whole` and `start_values`, or the run is longer already; before training.
+        `checkpoint_reader.newest_whole` and `start_values`, or the run is longer already; before training.
       NotFiniteError, StorageError: as `loop.train`.
     """
     with multihost.together():
@@ -64,7 +73,7 @@ def train(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> 
         begins = last_checkpoint(workdir) is None
         values, of_start = start_values(experiment, workdir) if begins else ({}, [])
     facts = experiment.identity.facts
-    if config['start.from'] and multihost.count() > 1:
+    if config.start['from'] and multihost.count() > 1:
         facts |= {'the values of start.from': warm_start.digest(values)}
     multihost.require_alike(facts)
     with contextlib.ExitStack() as stack:
@@ -104,7 +113,7 @@ def _train_there(
                     plan.steps,
                     first_step,
                     silent,
-                    config['train.print_every_steps'],
+                    config.train.print_every_steps,
                     top5=len(experiment.images.classes) > 5,
                 )
             )
@@ -139,19 +148,19 @@ def _open_checkpoints(
     after it that are damaged.
 
     Raises:
-      InputError: as `checkpoint.newest_whole`; they cannot be written.
+      InputError: as `checkpoint_reader.newest_whole`; they cannot be written.
     """
     folder, config = workdir / 'checkpoints', experiment.config
     found: tuple[int | None, list[str]] = None, []
     with multihost.together():
         try:
             record = experiment.identity.record
-            checkpoints = Checkpoints(folder, config['checkpoint.keep'], record)
+            checkpoints = Checkpoints(folder, config.checkpoint.keep, record)
         except StorageError as error:
             raise InputError(f'--workdir {workdir}: {error}') from error
         stack.enter_context(contextlib.closing(checkpoints))
         if multihost.is_first():
-            at, passed = checkpoint.newest_whole(folder)
+            at, passed = checkpoint_reader.newest_whole(folder)
             found = at, [f'warning: {line}' for line in passed]
     at, told = json.loads(multihost.everyones(json.dumps(found))[0])
     return checkpoints, at, told
@@ -165,11 +174,11 @@ def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir
     """
     if at is None or at <= plan.steps:
         return
-    name, asked, least = 'train.steps', f'{config["train.steps"]}', f'{at}'
-    if not config['train.steps']:
+    name, asked, least = 'train.steps', f'{config.train.steps}', f'{at}'
+    if not config.train.steps:
         name, asked = (
             'train.epochs',
-            f'{config["train.epochs"]}, which is {counted(plan.steps, "step")}',
+            f'{config.train.epochs}, which is {counted(plan.steps, "step")}',
         )
         least = f'{math.ceil(plan.epoch(at))}'
     raise InputError(
@@ -187,12 +196,12 @@ def _open_boards(
       InputError: as `trackers.WeightsAndBiases`.
       StorageError: as `trackers.TensorBoard`.
     """
-    names, opened = config['train.log_to'].split(','), []
+    names, opened = config.train.log_to, []
     with multihost.together():
         if multihost.is_first() and 'tensorboard' in names:
             opened.append(TensorBoard(workdir / 'tensorboard', first_step))
         if multihost.is_first() and 'wandb' in names:
-            opened.append(WeightsAndBiases(workdir, config))
+            opened.append(WeightsAndBiases(workdir, flat(config)))
     for board in opened:
         stack.enter_context(contextlib.closing(board))
     return opened
@@ -253,7 +262,7 @@ def _run(
             ' at the lowest rate (schedule.drops, schedule.patience)'
         )
     heartbeat.slow(f'evaluating {held_out}')
-    tally = evaluate_split(held_out, config['eval.views'], state.variables)
+    tally = evaluate_split(held_out, config.eval.views, state.variables)
     require_finite(tally.scores()['loss'], f'the loss on the {held_out} images', at_step)
     if held_out == 'test':
         keep(loop.evaluation_row('test', at_step, plan, tally.scores()))
@@ -289,7 +298,7 @@ def _with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) 
     """The error with the images of its step, all of them in WORKDIR/not_finite.json."""
     kept, path = last_checkpoint(workdir), workdir / 'not_finite.json'
     ids = pipeline.record_ids(
-        experiment.images, experiment.config['seed'], experiment.config['data.batch_size'],
+        experiment.images, experiment.config.seed, experiment.config.data.batch_size,
         error.step,
     )  # fmt: skip
     if multihost.is_first():
@@ -312,7 +321,7 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
         devices += f' of {multihost.count()} processes'
     doing = f'resuming after step {first_step}' if first_step else 'training'
     return (
-        f'{doing}: {config["network.name"]} on {config["data.source"]}'
+        f'{doing}: {config.network.name} on {config.data.source}'
         f' ({counted(experiment.plan.epoch_size, "image")}), up to step {experiment.plan.steps},'
         f' {devices} (data×column), workdir {workdir}'
     )
@@ -321,4 +330,4 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
 def result(config: Config, workdir: Path) -> dict[str, Any]:
     """What `train` kept of its held-out images when it came to its end."""
     split = held_out_split(config, open_images(config))
-    return results.read(workdir, split, config['eval.views'])
+    return results.read(workdir, split, config.eval.views)

@@ -8,20 +8,18 @@ import socket
 import stat
 import sys
 from collections.abc import Collection, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import identity
+from alexnet_jax.experiment import identity, kept_config
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime import files, multihost
 from alexnet_jax.runtime.errors import InputError, plain
-from alexnet_jax.training import checkpoint, manifest
+from alexnet_jax.runtime.provenance import provenance
+from alexnet_jax.training import checkpoint_reader, manifest
 from alexnet_jax.training.manifest import DamagedError
 
-LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
 LOCK = '.lock'
 
 
@@ -72,8 +70,7 @@ def claim(workdir: Path, run: Identity) -> None:
       InputError: it cannot be written, or as `require_same_run`.
     """
     require_same_run(workdir, run)
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    about = {'versions': versions, 'processes': multihost.count(), 'command': command()}
+    about = provenance() | {'processes': multihost.count(), 'command': command()}
     try:
         identity.write(workdir, run, about)
     except OSError as error:
@@ -94,7 +91,7 @@ def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> No
     """
     kept = workdir / identity.CONFIG
     if os.path.exists(kept):  # of a path that cannot be, pathlib would raise
-        differences = configuration.differences(config, configuration.read_workdir(kept), but)
+        differences = kept_config.differences(config, kept_config.read_workdir(kept), but)
         if differences:
             raise InputError(
                 f'--workdir {workdir} holds a run of another configuration: '
@@ -112,7 +109,7 @@ def require_same_run(workdir: Path, run: Identity) -> None:
     """
     refuse_other(workdir, run.config)
     folder = workdir / 'checkpoints'
-    steps = checkpoint.steps(folder)
+    steps = checkpoint_reader.steps(folder)
     if not steps:
         return  # a run is bound by its first step that is saved
     differences = identity.differences(identity.with_kept(run, workdir), run)
@@ -136,15 +133,15 @@ def _record(place: Path) -> dict[str, Any] | None:
     """Returns the record of a checkpoint; None of one that is damaged, which is passed over, or
     refused, where it is read."""
     try:
-        manifest.verify(place, checkpoint.RECORD_FILE)
-        return checkpoint.read_record(place)
+        manifest.verify(place, checkpoint_reader.RECORD_FILE)
+        return checkpoint_reader.read_record(place)
     except (DamagedError, InputError):
         return None
 
 
 def last_checkpoint(workdir: Path) -> int | None:
     """The last step that was saved there, whole or not; nothing is touched."""
-    return max(checkpoint.steps(workdir / 'checkpoints'), default=None)
+    return max(checkpoint_reader.steps(workdir / 'checkpoints'), default=None)
 
 
 def refuse_not_finite(workdir: Path) -> None:

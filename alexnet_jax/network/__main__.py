@@ -4,10 +4,9 @@
     python -m alexnet_jax.network caffe [--against torchvision]
     python -m alexnet_jax.network krizhevsky2012 --classes 10 --input_size 96 --width 0.25
     python -m alexnet_jax.network paper --mesh 4x2 --batch 1024
-    python -m alexnet_jax.network paper --plan [--batch 1024 --device_batch 128 --link 450 ...]
 
 `--mesh DATAxCOLUMN` compiles a training step for so many devices, on the CPU, and counts
-what they send; `--plan` calculates steps on 8 to 1024 devices (docs/scaling.md).
+what they send (docs/scaling.md).
 
 Exit status: 0 done; 2 a bad command.
 """
@@ -21,22 +20,12 @@ from alexnet_jax.network.architectures import ARCHITECTURES, architecture
 from alexnet_jax.network.communication import EXCHANGES
 from alexnet_jax.network.diff import bias_text, deviations, stages_text, std_text
 from alexnet_jax.network.layers import ACTIVATIONS, Architecture, Conv, Output
-from alexnet_jax.network.plan import Machine
-from alexnet_jax.network.plan import report as plan_report
 from alexnet_jax.network.shapes import LayerShape, layer_shapes, smallest_input
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE, Parser
 from alexnet_jax.runtime.errors import InputError, counted, nearest
 
 MOST_DEVICES = 64  # to compile for
-RATES = {  # option: field of `Machine`, how many of its unit, meaning
-    'image_rate': ('image_rate', 1, "images/s of one device without the update; the paper's net's"),
-    'memory': ('memory', 1e9, "GB/s of a device's memory, for the update"),
-    'link': ('link', 1e9, 'GB/s a device sends within its host'),
-    'network': ('network', 1e9, 'GB/s a device sends to other hosts'),
-    'host_devices': ('host', 1, 'devices of a host, a power of two'),
-    'round': ('round', 1e-6, 'µs of a round of messages'),
-}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -51,16 +40,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--exchange', choices=EXCHANGES, default=EXCHANGES[0], help='with --mesh; gather'
     )
-    parser.add_argument('--plan', action='store_true', help='steps on 8 to 1024 devices')
-    parser.add_argument('--batch', type=int, help='images a step; with --plan 1024')
-    parser.add_argument('--device_batch', type=int, default=128, help='with --plan; 128')
-    for option, (field, unit, meaning) in RATES.items():
-        kind = type(getattr(Machine, field))
-        default = kind(round(getattr(Machine, field) / unit, 9))
-        parser.add_argument(
-            f'--{option}', type=kind, default=default,
-            help=f'with --plan: {meaning}; {default:g}',
-        )  # fmt: skip
+    parser.add_argument('--batch', type=int, help='images a step; with --mesh')
     options = parser.parse_args(argv)
     for name in filter(None, (options.name, options.against)):
         _require_known('network', name, ARCHITECTURES)
@@ -71,28 +51,21 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if not least <= value <= 1e6:
             raise InputError(f'--{option} is {value}; allowed: from {least} to 1000000')
     _require_whole(options)
-    for companion, names in (('mesh', ['exchange']), ('plan', ['device_batch', *RATES])):
-        for name in names:
-            value = getattr(options, name)
-            if not getattr(options, companion) and value != parser.get_default(name):
-                raise InputError(f'--{name} is {value}; it goes with --{companion}')
     return options
 
 
 def _require_whole(options: argparse.Namespace) -> None:
     """What belongs together is there, and each number can be."""
-    if options.name is None and (options.mesh is not None or options.plan):
-        raise InputError('--mesh and --plan are of one net; give its name first')
-    if options.mesh is not None and (options.plan or options.batch is None):
-        raise InputError(f'--mesh is {options.mesh}; give --batch with it, and not --plan')
-    if options.batch is not None and options.mesh is None and not options.plan:
-        raise InputError(f'--batch is {options.batch}; give --mesh or --plan with it')
-    for option in ('batch', 'device_batch', *RATES):
-        value = getattr(options, option)
-        if value is not None and not 0 < value <= 1e9:
-            raise InputError(f'--{option} is {value}; allowed: above 0 to 1000000000')
-    if options.host_devices & (options.host_devices - 1):
-        raise InputError(f'--host_devices is {options.host_devices}; allowed: a power of two')
+    if options.name is None and options.mesh is not None:
+        raise InputError('--mesh is of one net; give its name first')
+    if options.mesh is not None and options.batch is None:
+        raise InputError(f'--mesh is {options.mesh}; give --batch with it')
+    if options.mesh is None and options.batch is not None:
+        raise InputError(f'--batch is {options.batch}; give --mesh with it')
+    if options.mesh is None and options.exchange != EXCHANGES[0]:
+        raise InputError(f'--exchange is {options.exchange}; it goes with --mesh')
+    if options.batch is not None and not 0 < options.batch <= 1e9:
+        raise InputError(f'--batch is {options.batch}; allowed: above 0 to 1000000000')
 
 
 def _mesh_shape(text: str, net: Architecture, batch_size: int) -> tuple[int, int]:
@@ -113,7 +86,6 @@ def _mesh_shape(text: str, net: Architecture, batch_size: int) -> tuple[int, int
     if data * column > MOST_DEVICES:
         raise InputError(
             f'--mesh is {text}, {counted(data * column, "device")}; allowed: up to {MOST_DEVICES}'
-            ' (--plan calculates more)'
         )
     if batch_size % data:
         raise InputError(
@@ -239,14 +211,6 @@ def run(argv: list[str]) -> int:
         one = net(options.name)
         mesh = _mesh_shape(options.mesh, one, options.batch)
         lines = count_traffic(one, options.classes, mesh, options.batch, options.exchange)
-    elif options.plan:
-        machine = Machine(**{
-            field: getattr(options, option) * unit for option, (field, unit, _) in RATES.items()
-        })  # fmt: skip
-        batch_size = options.batch or 1024
-        lines = plan_report(
-            net(options.name), options.classes, machine, batch_size, options.device_batch
-        )
     else:
         one = net(options.name)
         lines = [*describe(one, options.classes), '']

@@ -22,6 +22,12 @@ Variables = dict[str, Any]
 Activations = dict[str, jax.Array]
 
 
+def mirror(images: Array, mirrored: Array) -> jax.Array:
+    """Returns images [batch, height, width, channels], those of `mirrored` (bool [batch]) with
+    left and right exchanged."""
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
 def normalize(
     images: Array, mean: Array, scale: Array | float, color_shift: Array | None = None
 ) -> jax.Array:

@@ -179,6 +179,10 @@ class Architecture:
     layers: tuple[Layer, ...]
     output: Output
 
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        return tuple(row.name for row in (*self.layers, self.output))
+
     def __post_init__(self):
         _require_rows(self)
         maps = 3  # of what a column reads next, its own

@@ -13,15 +13,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import kept_config
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, Parser
+from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.runtime.stop import stop_requests
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = Parser(prog='python -m alexnet_jax.report', description=__doc__)
+    parser = SettingsParser(prog='python -m alexnet_jax.report', description=__doc__)
     parser.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     parser.add_argument('--out', type=Path, help='a folder, for several')
     options, overrides = parser.parse_with_settings(argv)
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
     elif several.kind_of(first):
         told = several.make(first)
     else:
-        config = configuration.of_workdir(first, {})
+        config = kept_config.of_workdir(first, {})
         with stop_requests() as stop_requested:
             told = run_page.make(config, first, stop_requested)
     print(told)

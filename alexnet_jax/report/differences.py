@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import results, settings
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.model import Model
@@ -42,8 +43,8 @@ def content(
 def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]) -> list[Row]:
     """How the net was trained, where the paper did otherwise."""
     config, rows = model.config, []
-    if not config['data.source'].startswith(IMAGENET):
-        rows.append(('data.source', config['data.source'], 'ImageNet: ILSVRC-2010 and 2012'))
+    if not config.data.source.startswith(IMAGENET):
+        rows.append(('data.source', config.data.source, 'ImageNet: ILSVRC-2010 and 2012'))
         if showing is not None and showing.is_of_own_set and 'train' in showing.images.splits:
             count = len(showing.images.splits['train'])
             rows.append(('training images', f'{count:,}', '1.2 million'))
@@ -54,13 +55,14 @@ def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, 
         here = 'unknown' if epochs is None else f'{epochs:.2f}'
         rows.append(('epochs', f'{here}, up to step {model.step}', f'roughly {EPOCHS}'))
     if not model.mirrored:
-        reason = '' if config['data.mirror'] == 'off' else ': a mirror image is of another class'
+        reason = '' if not config.data.mirror else ': a mirror image is of another class'
         rows.append(('data.mirror', f'off{reason}', 'on'))
     free = ('seed', 'network.name', 'data.mirror', *settings.IMAGES)
+    values = configuration.flat(config)
     return rows + [
-        (name, str(config[name]), str(setting.default) or 'nothing')
+        (name, *(settings.as_text(name, value) or 'nothing' for value in (here, setting.default)))
         for name, setting in settings.SETTINGS.items()
-        if not setting.free and name not in free and config[name] != setting.default
+        if not setting.free and name not in free and (here := values[name]) != setting.default
     ]
 
 
@@ -70,8 +72,8 @@ def evaluation(config: Config, model: Model, showing: Showing | None) -> list[Ro
         return []
     rows = []
     if not showing.is_of_own_set:
-        own = model.config['data.source']
-        rows.append(('data.source', config['data.source'], f"the training set's ({own} here)"))
+        own = model.config.data.source
+        rows.append(('data.source', config.data.source, f"the training set's ({own} here)"))
     if showing.split == 'train':
         rows.append(('eval.split', 'train', 'test or val'))
     views = results.distinct_views(showing.about)
@@ -92,4 +94,4 @@ def _epochs(
     if showing is None or not showing.is_of_own_set or 'train' not in showing.images.splits:
         return None
     count = len(showing.images.splits['train'])
-    return model.step * model.config['data.batch_size'] / count
+    return model.step * model.config.data.batch_size / count

@@ -35,7 +35,7 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
       StorageError: the predictions cannot be written; they are printed before.
     """
     model = trained.open_model(config, workdir)
-    views = config['eval.views']
+    views = config.eval.views
     run = jax.jit(lambda images: model(images)[0])
     rows, drawn = [], []
     for file in files:
@@ -60,7 +60,7 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
     if not drawn:
         return False  # nothing was read: the predictions made before stay
     folder = workdir / 'predict'
-    about = {'network': config['network.name'], 'step': model.step, 'views': views}
+    about = {'network': config.network.name, 'step': model.step, 'views': views}
     about['distinct_views'] = views if model.mirrored or views == 1 else views // 2
     write_json(folder / 'predictions.json', about | {'images': rows})
     _draw(drawn, folder / 'predictions.png')

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.evaluation.tally import has_top5
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import results
+from alexnet_jax.experiment import kept_config, results
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.report.figures import page
 from alexnet_jax.report.figures.page import Cell
@@ -29,7 +28,7 @@ def content(workdir: Path, config: Config, step: int, metrics: Sequence[Row]) ->
     checkpoint = workdir / 'checkpoints' / str(step)
     facts = [*_kept(workdir / 'config.json'), *_pace(config, metrics)]
     facts.append(('checkpoint', str(checkpoint)))
-    tree = json.dumps(configuration.nest(config), indent=1)
+    tree = json.dumps(kept_config.to_tree(config), indent=1)
     return [
         page.table(('what', 'value'), facts),
         *_evaluations(workdir),
@@ -47,7 +46,8 @@ def _kept(path: Path) -> list[tuple[str, str]]:
     if not isinstance(kept, dict):
         return []
     versions = kept.get('versions')
-    rows = [('command', str(kept['command']))] if 'command' in kept else []
+    names = ('command', 'commit', 'python', 'platform', 'devices')
+    rows = [(name, str(kept[name])) for name in names if kept.get(name) is not None]
     rows += [(name, str(x)) for name, x in versions.items()] if isinstance(versions, dict) else []
     return [*rows, ('mesh', json.dumps(kept.get('mesh')))]
 
@@ -94,7 +94,7 @@ def _pace(config: Config, metrics: Sequence[Row]) -> list[tuple[str, str]]:
     train = [row for row in metrics if row['split'] == 'train' and row['images_per_second'] > 0]
     if not train:
         return []
-    images = config['data.batch_size'] * config['train.log_every_steps']
+    images = config.data.batch_size * config.train.log_every_steps
     seconds = sum(images / row['images_per_second'] for row in train)
     evaluations = [row.get('seconds_evaluation', 0) for row in metrics]
     seconds += sum(x for x in evaluations if isinstance(x, int | float))

@@ -24,10 +24,10 @@ from alexnet_jax.report.figures import (  # fmt: skip
     diagram,
     kernels,
     neighbors,
-    numbers,
     page,
     predictions,
 )
+from alexnet_jax.report.figures.canvas import write_numbers
 from alexnet_jax.report.figures.page import Section
 from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
 from alexnet_jax.runtime import files
@@ -117,7 +117,7 @@ def _page(run: Run) -> str:
         ),
         Section('The run', run_facts.content(run.workdir, run.config, run.model.step, run.rows)),
     ]
-    net, source = run.config['network.name'], run.model.config['data.source']
+    net, source = run.config.network.name, run.model.config.data.source
     return page.render(f'{net} on {source}', _lead(run, found), [s for s in sections if s.content])
 
 
@@ -129,7 +129,7 @@ def _kind(run: Run) -> str:
 def _of_source(run: Run) -> str:
     """Names the set if it is not the run's own."""
     own = run.showing is None or run.showing.is_of_own_set
-    return '' if own else f' of {run.config["data.source"]}'
+    return '' if own else f' of {run.config.data.source}'
 
 
 def _lead(run: Run, found: Findings | None) -> str:
@@ -216,7 +216,7 @@ def _draw_predictions(run: Run, name: str, shown: Sequence[Shown]) -> None:
     predictions.draw([one.prediction for one in shown], run.folder / f'{name}.png')
     rows = [(one.id, one.prediction.title, place, *entry) for one in shown
             for place, entry in enumerate(one.prediction.classes, start=1)]  # fmt: skip
-    numbers.write(run.folder / name, ('image', 'class', 'place', 'taken_for', 'probability'), rows)
+    write_numbers(run.folder / name, ('image', 'class', 'place', 'taken_for', 'probability'), rows)
 
 
 def _cards(run: Run, shown: Sequence[Shown]) -> str:

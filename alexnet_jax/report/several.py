@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import results
+from alexnet_jax.experiment import kept_config, results
 from alexnet_jax.report import run_facts
 from alexnet_jax.report.figures import bars, curves, page
 from alexnet_jax.report.figures.page import Section
@@ -158,15 +158,7 @@ def _ablations(kept: Row, folder: Path, out: Path) -> str:
 
 def _columns(kept: Row, folder: Path, out: Path) -> str:
     rows, runs = kept['rows'], kept['runs']
-    names = list(dict.fromkeys(name for row in rows for name in row['measures']))
-    cells = [(name, *(seeds.told(row['measures'].get(name)) for row in rows)) for name in names]
-    cells += [
-        (f'runs apart in {index}, p < 0.05', *(f'{row["apart"][index]} of {row["runs"]}' for row in rows))
-        for index in rows[0]['apart']
-    ]  # fmt: skip
-    table = page.table(
-        ('mean [95 % interval]', *(row['net'] for row in rows)), cells, 'Over the seeds'
-    )
+    table = page.table(*seeds.measure_table(rows), 'Over the seeds')
     drawn = []
     for index in rows[0]['apart']:
         lines = {row['net']: _over_training(runs, row['net'], index) for row in rows}
@@ -221,7 +213,7 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
 
 
 def _run(workdir: Path) -> Row:
-    config = configuration.read_workdir(workdir / 'config.json')
+    config = kept_config.read_workdir(workdir / 'config.json')
     rows, _ = metrics_log.read(workdir / 'metrics.jsonl')
     return {'config': config, 'rows': rows, 'stored': results.own(workdir)}
 

@@ -23,7 +23,6 @@ from alexnet_jax.runtime.errors import (
     StopRequestedError,
     StorageError,
     plain,
-    shown,
 )
 
 # Done; a fault while running; a bad command, setting or input; stopped on request
@@ -33,45 +32,17 @@ COMMANDS = ('python -m ', 'pip install ')  # how lines begin that are commands
 LONGEST = 4000  # characters of an error's line
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, width=96)
+
+
 class Parser(argparse.ArgumentParser):
     """Takes full option names only; a bad command is an `InputError`."""
 
     def __init__(self, **settings):
-        super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
-        )
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
         self.add_argument('--debug', action='store_true', help='show tracebacks')
-
-    def parse_with_settings(self, argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-        """The options, and the settings given as --config.NAME=VALUE.
-
-        Raises:
-          InputError: anything else on the command line.
-        """
-        options, overrides, words = self.parse_with_words(argv)
-        for word in words:
-            self.error(f'unknown argument {shown(word)}; settings are --config.NAME=VALUE')
-        return options, overrides
-
-    def parse_with_words(
-        self, argv: list[str]
-    ) -> tuple[argparse.Namespace, dict[str, str], list[str]]:
-        """The same, and words that are neither, wherever they stand.
-
-        Raises:
-          InputError: an unknown option.
-        """
-        options, rest = self.parse_known_args(argv)
-        overrides, words = {}, []
-        for argument in rest:
-            setting = re.fullmatch(r'--config\.([^=]+)=(.*)', argument, re.DOTALL)
-            if setting:
-                overrides[setting[1]] = setting[2]
-            elif argument.startswith('-'):
-                self.error(f'unknown argument {shown(argument)}; settings are --config.NAME=VALUE')
-            else:
-                words.append(argument)
-        return options, overrides, words
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f'{plain(message, 600)}; see --help')

@@ -124,17 +124,42 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
       OSError: it cannot be written; what was there before is as it was.
     """
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, flush: bool = False) -> Iterator[io.BufferedWriter]:
+    """Opens a file that takes the place of `path` if all goes well within, and is gone if not.
+
+    Args:
+      flush: whether to wait until the disk has its content.
+
+    Raises:
+      OSError: it cannot be written; what was there before is as it was.
+    """
+    beside = path.parent / f'.{path.name}.{os.getpid()}.tmp'
     try:
         beside.unlink(missing_ok=True)
         with beside.open('xb') as file:  # never into what a link points to
-            file.write(content)
+            yield file
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise
+
+
+def flush_folder(folder: Path) -> None:
+    """Waits until the disk has the names in a folder."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 @contextlib.contextmanager

@@ -21,18 +21,17 @@ import dataclasses
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from alexnet_jax.evaluation.seeds import markdown_table
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.config import Config
-from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.experiment.settings import IMAGES, SETTINGS
 from alexnet_jax.network.architectures import ABLATED, ARCHITECTURES
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
+from alexnet_jax.runtime.command_line import STOPPED
 from alexnet_jax.runtime.errors import InputError, nearest, shown
-from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
 
 ERRORS = ('top1_error', 'top5_error')
@@ -92,7 +91,7 @@ def parse_ablations(text: str, base: Config) -> list[Ablation]:
       InputError: one that is not known, is named twice or is of a setting that may not differ; none named
         for a net that was never ablated.
     """
-    name_of_base = base['network.name']
+    name_of_base = base.network.name
     rows = published(name_of_base)
     known = {row.name: row for row in rows}
     known |= {row.name: ours for row, ours in zip(PUBLISHED, rows, strict=bool(rows))}
@@ -119,8 +118,6 @@ def parse_ablations(text: str, base: Config) -> list[Ablation]:
                 f'--ablations has {shown(name)}; the nearest is {nearest(name, allowed)};'
                 f' allowed: {", ".join(dict.fromkeys(allowed))}, SETTING=VALUE'
             )
-    if not found:
-        raise InputError('--ablations is empty; allowed: names with commas between them')
     return found
 
 
@@ -136,11 +133,11 @@ def _refuse_setting(name: str, setting: str) -> None:
         raise InputError(f'--ablations has {shown(name)}, which is not allowed: {why}')
 
 
-def maker(changes: Config, overrides: Mapping[str, str]) -> Make:
+def maker(given: Config, overrides: Mapping[str, str]) -> Make:
     """Returns a function from the changes of an ablation to its configuration: of a config file,
     changed by the command line and then by the ablation."""
     return lambda more: configuration.absolute_source(
-        configuration.complete(changes, configuration.followed(overrides, more))
+        configuration.complete(given, configuration.followed(overrides, more))
     )
 
 
@@ -155,23 +152,23 @@ def plan(make: Make, ablations: Sequence[Ablation], seeds: Sequence[int]) -> dic
         or another; one of another net, where initial values come from another run.
     """
     base = make({})
-    rows = {base['network.name']: base}
+    rows = {base.network.name: base}
     for row in ablations:
         try:
             rows[row.name] = make(row.changes)
         except InputError as error:
             lines = str(error).splitlines()
             raise InputError('\n'.join(f'{row.name}: {line}' for line in lines)) from error
-        if base['start.from'] and study.table_of(rows[row.name]) != study.table_of(base):
+        if base.start['from'] and study.table_of(rows[row.name]) != study.table_of(base):
             raise InputError(
-                f'start.from is {shown(base["start.from"])}; allowed: nothing, as {row.name} is'
+                f'start.from is {shown(base.start["from"])}; allowed: nothing, as {row.name} is'
                 ' another net than the one whose values these are'
             )
     _refuse_alike(rows, ablations)
     runs = {}
     for name, config in rows.items():
         for seed in seeds:
-            runs[run_name(name, seed)] = config | {'seed': seed}
+            runs[run_name(name, seed)] = configuration.changed(config, {'seed': seed})
     if len(runs) != len(rows) * len(seeds):
         raise InputError(
             f'--ablations has names that make the same folder: {", ".join(map(_folder, rows))}'
@@ -187,9 +184,8 @@ def _refuse_alike(rows: Mapping[str, Config], ablations: Sequence[Ablation]) -> 
         )
     computed_by: dict[str, list[Any]] = {}
     for name, config in rows.items():
-        same = next(
-            (other for other, it in computed_by.items() if it == study.computed(config)), None
-        )
+        computed = study.computed(config)
+        same = next((other for other, it in computed_by.items() if it == computed), None)
         if same == first:
             rest = ','.join(other for other in others if other != name)
             raise InputError(
@@ -205,7 +201,7 @@ def _refuse_alike(rows: Mapping[str, Config], ablations: Sequence[Ablation]) -> 
                 f'--ablations has {shown(name)}, of {len(name)} characters; allowed: up to'
                 f' {study.LONGEST_NAME}, as it names a folder'
             )
-        computed_by[name] = study.computed(config)
+        computed_by[name] = computed
 
 
 def _folder(name: str) -> str:
@@ -232,17 +228,17 @@ def summarize(
     """A row a net, the base first: for either error its values by seed, their mean, the
     difference from the base with its standard error, and the published difference. What
     cannot be computed, for a run whose loss was no number, is None; the row names such runs."""
-
-    def errors(name: str, error: str) -> list[Any]:
-        return [_error(results[run_name(name, seed)], error) for seed in seeds]
-
-    rows, first = [], base['network.name']
+    rows, first = [], base.network.name
     for ablation in [Ablation(first, {}), *ablations]:
         names = [run_name(ablation.name, seed) for seed in seeds]
         row: Row = {'name': ablation.name, 'source': ablation.source}
         row['faults'] = {name: results[name]['fault'] for name in names if 'fault' in results[name]}
         for error, published in zip(ERRORS, ablation.published, strict=True):
-            values, against = errors(ablation.name, error), errors(first, error)
+            found: list[list[Any]] = [
+                [_error(results[run_name(name, seed)], error) for seed in seeds]
+                for name in (ablation.name, first)
+            ]
+            values, against = found
             difference, deviation = None, None
             if None not in values + against and ablation.name != first:
                 difference, deviation = compare(values, against)
@@ -266,26 +262,21 @@ def _error(result: Row, error: str) -> float | None:
 
 def table(rows: Sequence[Row], error: str) -> list[str]:
     """The rows as Markdown, for one of the errors."""
-    lines = [
-        f'| net | {error}, mean | by seed | difference from {rows[0]["name"]} | published | where |',
-        '|---|---|---|---|---|---|',
-    ]
+    head = ['net', f'{error}, mean', 'by seed', f'difference from {rows[0]["name"]}', 'published',
+            'where']  # fmt: skip
+    lines = []
     for row in rows:
         values = row[error]
         by_seed = ', '.join('none' if x is None else f'{x:.4f}' for x in values['seeds'])
-        deviation = values['standard_error']
-        spread = '' if deviation is None else f' ± {deviation:.4f}'
-        difference = _signed(values['difference'], '.4f')
-        lines.append(
-            f'| {row["name"]} | {"" if values["mean"] is None else format(values["mean"], ".4f")}'
-            f' | {by_seed} | {difference}{spread} | {_signed(values["published"], ".3f")}'
-            f' | {row["source"]} |'
-        )
-    return lines
+        difference = _number(values['difference'], '+.4f')
+        spread = _number(values['standard_error'], '.4f', ' ± ')
+        mean, published = _number(values['mean'], '.4f'), _number(values['published'], '+.3f')
+        lines.append([row['name'], mean, by_seed, difference + spread, published, row['source']])
+    return markdown_table(head, lines)
 
 
-def _signed(value: float | None, form: str) -> str:
-    return '' if value is None else format(value, '+' + form)
+def _number(value: float | None, form: str, before: str = '') -> str:
+    return '' if value is None else f'{before}{value:{form}}'
 
 
 def notes(base: Config, rows: Sequence[Row]) -> list[str]:
@@ -294,19 +285,17 @@ def notes(base: Config, rows: Sequence[Row]) -> list[str]:
     found = []
     if any(row[error]['published'] is not None for row in rows for error in ERRORS):
         whose = 'Published differences are of net 145 (`krizhevsky2012`)'
-        if base['network.name'] == 'paper':
-            whose += (
-                ", not of this base: the same parts are changed here in the paper's net as printed"
-            )
+        if base.network.name == 'paper':
+            whose += ", not of this base: the same parts are changed here in the paper's net as printed"  # fmt: skip
         found.append(f'{whose}; on ILSVRC-2012, ten views.')
     for row in rows:
-        found += [f'{name} counts nowhere: {fault}' for name, fault in row['faults'].items()]
+        found += study.left_out(row['faults'])
     return found
 
 
 def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) -> str:
     """The page: what was run, a table for each error, how to read it."""
-    views, count = base['eval.views'], len(seeds)
+    views, count = base.eval.views, len(seeds)
     tables = [
         part
         for error in ERRORS
@@ -314,10 +303,10 @@ def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) 
         for part in (*table(rows, error), '')
     ]  # fmt: skip
     return '\n'.join([
-        f'# Ablations of {base["network.name"]} on {base["data.source"]}',
+        f'# Ablations of {base.network.name} on {base.data.source}',
         '',
         f'{count} seed{"s" * (count > 1)} each, from {seeds[0]}; errors on the {split} images,'
-        f' {views} view{"s" * (views > 1)}; protocol {base["train.protocol"]}, width {base["network.width"]:g}.'
+        f' {views} view{"s" * (views > 1)}; protocol {base.train.protocol}, width {base.network.width:g}.'
         ' Differences are means over pairs of runs with the same seed, ± their standard error;'
         ' below zero, the ablated net was the better one.',
         '',
@@ -327,46 +316,33 @@ def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) 
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(
-        prog='python -m alexnet_jax.ablations', description=__doc__,
+    parser = study.parser_of(
+        'ablations', __doc__, 'of the base net', 'runs of each net',
         epilog='\n'.join(f'  {row.name}: {row.changes}, {row.source}' for row in PUBLISHED),
     )  # fmt: skip
-    parser.add_argument('--config', type=Path, required=True, help='of the base net')
-    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
     parser.add_argument('--ablations', default='', help="commas between; all of the paper's")
-    parser.add_argument('--seeds', type=int, default=3, help='runs of each net (3)')
     return parser.parse_with_settings(argv)
 
 
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
-    make = maker(configuration.read_file(options.config), overrides)
+    make = maker(config_file.read(options.config), overrides)
     base = make({})
-    study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
+    study.refuse_set(base, ['eval.step'])
     seeds = study.seeds_of(base, options.seeds)
     ablations = parse_ablations(options.ablations, base)
     configs = plan(make, ablations, seeds)
     names = [ablation.name for ablation in ablations]
     asking = study.asked('ablations', base, ablations=names, seeds=len(seeds))
-    study.refuse_other(options.workdir, asking)
-    command_line.before_jax()
-    from alexnet_jax.report import several
-    from alexnet_jax.studies import runs  # JAX starts here: not before a bad setting is found
-
-    runs.begin(options.workdir, asking, configs)
-    with stop_requests() as stop_requested:
-        results = runs.train_all(configs, options.workdir, stop_requested)
+    results = study.conduct(options.workdir, asking, configs)
     if results is None:
         return STOPPED
     rows = summarize(base, ablations, seeds, results)
     split = next((result['split'] for result in results.values() if 'split' in result), 'held-out')
     page = report(rows, base, seeds, split)
-    write_text(options.workdir / 'ablations.md', page)
-    about = {'split': split, 'views': base['eval.views'], 'notes': notes(base, rows)}
-    write_json(options.workdir / 'ablations.json', about | {'rows': rows})
-    print(page)
-    print(several.make(options.workdir))
-    return DONE
+    about = {'split': split, 'views': base.eval.views, 'notes': notes(base, rows)}
+    tree = about | {'rows': rows}
+    return study.publish(options.workdir, {'ablations.md': page, 'ablations.json': tree}, page)
 
 
 def main(argv: list[str] | None = None) -> int:

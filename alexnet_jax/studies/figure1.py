@@ -22,21 +22,19 @@ import itertools
 import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alexnet_jax.evaluation.seeds import epochs_text
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.config import Config
-from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.network.layers import ACTIVATIONS
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
-from alexnet_jax.runtime.errors import InputError, counted, plain, shown
-from alexnet_jax.runtime.stop import stop_requests
+from alexnet_jax.runtime.command_line import STOPPED
+from alexnet_jax.runtime.errors import InputError, counted, plain
 from alexnet_jax.studies import study
 from alexnet_jax.training import metrics_log
 
@@ -118,16 +116,15 @@ def plan(
     """
     runs = {}
     for rate, seed in itertools.product(rates, seeds):
-        config = base | {
+        values = {
             'network.activation': activation,
             'optimizer.learning_rate': rate,
             'seed': seed,
             'train.log_every_steps': 1,
         }
-        faults = configuration.validate(config)
-        if faults:
-            raise InputError('\n'.join(f'{activation}, rate {rate!r}: {line}' for line in faults))
-        runs[run_name(activation, rate, seed)] = config
+        runs[run_name(activation, rate, seed)] = study.changed(
+            base, values, f'{activation}, rate {rate!r}'
+        )
     return runs
 
 
@@ -189,27 +186,20 @@ def table(rows: Sequence[Row], error: float) -> list[str]:
     return lines
 
 
-def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
-    """run, epoch, training_error: a line a step of every run.
-
-    Raises:
-      InputError: it cannot be written.
-    """
+def curves_text(curves: Mapping[str, Curve]) -> str:
+    """Returns curves.csv, run, epoch, training_error: a line a step of every run."""
     content = io.StringIO(newline='')
     writer = csv.writer(content)
     writer.writerow(['run', 'epoch', 'training_error'])
     for name, points in curves.items():
         writer.writerows((name, f'{x:.6g}', f'{y:.6g}') for x, y in points)
-    write_text(path, content.getvalue())
+    return content.getvalue()
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(prog='python -m alexnet_jax.figure1', description=__doc__)
-    parser.add_argument('--config', type=Path, required=True, help='of the four-layer net')
-    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
+    parser = study.parser_of('figure1', __doc__, 'of the four-layer net', 'runs at the chosen rate')
     parser.add_argument('--activations', default=','.join(ACTIVATIONS), help='all')
     parser.add_argument('--rates', default='0.001,0.003,0.01,0.03', help='the grid of ε')
-    parser.add_argument('--seeds', type=int, default=3, help='runs at the chosen rate (3)')
     parser.add_argument('--error', type=float, default=0.25, help='training error (0.25)')
     options, overrides = parser.parse_with_settings(argv)
     study.refuse_given(overrides, OWN)
@@ -226,12 +216,7 @@ def parse_rates(text: str) -> list[float]:
     Raises:
       InputError: one is no number, or two name the same folder.
     """
-    try:
-        rates = [float(rate) for rate in text.split(',')]
-    except ValueError:
-        raise InputError(
-            f'--rates is {shown(text)}; allowed: numbers with commas between them'
-        ) from None
+    rates = study.numbers_of('--rates', text, 'numbers with commas between them')
     for first, second in itertools.combinations(rates, 2):
         if f'{first:g}' == f'{second:g}':
             raise InputError(
@@ -243,49 +228,39 @@ def parse_rates(text: str) -> list[float]:
 
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
-    base = configuration.load(options.config, overrides)
-    study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
-    study.refuse_set(base, ('start.from',), 'every run begins with random values')
+    base = config_file.load(options.config, overrides)
+    study.refuse_set(base)
     seeds = study.seeds_of(base, options.seeds)
     configs = {}
     for activation in options.activations:  # to refuse what cannot be before JAX starts
         configs |= plan(base, activation, options.rates, seeds)
     asking = study.asked(
-        'figure1', base | {name: None for name in OWN},
+        'figure1', base, OWN,
         activations=options.activations, rates=options.rates, seeds=len(seeds),
     )  # fmt: skip
     folder = options.workdir
-    study.refuse_other(folder, asking)
     for name in configs:
         train_rows(folder / name)
-    command_line.before_jax()
-    from alexnet_jax.report import several
-    from alexnet_jax.studies import runs
-
-    runs.begin(folder, asking, configs)
-    with stop_requests() as stop_requested:
-        trained = train(
-            base, options, seeds, lambda some: runs.train_all(some, folder, stop_requested)
-        )
+    trained = study.conduct(
+        folder, asking, configs, lambda train_all, _: train(base, options, seeds, train_all)
+    )
     if trained is None:
         return STOPPED
     curves, chosen, faults = trained
     rows = summarize(curves, chosen, faults, seeds, options.error)
-    write_json(
-        folder / 'figure1.json', {'error': options.error, 'rows': rows, 'faults': dict(faults)}
-    )
-    write_curves(folder / 'curves.csv', curves)
-    lines = [f'{name} counts nowhere: {fault}' for name, fault in faults.items()]
-    print('\n'.join([*table(rows, options.error), *lines, f'curves: {folder / "curves.csv"}']))
-    print(several.make(folder))
-    return DONE
+    content = {
+        'figure1.json': {'error': options.error, 'rows': rows, 'faults': faults},
+        'curves.csv': curves_text(curves),
+    }
+    lines = [*table(rows, options.error), *study.left_out(faults)]
+    return study.publish(folder, content, '\n'.join([*lines, f'curves: {folder / "curves.csv"}']))
 
 
 def train(
     base: Config,
     options: argparse.Namespace,
     seeds: Sequence[int],
-    train_all: Callable[[Mapping[str, Config]], Mapping[str, Row] | None],
+    train_all: study.TrainAll,
 ) -> tuple[dict[str, Curve], dict[str, float | None], dict[str, str]] | None:
     """Trains the grid of every activation, and the other seeds at its best rate.
 
@@ -333,7 +308,7 @@ def whole_curve(workdir: Path, config: Config, steps: int) -> Curve:
             f'{plain(workdir / "metrics.jsonl")} has train rows of {counted(len(rows), "step")}; the run has'
             f' {steps}: remove that run to train it again, or take another folder'
         )
-    return curve(workdir, config['data.batch_size'])
+    return curve(workdir, config.data.batch_size)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 
 from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.experiment import build, identity, training_run
-from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.config import Config
 from alexnet_jax.experiment.results import write_json
 from alexnet_jax.experiment.workdir import last_checkpoint, refuse_other
@@ -32,18 +31,6 @@ class Expected:
 
     steps: int
     identity: dict[str, Any]
-
-
-def begin(folder: Path, asking: Mapping[str, Any], runs: Mapping[str, Config]) -> None:
-    """Checks that all runs can be trained or reused in the folder, and then keeps what is asked.
-
-    Raises:
-      InputError: as `study.refuse_other` and `check`; nothing is written.
-      StorageError: study.json cannot be written.
-    """
-    study.refuse_other(folder, asking)
-    check(runs, folder)
-    study.keep(folder, asking)
 
 
 def check(runs: Mapping[str, Config], folder: Path) -> None:
@@ -109,7 +96,7 @@ def _expected(runs: Mapping[str, Config]) -> dict[str, Expected]:
     opened: dict[tuple, tuple[int, dict[str, Any]]] = {}
     found = {}
     for name, config in runs.items():
-        own = config['seed'] if config['data.source'] == 'synthetic' else None
+        own = config.seed if config.data.source == 'synthetic' else None
         key = (*(config[setting] for setting in SET), own)
         if key not in opened:
             images = build.open_images(config)
@@ -163,8 +150,8 @@ def _is_of(kept: Mapping[str, Any], config: Config, workdir: Path) -> bool:
     result, last = kept['result'], last_checkpoint(workdir)
     whole = 'fault' in result or last in (None, result['step'])  # None: only the result was kept
     # Older studies may hold the relative path of a folder.
-    before = configuration.absolute_source(kept['config'])
-    return before == configuration.absolute_source(study.what_counts(config)) and whole
+    same = study.same_form(kept['config']) == study.same_form(study.what_counts(config))
+    return same and whole
 
 
 def _require_same(kept: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
@@ -194,7 +181,7 @@ def _require_end(result: Mapping[str, Any], config: Config, steps: int, workdir:
     """
     if 'fault' in result:
         return
-    step, may_end_early = result['step'], PROTOCOLS[config['train.protocol']].watches_plateaus
+    step, may_end_early = result['step'], PROTOCOLS[config.train.protocol].watches_plateaus
     if step > steps or (step < steps and not may_end_early):
         raise InputError(
             f'{plain(workdir)} has a result of step {step}; its plan ends at step {steps}: it is not'

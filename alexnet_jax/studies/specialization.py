@@ -19,19 +19,16 @@ import argparse
 import itertools
 import math
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from alexnet_jax.evaluation import seeds
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.config import Config
-from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
-from alexnet_jax.runtime.errors import InputError, counted
-from alexnet_jax.runtime.stop import stop_requests
+from alexnet_jax.runtime.command_line import STOPPED
+from alexnet_jax.runtime.errors import counted
 from alexnet_jax.studies import study
 
 LEANING = 'columns alone differ in leaning'
@@ -40,11 +37,9 @@ Row = dict[str, Any]
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(prog='python -m alexnet_jax.specialization', description=__doc__)
-    parser.add_argument('--config', type=Path, required=True, help='of all runs')
-    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
+    parser = study.parser_of('specialization', __doc__, 'of all runs', 'runs of each net')
+    parser.set_defaults(seeds=5)
     parser.add_argument('--nets', default=','.join(NETS), help='commas between')
-    parser.add_argument('--seeds', type=int, default=5, help='runs of each net (5)')
     options, overrides = parser.parse_with_settings(argv)
     study.refuse_given(overrides, {'network.name': 'use --nets'})
     options.nets = study.names_of('--nets', options.nets, ARCHITECTURES)
@@ -59,11 +54,8 @@ def plan(base: Config, nets: Sequence[str], seeds: Sequence[int]) -> dict[str, C
     """
     runs = {}
     for seed, net in itertools.product(seeds, nets):
-        config = base | {'network.name': net, 'seed': seed}
-        faults = configuration.validate(config)
-        if faults:
-            raise InputError('\n'.join(f'{net}: {fault}' for fault in faults))
-        runs[f'{net}/seed-{seed}'] = config
+        values = {'network.name': net, 'seed': seed}
+        runs[f'{net}/seed-{seed}'] = study.changed(base, values, net)
     return runs
 
 
@@ -106,63 +98,42 @@ def _range_of(measure: str) -> tuple[float, float]:
     return 0.0, 2.0 if measure == LEANING else 1.0
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as Markdown, a line a measure."""
-    names = list(dict.fromkeys(name for row in rows for name in row['measures']))
-    head = ' | '.join(row['net'] for row in rows)
-    lines = [f'| mean [95 % interval] | {head} |', '|---' * (1 + len(rows)) + '|']
-    for name in names:
-        cells = [seeds.told(row['measures'].get(name)) for row in rows]
-        lines.append(f'| {name} | {" | ".join(cells)} |')
-    for index in rows[0]['apart']:
-        cells = [f'{row["apart"][index]} of {row["runs"]}' for row in rows]
-        lines.append(f'| runs apart in {index}, p < 0.05 | {" | ".join(cells)} |')
-    return '\n'.join(lines)
-
-
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
-    base = configuration.load(options.config, overrides)
-    study.refuse_set(base, study.UNUSED, 'the last step of every run counts')
-    study.refuse_set(base, ('start.from',), 'every run begins with random values')
-    seeds = study.seeds_of(base, options.seeds, least=2)
-    configs = plan(base, options.nets, seeds)
+    base = config_file.load(options.config, overrides)
+    study.refuse_set(base)
+    configs = plan(base, options.nets, study.seeds_of(base, options.seeds, least=2))
     asking = study.asked(
-        'specialization', base | {'network.name': None}, nets=options.nets, seeds=len(seeds)
+        'specialization', base, ['network.name'], nets=options.nets, seeds=options.seeds
     )
     folder = options.workdir
-    study.refuse_other(folder, asking)
-    command_line.before_jax()
-    from alexnet_jax.report import several
-    from alexnet_jax.studies import (  # JAX starts here: not before a bad setting is found
-        column_runs,
-        runs,
-    )
 
-    runs.begin(folder, asking, configs)
-    with stop_requests() as stop_requested:
-        results = runs.train_all(configs, folder, stop_requested)
+    def work(train_all: study.TrainAll, stop_requested: Callable[[], bool]) -> Any:
+        from alexnet_jax.studies import column_runs
+
+        results = train_all(configs)
         if results is None:
-            return STOPPED
-        whole = {name: configs[name] for name, result in results.items() if 'fault' not in result}
-        measured = column_runs.measure_all(whole, folder, stop_requested)
+            return None
+        faults = {name: row['fault'] for name, row in results.items() if 'fault' in row}
+        whole = {name: config for name, config in configs.items() if name not in faults}
+        return study.left_out(faults), column_runs.measure_all(whole, folder, stop_requested)
+
+    done = study.conduct(folder, asking, configs, work)
+    if done is None:
+        return STOPPED
+    notes, measured = done
     rows = summarize(options.nets, measured)
-    faults = [
-        f'{name} counts nowhere: {results[name]["fault"]}' for name in configs if name not in whole
-    ]
-    page = '\n\n'.join([_about(base, options.seeds), table(rows), *faults]) + '\n'
-    write_text(folder / 'specialization.md', page)
-    about = {'rows': rows, 'runs': measured, 'notes': faults}
-    write_json(folder / 'specialization.json', about)
-    print(page)
-    print(several.make(folder))
-    return DONE
+    table = '\n'.join(seeds.markdown_table(*seeds.measure_table(rows)))
+    page = '\n\n'.join([_about(base, options.seeds), table, *notes]) + '\n'
+    tree = {'rows': rows, 'runs': measured, 'notes': notes}
+    content = {'specialization.md': page, 'specialization.json': tree}
+    return study.publish(folder, content, page)
 
 
 def _about(base: Config, seeds: int) -> str:
     return (
-        f'# Columns on {base["data.source"]}\n\n{counted(seeds, "seed")}, from {base["seed"]};'
-        f' protocol {base["train.protocol"]}. What a measure is: docs/columns.md.'
+        f'# Columns on {base.data.source}\n\n{counted(seeds, "seed")}, from {base.seed};'
+        f' protocol {base.train.protocol}. What a measure is: docs/columns.md.'
     )
 
 

@@ -5,18 +5,21 @@ cannot ask for anything else in the same folder.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.config import Config
-from alexnet_jax.experiment.results import write_json
-from alexnet_jax.experiment.settings import MOST, SETTINGS
+from alexnet_jax.experiment.flags import SettingsParser
+from alexnet_jax.experiment.results import write_json, write_text
+from alexnet_jax.experiment.settings import MOST, RATES, SETTINGS, normalized
 from alexnet_jax.network.layers import Architecture
-from alexnet_jax.runtime import files
+from alexnet_jax.runtime import command_line, files
+from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
-from alexnet_jax.training.protocols import PROTOCOLS, parse_layer_rates
+from alexnet_jax.runtime.stop import stop_requests
+from alexnet_jax.training.protocols import PROTOCOLS
 
 STUDY = 'study.json'
 MOST_SEEDS = 1000
@@ -24,16 +27,21 @@ LONGEST_NAME = 200  # characters; file systems allow 255 bytes
 # Free settings that decide what comes out at the end of a run, though none of its steps.
 LENGTH = ('train.epochs', 'train.steps')
 COUNT = (*LENGTH, 'eval.split', 'eval.views')
-# Settings that no study uses: each run is evaluated at its last step.
-UNUSED = ('eval.step',)
+# Settings that no study uses, but ablations the second.
+UNUSED = {
+    'eval.step': 'the last step of every run counts',
+    'start.from': 'every run begins with random values',
+}
+Row = dict[str, Any]
+TrainAll = Callable[[Mapping[str, Config]], dict[str, Row] | None]
 
 
-def what_counts(config: Config) -> Config:
-    """Returns the settings that decide a run's result."""
+def what_counts(config: Config) -> dict[str, Any]:
+    """Returns the settings that decide a run's result, as JSON has them."""
     return {
-        name: config[name]
-        for name, setting in SETTINGS.items()
-        if not setting.free or name in COUNT
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in configuration.flat(config).items()
+        if not SETTINGS[name].free or name in COUNT
     }
 
 
@@ -41,15 +49,12 @@ def computed(config: Config) -> list[Any]:
     """Returns what decides a run's result, without settings that change nothing beside the others:
     equal for configurations that compute the same."""
     net = table_of(config)
-    protocol = PROTOCOLS[config['train.protocol']]
-    rates = parse_layer_rates(
-        config['optimizer.layer_rates'], [row.name for row in (*net.layers, net.output)]
-    )
-    source = config['data.source']
-    without = {name for name in config if name.startswith('network.') and name != 'network.compute'}
-    without |= {'optimizer.layer_rates', 'start.layers' if not config['start.from'] else ''}
-    without |= {'train.epochs' if config['train.steps'] else ''}
-    if not config['data.color_std']:
+    protocol = PROTOCOLS[config.train.protocol]
+    source = config.data.source
+    without = {name for name in SETTINGS if name.startswith('network.')} - {'network.compute'}
+    without |= {RATES, 'start.layers' if not config.start['from'] else ''}
+    without |= {'train.epochs' if config.train.steps else ''}
+    if not config.data.color_std:
         without |= {'data.color_scale', 'data.color_epochs'}
     if not protocol.watches_plateaus:
         without |= {'schedule.patience', 'schedule.drops'}
@@ -60,6 +65,7 @@ def computed(config: Config) -> list[Any]:
     if source in ('digits', 'patterns'):  # which are never mirrored
         without |= {'data.mirror'}
     settings = {name: value for name, value in what_counts(config).items() if name not in without}
+    rates = configuration.flat(config)[RATES]
     factors = {layer: factor for layer, factor in rates.items() if factor != 1}
     return [net, factors, settings]
 
@@ -70,11 +76,8 @@ def table_of(config: Config) -> Architecture:
 
 
 def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
-    """Returns the names in a text with commas between them.
-
-    Raises:
-      InputError: there is none, one is not allowed, or one is given twice.
-    """
+    """Returns the names in a text with commas between them; raises as `split_names` does, and
+    where one is not allowed."""
     names = split_names(option, text)
     for name in names:
         if name not in allowed:
@@ -82,8 +85,6 @@ def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
                 f'{option} has {shown(name)}; the nearest is {nearest(name, allowed)};'
                 f' allowed: {", ".join(allowed)}'
             )
-    if not names:
-        raise InputError(f'{option} is empty; allowed: names with commas between them')
     return names
 
 
@@ -91,13 +92,35 @@ def split_names(option: str, text: str) -> list[str]:
     """Returns the words of a text with commas between them.
 
     Raises:
-      InputError: one is given twice.
+      InputError: there is none, or one is given twice.
     """
     names = [name.strip() for name in text.split(',') if name.strip()]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f'{option} has {shown(name)} twice; allowed: each once')
+    if not names:
+        raise InputError(f'{option} is empty; allowed: names with commas between them')
     return names
+
+
+def numbers_of(
+    option: str, text: str, allowed: str, allows: Callable[[list[float]], bool] = bool
+) -> list[float]:
+    """Returns the numbers in a text with commas between them.
+
+    Args:
+      allowed: which numbers `allows` takes, in words.
+
+    Raises:
+      InputError: one is no number, or they are not allowed.
+    """
+    try:
+        numbers = [float(number) for number in text.split(',')]
+    except ValueError:
+        numbers = []
+    if not numbers or not allows(numbers):
+        raise InputError(f'{option} is {shown(text)}; allowed: {allowed}')
+    return numbers
 
 
 def seeds_of(base: Config, count: int, least: int = 1) -> list[int]:
@@ -108,7 +131,7 @@ def seeds_of(base: Config, count: int, least: int = 1) -> list[int]:
     """
     if not least <= count <= MOST_SEEDS:
         raise InputError(f'--seeds is {count}; allowed: from {least} to {MOST_SEEDS}')
-    first = base['seed']
+    first = base.seed
     if first + count - 1 > MOST:
         raise InputError(
             f'seed is {first} and --seeds {count}: the last seed would be {first + count - 1};'
@@ -135,14 +158,14 @@ def refuse_given(overrides: Collection[str], instead: Mapping[str, str]) -> None
         raise InputError('\n'.join(faults))
 
 
-def refuse_set(base: Config, names: Collection[str], why: str) -> None:
-    """Checks that settings have the value that stands for nothing.
+def refuse_set(base: Config, names: Collection[str] = tuple(UNUSED)) -> None:
+    """Checks that settings of `UNUSED` have the value that stands for nothing.
 
     Raises:
       InputError: one has another.
     """
     faults = [
-        f'{name} is {shown(base[name])}; allowed: {SETTINGS[name].default!r}, as {why}'
+        f'{name} is {shown(base[name])}; allowed: {SETTINGS[name].default!r}, as {UNUSED[name]}'
         for name in names
         if base[name] != SETTINGS[name].default
     ]
@@ -150,14 +173,32 @@ def refuse_set(base: Config, names: Collection[str], why: str) -> None:
         raise InputError('\n'.join(faults))
 
 
-def asked(command: str, base: Config, **options: Any) -> dict[str, Any]:
+def changed(base: Config, values: Mapping[str, Any], label: str) -> Config:
+    """Returns a copy of a configuration with other values.
+
+    Raises:
+      InputError: it cannot be; each line begins with the label.
+    """
+    config = configuration.changed(base, values)
+    faults = configuration.validate(config)
+    if faults:
+        raise InputError('\n'.join(f'{label}: {fault}' for fault in faults))
+    return config
+
+
+def asked(command: str, base: Config, own: Collection[str] = (), **options: Any) -> dict[str, Any]:
     """Returns what a call asks for, as study.json keeps it.
 
     Args:
+      own: settings that the study sets itself.
       options: lists of names or numbers, to which a later call may add, and a count of seeds,
         which a later call may raise.
     """
-    config = {name: value for name, value in what_counts(base).items() if name not in COUNT}
+    config = {
+        name: None if name in own else value
+        for name, value in what_counts(base).items()
+        if name not in COUNT
+    }
     return {'command': command, 'config': config, 'options': options}
 
 
@@ -190,12 +231,13 @@ def refuse_other(folder: Path, asking: Mapping[str, Any]) -> None:
 def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str]:
     if kept.get('command') != asking['command']:
         return [f'it is of {shown(kept.get("command"))}, not of {asking["command"]!r}']
-    before = configuration.absolute_source(kept.get('config', {}))
+    before = same_form(kept.get('config', {}))
+    defaults = same_form({name: setting.default for name, setting in SETTINGS.items()})
     options = kept.get('options', {})
     found = [
         f'{name} was {shown(was)}, now {value!r}'
         for name, value in asking['config'].items()
-        if (was := before.get(name, SETTINGS[name].default)) != value
+        if (was := before.get(name, defaults[name])) != value
     ]
     for name, value in asking['options'].items():
         was = options.get(name)
@@ -208,12 +250,83 @@ def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str
     return found
 
 
-def keep(folder: Path, asking: Mapping[str, Any]) -> None:
-    """Writes study.json, in a folder that is made if need be.
+def same_form(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values of settings that a study has kept as JSON, perhaps one of version 0.1, in the
+    form that `what_counts` has; a path to images, which may be relative, absolute."""
+    values = {
+        name: list(value) if isinstance(value := normalized(name, kept), tuple) else value
+        for name, kept in values.items()
+        if name in SETTINGS
+    }
+    if isinstance(values.get('data.source'), str):
+        values['data.source'] = configuration.absolute(values['data.source'])
+    return values
+
+
+def parser_of(command: str, description: str | None, of: str, seeds: str, **more) -> SettingsParser:
+    """Returns a parser of the options that the studies with a page of their own share.
+
+    Args:
+      of: what the configuration is of. seeds: what their number, 3, counts.
+    """
+    parser = SettingsParser(
+        prog=f'python -m alexnet_jax.{command}', description=description, **more
+    )
+    parser.add_argument('--config', required=True, help=of)
+    parser.add_argument('--workdir', type=Path, required=True, help='folder of all the runs')
+    parser.add_argument('--seeds', type=int, default=3, help=f'{seeds} (%(default)s)')
+    return parser
+
+
+def conduct(
+    folder: Path,
+    asking: Mapping[str, Any],
+    configs: Mapping[str, Config],
+    work: Callable[[TrainAll, Callable[[], bool]], Any] | None = None,
+) -> Any:
+    """Checks that a study can be had in a folder, keeps what it asks for and trains its runs.
+
+    Args:
+      configs: of all runs, to be checked before any work.
+      work: trains what it chooses of them, with a function that returns results by name, and may
+        measure them; it is also given whether a stop was requested.
+
+    Returns:
+      what `work` returns, by default the results of all runs; None if it was stopped on request.
 
     Raises:
-      InputError: as `refuse_other`.
-      StorageError: it cannot be written.
+      InputError: as `refuse_other`, before JAX starts; as `runs.check` and `runs.train_all`.
+      StorageError: study.json cannot be written.
     """
     refuse_other(folder, asking)
+    command_line.before_jax()
+    from alexnet_jax.studies import runs  # JAX starts here: not before a bad setting is found
+
+    runs.check(configs, folder)
     write_json(folder / STUDY, asking)
+    with stop_requests() as stop_requested:
+        if work is None:
+            return runs.train_all(configs, folder, stop_requested)
+        return work(lambda some: runs.train_all(some, folder, stop_requested), stop_requested)
+
+
+def left_out(faults: Mapping[str, str]) -> list[str]:
+    """Returns a line for each run that ended in NaN."""
+    return [f'{name} counts nowhere: {fault}' for name, fault in faults.items()]
+
+
+def publish(folder: Path, content: Mapping[str, Any], text: str) -> int:
+    """Writes what a study came to, texts and trees for JSON by file name; prints a text and makes
+    the report.
+
+    Raises:
+      StorageError: they cannot be written.
+    """
+    from alexnet_jax.report import several
+
+    for name, tree in content.items():
+        write = write_json if name.endswith('.json') else write_text
+        write(folder / name, tree)
+    print(text)
+    print(several.make(folder))
+    return DONE

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_jax.evaluation.ensemble import cell
+from alexnet_jax.evaluation.seeds import cell, markdown_table, with_interval
 from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.experiment.results import steps_told
 
@@ -97,16 +97,13 @@ def markdown(tables: dict[str, list[Row]]) -> str:
     lines = []
     for name, rows in tables.items():
         columns = COLUMNS[name]
-        lines += [
-            f'## {name}', '',
-            f'| Model | Images | Views | {" | ".join(columns.values())} |',
-            '|---' * (3 + len(columns)) + '|',
+        head = ['Model', 'Images', 'Views', *columns.values()]
+        cells = [
+            [cell(row.model), cell(row.source), '' if row.views is None else str(row.views),
+             *(_told(getattr(row, column)) for column in columns)]
+            for row in rows
         ]  # fmt: skip
-        for row in rows:
-            cells = [cell(row.model), cell(row.source), '' if row.views is None else str(row.views)]
-            cells += [_told(getattr(row, column)) for column in columns]
-            lines.append(f'| {" | ".join(cells)} |')
-        lines.append('')
+        lines += [f'## {name}', '', *markdown_table(head, cells), '']
     return '\n'.join(lines)
 
 
@@ -115,7 +112,7 @@ def _told(score: Score | None) -> str:
         return '–'
     if score.interval is None:
         return f'{score.error:.3f}'
-    return f'{score.error:.4f} [{score.interval[0]:.4f}, {score.interval[1]:.4f}]'
+    return with_interval(score.error, *score.interval)
 
 
 def tree(tables: dict[str, list[Row]]) -> dict[str, Any]:

@@ -8,16 +8,16 @@ epoch. Exit status: 0 done; 2 a bad command, setting or input.
 """
 
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax.experiment import build, settings
+from alexnet_jax.experiment import build, config_file, settings
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
-from alexnet_jax.runtime.command_line import DONE, Parser
+from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError, counted, shown
 from alexnet_jax.training import schedule
 from alexnet_jax.training.protocols import Group, Protocol
@@ -28,14 +28,14 @@ MOST_ROWS = 1000  # of epochs
 
 def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
     """The run in a line, then a line a group."""
-    decay = config['optimizer.weight_decay']
+    decay = config.optimizer.weight_decay
     rule = 'inside' if protocol.rate_in_velocity else 'outside'
     lars = f', LARS {protocol.trust:g} for weights' if protocol.trust else ''
     passes = clock.epoch(clock.steps)
     scaled = f', ε for {protocol.reference_batch} images' if protocol.reference_batch else ''
     lines = [
-        f'protocol {protocol.name} ({protocol.source}): ε {config["optimizer.learning_rate"]:g}'
-        f'{scaled}, momentum {config["optimizer.momentum"]:g}, ε {rule} the velocity{lars}',
+        f'protocol {protocol.name} ({protocol.source}): ε {config.optimizer.learning_rate:g}'
+        f'{scaled}, momentum {config.optimizer.momentum:g}, ε {rule} the velocity{lars}',
         f'{counted(clock.steps, "step")} of {counted(clock.batch_size, "image")},'
         f' {passes:.6g} epoch{"s" * (passes != 1)} of {clock.epoch_size}',
         '',
@@ -69,7 +69,7 @@ def by_epoch(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[
 
 def by_plateau(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
     """A line a drop of the rate, which comes when the validation error says so."""
-    drops, patience = config['schedule.drops'], config['schedule.patience']
+    drops, patience = config.schedule.drops, config.schedule.patience
     lines = [
         f'divided by 10 after {counted(patience, "validation")} (one an epoch) without a lower top-1'
         f' error, {counted(drops, "time")}; at the next plateau the run ends',
@@ -88,25 +88,25 @@ def _columns(groups: tuple[Group, ...]) -> str:
 
 
 def _rates(config: Config, protocol: Protocol, clock: schedule.Clock, step, plateau):
-    learning_rate, drops = config['optimizer.learning_rate'], config['schedule.drops']
+    learning_rate, drops = config.optimizer.learning_rate, config.schedule.drops
     return schedule.rates(protocol, learning_rate, drops, clock, step, plateau)
 
 
 def run(argv: list[str]) -> int:
-    parser = Parser(prog='python -m alexnet_jax.training', description=__doc__)
-    parser.add_argument('--config', type=Path, help='a Python file, run to get the settings')
+    parser = SettingsParser(prog='python -m alexnet_jax.training', description=__doc__)
+    parser.add_argument('--config', help='a Python file, run to get the settings')
     parser.add_argument(
         '--examples', type=int,
         help="how many training images; the set's own, of ImageNet 1281167 without a look",
     )  # fmt: skip
     options, overrides = parser.parse_with_settings(argv)
-    config = configuration.load(options.config, overrides)
+    config = config_file.load(options.config, overrides)
     protocol = configuration.protocol_of(config, configuration.network_of(config))
     examples = options.examples
     if examples is not None and not 1 <= examples <= settings.MOST:
         raise InputError(f'--examples is {shown(examples)}; allowed: from 1 to {settings.MOST}')
     if examples is None:
-        imagenet = config['data.source'].startswith('tfds:imagenet2012')
+        imagenet = config.data.source.startswith('tfds:imagenet2012')
         examples = IMAGENET_EXAMPLES if imagenet else build.training_examples(config)
     clock = build.clock(config, examples)
     table = by_plateau if protocol.watches_plateaus else by_epoch

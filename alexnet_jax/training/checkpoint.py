@@ -8,41 +8,36 @@ half of one, whatever ends the process. What is to go is renamed into `.partial/
 import concurrent.futures
 import contextlib
 import errno
+import itertools
+import operator
 import os
-import re
 import shutil
 import sys
 import threading
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
-from etils import epath
 
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError
 from alexnet_jax.training import declared, manifest
+from alexnet_jax.training.checkpoint_reader import (
+    declared_arrays,
+    handler,
+    quiet,
+    readable,
+    reason,
+    steps,
+)
 from alexnet_jax.training.manifest import DamagedError
 from alexnet_jax.training.step import TrainState
 
 PARTIAL, REPLACED = '.partial', '.replaced'
-RECORD_FILE = 'config/metadata'  # as Orbax calls the JSON `config`
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Orbax warns of options that are as they should be, and logs what it also raises."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 class Checkpoints:
@@ -58,15 +53,15 @@ class Checkpoints:
         Raises:
           StorageError: it cannot be written.
         """
-        self._folder, self._keep, self._record = folder.absolute(), keep, dict(record)
-        self._partial = self._folder / PARTIAL
+        self._folder, self._record = folder.absolute(), dict(record)
+        self._partial, self._policy = self._folder / PARTIAL, _retention(keep)
         self._is_first = jax.process_index() == 0
         with _told(f'{folder} cannot be written'):
             if self._is_first:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._clear()
-        with _quiet():
-            self._writer = ocp.AsyncCheckpointer(_handler())
+        with quiet():
+            self._writer = ocp.AsyncCheckpointer(handler())
         self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint', _give_way)
         # Several processes begin a save together, which has its place among what else they
         # do together.
@@ -150,8 +145,8 @@ class Checkpoints:
 
     def _restore(self, step: int, like: TrainState) -> TrainState:
         folder = self._folder / str(step)
-        with _readable(folder), _quiet():
-            found = _declared(folder)
+        with readable(folder), quiet():
+            found = declared_arrays(folder)
             declared.require_same(folder, found, declared.by_path(like))
             declared.require_whole(folder / 'state', found)
             how = ocp.args.PyTreeRestore(
@@ -191,22 +186,18 @@ class Checkpoints:
             if final.exists():
                 os.rename(final, self._partial / f'{step}{REPLACED}')
             os.rename(place, final)
-            _flush(self._folder)
+            files.flush_folder(self._folder)
             self._prune()
 
     def _prune(self) -> None:
-        held = steps(self._folder)
-        best = min(
-            (
-                (error, step)
-                for step in held
-                if (error := _error(self._folder / str(step))) is not None
-            ),
-            default=(None, None),
-        )[1]
-        for step in held[: -self._keep]:
-            if step != best:
-                os.rename(self._folder / str(step), self._partial / f'{step}.old')
+        held: list[Any] = [
+            types.SimpleNamespace(step=step, metrics=_rank(self._folder / str(step)))
+            for step in steps(self._folder)
+        ]
+        context = ocp.checkpoint_managers.PreservationContext()
+        preserved = self._policy.should_preserve(held, context=context)
+        for one in itertools.compress(held, map(operator.not_, preserved)):
+            os.rename(self._folder / str(one.step), self._partial / f'{one.step}.old')
         self._clear()
 
     def _clear(self) -> None:
@@ -234,159 +225,22 @@ class Checkpoints:
             raise StorageError(_not_saved(self._folder, step, state, error)) from error
 
 
-def steps(folder: Path) -> list[int]:
-    """The steps that are kept there, ascending; nothing is touched."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
-
-
-def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
-    """The last step whose files are as they were written, and a line on each after it. None:
-    none is kept.
-
-    Raises:
-      InputError: some are, but none that is whole.
-    """
-    faults: dict[int, DamagedError] = {}
-    for step in reversed(steps(folder)):
-        place = folder / str(step)
-        before = _identity(place)
-        try:
-            manifest.verify(place)
-        except DamagedError as fault:
-            if before is None or _identity(place) != before:
-                return newest_whole(folder)  # another process took it away: there is a newer one
-            faults[step] = fault
-        else:
-            return step, [
-                f'checkpoint {bad} is damaged: {fault}; that of step {step} is taken instead'
-                for bad, fault in faults.items()
-            ]
-    if faults:
-        raise InputError(
-            f'no checkpoint in {folder} is whole: {"; ".join(map(str, faults.values()))}\n'
-            'Bring one back from elsewhere, or take another --workdir to begin anew'
-        )
-    return None, []
-
-
-def read_layers(
-    folder: Path,
-    step: int | None = None,
-    asked_as: str = 'step',
-) -> tuple[dict[str, dict[str, np.ndarray]], int, dict[str, Any]]:
-    """Parameters and moving statistics by layer, of whatever net was saved there, the step they
-    are of, and the record that was saved with them. Nothing in the folder is touched: another
-    process may be saving there.
-
-    Args:
-      step: None: the last that is whole; of those after it, stderr is told.
-      asked_as: what a message calls `step`.
-
-    Raises:
-      InputError: there is no such step, it is damaged, or something else is in its folder.
-    """
-    while True:
-        chosen = _choose(folder, step, asked_as)
-        place = (folder / str(chosen)).absolute()
-        before = _identity(place)
-        try:
-            return _layers_at(place), chosen, read_record(place)
-        except (InputError, jax.errors.JaxRuntimeError):
-            if before is not None and _identity(place) == before:
-                raise
-            # Another process took it away while it was read: there is a newer one.
-
-
-def _layers_at(place: Path) -> dict[str, dict[str, np.ndarray]]:
-    """
-    Raises:
-      InputError: it is no checkpoint, or holds numbers that are not finite.
-    """
-    with _readable(place), _quiet():
-        wanted = {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype)
-            for name, x in _declared(place).items()
-            if name[0] in ('params', 'batch_stats')
-        }
-        if not any(name[0] == 'params' for name in wanted):
-            raise InputError(f'{place} is no checkpoint of this program')
-        declared.require_whole(place / 'state', wanted)
-        tree = declared.nested(wanted)
-        how = ocp.args.PyTreeRestore(
-            item=tree,
-            restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree),
-            partial_restore=True,
-        )
-        reader = ocp.Checkpointer(_handler())
-        trees = reader.restore(place, args=ocp.args.Composite(state=how))['state']
-        reader.close()
-    layers: dict[str, dict[str, np.ndarray]] = {}
-    for kind in trees.values():
-        for layer, parts in kind.items():
-            layers.setdefault(layer, {}).update(parts)
-    for layer, parts in layers.items():
-        for part, array in parts.items():
-            if not np.isfinite(array).all():
-                raise InputError(f'{place}: {layer}/{part} has numbers that are not finite')
-    return layers
-
-
-def read_record(place: Path) -> dict[str, Any]:
-    """Returns the JSON that was saved with a checkpoint: its configuration, and more.
-
-    Raises:
-      InputError: it cannot be read.
-    """
-    try:
-        record = files.read_json(place / RECORD_FILE)
-        if not isinstance(record, dict):
-            raise ValueError('it is not an object')
-        return record
-    except (OSError, ValueError) as error:
-        raise InputError(f'{place} is no checkpoint of this program: {_reason(error)}') from error
-
-
-def _identity(place: Path) -> int | None:
-    """Returns which folder it is, as one may take the place of another; None if it is gone."""
-    try:
-        return place.lstat().st_ino
-    except OSError:
-        return None
-
-
-def _choose(folder: Path, step: int | None, asked_as: str) -> int:
-    held = steps(folder)
-    if step is None:
-        step, told = newest_whole(folder)
-        if step is None:
-            raise InputError(f'{folder} holds no checkpoint; train first')
-        for line in told:
-            print(f'warning: {line}', file=sys.stderr)
-    elif step not in held:
-        raise InputError(
-            f'{asked_as} is {step}; {folder} holds: {", ".join(map(str, held)) or "none"}'
-        )
-    else:
-        try:
-            manifest.verify(folder / str(step))
-        except DamagedError as fault:
-            if _identity(folder / str(step)) is None:  # taken away meanwhile
-                return _choose(folder, step, asked_as)
-            raise InputError(f'checkpoint {step} is damaged: {fault}') from fault
-    return step
-
-
-def _handler() -> ocp.CompositeCheckpointHandler:
-    """Arrays as files of their own that hold their numbers and nothing else: as fast as it
-    gets, and a file that is too short for its array is known before anything is read."""
-    return ocp.CompositeCheckpointHandler(
-        state=_array_handler(), config=ocp.JsonCheckpointHandler()
+def _retention(keep: int) -> ocp.checkpoint_managers.PreservationPolicy:
+    """Returns Orbax's policy that preserves the last `keep` and the best."""
+    managers = ocp.checkpoint_managers
+    best = managers.BestN(
+        get_metric_fn=lambda rank: rank, reverse=True, n=1, keep_checkpoints_without_metrics=False
     )
+    return managers.AnyPreservationPolicy([managers.LatestN(keep), best])
 
 
-def _array_handler() -> ocp.PyTreeCheckpointHandler:
-    return ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
+def _rank(folder: Path) -> tuple[float, int] | None:
+    """Returns the validation error that was saved with a checkpoint, and its step, as of equal
+    errors the first is the best."""
+    with contextlib.suppress(DamagedError):
+        error = manifest.read(folder)['top1_error']
+        return None if error is None else (error, int(folder.name))
+    return None
 
 
 def _give_way() -> None:
@@ -406,39 +260,11 @@ def _snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
 
 
 @contextlib.contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """
-    Raises:
-      InputError: Orbax cannot make sense of the folder.
-    """
-    try:
-        yield
-    except (InputError, jax.errors.JaxRuntimeError):
-        raise
-    except Exception as error:  # Whatever a broken file makes its readers raise.
-        raise InputError(f'{folder} is no checkpoint of this program: {_reason(error)}') from error
-
-
-def _declared(folder: Path) -> declared.Arrays:
-    """What the checkpoint says of its arrays; none is read. Chunks that do not fit an array's file
-    are refused by Tensorstore."""
-    declared.require_own_form(folder / 'state')
-    return declared.by_path(_array_handler().metadata(epath.Path(folder / 'state')).tree)
-
-
-def _error(folder: Path) -> float | None:
-    """The validation error that was saved with a checkpoint."""
-    with contextlib.suppress(DamagedError):
-        return manifest.read(folder)['top1_error']
-    return None
-
-
-@contextlib.contextmanager
 def _told(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f'{what}: {_reason(error)}') from error
+        raise StorageError(f'{what}: {reason(error)}') from error
 
 
 def _not_saved(folder: Path, step: int, state: TrainState, error: BaseException) -> str:
@@ -450,26 +276,6 @@ def _not_saved(folder: Path, step: int, state: TrainState, error: BaseException)
     last = f'that of step {held[-1]} is whole' if held else 'there is none before it'
     return (
         f'the checkpoint of step {step}, {declared.size(state)} bytes, cannot be written to'
-        f' {folder}: {_reason(error)}{free}\n'
+        f' {folder}: {reason(error)}{free}\n'
         f'Of the checkpoints, {last}; once there is room, the same command goes on'
     )
-
-
-def _reason(error: BaseException) -> str:
-    """What the system said: Orbax's libraries quote it in the midst of much else."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).strip()
-    number = re.search(r"os_error_code='(\d+)'", text)
-    if number:
-        return os.strerror(int(number[1]))
-    return f'{type(error).__name__}: {text.splitlines()[0][:300] if text else ""}'
-
-
-def _flush(folder: Path) -> None:
-    """Waits until the disk has the names in a folder."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

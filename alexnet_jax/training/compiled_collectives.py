@@ -73,6 +73,7 @@ def compile_step(
         )
         for name, shape, dtype in (
             ('image', (size, size, 3), np.uint8),
+            ('mirrored', (), np.bool_),
             ('color_shift', (3,), np.float32),
             ('label', (), np.int32),
             ('mask', (), np.float32),

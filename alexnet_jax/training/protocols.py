@@ -203,7 +203,7 @@ CIFAR18 = Protocol(
         *weights_and_biases(_CIFAR_STEPS),
     ),
     settings={
-        'data.mirror': 'off',
+        'data.mirror': False,
         'data.color_std': 0.0,
         'optimizer.learning_rate': 0.001,
         'optimizer.weight_decay': 0.004,
@@ -217,7 +217,7 @@ CONSTANT_RATE = Protocol(
     source='Figure 1',
     groups=(Group('all', CONSTANT),),
     settings={
-        'data.mirror': 'off',
+        'data.mirror': False,
         'data.color_std': 0.0,
         'optimizer.weight_decay': 0.0,
     },
@@ -245,42 +245,6 @@ def with_layer_rates(protocol: Protocol, rates: Mapping[str, float]) -> Protocol
                 )
             )  # fmt: skip
     return dataclasses.replace(protocol, groups=(*groups, *protocol.groups))
-
-
-def parse_layer_rates(text: str, layers: Collection[str]) -> dict[str, float]:
-    """Parses 'conv1=0,fc8=10' to {'conv1': 0.0, 'fc8': 10.0}.
-
-    Raises:
-      InputError: not of this form; a layer the net has not, or one that is named twice; a rate
-        that is negative or no finite number.
-    """
-    setting, rates = 'optimizer.layer_rates', []
-    for item in layer_items(setting, text):
-        layer, equals, number = item.partition('=')
-        try:
-            rate = float(number) if equals else -1.0
-        except ValueError:
-            rate = -1.0
-        if not 0 <= rate < float('inf'):
-            raise InputError(
-                f'{setting} has {shown(item)}; allowed: LAYER=FACTOR,..., each factor'
-                ' a finite number of at least 0'
-            )
-        rates.append((layer.strip(), rate))
-    require_layers(setting, [layer for layer, _ in rates], layers)
-    return dict(rates)
-
-
-def layer_items(setting: str, text: str) -> list[str]:
-    """Splits a setting's text at its commas; [] if it is blank.
-
-    Raises:
-      InputError: an item is blank.
-    """
-    items = [item.strip() for item in text.split(',')] if text.strip() else []
-    if '' in items:
-        raise InputError(f'{setting} is {shown(text)}; allowed: something on each side of a comma')
-    return items
 
 
 def require_layers(setting: str, names: Sequence[str], layers: Collection[str]) -> None:

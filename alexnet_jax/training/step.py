@@ -4,14 +4,12 @@ The step runs the net under `jax.shard_map`: batches split over the mesh axis
 'data', columns over 'column'. The gradient is taken outside the map.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -25,7 +23,7 @@ from alexnet_jax.network.inference import Array, Variables
 from alexnet_jax.network.layers import Architecture, BatchNorm
 from alexnet_jax.network.normalization import widened
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.training import optimizer, schedule
+from alexnet_jax.training import accumulation, optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
 Batch = Mapping[str, Array]
@@ -140,10 +138,10 @@ def _scores_over_mesh(
 ) -> Callable[..., tuple[Scores, Any]]:
     """(variables, batch, dropout_key, part) -> `score` of that part of the batch, a `parts`th
     of each device's rows, but the count of all; and the batch statistics, moved. Parameters
-    may be copies, as `_copy_specs`."""
+    may be copies, as `accumulation.copy_specs`."""
     specs = inference.variable_specs(net)
-    copies = _takes_copies(mesh, parts)
-    in_specs = specs | ({'params': _copy_specs(net)} if copies else {})
+    copies = accumulation.takes_copies(mesh, parts)
+    in_specs = specs | ({'params': accumulation.copy_specs(net)} if copies else {})
     net = net.clone(column_axis=device_mesh.COLUMN)
 
     def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key, part):
@@ -158,7 +156,8 @@ def _scores_over_mesh(
         assert here % parts == 0, (here, parts)
         first = part * (here // parts)
         batch = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, first, here // parts), batch)
-        images = inference.normalize(batch['image'], mean, scale, batch['color_shift'])
+        images = inference.mirror(batch['image'], batch['mirrored'])
+        images = inference.normalize(images, mean, scale, batch['color_shift'])
         examples = lax.axis_index(device_mesh.DATA) * here + first + jnp.arange(len(images))
         (logits, _), moved = net.apply(
             variables | {'params': params}, images,
@@ -244,13 +243,16 @@ def make_train_step(
         return new_state, scores
 
     if micro_batches > 1:
-        return _in_parts(net, mesh, micro_batches, gradients_of, update)
+        shardings = state_shardings(net, mesh), _score_shardings(mesh)
+        return accumulation.in_parts(net, mesh, micro_batches, *shardings, gradients_of, update)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
-        copies = _takes_copies(mesh, 1)
-        params = _copies(state.params, 1) if copies else state.params
+        copies = accumulation.takes_copies(mesh, 1)
+        params = accumulation.copies(state.params, 1) if copies else state.params
         gradients, (scores, batch_stats) = gradients_of(params, state, batch, 0)
-        return update(state, _add_up(gradients) if copies else gradients, scores, batch_stats)
+        return update(
+            state, accumulation.add_up(gradients) if copies else gradients, scores, batch_stats
+        )
 
     return jax.jit(
         train_step,
@@ -258,75 +260,6 @@ def make_train_step(
         in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(device_mesh.DATA))),
         out_shardings=(state_shardings(net, mesh), _score_shardings(mesh)),
         compiler_options=compiler.options(),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class StepInParts:
-    """A step whose gradient is added up part by part: (state, batch) -> (state, scores).
-
-    Programs of their own, called from here: convolutions in a loop of XLA's are orders of
-    magnitude slower on CPU, and all parts in one program take as long to compile as many.
-
-    zeros: () -> sums: (each data shard's gradients, scores) of nothing.
-    add: (sums, state, batch, number of the part) -> sums.
-    update: (state, sums) -> (state, scores); here the data shards' gradients are added up,
-      once a step.
-    """
-
-    parts: int
-    placed: NamedSharding  # of the batch
-    zeros: Callable
-    add: Callable
-    update: Callable
-
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
-        batch = jax.device_put(batch, self.placed)
-        sums = self.zeros()
-        for part in range(self.parts):
-            sums = self.add(sums, state, batch, np.int32(part))
-        return self.update(state, sums)
-
-
-def _in_parts(
-    net: AlexNet, mesh: Mesh, parts: int, gradients_of: Callable, update: Callable
-) -> StepInParts:
-    of_state, whole = state_shardings(net, mesh), NamedSharding(mesh, P())
-    of_copies = jax.tree.map(functools.partial(NamedSharding, mesh), _copy_specs(net))
-    of_sums, of_batch = (of_copies, whole), NamedSharding(mesh, P(device_mesh.DATA))
-    shards = mesh.shape[device_mesh.DATA]
-
-    def zeros():
-        params = inference.variable_shapes(net)['params']
-        scores = dict.fromkeys(('loss', 'top1_error', 'top5_error'), jnp.float32(0))
-        return jax.tree.map(lambda x: jnp.zeros((shards, *x.shape), x.dtype), params), scores
-
-    def add(sums, state: TrainState, batch: Batch, part: Array):
-        copies = _copies(state.params, shards)
-        gradients, (scores, _) = gradients_of(copies, state, batch, part)
-        return jax.tree.map(jnp.add, sums, (gradients, scores))
-
-    def add_up_and_update(state: TrainState, sums):
-        return update(state, _add_up(sums[0]), sums[1], state.batch_stats)
-
-    return StepInParts(
-        parts,
-        of_batch,
-        jax.jit(zeros, out_shardings=of_sums),
-        jax.jit(
-            add,
-            donate_argnums=0,
-            in_shardings=(of_sums, of_state, of_batch, whole),
-            out_shardings=of_sums,
-            compiler_options=compiler.options(),
-        ),
-        jax.jit(
-            add_up_and_update,
-            donate_argnums=0,
-            in_shardings=(of_state, of_sums),
-            out_shardings=(of_state, _score_shardings(mesh)),
-            compiler_options=compiler.options(),
-        ),
     )
 
 
@@ -351,29 +284,6 @@ def _score_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
     whole = ('loss', 'top1_error', 'top5_error', 'learning_rate')
     specs = dict.fromkeys(whole, P()) | {'bias_gradients': P(None, device_mesh.COLUMN)}
     return {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
-
-
-def _takes_copies(mesh: Mesh, parts: int) -> bool:
-    """Whether a data shard has parameters, and so gradients, of its own: gradients of several
-    parts are added up first, and over one shard there is nothing to add up. XLA's all-reduce
-    over one device would store all gradients once more."""
-    return parts > 1 or mesh.shape[device_mesh.DATA] == 1
-
-
-def _copies(params: Any, shards: int) -> Any:
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (shards, *x.shape)), params)
-
-
-def _add_up(gradients: Any) -> Any:
-    """The sum of the data shards'."""
-    return jax.tree.map(lambda x: jnp.sum(x, axis=0), gradients)
-
-
-def _copy_specs(net: AlexNet) -> Any:
-    """What copies of the parameters are split over, [data shards, ...]: one for each."""
-    return jax.tree.map(
-        lambda spec: P(device_mesh.DATA, *spec), inference.variable_specs(net)['params']
-    )
 
 
 def require_parts_suffice(net: AlexNet, micro_batches: int) -> None:

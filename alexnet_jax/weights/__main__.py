@@ -18,8 +18,9 @@ import sys
 import unicodedata
 from pathlib import Path
 
+from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line, files
-from alexnet_jax.runtime.command_line import DONE, Parser
+from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError, shown
 
 FORMS = {
@@ -32,7 +33,7 @@ LONGEST = 1000  # characters of a class name
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = Parser(prog='python -m alexnet_jax.weights', description=__doc__)
+    parser = SettingsParser(prog='python -m alexnet_jax.weights', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('import', help='a workdir of a weight file')
     add.add_argument('file', type=Path, metavar='FILE')

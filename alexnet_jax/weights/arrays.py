@@ -1,12 +1,12 @@
 """What the formats share: which floats are read, and how a file is written."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
+from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -22,9 +22,9 @@ def floats_told() -> str:
     return ', '.join(map(str, FLOATS))
 
 
-def shortest(values: Iterable[float]) -> str:
-    """Returns float32 numbers as text for a setting, by the fewest digits that tell them."""
-    return ','.join(str(np.float32(value)) for value in values)
+def shortest(values: Iterable[float]) -> tuple[float, ...]:
+    """Returns float32 numbers for a setting, each by the fewest digits that identify it."""
+    return tuple(float(str(np.float32(value))) for value in values)
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:
@@ -57,15 +57,8 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
       InputError: it cannot be written there.
     """
-    beside = path.parent / f'.{path.name}.{os.getpid()}'
     try:
-        with open(beside, 'wb') as file:
+        with files.replacing(path, flush=True) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error.strerror}') from error
-    finally:
-        if beside.exists():
-            beside.unlink()

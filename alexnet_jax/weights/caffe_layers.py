@@ -34,7 +34,7 @@ WITHIN_CHANNEL = 1  # NormRegion
 
 def has_form(net: Architecture) -> bool:
     """Whether Caffe's layers can state the net, and its layers have Caffe's names."""
-    names = tuple(row.name for row in (*net.layers, net.output))
+    names = net.layer_names
     kinds = [type(row) for row in net.layers]
     return (
         net.columns == 2

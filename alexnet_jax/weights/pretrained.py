@@ -41,7 +41,11 @@ _LONGEST_CLASSES = 1 << 23  # of a hundred thousand names, 2 million
 # Each with its authors' preprocessing. torchvision: references/classification/presets.py
 # and AlexNet_Weights, means and deviations times 255. Caffe: convert_imageset's resize,
 # and the means of data.mean's channels, RGB where Caffe has BGR.
-_CAFFE = {'data.resize': 'squash', 'data.normalization': 'channel_mean', 'data.mean': '123,117,104'}
+_CAFFE = {
+    'data.resize': 'squash',
+    'data.normalization': 'channel_mean',
+    'data.mean': (123.0, 117.0, 104.0),
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     'torchvision': {
         'network.name': 'torchvision',
@@ -49,8 +53,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         'data.source': 'tfds:imagenet2012',
         'data.resize': 'short_side',
         'data.normalization': 'standardized',
-        'data.mean': '123.675,116.28,103.53',
-        'data.std': '58.395,57.12,57.375',
+        'data.mean': (123.675, 116.28, 103.53),
+        'data.std': (58.395, 57.12, 57.375),
     },
     **{
         name: _CAFFE
@@ -299,10 +303,16 @@ def _require_different(classes: Sequence[str], path: Path) -> None:
 
 
 def _may_be_setting(value: Any) -> bool:
-    """Text, or a number that is none of an absurd size."""
-    return isinstance(value, str) or (
-        isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST
-    )
+    """Returns whether a value is a text, a number that is not of an absurd size, or a few of them."""
+    match value:
+        case list():
+            return all(map(_may_be_setting, value))
+        case dict():
+            return all(map(_may_be_setting, value.values()))
+        case int() | float():
+            return -_LARGEST <= value <= _LARGEST
+        case _:
+            return isinstance(value, str)
 
 
 def _require_net(path: Path, asked: str, found: str) -> None:

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from alexnet_jax.data import augment
 from alexnet_jax.data.statistics import Statistics
@@ -70,16 +69,6 @@ def test_color_shifts_have_the_pixels_covariance(random):
     by_image = augment.color_shifts(statistics, np.array([0.0, 0.2]), 'std', normal[:2])
     assert not by_image[0].any()
     np.testing.assert_allclose(by_image[1], 2 * shifts[1], rtol=1e-6)
-
-
-@pytest.mark.parametrize('mirrored', [False, True])
-def test_an_image_or_its_mirror_image_is_put_in_place(mirrored, random):
-    image = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    batch = np.zeros((3, 24, 24, 3), np.uint8)
-    augment.put(batch[1], augment.crop(image, 5, 9, 24), mirrored)
-    expected = image[5:29, 9:33]
-    np.testing.assert_array_equal(batch[1], expected[:, ::-1] if mirrored else expected)
-    assert not batch[0].any() and not batch[2].any()
 
 
 def test_center_crop():

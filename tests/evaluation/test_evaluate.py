@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def joined(outputs) -> Outputs:
     return Outputs(*(np.concatenate(column) for column in zip(*parts, strict=True)), {})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('views', [1, 10])
 @pytest.mark.parametrize('shape', [(4, 1), (1, 2), (2, 2)])
 def test_every_mesh_gives_the_same_bits_of_every_image_once(net, variables, images, shape, views):
@@ -58,7 +60,7 @@ def test_every_mesh_gives_the_same_bits_of_every_image_once(net, variables, imag
     assert other.ids.tolist() == alone.ids.tolist()
     np.testing.assert_array_equal(other.labels, alone.labels)
     np.testing.assert_array_equal(other.logits, alone.logits)
-    assert alone.logits.shape == (51, views, 7)
+    chex.assert_shape(alone.logits, (51, views, 7))
     assert len(np.unique(alone.logits)) > 0.9 * alone.logits.size
 
 
@@ -75,6 +77,7 @@ def test_ten_views_of_a_constant_image_are_equal(net, variables, images):
     assert len(np.unique(outputs.logits[:, 0], axis=0)) == 3
 
 
+@pytest.mark.thorough
 def test_activations_have_the_columns_side_by_side(net, variables, images):
     """As the module gives them without any mesh."""
     names = ('conv1', 'conv2/pool', 'fc7/relu', 'fc8')
@@ -83,11 +86,8 @@ def test_activations_have_the_columns_side_by_side(net, variables, images):
         images.splits['train'].read(row).image[2:101, 2:101] for row in range(16)
     ])  # fmt: skip
     _, expected = jax.jit(net.apply)(variables, (views.astype(np.float32) - MEAN) / SCALE)
-    assert set(first.activations) == set(names)
-    for name in names:
-        found = first.activations[name]
-        assert found.shape == (16, 1, *expected[name].shape[1:])
-        np.testing.assert_allclose(found[:, 0], expected[name], rtol=1e-5, atol=1e-5)
+    expected = {name: expected[name][:, None] for name in names}  # one view
+    chex.assert_trees_all_close(first.activations, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_miscount_is_a_fault(net, variables, images, monkeypatch):
@@ -177,3 +177,10 @@ OTHERS = [
 def test_outputs_of_other_classes_are_refused(logits, labels, message):
     with pytest.raises(ValueError, match=message):
         evaluate.evaluate((Outputs(FOUR, labels, logits, {}) for _ in range(1)), 5)
+
+
+@pytest.mark.parametrize('value', [np.inf, np.nan])
+def test_beside_an_infinite_logit_no_class_is_probable(value):
+    assert np.isnan(evaluate.log_softmax(np.array([[0.0, value, 1.0]]))).all()
+    without = evaluate.log_softmax(np.array([0.0, -np.inf, np.log(3)]))
+    np.testing.assert_allclose(np.exp(without), [0.25, 0, 0.75], rtol=1e-12)

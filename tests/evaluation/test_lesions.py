@@ -76,6 +76,7 @@ def half(net):
     return dataclasses.replace(net, name='half', columns=1, layers=rows)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('column', [0, 1])
 def test_a_column_alone_is_a_net_of_one_column(column, variables, images):
     """With the classifier's bias, which is no column's."""
@@ -95,6 +96,7 @@ def test_a_column_alone_is_a_net_of_one_column(column, variables, images):
     np.testing.assert_allclose(both[column], own['conv5/pool'], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('layer', ['conv3', 'fc6', 'fc7'])
 def test_a_crossing_that_is_cut_brings_nothing(layer, variables, images):
     """What a layer's first column computes, by the second column below it: by the gradient."""
@@ -153,6 +155,7 @@ def gradient_of_others(net, variables, column, images):
     return own, others
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('column', [0, 1])
 @pytest.mark.parametrize('name', STAGES)
 def test_nothing_of_another_column_reaches_the_logits_of_one_alone(name, column, random):
@@ -164,6 +167,7 @@ def test_nothing_of_another_column_reaches_the_logits_of_one_alone(name, column,
     assert max(others.values()) == 0, others
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('name', STAGES)
 def test_beside_a_silent_column_normalization_is_that_of_one_column(name, random):
     """The logits are those of the net whose windows are cut at the border between columns."""

@@ -6,7 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from alexnet_jax.evaluation.kernels import first_kernels
 from alexnet_jax.evaluation.selectivity import color_index, orientation_index, separation
+from alexnet_jax.evaluation.similarity import cka
+from alexnet_jax.evaluation.tally import places_of
 
 RED_GREEN, GREY = np.array([1.0, -1.0, 0.0]), np.ones(3)
 
@@ -68,6 +71,21 @@ def test_an_even_side():
     assert orientation_index(((-1.0) ** x)[:, :, None] * GREY) == pytest.approx(1)
     doubtful = ((-1.0) ** x * np.cos(2 * math.pi * y / 8))[:, :, None] * GREY
     assert orientation_index(doubtful) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize('call', [
+    lambda: color_index(np.ones((8, 3, 7, 7))),  # channels first
+    lambda: orientation_index(np.ones((8, 7, 7, 1))),
+    lambda: orientation_index(np.ones((8, 7, 5, 3))),  # no squares
+    lambda: orientation_index(np.ones(3)),
+    lambda: first_kernels(np.ones((11, 11, 3, 48))),  # without columns
+    lambda: cka(np.eye(5), np.ones((5, 1))),  # NumPy would repeat the column
+    lambda: places_of(np.ones((4, 10)), np.zeros(1, int)),  # and the label
+    lambda: places_of(np.ones(10), np.zeros(10, int)),
+])  # fmt: skip
+def test_arrays_of_another_shape_are_refused(call):
+    with pytest.raises(AssertionError, match=r'shape|rank'):
+        call()
 
 
 def test_separation_against_all_deals(random):

@@ -1,11 +1,9 @@
 """Settings that reach what they are for."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from alexnet_jax.experiment import build
+from alexnet_jax.experiment import build, config_file
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.runtime.errors import InputError
 from tests.data.photographs import write_classes
@@ -15,7 +13,7 @@ def test_numbers_of_the_channels_take_the_place_of_the_training_set_s(data_dir):
     def normalization(**settings: str):
         overrides = {'data.dir': data_dir, 'data.normalization': 'standardized'}
         overrides |= {f'data.{setting}': text for setting, text in settings.items()}
-        config = configuration.load(Path('configs/digits.py'), overrides)
+        config = config_file.load('configs/digits.py', overrides)
         return build.build(config).normalization
 
     own_mean, own_scale = normalization()
@@ -42,7 +40,7 @@ def test_the_source_s_digest_tells_programs_apart(tmp_path):
 def test_the_resize_reaches_the_search_for_a_set(tmp_path):
     write_classes(tmp_path / 'photos', 4)
     overrides = {'data.source': f'folder:{tmp_path}/photos', 'data.dir': str(tmp_path / 'sets')}
-    config = configuration.load(Path('configs/caffe.py'), overrides)
+    config = config_file.load('configs/caffe.py', overrides)
     with pytest.raises(InputError, match=r'\(data\.resize squash\); run:\n.* --resize=squash'):
         build.build(config)
 

@@ -1,23 +1,23 @@
+import copy
 import json
 import math
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict, FrozenConfigDict
 
+from alexnet_jax import default_config
 from alexnet_jax.data import images
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import settings
+from alexnet_jax.experiment import config_file, kept_config, settings
 from alexnet_jax.experiment.settings import SETTINGS
-from alexnet_jax.runtime import command_line
+from alexnet_jax.network.architectures import architecture
 from alexnet_jax.runtime.errors import InputError
-
-CONFIGS = sorted(Path('configs').glob('*.py'))
 
 
 def load(**overrides: str):
-    return configuration.load(
+    return config_file.load(
         None, {name.replace('__', '.'): text for name, text in overrides.items()}
     )
 
@@ -33,36 +33,71 @@ def test_defaults_are_the_paper_s_and_allowed():
     assert defaults['train.epochs'] == 90
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_every_config_that_comes_with_it_loads(path):
-    config = configuration.load(path, {'data.source': 'synthetic'})
-    assert config.keys() == SETTINGS.keys()
-    changes = configuration.read_file(path)
-    assert changes and all(value != SETTINGS[name].default for name, value in changes.items()), (
-        'a config holds only what differs from the defaults'
+def test_fields_follow_the_protocol_until_they_are_changed():
+    config = default_config()
+    config.data.color_std = 0.2
+    assert (config.data.batch_size, config.train.steps) == (128, 0)
+    config.train.protocol = 'caffe'
+    assert (config.data.batch_size, config.train.steps, config.data.color_std) == (
+        256,
+        450_000,
+        0.2,
     )
+    config.data.batch_size = 128  # the default of `paper`, and given
+    found = configuration.complete(config, {'train.protocol': 'large_batch'})
+    assert (found.data.batch_size, found.train.epochs, found.train.steps) == (128, 100, 0)
+    assert found.optimizer.learning_rate == 0.25
+    assert default_config('caffe').data.batch_size == 256
 
 
-def test_command_line_over_file_over_defaults(tmp_path):
-    path = tmp_path / 'my.py'
-    path.write_text("config = {'seed': 3, 'data.batch_size': 32, 'optimizer.learning_rate': 1}")
-    config = configuration.load(path, {'data.batch_size': '16'})
-    assert (config['seed'], config['data.batch_size'], config['train.epochs']) == (3, 16, 90)
-    assert type(config['optimizer.learning_rate']) is float
+def test_a_default_config_takes_no_new_fields_and_shares_nothing():
+    one, other = default_config(), default_config()
+    with pytest.raises(AttributeError, match='batch_sise'):
+        one.data.batch_sise = 64
+    one.optimizer.layer_rates.conv1 = 0
+    copied = copy.deepcopy(one)
+    copied.train.protocol = 'caffe'
+    assert other.optimizer.layer_rates == ConfigDict(type_safe=False)
+    assert (one.data.batch_size, copied.data.batch_size) == (128, 256)
 
 
-def test_a_protocol_brings_defaults_that_file_and_command_line_go_before(tmp_path):
-    path = tmp_path / 'my.py'
-    path.write_text("config = {'train.protocol': 'caffe', 'data.color_std': 0.2}")
-    config = configuration.load(path, {})
-    assert (config['data.batch_size'], config['train.steps']) == (256, 450_000)
-    assert config['data.color_std'] == 0.2
-    config = configuration.load(path, {'data.batch_size': '16', 'train.epochs': '3'})
-    assert (config['data.batch_size'], config['train.steps']) == (16, 0)
-    other = configuration.load(path, {'train.protocol': 'torchvision'})
-    assert (other['train.steps'], other['optimizer.weight_decay']) == (0, 1e-4)
-    kept = {name: SETTINGS[name].default for name in SETTINGS}
-    assert configuration.load(None, {}) == kept
+@pytest.mark.parametrize('kind', [ConfigDict, FrozenConfigDict, dict])
+def test_a_program_s_own_configuration_is_completed(kind):
+    """One that does not begin as `default_config()`, and holds only what differs."""
+    given = {'data.source': 'digits', 'train.protocol': 'caffe', 'data.mean': [1, 2, 3]}
+    if kind is not dict:
+        given = kind(
+            {'data': {'source': 'digits', 'mean': [1, 2, 3]}, 'train': {'protocol': 'caffe'}}
+        )
+    found = configuration.complete(given, {'seed': '3'})
+    assert (found.data.source, found.data.batch_size, found.seed) == ('digits', 256, 3)
+    assert found.data.mean == (1.0, 2.0, 3.0)
+
+
+def test_unknown_fields_of_a_program_s_own_configuration_are_all_named():
+    given = ConfigDict({'data': {'batch_sise': 64}, 'sede': 1, 'trian': {'steps': 3}})
+    with pytest.raises(InputError) as caught:
+        configuration.complete(given, {})
+    assert str(caught.value).splitlines() == [
+        'unknown setting data.batch_sise; the nearest is data.batch_size',
+        'unknown setting sede; the nearest is seed',
+        'unknown setting trian.steps; the nearest is train.steps',
+    ]
+
+
+def test_a_net_of_one_s_own():
+    own = architecture('small', width=0.5)
+    config = default_config()
+    config.data.source, config.data.record_size = 'digits', 32
+    config.network.name, config.network.table = own.name, own
+    found = configuration.complete(config, {})
+    assert configuration.network_of(found) == own
+    assert kept_config.of_tree(json.loads(json.dumps(kept_config.to_tree(found)))) == found
+    other = configuration.complete(config, {'network.width': '1.5'})
+    assert other.network.table is None
+    config.network.table = 'small'
+    with pytest.raises(InputError, match=r"network\.table is 'small'; allowed: an Architecture"):
+        configuration.complete(config, {})
 
 
 LENGTHS = [  # file, command line -> train.steps, train.epochs
@@ -89,26 +124,23 @@ def test_a_length_on_the_command_line_goes_before_any_other(changes, overrides, 
     assert (config['train.steps'], config['train.epochs']) == expected
     kept = configuration.complete(changes, {})
     assert configuration.override(kept, overrides) == config
-    (tmp_path / 'config.json').write_text(json.dumps(configuration.nest(kept)))
-    assert configuration.of_workdir(tmp_path, overrides) == config
-
-
-def test_the_last_of_repeated_flags_counts():
-    parser = command_line.Parser()
-    _, overrides = parser.parse_with_settings(['--config.seed=1', '--config.seed=2'])
-    assert overrides == {'seed': '2'}
+    (tmp_path / 'config.json').write_text(json.dumps(kept_config.to_tree(kept)))
+    assert kept_config.of_workdir(tmp_path, overrides) == config
 
 
 START_LAYERS = [
-    ('conv1', ['conv1']),
-    (' fc8, conv1 ', ['fc8', 'conv1']),
-    ('', []),
-    ('  ', []),
+    ('conv1', ('conv1',)),
+    (' fc8, conv1 ', ('fc8', 'conv1')),
+    ("('conv1',)", ('conv1',)),
+    ("['conv1', 'conv2']", ('conv1', 'conv2')),
+    ('', ()),
+    ('  ', ()),
+    ('()', ()),
     ('conv1,conv1', r"start\.layers names layer 'conv1' twice"),
     ('conv1, conv2,conv1 ', r"start\.layers names layer 'conv1' twice"),
-    ('conv1,,conv2', r"start\.layers is 'conv1,,conv2'; allowed: something on each side"),
-    (',', 'something on each side'),
-    ('conv1,', 'something on each side'),
+    ('conv1,,conv2', r"start\.layers is \('conv1', '', 'conv2'\); allowed: names of layers"),
+    (',', 'allowed: names of layers'),
+    ('conv1,', 'allowed: names of layers'),
     ('conv１', 'names layer .*; the nearest is conv'),
     ('Conv1', 'the nearest is conv'),
     ('conv1;conv2', 'the nearest is conv'),
@@ -127,40 +159,41 @@ def test_the_layers_to_start_with(text, expected):
 
 
 def test_layers_to_start_with_need_a_source():
-    with pytest.raises(InputError, match=r"start\.layers is 'conv1'; .* start\.from is nothing"):
+    with pytest.raises(
+        InputError, match=r"start\.layers is \('conv1',\); .* start\.from is nothing"
+    ):
         load(start__layers='conv1')
-
-
-def test_the_length_of_a_run_counts_where_rates_depend_on_it():
-    for protocol, expected in (('diary', 0), ('one_weird_trick', 1), ('large_batch', 1)):
-        one = load(data__source='synthetic', train__protocol=protocol, train__epochs='90')
-        longer = one | {'train.epochs': 91}
-        assert len(configuration.differences(longer, one)) == expected, protocol
 
 
 BAD = [
     ({'network__activation': 'gelu'}, r"network\.activation is 'gelu'; .*; the nearest is"),
     ({'network__input_size': '35'}, r'network\.input_size is 35: .*; allowed: at least 36'),
     ({'network__width': '0.1'}, r'network\.width is 0\.1: conv1 .* over 5 maps'),
-    ({'optimizer__layer_rates': 'conv1=-1'}, r"optimizer\.layer_rates has 'conv1=-1'"),
+    (
+        {'optimizer__layer_rates': 'conv1=-1'},
+        r"optimizer\.layer_rates is {'conv1': -1.0}; .* at least 0",
+    ),
     ({'data__normalization': 'none'}, r"data\.normalization is 'none'; allowed: one of mean_image"),
     ({'data__resize': 'squish'}, r"data\.resize is 'squish'; .*; the nearest is squash"),
     *(
         (
             {'data__normalization': 'standardized', f'data__{name}': text},
-            rf"data\.{name} is '{text}'; allowed: three numbers {numbers}, as R,G,B, or nothing",
+            rf'data\.{name} is .*; allowed: three numbers {numbers}, for red, green and blue, or',
         )
         for name, numbers in (('mean', 'from 0 to 255'), ('std', 'above 0, at most 255'))
         for text in ('1', '1,2', '1,2,3,4', '1,,3', 'a,b,c', '-1,2,3', '1,2,256', '1,2,nan', ',')
     ),
-    ({'data__normalization': 'standardized', 'data__std': '0,1,2'}, r"data\.std is '0,1,2'"),
+    (
+        {'data__normalization': 'standardized', 'data__std': '0,1,2'},
+        r'data\.std is \(0\.0, 1\.0, 2\.0\)',
+    ),
     (
         {'data__mean': '123,117,104'},
-        r"data\.mean is '123,117,104'; .* is mean_image; it goes with channel_mean or standardized$",
+        r'data\.mean is \(123\.0, 117\.0, 104\.0\); .* is mean_image; it goes with channel_mean or standardized$',
     ),
     (
         {'data__normalization': 'channel_mean', 'data__std': '58,57,57'},
-        r"data\.std is '58,57,57'; .* is channel_mean; it goes with standardized$",
+        r'data\.std is \(58\.0, 57\.0, 57\.0\); .* is channel_mean; it goes with standardized$',
     ),
     ({'eval__views': '5'}, r'eval\.views is 5; allowed: 1 or 10$'),
     (
@@ -188,12 +221,18 @@ BAD = [
     ({'data__source': 'folder:'}, r"data\.source is 'folder:'"),
     ({'data__source': 'tfds:'}, r"data\.source is 'tfds:'"),
     ({'data__threads': '-1'}, r'data\.threads is -1; allowed: a whole number from 0 to 1024'),
-    ({'data__mirror': 'yes'}, r"data\.mirror is 'yes'; allowed: one of on, off"),
+    ({'data__mirror': 'yes'}, r"data\.mirror is 'yes'; allowed: true or false"),
     ({'data__color_scale': 'root'}, r"data\.color_scale is 'root'; allowed: one of std, variance"),
     (
         {'data__batch_size': '63', 'mesh__data': '2'},
         r'data\.batch_size is 63; .* multiple of mesh\.data',
     ),
+    ({'optimizer__layer_rates__conv1': 'x'}, r"layer_rates is {'conv1': 'x'}; allowed: a finite"),
+    (
+        {'optimizer__layer_rates__conv9': '1'},
+        r"layer_rates names layer 'conv9'; the nearest is conv",
+    ),
+    ({'train__log_to': 'tensorboard,tensorboard'}, r'train\.log_to is .*; allowed: any of'),
     ({'mesh__column': '3'}, r'mesh\.column is 3; .* divisor of the 2 columns'),
     ({'data__record_size': '32'}, r'data\.record_size is 32; allowed: at least 224'),
     (
@@ -209,12 +248,35 @@ def test_a_bad_setting_is_named_with_its_value(overrides, message):
         load(**overrides)
 
 
-def test_the_numbers_of_the_channels():
-    assert settings.channels('') == ()
-    assert settings.channels('123.675, 0,255') == (123.675, 0.0, 255.0)
-    for kind, names in (('channel_mean', ['mean']), ('standardized', ['mean', 'std'])):
-        numbers = {f'data__{name}': '58.395,57.12,57.375' for name in names}
-        assert load(data__normalization=kind, **numbers)['data.mean'] == '58.395,57.12,57.375'
+VALUES = [  # text, as the command line or version 0.1 has it -> the value
+    ('data.mean', '123.675, 0,255', (123.675, 0.0, 255.0)),
+    ('data.mean', '(1, 2.5, 3)', (1.0, 2.5, 3.0)),
+    ('data.mean', '', ()),
+    ('data.mirror', 'on', True),
+    ('data.mirror', 'off', False),
+    ('data.mirror', 'False', False),
+    ('train.report', '1', True),
+    ('train.log_to', 'tensorboard,wandb', ('tensorboard', 'wandb')),
+    ('optimizer.layer_rates', 'conv1=0, fc8=10', {'conv1': 0.0, 'fc8': 10.0}),
+    ('optimizer.layer_rates', '', {}),
+]
+
+
+@pytest.mark.parametrize(('name', 'text', 'value'), VALUES)
+def test_text_is_read_as_a_value(name, text, value):
+    """And an older config.json, which holds such texts, likewise."""
+    assert settings.from_text(name, text) == settings.normalized(name, text) == value
+    assert type(settings.from_text(name, text)) is type(SETTINGS[name].default)
+    assert settings.from_text(name, settings.as_text(name, value)) == value
+
+
+def test_the_factor_of_one_layer_keeps_those_of_others():
+    config = default_config()
+    config.optimizer.layer_rates.conv1 = 0
+    found = configuration.complete(config, {'optimizer.layer_rates.fc8': '10'})
+    assert configuration.flat(found)['optimizer.layer_rates'] == {'conv1': 0.0, 'fc8': 10.0}
+    found = configuration.complete(config, {'optimizer.layer_rates': 'fc8=10'})
+    assert configuration.flat(found)['optimizer.layer_rates'] == {'fc8': 10.0}
 
 
 def test_the_ways_to_make_a_square_are_those_that_there_are():
@@ -234,60 +296,18 @@ def test_all_bad_settings_are_named():
     assert len(str(caught.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        (None, 'no such file'),
-        ('config = {', r'does not run: line 1: SyntaxError'),
-        ('x = 1\n\nconfig = {"a": 1 / 0}', 'does not run: line 3: ZeroDivisionError'),
-        ('raise SystemExit(0)', 'does not run: line 1: SystemExit'),
-        ('configuration = {}', 'defines no dictionary `config`'),
-        ('config = ["seed"]', 'defines no dictionary `config`'),
-        ('config = {"sede": 1}', 'unknown setting sede; the nearest is seed'),
-        ('config = {"seed": True}', 'seed is True'),
-        ('config = {"data.batch_size": 64.0}', r'data\.batch_size is 64\.0'),
-        ('config = {"data.source": None}', r'data\.source is None'),
-    ],
-)
-def test_a_bad_file_is_named(text, message, tmp_path):
-    path = tmp_path / 'my.py'
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError, match=message) as caught:
-        configuration.load(path, {})
-    assert len(str(caught.value).splitlines()) <= 2
-
-
 @given(
     st.sampled_from(sorted(SETTINGS)),
     st.text(max_size=12) | st.floats().map(str) | st.integers().map(str),
 )
 def test_any_text_for_any_setting_is_taken_or_refused(name, text):
     try:
-        config = configuration.load(None, {name: text})
+        config = config_file.load(None, {name: text})
     except InputError as error:
         assert name in str(error) or 'data.' in str(error)
     else:
         assert configuration.validate(config) == []
         assert not isinstance(config[name], float) or math.isfinite(config[name])
-
-
-def test_a_workdir_s_configuration_comes_back(tmp_path):
-    config = load(seed='7', data__source='synthetic', optimizer__learning_rate='0.003')
-    path = tmp_path / 'config.json'
-    path.write_text(json.dumps(configuration.nest(config)))
-    assert json.loads(path.read_text())['optimizer']['learning_rate'] == 0.003
-    assert configuration.read_workdir(path) == config
-    for text in ('{', '[]', '{"seed": "x"}'):
-        path.write_text(text)
-        with pytest.raises(InputError, match=r'config\.json'):
-            configuration.read_workdir(path)
-
-
-def test_differences_are_those_that_change_what_is_computed():
-    one = load(data__source='synthetic')
-    other = load(data__source='synthetic', seed='1', mesh__data='2', train__steps='9')
-    assert configuration.differences(other, one) == ['seed was 0, now 1']
 
 
 def test_the_folder_of_a_source_is_absolute(tmp_path, monkeypatch):
@@ -297,25 +317,12 @@ def test_the_folder_of_a_source_is_absolute(tmp_path, monkeypatch):
     (tmp_path / 'link').symlink_to(tmp_path / 'photos')
     own = f'folder:{tmp_path}/photos'
     for text in ('folder:photos', 'folder:./photos/', 'folder:x/../photos', 'folder:link', own):
-        assert configuration.load(None, {'data.source': text})['data.source'] == own
-        (tmp_path / 'my.py').write_text(f'config = {{"data.source": {text!r}}}')
-        assert configuration.load(tmp_path / 'my.py', {})['data.source'] == own
-    at_home = configuration.load(None, {'data.source': 'folder:~/photos'})
+        assert config_file.load(None, {'data.source': text})['data.source'] == own
+        config = default_config()
+        config.data.source = text
+        monkeypatch.setattr(config_file, 'read', lambda _, config=config: config)
+        assert config_file.load('my.py', {}).data.source == own
+    at_home = config_file.load(None, {'data.source': 'folder:~/photos'})
     assert at_home['data.source'] == f'folder:{tmp_path}/home/photos'
     for text in ('digits', 'tfds:photos', 'folder:~nobody_of_that_name/photos'):
-        assert configuration.load(None, {'data.source': text})['data.source'] == text
-
-
-def test_a_relative_source_of_an_older_workdir(tmp_path, monkeypatch):
-    """It stays as it is kept, such as the name of a set in a weight file that was pulled, and is
-    the same as the absolute one of the same command."""
-    monkeypatch.chdir(tmp_path)
-    older = configuration.complete({'data.source': 'folder:photos'}, {})
-    (tmp_path / 'config.json').write_text(json.dumps(configuration.nest(older)))
-    assert configuration.of_workdir(tmp_path, {'seed': '1'})['data.source'] == 'folder:photos'
-    now = configuration.of_workdir(tmp_path, {'data.source': 'folder:photos'})
-    assert now['data.source'] == f'folder:{tmp_path}/photos'
-    assert configuration.differences(now, older) == configuration.differences(older, now) == []
-    other = configuration.load(None, {'data.source': 'folder:others'})
-    (line,) = configuration.differences(other, older)
-    assert line == (f"data.source was 'folder:{tmp_path}/photos', now 'folder:{tmp_path}/others'")
+        assert config_file.load(None, {'data.source': text})['data.source'] == text

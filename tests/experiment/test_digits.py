@@ -13,7 +13,7 @@ def test_held_out_error(seed, most, tmp_path, data_dir):
     arguments = [
         '--config', 'configs/digits.py', '--workdir', str(tmp_path / 'run'),
         f'--config.data.dir={data_dir}', f'--config.seed={seed}',
-        '--config.train.report=off',
+        '--noconfig.train.report',
     ]  # fmt: skip
     assert main.main(arguments) == main.DONE
     result = json.loads((tmp_path / 'run' / 'eval' / 'test-1.json').read_text())

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import numpy as np
 import pytest
 
-from alexnet_jax.training import checkpoint
+from alexnet_jax.training import checkpoint_reader
 from tests import several
 
 pytestmark = pytest.mark.slow
@@ -92,9 +93,7 @@ def test_a_run_goes_on_elsewhere(legs, data_dir, tmp_path):
     rows, expected = train_rows(tmp_path / 'moved'), train_rows(tmp_path / 'one')
     for name in ('step', 'epoch', 'top1_error', 'learning_rate'):
         assert [row[name] for row in rows] == [row[name] for row in expected], name
-    found, step, _ = checkpoint.read_layers(tmp_path / 'moved' / 'checkpoints')
-    undisturbed, at, _ = checkpoint.read_layers(tmp_path / 'one' / 'checkpoints')
+    found, step, _ = checkpoint_reader.read_layers(tmp_path / 'moved' / 'checkpoints')
+    undisturbed, at, _ = checkpoint_reader.read_layers(tmp_path / 'one' / 'checkpoints')
     assert step == at == 60
-    for layer, parts in undisturbed.items():
-        for part, values in parts.items():
-            np.testing.assert_allclose(found[layer][part], values, rtol=0, atol=1e-4)
+    chex.assert_trees_all_close(found, undisturbed, rtol=0, atol=1e-4)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax import main
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 
 CONFIGS = [path for path in sorted(Path('configs').glob('*.py')) if 'digits' not in path.name]
 
@@ -17,11 +17,11 @@ def test_loss_falls(path, tmp_path, data_dir):
     """Nets for photographs a quarter as wide on crops of 59 pixels, and no end but that of
     the epochs. In small batches a few epochs are steps enough; but nets with biases of 1
     and a std of 0.01 lose fc7 in them (docs/LOG.md), and take long to leave ln(10)."""
-    config = configuration.load(path, {'data.source': 'digits'})
+    config = config_file.load(str(path), {'data.source': 'digits'})
     arguments = [
         '--config', str(path), '--workdir', str(tmp_path / 'run'), '--config.data.source=digits',
         f'--config.data.dir={data_dir}', '--config.train.steps=0',
-        '--config.train.report=off',
+        '--noconfig.train.report',
     ]  # fmt: skip
     if path.stem in ('imagenet', 'paper_lrn_across', 'caffenet', 'conv5_192'):
         arguments += [

@@ -83,6 +83,7 @@ def same(one: Model, other: Model) -> bool:
     return forms.same(arrays_of(one), arrays_of(other))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('form', ['zip', 'legacy', 'safetensors', 'caffe', 'caffenet'])
 def test_others_files_there_and_back(form, random, tmp_path):
     theirs, arrays = write_form(tmp_path, form, random)
@@ -159,6 +160,7 @@ def run(request, tmp_path_factory) -> tuple[Path, dict[int, step.TrainState]]:
     return workdir, random_run(workdir, request.param)
 
 
+@pytest.mark.thorough
 def test_our_own_there_and_back(run, tmp_path):
     workdir, states = run
     file, other = tmp_path / 'ours.safetensors', tmp_path / 'other'
@@ -173,8 +175,13 @@ def test_our_own_there_and_back(run, tmp_path):
 
     loaded, again = alexnet_jax.load(workdir), alexnet_jax.load(other)
     # All but what is of this machine, and no more of a path than its last name.
-    source = loaded.config['data.source'].replace('/home/someone/', '')
-    assert same(again, dataclasses.replace(loaded, config=loaded.config | {'data.source': source}))
+    source = loaded.config.data.source.replace('/home/someone/', '')
+    assert same(
+        again,
+        dataclasses.replace(
+            loaded, config=configuration.changed(loaded.config, {'data.source': source})
+        ),
+    )
     assert (again.classes, again.mirror, again.step) == (CLASSES, False, 7)
     assert b'/home/someone' not in file.read_bytes()
 
@@ -184,6 +191,7 @@ def test_our_own_there_and_back(run, tmp_path):
     assert same(before, dataclasses.replace(alexnet_jax.load(workdir, 3), config=again.config))
 
 
+@pytest.mark.thorough
 def test_the_inference_itself(run, random, tmp_path):
     """One exported module, for any number of images."""
     workdir, _ = run
@@ -224,6 +232,7 @@ def logits_from_files(loaded: Model, files: list[Path], options: dict | None = N
     return np.asarray(run(np.concatenate([loaded.read(file) for file in files])))
 
 
+@pytest.mark.thorough
 def test_photographs_as_the_authors_programs_see_them(imported, photographs):
     """Pixel for pixel from the file, and the logits of it."""
     name, workdir = imported
@@ -264,6 +273,7 @@ def test_predictions_from_an_imported_net(imported, photographs):
         np.testing.assert_allclose(ours, probabilities[best], rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_training_starts_from_an_imported_net(random, tmp_path):
     """One step, in which only the classifier learns."""
     file, _ = write_form(tmp_path, 'zip', random)

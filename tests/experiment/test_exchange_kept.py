@@ -78,6 +78,7 @@ def same(one: Model, other: Model) -> bool:
 IMAGE = np.random.default_rng(3).uniform(90, 130, (95, 95, 3)).astype(np.float32)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('case', ['torchvision', 'one_tower', 'mean image'])
 def test_torchvisions_form_keeps_all(case, tmp_path, capsys):
     run = imported(tmp_path, case if case != 'mean image' else 'torchvision')
@@ -95,6 +96,7 @@ def test_torchvisions_form_keeps_all(case, tmp_path, capsys):
     }
 
 
+@pytest.mark.thorough
 def test_torchvisions_form_without_its_metadata(tmp_path, capsys):
     """Saved again by another program it is weights alone, and the import says what was assumed."""
     run = imported(tmp_path, 'torchvision')
@@ -129,6 +131,7 @@ CAFFES = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('case', CAFFES)
 def test_caffes_form_and_the_flags_that_restore_it(case, tmp_path, capsys):
     mean, scale = CAFFES[case]
@@ -148,6 +151,7 @@ def test_caffes_form_and_the_flags_that_restore_it(case, tmp_path, capsys):
         assert np.array_equal(logits(alexnet_jax.load(out)), logits(alexnet_jax.load(run)))
 
 
+@pytest.mark.thorough
 def test_what_caffes_form_cannot_hold(tmp_path, capsys):
     image = np.zeros((99, 99, 3), np.float32)
     run = changed(imported(tmp_path, 'caffe'), image, np.ones(3, np.float32), mirror=False)
@@ -157,6 +161,7 @@ def test_what_caffes_form_cannot_hold(tmp_path, capsys):
     assert 'cannot hold the mean image and that images are not to be mirrored' in told
 
 
+@pytest.mark.thorough
 def test_caffes_own_preprocessing_and_classes_lose_nothing(tmp_path, capsys):
     file = authors.write_caffemodel(
         tmp_path / 'theirs', forms.caffe_blobs(np.random.default_rng(0)), authors.caffe_order('caffe')
@@ -183,6 +188,7 @@ def test_a_mean_image_beside_a_caffe_file_is_spoken_of(tmp_path, capsys):
     assert alexnet_jax.load(tmp_path / 'run').net.architecture.input_size == 99
 
 
+@pytest.mark.thorough
 def test_a_net_that_a_file_states_is_loaded_exported_and_kept(tmp_path):
     """Its table, which no name of this package stands for, goes with it."""
     changes = {'norm1': field(1, 5) + real(2, 0.5)}

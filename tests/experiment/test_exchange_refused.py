@@ -129,6 +129,7 @@ def test_a_bad_import_ends_in_plain_words(name, tmp_path, capsys):
     assert message in refusal(capsys, tmp_path, 'import', *argv, '--workdir', tmp_path / 'run')
 
 
+@pytest.mark.thorough
 def test_caffes_other_net_only_where_it_is_asked_for(tmp_path):
     """A file of weights alone is of the net that `--net` names."""
     for net in ('caffe', 'caffenet'):
@@ -145,6 +146,7 @@ def ours(tmp_path_factory) -> Path:
     return folder / 'ours.safetensors'
 
 
+@pytest.mark.thorough
 def test_a_place_that_is_taken(ours, tmp_path, capsys):
     run = ours.parent / 'run'
     for workdir, message in {
@@ -171,7 +173,7 @@ BAD_FILES: dict[str, tuple[dict, dict, str]] = {
     'a setting of another type': ({'config.network.width': 'a'}, {}, "network.width is 'a'"),
     'a truth': ({'config.data.batch_size': True}, {}, 'data.batch_size is True'),
     'no number': ({'config.network.width': float('nan')}, {}, 'is not JSON: it holds NaN'),
-    'a nested setting': ({'config.network.width': {'a': 1}}, {}, 'is not what'),
+    'a nested setting': ({'config.network.width': {'a': 1}}, {}, r"network\.width is {'a': 1}; allowed: a num"),
     'absurd width': ({'config.network.width': 16.0, 'network': None}, {}, r'conv1/bias is .*, not \(2, 256\)'),
     'absurd sizes': (
         {'config.network.width': 16.0, 'config.network.input_size': 4096,
@@ -217,6 +219,7 @@ def changed(tree: dict, changes: dict) -> dict:
     return {name: value for name, value in (tree | changes).items() if value is not None}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('name', BAD_FILES)
 def test_a_bad_file_of_ours(name, ours, tmp_path, capsys):
     about, arrays, message = BAD_FILES[name]

@@ -27,6 +27,7 @@ def model(run):
     return load(run)
 
 
+@pytest.mark.thorough
 def test_it_is_a_pure_function_that_jax_transforms(model, random):
     images = random.integers(0, 256, (3, 28, 28, 3)).astype(np.uint8)
     logits, activations = model(images)

@@ -11,7 +11,7 @@ import pytest
 from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import identity, results
+from alexnet_jax.experiment import config_file, identity, results
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime.command_line import BAD_INPUT
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError
@@ -154,10 +154,14 @@ def test_an_evaluation_in_other_spaces_is_the_same_and_an_older_one_is_read(tall
 @pytest.fixture
 def workdirs(tmp_path):
     """Two runs that differ in their seed."""
-    config = configuration.load(None, {'network.name': 'small', 'data.record_size': '32'})
+    config = config_file.load(None, {'network.name': 'small', 'data.record_size': '32'})
     of_set = ('a', 'b'), True, np.zeros(3), np.ones(3), {'content': 'c'}
     for seed in (0, 1):
-        identity.write(tmp_path / str(seed), Identity(config | {'seed': seed}, *of_set), {})
+        identity.write(
+            tmp_path / str(seed),
+            Identity(configuration.changed(config, {'seed': seed}), *of_set),
+            {},
+        )
     return [tmp_path / '0', tmp_path / '1']
 
 
@@ -190,9 +194,15 @@ def test_a_result_of_another_run_is_refused_and_an_older_one_is_read(workdirs, t
 def test_a_run_has_one_digest_for_every_length_and_version(workdirs):
     one = identity.read(workdirs[0])
     for changes in ({'train.steps': 9}, {'train.epochs': 3}, {'eval.views': 10}, {'mesh.data': 2}):
-        assert dataclasses.replace(one, config=one.config | changes).digest == one.digest
+        assert (
+            dataclasses.replace(one, config=configuration.changed(one.config, changes)).digest
+            == one.digest
+        )
     for changes in ({'seed': 7}, {'data.batch_size': 16}, {'optimizer.momentum': 0.5}):
-        assert dataclasses.replace(one, config=one.config | changes).digest != one.digest
+        assert (
+            dataclasses.replace(one, config=configuration.changed(one.config, changes)).digest
+            != one.digest
+        )
     # An edit of model.json that takes a fact of the set away leaves its results as they were.
     assert dataclasses.replace(one, data={'content': 'other'}).digest == one.digest
     for changes in (

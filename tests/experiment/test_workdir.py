@@ -1,10 +1,16 @@
 """The lock of a workdir: one run at a time, and no file of somebody else's is touched."""
 
+import json
 import os
+import shutil
 
 import pytest
 
+import alexnet_jax
+from alexnet_jax import main
+from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.workdir import LOCK, locked
+from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError
 
 
@@ -37,3 +43,40 @@ def test_a_lock_that_is_no_file_is_refused(kind, tmp_path):
     with pytest.raises(InputError, match='cannot be written'), locked(tmp_path / 'run'):
         pass
     assert (tmp_path / 'other').read_text() == 'of somebody'
+
+
+@pytest.mark.thorough
+def test_a_workdir_that_was_never_trained_in_takes_another_set(folder, capsys):
+    shutil.rmtree(folder.run / 'checkpoints')
+    folder.rename_class()
+    assert main.main(folder.arguments()) == DONE
+    assert alexnet_jax.load(folder.run).classes == ('b', 'c', 'z')
+
+
+def test_a_relative_source_is_the_same_run(folder, capsys, monkeypatch):
+    """A new run keeps the absolute path; an older one, with the relative, goes on by the same
+    command, and can then be evaluated from anywhere."""
+    monkeypatch.chdir(folder.top)
+    relative = '--config.data.source=folder:photos'
+    kept = folder.run / 'config.json'
+    absolute = json.loads(kept.read_text())
+    for source in ('folder:photos', f'folder:{folder.top}/photos'):
+        older = absolute | {'data': absolute['data'] | {'source': source}}
+        kept.write_text(json.dumps(older))
+        monkeypatch.chdir(folder.top)
+        assert main.main(folder.arguments(relative, '--config.train.steps=8')) == DONE
+        assert json.loads(kept.read_text())['data']['source'] == f'folder:{folder.top}/photos'
+        monkeypatch.chdir('/')
+        folder.result(capsys)
+
+
+def test_a_record_with_a_relative_source_is_of_the_same_run(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder.top)
+    shutil.rmtree(folder.run)
+    monkeypatch.setattr(configuration, 'absolute', lambda source: source)
+    relative = '--config.data.source=folder:photos'
+    assert main.main(folder.arguments(relative)) == DONE
+    assert '"folder:photos"' in (folder.run / 'config.json').read_text()
+    monkeypatch.undo()
+    monkeypatch.chdir(folder.top)
+    assert main.main(folder.arguments(relative, '--config.train.steps=8')) == DONE

@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
-import numpy as np
 
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
-from alexnet_jax.training import checkpoint, step
+from alexnet_jax.training import checkpoint, checkpoint_reader, step
 from alexnet_jax.training.checkpoint import Checkpoints
 
 CONTEXT = multiprocessing.get_context('forkserver')
@@ -133,7 +133,7 @@ def command(workdir: Path, data_dir: str, **settings: str) -> list[str]:
     """A small net on the digits, that takes 75 steps of a few hundredths of a second."""
     given = {'data.dir': data_dir, 'checkpoint.every_steps': '7', **NET, **settings}
     return [
-        '--config', 'configs/digits.py', '--workdir', str(workdir), '--config.train.report=off',
+        '--config', 'configs/digits.py', '--workdir', str(workdir), '--noconfig.train.report',
         *(f'--config.{name}={value}' for name, value in given.items()),
     ]  # fmt: skip
 
@@ -198,7 +198,7 @@ def held_still(process) -> Iterator[None]:
 
 
 def saved_step(workdir: Path) -> int:
-    return max(checkpoint.steps(workdir / 'checkpoints'), default=0)
+    return max(checkpoint_reader.steps(workdir / 'checkpoints'), default=0)
 
 
 def last_state(workdir: Path) -> step.TrainState:
@@ -222,8 +222,8 @@ def assert_same_run(workdir: Path, undisturbed: Path) -> None:
 
 def assert_same_state(workdir: Path, undisturbed: Path) -> None:
     """Bit for bit, and the same checkpoints, and nothing beside them."""
-    held = [checkpoint.steps(path / 'checkpoints') for path in (workdir, undisturbed)]
+    held = [checkpoint_reader.steps(path / 'checkpoints') for path in (workdir, undisturbed)]
     assert held[0] == held[1]
-    jax.tree.map(np.testing.assert_array_equal, last_state(workdir), last_state(undisturbed))
+    chex.assert_trees_all_equal(last_state(workdir), last_state(undisturbed))
     left = {path.name for path in (workdir / 'checkpoints').iterdir()} - set(map(str, held[0]))
     assert not left, left

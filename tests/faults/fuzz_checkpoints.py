@@ -15,7 +15,8 @@ from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import manifest, step
-from alexnet_jax.training.checkpoint import Checkpoints, read_layers
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.training.checkpoint_reader import read_layers
 from tests.weights.mutations import damaged, lied_shape
 
 Random = np.random.Generator

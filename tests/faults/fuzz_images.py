@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_jax.data.images import RESIZES, BadImageError, read_square
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.model import Model
 from tests.data.photographs import photograph, save
 from tests.weights.mutations import damaged
@@ -192,6 +192,6 @@ def constant_model() -> Model:
         apply=lambda variables, images: (np.zeros((len(images), 3)) + images.mean() * 0, {}),
     )
     return Model(
-        configuration.load(None, sizes), net, ('one', '$two$', 'three\n'), True, {},
+        config_file.load(None, sizes), net, ('one', '$two$', 'three\n'), True, {},
         np.zeros(3, np.float32), np.ones(3, np.float32), 1,
     )  # fmt: skip

@@ -25,9 +25,6 @@ Anything else must be status 1 or 2 and a few plain lines. What no checksum guar
 - files of a checkpoint with a manifest made anew for them (`fuzz_checkpoints` has these).
 """
 
-import contextlib
-import hashlib
-import io
 import json
 import os
 import re
@@ -42,27 +39,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from alexnet_jax import main
-from alexnet_jax.data.prepare import engines
-from alexnet_jax.data.prepare.make import Request, make_set
-from alexnet_jax.data.prepare.shards import Encoding
-from alexnet_jax.data.prepare.sources import open_source
-from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import kept_config
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.runtime.errors import InputError
-from tests.data.photographs import image_file, write_classes
 from tests.faults import run_changes
-from tests.faults.fuzz_settings import at_most
-from tests.faults.run_changes import MODULE, PARTS, RAN
+from tests.faults.run_changes import PARTS, RAN
+from tests.faults.run_commands import LARGE, MORE, STEPS, bring_back, contents, do, found, make
 
-SIZE, STEPS, MORE = 32, 4, 6
-SECONDS = 120  # for a command; it takes one
 MOST_GROWN = 1 << 30
 MOST_LINES, LONGEST = 4, 4010  # of an error
-LARGE = 1 << 24  # no file of a run is; made so, it is known by its size
-TIMES = ('images_per_second', 'seconds_')  # numbers of a metrics row that differ
 # Sections of a report that show what no checksum guards.
 SHOWN_IN = {
     'metrics.jsonl': ('Training', 'What differs from the paper', 'The run'),
@@ -75,182 +62,6 @@ OF_OTHER_SET = (
     'What differs from the paper',
 )
 FIGURES = {'metrics.jsonl': ('curves',), 'kernels': ('selectivity',)}  # and their numbers
-
-
-def make(folder: Path) -> Path:
-    """The set and the run, in the place where every case is tried; a copy of them in `sound`, and
-    another run on another set in `other`."""
-    here = folder / 'here'
-    for seed, name in ((7, 'other'), (0, 'sound')):
-        write_classes(here / 'photos', 8 + seed, ('a', 'b', 'c'))
-        spec = f'folder:{here}/photos'
-        with contextlib.redirect_stdout(io.StringIO()):
-            request = Request(spec, Encoding(SIZE, 'jpeg', 90), 0.25)
-            make_set(request, here / 'set', lambda spec=spec: open_source(spec), engines.one_by_one)
-        config = {
-            'network.name': 'small', 'network.width': 0.5, 'data.source': spec, 'seed': seed,
-            'data.dir': f'{here}/set', 'data.record_size': SIZE, 'data.batch_size': 4,
-            'train.steps': STEPS, 'checkpoint.every_steps': 2, 'train.report': 'off',
-            'train.log_to': '', 'data.threads': 0, 'eval.batch_size': 4,
-        }  # fmt: skip
-        (here / 'config.py').write_text(f'config = {config!r}\n')
-        for command in ('train', 'other eval'):
-            assert do(command, here)[0] == DONE
-        for place in (here, here / 'set', here / 'run'):
-            (place / f'{MODULE}.py').write_text(f'open({str(here / RAN)!r}, "w")\n')
-        shutil.copytree(here, folder / name)
-        shutil.rmtree(here)
-    (folder / 'image.png').write_bytes(image_file(4)[1])
-    return folder
-
-
-def arguments(command: str, here: Path) -> tuple[Any, list[str]]:
-    """The program, and its command line."""
-    run = str(here / 'run')
-    to_train = ['--config', str(here / 'config.py'), '--workdir', run]
-    return {
-        'train': (main.main, to_train),
-        'longer': (main.main, [*to_train, f'--config.train.steps={MORE}']),
-        'eval': (main.main, ['--workdir', run, '--mode=eval']),
-        'other eval': (
-            main.main, ['--workdir', run, '--mode=eval', '--config.eval.views=10']),
-        'predict': (main.main, ['--workdir', run, '--mode=predict', str(here.parent / 'image.png')]),
-        'report': (main.main, ['--workdir', run, '--mode=report']),
-        'features': (
-            evaluation.main, ['features', run, '--activations=fc7/relu', f'--out={here}/features']),
-        'tables': (evaluation.main, ['tables', run, f'--out={here}/tables']),
-    }[command]  # fmt: skip
-
-
-def do(command: str, here: Path, more: tuple[str, ...] = ()) -> tuple[int, str, str]:
-    """Status, and what was printed to either stream; all of it by libraries, too."""
-    program, words = arguments(command, here)
-    with open(here.parent / 'out', 'w+') as out, open(here.parent / 'err', 'w+') as err:
-        kept = os.dup(1), os.dup(2)
-        sys.stdout.flush()
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
-        try:
-            with at_most(SECONDS):
-                status = program([*words, *more])
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number in (1, 2):
-                os.dup2(kept[number - 1], number)
-                os.close(kept[number - 1])
-        return (
-            status,
-            (here.parent / 'out').read_text(errors='backslashreplace'),
-            (here.parent / 'err').read_text(errors='backslashreplace'),
-        )
-
-
-def bring_back(folder: Path) -> Path:
-    here = folder / 'here'
-    shutil.rmtree(here, ignore_errors=True)
-    shutil.copytree(folder / 'sound', here)
-    return here
-
-
-# What a command came to.
-
-
-def found(command: str, here: Path, printed: str) -> dict[str, Any]:
-    run = here / 'run'
-    if command in ('train', 'longer'):
-        steps = STEPS if command == 'train' else MORE
-        resumed = re.search(r'^resuming after step (\d+)', printed, re.M)
-        return {
-            'step': steps, 'since': int(resumed[1]) if resumed else 0,
-            'result': result(printed, run / 'eval/val-1.json'), 'rows': rows(run / 'metrics.jsonl'),
-            'state': digests(run / f'checkpoints/{steps}/state'),
-        }  # fmt: skip
-    if command in ('eval', 'other eval'):
-        path = Path(printed.strip().rpartition(' -> ')[2])
-        tree = json.loads(path.read_text())
-        return {'step': tree['step'], 'name': path.name, 'result': result(printed, path)}
-    if command == 'predict':
-        tree = json.loads((run / 'predict/predictions.json').read_text())
-        return {'step': tree['step'], 'predictions': tree, 'printed': printed}
-    if command == 'features':
-        out = here / 'features'
-        about = json.loads((out / 'about.json').read_text())
-        arrays = {path.name: np.load(path).tolist() for path in sorted(out.glob('*.npy'))}
-        ids = (out / 'ids.json').read_text()
-        return {'step': about['step'], 'about': about, 'arrays': arrays, 'ids': ids}
-    if command == 'tables':
-        return {'step': None, 'lines': printed.splitlines()}
-    page = (run / 'report/index.html').read_text()
-    at = re.search(r'Step (\d+) of ', page)
-    return {
-        'step': at and int(at[1]), 'sections': dict(section(part) for part in page.split('<h2')),
-        'numbers': digests(run / 'report', ('.csv', '.npz')), 'evaluations': evaluations(page),
-    }  # fmt: skip
-
-
-def section(text: str) -> tuple[str, str]:
-    title = re.match(r'[^>]*>([^<]*)</h2>', text)
-    return (title[1] if title else 'top'), text
-
-
-def evaluations(page: str) -> list[str]:
-    """Rows of the tables of results that were kept."""
-    tables = re.findall(r'<table><caption>Evaluations.*?</table>', page, re.S)
-    return [row for table in tables for row in re.findall(r'<tr>.*?</tr>', table, re.S)]
-
-
-def result(printed: str, path: Path) -> dict[str, Any]:
-    said = [
-        line.split(' -> ')[0]
-        for line in printed.splitlines()
-        if ' error' in line or '_error' in line
-    ]
-    tree = json.loads(path.read_text())
-    tree.pop('sha256', None)
-    classes = json.loads(path.with_name(f'{path.stem}-classes.json').read_text())
-    classes.pop('sha256', None)
-    return {'said': said[-1:], 'kept': tree, 'classes': classes}
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """Rows that are rows, without their times."""
-    kept = []
-    for line in path.read_text(errors='replace').splitlines():
-        with contextlib.suppress(ValueError, RecursionError, AttributeError):
-            row = {k: v for k, v in json.loads(line).items() if not k.startswith(TIMES)}
-            kept.append(row)
-    return kept
-
-
-def digests(folder: Path, suffixes: tuple[str, ...] = ()) -> dict[str, str]:
-    """Of files; an array's are those that are no dot files."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob('*'))
-        if path.is_file() and (path.suffix in suffixes if suffixes else path.name[0].isdigit())
-    }
-
-
-def contents(top: Path) -> dict[str, Any]:
-    """Every file, link, pipe and folder, by its place."""
-    kept = {}
-    for path in sorted(top.rglob('*')):
-        name = str(path.relative_to(top))
-        if path.is_symlink():
-            kept[name] = ('link', os.readlink(path))
-        elif path.is_dir():
-            kept[name] = ('folder',)
-        elif path.is_file():
-            size = path.stat().st_size
-            kept[name] = path.read_bytes() if size < LARGE else size
-        else:
-            kept[name] = ('pipe',)
-    kept.pop('.lock', None)
-    return kept
-
-
-# Whether that is right.
 
 
 class References:
@@ -286,10 +97,10 @@ def same(one: Any, other: Any, close: bool) -> bool:
 def settings_changed(here: Path, folder: Path) -> tuple[str, ...]:
     """Settings of config.json that are others, as on a command line."""
     try:
-        changed = configuration.read_workdir(here / 'run/config.json')
+        changed = kept_config.read_workdir(here / 'run/config.json')
     except (InputError, OSError):
         return ()
-    sound = configuration.read_workdir(folder / 'sound/run/config.json')
+    sound = kept_config.read_workdir(folder / 'sound/run/config.json')
     return tuple(
         f'--config.{name}={changed[name]}'
         for name in configuration.SETTINGS

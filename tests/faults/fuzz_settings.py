@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import re
 import signal
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,10 +19,14 @@ import numpy as np
 from alexnet_jax import main
 from alexnet_jax.data import synthetic
 from alexnet_jax.data.prepare import stored
-from alexnet_jax.experiment import build, training_run
+from alexnet_jax.experiment import build, config_file, kept_config, training_run
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.settings import SETTINGS, as_text
 from alexnet_jax.experiment.workdir import refuse_other
 from alexnet_jax.report import run_page
+from tests.config_files import with_lines
+from tests.faults.odd_values import FILES, JSON_VALUES, LITERALS, OPTIONS, PATHS, TEXTS
 from tests.weights.mutations import damaged
 
 Random = np.random.Generator
@@ -32,124 +35,8 @@ SECONDS = 30  # more is a hang
 MOST_LINES, LONGEST = 8, 1500  # of an error
 LARGEST_BUILT = 300  # pixels: larger images are not made here
 
-# What is allowed, written down a second time: whole numbers from, to.
-WHOLE = {
-    'seed': (0, 2147483647),
-    'network.input_size': (0, 4096),
-    'data.record_size': (1, 4096),
-    'data.batch_size': (1, 2147483647),
-    'data.color_epochs': (0, 2147483647),
-    'data.threads': (0, 1024),
-    'data.synthetic_examples': (1, 2147483647),
-    'data.synthetic_classes': (2, 1000000),
-    'schedule.patience': (1, 2147483647),
-    'schedule.drops': (0, 30),
-    'train.epochs': (1, 2147483647),
-    'train.steps': (0, 2147483647),
-    'train.micro_batches': (1, 2147483647),
-    'train.log_every_steps': (1, 2147483647),
-    'train.print_every_steps': (0, 2147483647),
-    'checkpoint.every_steps': (0, 2147483647),
-    'checkpoint.keep': (1, 2147483647),
-    'eval.step': (0, 2147483647),
-    'eval.batch_size': (1, 2147483647),
-    'mesh.data': (0, 2147483647),
-    'mesh.column': (0, 2),
-}
-# Real numbers from, to, and the ends that are not allowed themselves.
-REAL = {
-    'network.width': (0, 16, (0,)),
-    'data.color_std': (0, 1e30, ()),
-    'optimizer.learning_rate': (0, 1e30, (0,)),
-    'optimizer.momentum': (0, 1, (1,)),
-    'optimizer.weight_decay': (0, 1e30, ()),
-}
-# Words, as patterns.
-NUMBER = r'\s*\d+(_?\d)*(\.\d*)?(e-?\d+)?\s*'
-WORD = {
-    'network.name': r'paper|paper_lrn_across|krizhevsky2012|half|no_lrn|non_overlapping'
-    r'|no_communication|six_conv|no_conv4|caffe|caffenet|torchvision|one_weird_trick'
-    r'|batchnorm227|one_tower|conv5_192|cifar18|four_layer|small|patterns|patterns_no_communication'
-    r'|patterns_one_column',
-    'network.activation': '|relu|tanh|sigmoid|leaky_relu|maxout',
-    'network.exchange': 'gather|scatter',
-    'network.compute': 'float32|bfloat16',
-    'start.from': r'[^\0]*',
-    'start.layers': r'[\w,\s]*',
-    'data.source': r'digits|patterns|synthetic|(folder|tfds):[^\0]+',
-    'data.dir': r'[^\0]*',
-    'data.resize': 'center_square|short_side|squash',
-    'data.mirror': 'on|off',
-    'data.normalization': 'mean_image|channel_mean|standardized',
-    'data.mean': f'|{NUMBER},{NUMBER},{NUMBER}',
-    'data.std': f'|{NUMBER},{NUMBER},{NUMBER}',
-    'data.color_scale': 'std|variance',
-    'optimizer.layer_rates': rf'[\s,]*|(\s*\w+={NUMBER},?\s*)+',
-    'train.protocol': 'paper|diary|caffe|torchvision|one_weird_trick|large_batch|cifar18|constant',
-    'train.log_to': '|tensorboard|wandb|tensorboard,wandb',
-    'train.report': 'on|off',
-    'eval.split': '|train|val|test',
-    'eval.views': '1|10',
-    'eval.save': '|predictions|views',
-}
-NAMES = sorted({*WHOLE, *REAL, *WORD})
-
-TEXTS = (
-    '', ' ', '\t7\n', 'nan', 'NaN', 'inf', '-inf', '-1', '-0', '0', '1', '2', '10', '1e400',
-    '1e-400', '1e29', '1.5', '9' * 30, '9' * 5000, '2147483647', '2147483648', '\uff11\uff12', '1_000',
-    '0x10', 'True', 'None', 'paper', 'papr', 'ON', '\x1b[31mred\x1b[0m', 'a\nb', 'a\x85b\u2028c',
-    'é', '😀' * 50, '\udcff', '\ud800', 'x' * 100_000, 'paper' * 10_000, '../..', '~nobody/x',
-    '~', '/dev/null', 'n' * 300 + '/x', 'folder:/dev/null', 'folder:~nobody', 'folder:' + 'n' * 300,
-    'folder:a\nb', 'folder:.', 'tfds:..', 'tfds:a/b/c/d', 'tfds:mnist:9.9.9', 'tfds:mnst',
-    'tfds:mnist', 'tfds:mnist/no', 'tfds:\udcff', 'tfds:x y', 'digits', 'patterns', 'synthetic', '1,2,3',
-    '255,255,256', '1,nan,3', ',,', 'conv1', 'conv1=0', 'conv1=nan', 'conv1=1e999', 'conv9=1',
-    'conv1=1,' * 2000, 'fc8,conv1', '%s%n', '{seed}', '[]', '\0', 'a\0b', '"', "'", '$(id)',
-)  # fmt: skip
-# Python that a config file may have for a value.
-LITERALS = (
-    'None', 'True', '[]', '{}', '()', '["paper"]', '{"paper": 1}', 'b"paper"', '3', '0', '-1',
-    '2.5', '1e300', 'float("nan")', 'float("inf")', '-float("inf")', '10**30', '10**400', '-10**400',
-    '10**5000', '[10**5000]', '1j', 'object', 'lambda: 0', 'range(3)', '...', '"\\0"', '"\\ud800"',
-    '"x" * 10**6', '[0] * 10**5', '__import__("numpy").zeros((40, 40))', '"on"', '"paper"',
-    '__import__("numpy").float32(0.5)', '__import__("numpy").int64(3)', '__import__("pathlib").Path(".")',
-    '"\\n" * 50', '[[[[]]]] * 2000', '{"a": {"b": 1}}', 'type("Odd", (), {"__repr__": lambda s: 1 / 0})()',
-)  # fmt: skip
-FILES = (
-    b'', b'\0' * 100, b'config', b'config = ', b'config = {', b'def', b'\xff\xfe\0c', b'\x80abc',
-    b'# coding: nonsense\nconfig = {}', b'config = None', b'config = []', b'config = 7',
-    b'config = {1: 2}', b'config = {None: None}', b'config = {("seed",): 1}', b'class config: seed = 1',
-    b'configuration = {"seed": 1}', b'def get_config():\n    return {}', b'raise ValueError',
-    b'raise ValueError("a\\nb\\nc")', b'raise ValueError("\\n")', b'raise ValueError("x" * 10**6)',
-    b'raise ValueError("\\x1b[31m\\x85")', b'1 / 0', b'import no_such_module', b'raise SystemExit(3)',
-    b'raise MemoryError', b'def f(): f()\nf()', b'assert False', b'open("/no/such/file")',
-    b'config = {"seed": 1', b'(' * 1000, b'x = ' + b'-' * 100_000 + b'1', b'config = {"sede": 1}',
-    b'config = {"a\\nb": 1}', b'config = {"x" * 10**5: 1}', b'config = {"": 1}', b'config = {"seed": 1}',
-    b'from types import SimpleNamespace as S\nconfig = S(seed=1)', b'PK\x03\x04', b'\x7fELF',
-    b'exec("raise KeyError(1)")', b'config = {f"s{i}": i for i in range(5)}', b'config = dict(seed=1)',
-    b'import zipfile\nconfig = {"seed": zipfile}', b'raise Exception(b"\\xff")', b'yield 1', b'\r\n\t',
-)  # fmt: skip
-JSON_VALUES = (
-    True, False, -1, 0, 1, 2.5, 1e300, math.nan, math.inf, -math.inf, 10**30, 10**400, '', 'x', 'paper',
-    'on', [], {}, [1], {'a': 1}, 'a\nb', '\ud800', '\0', 'x' * 10**5, [[]] * 10_000, '\x1b[31m',
-)  # fmt: skip
-OPTIONS = (
-    ('--mode=fly', '--mode'), ('--mode=' + 'x' * 10_000, '--mode'), ('--mode=', '--mode'),
-    ('--mode=train\n', '--mode'), ('--mode', '--mode'), ('word', 'word'), ('a\nb', 'argument'),
-    ('-x', '-x'), ('--sede=1', '--sede'), ('--config.=1', '--config.='), ('--config.seed', 'seed'),
-    ('--config.seed 1', 'seed'), ('--Config.seed=1', '--Config'), ('--config.SEED=1', 'SEED'),
-    ('--config.\n=1', 'unknown setting'), ('--' + 'x' * 100_000, 'unknown argument'), ('-', '-'),
-    ('--processes=0', '--processes'), ('--processes=-1', '--processes'), ('--processes=x', '--processes'),
-    ('--processes=' + '9' * 5000, '--processes'), ('--processes=2', '--process'), ('--process=1', '--process'),
-    ('--process=' + '9' * 5000, '--process'), ('--process=nan', '--process'), ('--coordinator=', '--process'),
-    ('--coordinator=a:b', '--process'), ('--heartbeat=0', '--heartbeat'), ('--heartbeat=x', '--heartbeat'),
-    ('--join_timeout=' + '9' * 30, '--join_timeout'), ('--debug=1', '--debug'), ('\x1b[2J', 'argument'),
-    ('--config.' + 's' * 10_000 + '=1', 'unknown setting'), ('\udcff', 'argument'), ('😀', '😀'),
-)  # fmt: skip
+NAMES = sorted(SETTINGS)
 NAMED = ('--config', '--workdir')  # settings named on the command line, and files
-PATHS = (
-    '', '.', '/', '/dev/null', '/dev/null/x', '/no/such', 'no such', 'n' * 300, 'n/' * 3000, 'a\nb', '\udcff',
-    '\0', '~nobody', '/proc/self/mem', '/proc/1/root/x', '\x1b[31m', 'x' * 100_000,
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,14 +57,17 @@ def quick(random: Random) -> list[str]:
 
 
 def sound_text(name: str, random: Random) -> str:
-    """A value that is allowed, if others go with it."""
-    if name in WHOLE:
-        least, most = WHOLE[name]
-        return str(random.choice([least, least + 1, most, random.integers(least, most + 1)]))
-    if name in REAL:
-        return repr(float(random.uniform(*REAL[name][:2])))
-    words = [word for word in WORD[name].split('|') if re.fullmatch(r'\w*', word)]
-    return str(random.choice(words)) if words else ''
+    """Returns a value that is allowed, if others go with it, or is close to one that is."""
+    setting = SETTINGS[name]
+    match setting.default:
+        case bool():
+            return some(('true', 'false', 'off'), random)
+        case int():
+            return str(some((0, 1, setting.default, random.integers(2, 5000), 2**31 - 1), random))
+        case float():
+            return repr(float(random.uniform(0, 2)))
+        case default:
+            return some((as_text(name, default), *setting.rule.names), random)
 
 
 def some(things: Any, random: Random) -> Any:
@@ -217,7 +107,8 @@ def unknown_setting(here: Path, random: Random) -> Case:
 
 def setting_in_a_file(here: Path, random: Random) -> Case:
     name, literal = some(NAMES, random), some(LITERALS, random)
-    (here / 'config.py').write_text(f'config = {{{name!r}: {literal}}}\n')
+    field = name.replace('start.from', "start['from']")
+    with_lines(here / 'config.py', f'config.{field} = {literal}')
     return Case(['--config', str(here / 'config.py'), *quick(random)], (name, *related(name)))
 
 
@@ -255,14 +146,14 @@ def strange_paths(here: Path, random: Random) -> Case:
     given = [f'{name}={some(PATHS, random)}' for name in NAMED[: random.integers(1, 3)]]
     given += [f'--mode={some(("train", "eval", "predict"), random)}']
     images = [some(PATHS, random)] * (given[-1] == '--mode=predict')
-    (here / 'config.py').write_text('config = {}')
+    with_lines(here / 'config.py')
     return Case(['--config', str(here / 'config.py'), *config, *given, *images], (*NAMED, 'image'))
 
 
 def damaged_json(here: Path, random: Random) -> Case:
     """A workdir whose config.json is not as it was written."""
-    sound = configuration.load(None, {'network.name': 'small', 'data.record_size': '40'})
-    tree = configuration.nest(sound) | {'versions': {'jax': '0'}, 'processes': 1}
+    sound = config_file.load(None, {'network.name': 'small', 'data.record_size': '40'})
+    tree = kept_config.to_tree(sound) | {'versions': {'jax': '0'}, 'processes': 1}
     content = json.dumps(tree, indent=2).encode()
     match random.integers(6):
         case 0:
@@ -273,20 +164,8 @@ def damaged_json(here: Path, random: Random) -> Case:
             deep = int(random.choice([900, 100_000]))
             content = some((b'[' * deep, b'{"seed":' * deep, b'[' * deep + b']' * deep), random)
         case 3:
-            content = some(
-                (
-                    b'',
-                    b'null',
-                    b'[]',
-                    b'7',
-                    b'"x"',
-                    b'{}',
-                    b'\xff',
-                    b'9' * 5000,
-                    b'{"seed": 1e999}',
-                ),
-                random,
-            )
+            odd = b'', b'null', b'[]', b'7', b'"x"', b'{}', b'\xff', b'9' * 5000, b'{"seed": 1e999}'
+            content = some(odd, random)
         case _:
             content = damaged(content, random)
     workdir = here / 'run'
@@ -311,7 +190,7 @@ def with_other_value(tree: dict[str, Any], random: Random) -> dict[str, Any]:
 
 def base(here: Path, random: Random) -> list[str]:
     """A sound command line."""
-    (here / 'sound.py').write_text('config = {}')
+    with_lines(here / 'sound.py')
     return ['--config', str(here / 'sound.py'), '--workdir', str(here / 'run'), *quick(random)]
 
 
@@ -338,25 +217,18 @@ FORMS = (
 )  # fmt: skip
 
 
-def fault_of(config: dict[str, Any]) -> str:
-    """What is not allowed of an accepted configuration, by the table above; '' for nothing."""
-    for name, (least, most) in WHOLE.items():
-        if type(config[name]) is not int or not least <= config[name] <= most:
-            return f'{name} {config[name]!r}'
-    for name, (least, most, but) in REAL.items():
-        value = config[name]
-        inside = type(value) is float and math.isfinite(value) and least <= value <= most
-        if not inside or value in but:
+def fault_of(config: Config) -> str:
+    """Returns what no run could compute with in an accepted configuration; '' for nothing."""
+    for name, value in configuration.flat(config).items():
+        numbers = value if isinstance(value, tuple) else [value]
+        if type(value) is not type(SETTINGS[name].default) or any(
+            isinstance(x, int | float) and not (math.isfinite(x) and 0 <= x <= 1e30)
+            for x in numbers
+        ):
             return f'{name} {value!r}'
-    for name, pattern in WORD.items():
-        if not re.fullmatch(pattern, str(config[name]), re.DOTALL | re.IGNORECASE):
-            return f'{name} {config[name]!r}'
-    parts = max(1, config['mesh.data']) * config['train.micro_batches']
-    if (
-        config['data.batch_size'] % parts
-        or config['data.record_size'] < config['network.input_size']
-    ):
-        return 'what does not go together'
+    parts = max(1, config.mesh.data) * config.train.micro_batches
+    if config.data.batch_size % parts or config.data.record_size < config.network.input_size:
+        return 'settings that do not go together'
     return ''
 
 
@@ -390,7 +262,7 @@ def contents() -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
-def told_of(argv: list[str]) -> tuple[int, str, list[dict[str, Any]]]:
+def told_of(argv: list[str]) -> tuple[int, str, list[Config]]:
     """Exit status, what was printed of errors, and the configurations that were accepted."""
     stdout = io.TextIOWrapper(io.BytesIO(), 'utf-8')
     stderr = io.TextIOWrapper(io.BytesIO(), 'utf-8', errors='backslashreplace')
@@ -407,17 +279,17 @@ def told_of(argv: list[str]) -> tuple[int, str, list[dict[str, Any]]]:
 
 
 @contextlib.contextmanager
-def stopped_before_training() -> Iterator[list[dict[str, Any]]]:
+def stopped_before_training() -> Iterator[list[Config]]:
     """Within, a run ends when all that it needs is there; configurations that came so far."""
-    accepted: list[dict[str, Any]] = []
+    accepted: list[Config] = []
 
     def train(config, workdir, stop_requested):
         refuse_other(workdir, config)
-        if config['start.from']:
-            build.read_donor(Path(config['start.from']), workdir)
-        if config['data.source'] == 'digits':  # would be prepared now
-            stored.find('digits', config['data.record_size'], config['data.dir'] or None)
-        elif config['data.record_size'] <= LARGEST_BUILT:
+        if config.start['from']:
+            build.read_donor(Path(config.start['from']), workdir)
+        if config.data.source == 'digits':  # would be prepared now
+            stored.find('digits', config.data.record_size, config.data.dir or None)
+        elif config.data.record_size <= LARGEST_BUILT:
             built = build.build(config)
             build.held_out_split(config, built.images)
         accepted.append(config)

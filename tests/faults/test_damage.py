@@ -11,8 +11,8 @@ import pytest
 
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.training import checkpoint
-from alexnet_jax.training.checkpoint import newest_whole, read_layers
+from alexnet_jax.training import checkpoint_reader
+from alexnet_jax.training.checkpoint_reader import newest_whole, read_layers
 from tests.faults import driver
 
 
@@ -21,13 +21,13 @@ def folder(undisturbed, tmp_path_factory) -> Path:
     """Checkpoints to be damaged and mended again."""
     folder = tmp_path_factory.mktemp('damaged') / 'checkpoints'
     shutil.copytree(undisturbed / 'checkpoints', folder)
-    assert len(checkpoint.steps(folder)) == 3
+    assert len(checkpoint_reader.steps(folder)) == 3
     return folder
 
 
 def files(folder: Path) -> list[Path]:
     """All files of the last checkpoint."""
-    last = folder / str(checkpoint.steps(folder)[-1])
+    last = folder / str(checkpoint_reader.steps(folder)[-1])
     return sorted(path for path in last.rglob('*') if path.is_file())
 
 
@@ -39,7 +39,7 @@ def flipped(content: bytes, random: python_random.Random) -> bytes:
 
 def assert_told(folder: Path, path: Path) -> None:
     """That the damage of a file is told, with both steps, or makes no difference at all."""
-    *_, before, last = checkpoint.steps(folder)
+    *_, before, last = checkpoint_reader.steps(folder)
     found, told = newest_whole(folder)
     if found == last:
         # White space in the manifest, which is its own guard.
@@ -52,6 +52,7 @@ def assert_told(folder: Path, path: Path) -> None:
         read_layers(folder, last)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('damage', 'count'),
     [
@@ -76,7 +77,7 @@ def test_seeded_damage(damage, count, folder):
         if changed != content:
             assert_told(folder, path)
         path.write_bytes(content)
-    assert newest_whole(folder) == (checkpoint.steps(folder)[-1], [])
+    assert newest_whole(folder) == (checkpoint_reader.steps(folder)[-1], [])
 
 
 def test_each_file_removed_and_emptied(folder):
@@ -90,10 +91,11 @@ def test_each_file_removed_and_emptied(folder):
         path.write_bytes(content)
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_from_the_one_before_and_says_so(undisturbed, data_dir, tmp_path):
     """And comes to the same end; the damaged one is kept for whoever wants to look."""
     shutil.copytree(undisturbed, run := tmp_path / 'run')
-    *_, before, last = checkpoint.steps(run / 'checkpoints')
+    *_, before, last = checkpoint_reader.steps(run / 'checkpoints')
     next(path for path in files(run / 'checkpoints') if path.stat().st_size > 9999).write_bytes(
         b'?'
     )
@@ -113,7 +115,7 @@ def test_a_run_goes_on_from_the_one_before_and_says_so(undisturbed, data_dir, tm
 
 def test_none_whole_is_refused(undisturbed, data_dir, tmp_path):
     shutil.copytree(undisturbed, run := tmp_path / 'run')
-    for step in checkpoint.steps(run / 'checkpoints'):
+    for step in checkpoint_reader.steps(run / 'checkpoints'):
         (run / 'checkpoints' / str(step) / 'manifest.json').unlink()
     before = sorted(run.rglob('*'))
     output = tmp_path / 'printed'

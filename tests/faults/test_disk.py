@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax.runtime.command_line import DONE, FAULT
-from alexnet_jax.training import checkpoint
-from alexnet_jax.training.checkpoint import newest_whole
+from alexnet_jax.training import checkpoint_reader
+from alexnet_jax.training.checkpoint_reader import newest_whole
 from tests.faults import driver
 
 SIZE = 40 << 20
@@ -46,6 +46,7 @@ def fill(disk: Path, left: int) -> Path:
     return filler
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     'moments',
     [range(2), pytest.param(range(2, 12), marks=pytest.mark.slow)],
@@ -63,7 +64,10 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
         output.write_text('')
         process = driver.start(argv, output)
         saves = moment % 3
-        driver.wait_for(lambda: len(checkpoint.steps(workdir / 'checkpoints')) >= saves, process)  # noqa: B023
+        driver.wait_for(
+            lambda: len(checkpoint_reader.steps(workdir / 'checkpoints')) >= saves,  # noqa: B023
+            process,
+        )
         filler = fill(disk, random.randrange(2 * one))
         process.join(120)
         printed = output.read_text()
@@ -72,7 +76,7 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
         assert len(errors) == 2 and 'Traceback' not in printed, printed
         assert 'No space left on device' in errors[0] and str(workdir) in errors[0]
         assert re.search(r'\d+ bytes', errors[0]), printed
-        held = checkpoint.steps(workdir / 'checkpoints')
+        held = checkpoint_reader.steps(workdir / 'checkpoints')
         assert newest_whole(workdir / 'checkpoints') == (max(held, default=None), [])
         filler.unlink()
         assert driver.run(argv, output) == DONE, output.read_text()
@@ -80,6 +84,7 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
         shutil.rmtree(workdir)
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_taken_away(disk, undisturbed, data_dir, tmp_path):
     """The workdir's folder is another's then; nothing is written into it."""
     workdir, output = tmp_path / 'run', tmp_path / 'printed'
@@ -96,6 +101,7 @@ def test_a_disk_that_is_taken_away(disk, undisturbed, data_dir, tmp_path):
     driver.assert_same_run(workdir, undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_disk_that_became_read_only(disk, undisturbed, data_dir, tmp_path):
     workdir, output = disk / 'run', tmp_path / 'printed'
     argv = driver.command(workdir, data_dir)

@@ -15,12 +15,12 @@ import pytest
 from alexnet_jax import main
 from alexnet_jax.data import image_set, set_files
 from alexnet_jax.data.images import BadImageError, read_square
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import trained
-from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.experiment import config_file, kept_config, trained
+from alexnet_jax.experiment.settings import SETTINGS, as_text
 from alexnet_jax.runtime.command_line import BAD_INPUT
 from alexnet_jax.runtime.errors import InputError, RecordError
-from tests.faults import fuzz, fuzz_images, fuzz_sets, fuzz_settings
+from tests import config_files
+from tests.faults import fuzz, fuzz_images, fuzz_sets, fuzz_settings, odd_values
 
 
 @pytest.fixture(scope='module')
@@ -34,6 +34,7 @@ def told(tmp_path_factory) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(('kind', 'taken', 'least'), [
     ('settings', 'accepted', 50), ('images', 'read', 50), ('sets', 'same', 10),
     ('checkpoints', 'read', 5),
@@ -60,9 +61,8 @@ def test_images_of_strange_names_are_predicted_or_named(tmp_path, capsys, monkey
     workdir = tmp_path / 'r\udcffn'
     workdir.mkdir()
     bad += ['pipe', 'config.py', 'missing', 'n' * 300]
-    (tmp_path / 'config.py').write_text(
-        f"config = {{'network.name': 'small', 'data.record_size': {fuzz_images.SIZE}}}"
-    )
+    values = {'network.name': 'small', 'data.record_size': fuzz_images.SIZE}
+    config_files.with_values(tmp_path / 'config.py', values)
     options = ['--config', str(tmp_path / 'config.py'), '--workdir', str(workdir)]
     files = [str(tmp_path / name) for name in good + bad]
     with fuzz_settings.at_most(60):
@@ -93,16 +93,15 @@ def test_a_pipe_is_no_configuration(tmp_path):
         fuzz_settings.at_most(10),
         pytest.raises(InputError, match=r'json cannot be read: it is not a regular file$'),
     ):
-        configuration.read_workdir(tmp_path / 'config.json')
+        kept_config.read_workdir(tmp_path / 'config.json')
 
 
 @pytest.mark.parametrize('name', fuzz_settings.NAMES)
 def test_every_text_for_every_setting(name):
-    """Accepted only if a table written down a second time allows it."""
     taken = 0
-    for text in (*fuzz_settings.TEXTS, str(SETTINGS[name].default)):
+    for text in (*odd_values.TEXTS, as_text(name, SETTINGS[name].default)):
         try:
-            config = configuration.load(None, {name: text})
+            config = config_file.load(None, {name: text})
         except InputError as error:
             lines = str(error).split('\n')
             assert len(lines) <= 2 and all(line.isprintable() for line in lines), text
@@ -120,31 +119,30 @@ def test_every_text_for_every_setting(name):
     ('__import__("numpy").zeros(3)', r'train\.protocol is array\(\[0., 0., 0.\]\)'),
 ])  # fmt: skip
 def test_values_of_any_type_are_refused_by_their_setting(value, told, tmp_path):
-    (tmp_path / 'my.py').write_text(f"config = {{'train.protocol': {value}}}")
+    config_files.with_lines(tmp_path / 'my.py', f'config.train.protocol = {value}')
     with pytest.raises(InputError, match=told):
-        configuration.load(tmp_path / 'my.py', {})
+        config_file.load(str(tmp_path / 'my.py'), {})
 
 
 def test_a_config_is_python_and_nothing_else_that_python_can_run(tmp_path):
     with zipfile.ZipFile(tmp_path / 'my.py', 'w') as archive:
-        archive.writestr('__main__.py', 'config = {"seed": 1}')
+        archive.writestr('__main__.py', f'{config_files.HEAD}    return config')
     with pytest.raises(InputError, match='does not run'):
-        configuration.load(tmp_path / 'my.py', {})
-    (tmp_path / 'my.py').write_text(
-        'from pathlib import Path\nconfig = {"seed": len(Path(__file__).name)}'
-    )
-    assert configuration.load(tmp_path / 'my.py', {})['seed'] == 5
+        config_file.load(str(tmp_path / 'my.py'), {})
+    lines = 'from pathlib import Path', 'config.seed = len(Path(__file__).name)'
+    config_files.with_lines(tmp_path / 'my.py', *lines)
+    assert config_file.load(str(tmp_path / 'my.py'), {}).seed == 5
 
 
 def test_numbers_that_no_run_could_count_to_are_refused():
     for name in ('train.steps', 'data.batch_size', 'schedule.patience'):
         with pytest.raises(InputError, match=f'{name} is 2147483648; .* at most 2147483647'):
-            configuration.load(None, {name: str(2**31)})
+            config_file.load(None, {name: str(2**31)})
     for name, most in {'schedule.drops': 30, 'data.threads': 1024, 'data.record_size': 4096,
                        'data.synthetic_classes': 1_000_000}.items():  # fmt: skip
-        assert configuration.load(None, {name: str(most)})[name] == most
+        assert config_file.load(None, {name: str(most)})[name] == most
         with pytest.raises(InputError, match=f'{name} is {most + 1}; allowed: .* to {most}'):
-            configuration.load(None, {name: str(most + 1)})
+            config_file.load(None, {name: str(most + 1)})
 
 
 @pytest.fixture(scope='module')

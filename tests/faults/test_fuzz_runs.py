@@ -34,6 +34,7 @@ def check(folder, first: int, count: int) -> None:
         assert sum(case[1] == outcome for case in cases['outcomes']) > count / 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('chunk', range(CHUNKS))
 def test_a_changed_file_makes_no_other_result(chunk, tmp_path):
     count = FEW // CHUNKS

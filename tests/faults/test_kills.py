@@ -56,6 +56,7 @@ def killed(count: int, first_seed: int, undisturbed, data_dir, folder) -> list[M
     raise AssertionError('hardly ever killed')
 
 
+@pytest.mark.thorough
 def test_twenty_kills(undisturbed, data_dir, tmp_path):
     met = killed(20, 0, undisturbed, data_dir, tmp_path)
     assert len({moment.place for moment in met}) > 5

@@ -15,6 +15,7 @@ from alexnet_jax.runtime.command_line import DONE, STOPPED
 from tests.faults import driver
 
 
+@pytest.mark.thorough
 def test_no_reader_then_a_closed_terminal_then_a_full_disk(undisturbed, data_dir, tmp_path):
     argv, fifo = driver.command(tmp_path / 'run', data_dir), tmp_path / 'fifo'
     argv.append('--config.train.print_every_steps=1')

@@ -10,7 +10,7 @@ import pytest
 from alexnet_jax import main
 from alexnet_jax.data import image_set, pipeline
 from alexnet_jax.runtime.command_line import DONE, FAULT
-from alexnet_jax.training import checkpoint, optimizer, schedule, step
+from alexnet_jax.training import checkpoint_reader, optimizer, schedule, step
 from tests.faults import driver
 
 BATCH = int(driver.NET['data.batch_size'])
@@ -93,6 +93,7 @@ def read_ids(monkeypatch) -> list[str]:
     return ids
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('plant', 'found_at', 'what'),
     [
@@ -120,7 +121,7 @@ def test_found_named_and_not_saved(
     # Validation after step 41 has not been: all records so far were for training.
     assert kept['records'] == read_ids[(found_at - 1) * BATCH : found_at * BATCH]
     assert kept['step'] == found_at
-    assert checkpoint.newest_whole(workdir / 'checkpoints') == (SAVED, [])
+    assert checkpoint_reader.newest_whole(workdir / 'checkpoints') == (SAVED, [])
 
     if plant is in_a_gradient:  # from what was saved, without the NaN
         assert main.main(driver.command(workdir, data_dir)) == DONE

@@ -53,6 +53,7 @@ def stopped_until_done(count: int, seed: int, undisturbed, data_dir, folder) -> 
     return stops
 
 
+@pytest.mark.thorough
 def test_five_stops(undisturbed, data_dir, tmp_path):
     assert stopped_until_done(5, 1, undisturbed, data_dir, tmp_path) >= 3
 
@@ -62,6 +63,7 @@ def test_twenty_stops(undisturbed, data_dir, tmp_path):
     assert stopped_until_done(26, 2, undisturbed, data_dir, tmp_path) >= 20
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('place', ['evaluated batch', 'result'])
 def test_stopped_in_an_evaluation_what_was_trained_is_saved(place, undisturbed, data_dir, tmp_path):
     """In a validation, with `--mode=train`; and in an evaluation of its own."""
@@ -86,6 +88,7 @@ def test_stopped_in_an_evaluation_what_was_trained_is_saved(place, undisturbed, 
     driver.assert_same_run(tmp_path / 'run', undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_validation_stopped_then_done_then_killed_is_logged_once(undisturbed, data_dir, tmp_path):
     """The checkpoint that the third run goes on from has no validation behind it; the row is there."""
     run, output = tmp_path / 'run', tmp_path / 'printed'
@@ -99,6 +102,7 @@ def test_a_validation_stopped_then_done_then_killed_is_logged_once(undisturbed, 
     driver.assert_same_run(run, undisturbed)
 
 
+@pytest.mark.thorough
 def test_the_second_signal_ends_it_at_once_and_what_was_saved_is_whole(
     undisturbed, data_dir, tmp_path
 ):
@@ -113,6 +117,7 @@ def test_the_second_signal_ends_it_at_once_and_what_was_saved_is_whole(
     driver.assert_same_run(tmp_path / 'run', undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_run_in_use_is_refused_to_another(data_dir, tmp_path):
     argv, output = driver.command(tmp_path / 'run', data_dir), tmp_path / 'printed'
     process = driver.start(argv, output)

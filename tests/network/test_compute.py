@@ -31,6 +31,7 @@ def drawn(net: AlexNet, images: np.ndarray, random: np.random.Generator):
     return jax.tree_util.tree_map_with_path(draw, params)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     'name',
     [
@@ -77,6 +78,7 @@ def test_a_step_keeps_its_parameters_in_float32_and_learns_as_fast(random):
     batch = {
         'image': (noise + 23 * labels[:, None, None, None]).astype(np.uint8),
         'label': labels,
+        'mirrored': np.zeros(32, bool),
         'color_shift': np.zeros((32, 3), np.float32),
         'mask': np.ones(32, np.float32),
     }
@@ -107,6 +109,7 @@ POSITIVE = Architecture('positive', 6, 2, (
 ), Output('fc5'))  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('exchange', ['gather', 'scatter'])
 @pytest.mark.parametrize('compute', ['float32', 'bfloat16'])
 def test_gradients_of_biases_are_sums_in_float32(compute, exchange, random):
@@ -179,6 +182,7 @@ def test_no_step_adds_up_in_bfloat16(name, parts):
     batch = {
         'image': jax.ShapeDtypeStruct((16, size, size, 3), np.uint8),
         'label': jax.ShapeDtypeStruct((16,), np.int32),
+        'mirrored': jax.ShapeDtypeStruct((16,), bool),
         'color_shift': jax.ShapeDtypeStruct((16, 3), np.float32),
         'mask': jax.ShapeDtypeStruct((16,), np.float32),
     }

@@ -101,6 +101,7 @@ def test_value_and_gradient_against_the_loop(name, scale, random):
     assert relative(pull(cotangent32)[0], gradient) < 1e-5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('name', SAME_MAP)
 @pytest.mark.parametrize('scale', [1.0, 100.0])
 def test_same_map_value_and_gradient_against_the_loop(name, scale, random):
@@ -150,6 +151,7 @@ def test_columns_on_several_devices(devices, size, across, random):
     assert relative(pull(cotangent)[0], gradient) < 1e-5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('own', [1, 2, 3])
 def test_neighbors_of_any_number_of_maps(own):
     """Of maps that are their numbers, from 1: those on either side, 0 beyond the ends."""

@@ -72,6 +72,7 @@ def too_far(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[
     return {name: by for name, by in parity.apart(ours, theirs).items() if not by <= TOLERANCE}
 
 
+@pytest.mark.thorough
 def test_against_stored_numbers(case_and_results):
     case, results = case_and_results
     assert not too_far(parity.digest(results), stored(case))
@@ -99,6 +100,7 @@ def test_full_width_against_pytorch(case):
     assert not too_far(results, torch_results(case, net, variables))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('case', 'other'),
     [

@@ -1,9 +1,14 @@
 """Paper calculations, done again by hand."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from alexnet_jax.network.architectures import ARCHITECTURES, PAPER
-from alexnet_jax.network.plan import Machine, report, ways
+from alexnet_jax.runtime.errors import InputError
+from benchmarks import plan
+from benchmarks.plan import Machine, report, ways
 
 PARAMETERS, CONVOLUTIONS = 60_965_224, 2_334_080
 FLAT = Machine(image_rate=1000, memory=26e6, link=1e6, network=1e6, host=1024, round=0)
@@ -86,3 +91,24 @@ def test_the_verdicts():
     dear = Machine(link=1e3, network=1e3)
     text = '\n'.join(report(PAPER, 1000, dear, 1024, 128))
     assert text.count('efficiency of a half up to 1 device,') == 4
+
+
+def test_the_page_on_scaling_shows_what_the_command_prints(capsys):
+    page = Path('docs/scaling.md').read_text()
+    commands = re.findall(r'    \$ python benchmarks/plan.py (.+)\n((?:    .*\n|\n)+)', page)
+    assert len(commands) == 2
+    for arguments, shown in commands:
+        plan.run(arguments.split())
+        assert re.sub('^    ', '', shown, flags=re.M).strip() == capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['papr'], 'papr'),
+    (['paper', '--batch', '12'], '--batch is 12; allowed: a multiple of 8'),
+    (['paper', '--link', '0'], '--link is 0.0; allowed: above 0'),
+    (['paper', '--network', 'nan'], '--network is nan'),
+    (['paper', '--host_devices', '6'], '--host_devices is 6; allowed: a power of two'),
+])  # fmt: skip
+def test_plans_that_cannot_be(arguments, message):
+    with pytest.raises(InputError, match=message):
+        plan.run(arguments)

@@ -34,6 +34,7 @@ WINDOWS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.thorough
 @WINDOWS
 def test_value_and_gradient_equal_xla_s_own(height, width, size, stride, random):
     shape = (2, height, width, 5)

@@ -100,6 +100,7 @@ def test_multiply_adds_by_hand():
     assert sum(adds) == 724_406_816
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('name', 'activation'),
     [(name, '') for name in ARCHITECTURES]

@@ -77,6 +77,7 @@ def assert_sound(browser, path: Path, views=((375, 'dark'), (1440, 'light'))) ->
     view.close()
 
 
+@pytest.mark.thorough
 def test_the_report_of_the_digits(made, browser):
     every = [(width, scheme) for width in (375, 1440) for scheme in ('light', 'dark')]
     assert_sound(browser, made / 'report' / 'index.html', every)
@@ -96,6 +97,7 @@ def test_runs_beside_each_other(made, browser, tmp_path):
     assert_sound(browser, tmp_path / 'page' / 'index.html')
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('kind', many.ALL)
 def test_pages_of_many_runs(kind, browser, tmp_path):
     many.ALL[kind](tmp_path)

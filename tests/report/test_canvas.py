@@ -1,11 +1,12 @@
 """Names as figures and pages show them, wherever they come from."""
 
+import csv
 from xml.etree import ElementTree
 
 import pytest
 
 from alexnet_jax.report.figures import bars, page
-from alexnet_jax.report.figures.canvas import SHORTEN, label
+from alexnet_jax.report.figures.canvas import SHORTEN, label, write_numbers
 
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'
 
@@ -39,3 +40,22 @@ def test_a_figure_can_be_drawn_of_any_names(tmp_path):
 )  # fmt: skip
 def test_cells(value, shown):
     assert page.text(value) == shown
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['=1+1', '+1', '-1', '@SUM(A1)', '\tx', '\r=1', '\n=1', ' =1', '＝1', '＋1', '－1', '＠x', '=cmd|"/c calc"!A0', '-'],
+)  # fmt: skip
+def test_a_formula_becomes_a_text(text, tmp_path):
+    write_numbers(tmp_path / 'a', ('class', text), [(text, -1, -0.5)])
+    with (tmp_path / 'a.csv').open(newline='', encoding='utf-8') as file:
+        assert list(csv.reader(file)) == [['class', f"'{text}"], [f"'{text}", '-1', '-0.5']]
+
+
+def test_numbers_and_names_are_as_they_are(tmp_path):
+    row = ('tabby, tabby cat', "o'clock", '1=1', '', None, 3, -2, 1e-30, -1 / 3, 'é', 'a-b')
+    write_numbers(tmp_path / 'a', range(len(row)), [row])
+    with (tmp_path / 'a.csv').open(newline='', encoding='utf-8') as file:
+        _, read = csv.reader(file)
+    assert read[:4] == list(row[:4]) and read[4] == ''
+    assert [float(text) for text in read[5:9]] == list(row[5:9]) and read[9:] == ['é', 'a-b']

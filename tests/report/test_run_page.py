@@ -41,6 +41,7 @@ def middle(records, row: int) -> np.ndarray:
     return records.read(row).image[2:30, 2:30]
 
 
+@pytest.mark.thorough
 def test_neighbors_are_those_of_a_search_by_hand(made, digits):
     """Every training image through the net as a library gives it, every distance in NumPy."""
     model = load(made)
@@ -215,6 +216,7 @@ def test_what_differs_from_the_paper_and_the_run_are_told(made):
     assert all(file['sha256'] in content for file in manifest['files'].values())
 
 
+@pytest.mark.thorough
 def test_training_ends_with_a_report(data_dir, tmp_path, capsys):
     arguments = [
         '--config', 'configs/digits.py', '--workdir', str(tmp_path / 'run'),
@@ -301,6 +303,7 @@ def shown_as(digits, data_dir, tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.thorough
 def test_names_with_markup_are_shown_as_text(shown_as):
     workdir = shown_as(HOSTILE, '$a_b$ & "c"', '日本語\x07\ud800', ']]>', '</style><b>')
     content = page(workdir)
@@ -312,6 +315,7 @@ def test_names_with_markup_are_shown_as_text(shown_as):
         assert '<img' not in path.read_text()
 
 
+@pytest.mark.thorough
 def test_one_class(shown_as):
     workdir = shown_as('only')
     assert_sound(page(workdir))
@@ -319,6 +323,7 @@ def test_one_class(shown_as):
     assert 'No image was taken for one of another class.' in page(workdir)
 
 
+@pytest.mark.thorough
 def test_thousands_of_classes(data_dir, tmp_path):
     settings = {
         'data.source': 'synthetic', 'data.synthetic_classes': '3000', 'network.width': '0.5',

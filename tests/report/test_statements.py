@@ -67,6 +67,7 @@ def names(count: int) -> tuple[str, ...]:
     return tuple(f'name {label}' for label in range(count))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(('split', 'kind'), [('train', 'training'), ('val', 'validation')])
 def test_images_are_called_what_they_are(split, kind, run):
     workdir = run(names(10))
@@ -94,6 +95,7 @@ def test_one_image(run):
     assert numbers(workdir, 'neighbors') == []
 
 
+@pytest.mark.thorough
 def test_five_classes_of_hostile_names(run, capsys):
     """Their top-5 error means nothing and is left out; their names turn no text, are no formulas
     and can be of any length."""
@@ -170,6 +172,7 @@ def test_a_table_does_not_mix_steps_members_sets_or_views():
     assert row.views == 5
 
 
+@pytest.mark.thorough
 def test_other_sets_are_not_the_run_s_own(run, data_dir):
     workdir = run(names(10))
     assert main.main(['--workdir', str(workdir), '--mode=eval']) == DONE
@@ -197,7 +200,7 @@ def rows_of(workdir, showing=None, metrics=()) -> dict[str, str]:
 def test_what_differs_from_the_paper(made):
     """The digits' run: what its configuration says of mirror images is not what was done."""
     config = json.loads((made / 'config.json').read_text())
-    assert config['data']['mirror'] == 'on' and not load(made).mirror
+    assert config['data']['mirror'] is True and not load(made).mirror
     content = section(made, 'What differs from the paper')
     for name, here, paper in (
         ('data.source', 'digits', 'ImageNet: ILSVRC-2010 and 2012'),

@@ -89,6 +89,7 @@ def bomb(path: Path, name: str, shape: str = '(3,)') -> None:
             member.write(bytes(2**24))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('shape', ['(3,)', '(402653184,)'])
 def test_a_bomb_takes_no_memory(tmp_path, shape):
     bomb(tmp_path / 'a.npz', 'mean.npy', shape)

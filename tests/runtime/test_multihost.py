@@ -25,7 +25,7 @@ STEPS = 30
 BLOCKS = """
 import os, runpy, time
 from alexnet_jax.training import metrics_log
-config = runpy.run_path('configs/digits.py')['config']
+get_config = runpy.run_path('configs/digits.py')['get_config']
 write = metrics_log.MetricsLog.write
 def block(self, row):
     write(self, row)
@@ -38,7 +38,7 @@ metrics_log.MetricsLog.write = block
 DIES = """
 import jax, runpy
 from alexnet_jax.training import step
-config = runpy.run_path('configs/digits.py')['config']
+get_config = runpy.run_path('configs/digits.py')['get_config']
 create = step.create_state
 def create_dead(net, seed, mesh):
     state = create(net, seed, mesh)
@@ -58,7 +58,7 @@ def command(data_dir, tmp_path):
     def command(name: str, *more: str) -> list[str]:
         return [
             '--config', 'configs/digits.py', '--workdir', str(tmp_path / name),
-            '--config.train.report=off',
+            '--noconfig.train.report',
             f'--config.data.dir={data_dir}', '--config.network.width=0.5',
             f'--config.train.steps={STEPS}', *more,
         ]  # fmt: skip
@@ -92,6 +92,7 @@ def assert_same_run(workdir: Path, other: Path) -> None:
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_two_processes_stop_on_request_and_one_goes_on(command, tmp_path):
     """Across them lies the pair of columns; then it is one device's, then four have both."""
     assert main.main(command('alone')) == DONE
@@ -111,6 +112,7 @@ def test_two_processes_stop_on_request_and_one_goes_on(command, tmp_path):
     assert_same_run(tmp_path / 'together', tmp_path / 'alone')
 
 
+@pytest.mark.thorough
 def test_two_processes_evaluate_as_one_does(command, tmp_path):
     """Every image once, in order, and the same bits; ids and labels of both processes' rows."""
     assert main.main(command('run', '--config.train.steps=3')) == DONE
@@ -129,6 +131,7 @@ def test_two_processes_evaluate_as_one_does(command, tmp_path):
     assert len(json.loads(alone[1]['ids.json'])) > 1000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('victim', 'number'),
     [
@@ -156,6 +159,7 @@ def test_when_one_is_lost_all_end_with_plain_lines(victim, number, command, tmp_
     assert f'process {victim}: it was {how}' in told[victim]
 
 
+@pytest.mark.thorough
 def test_one_that_is_alive_but_stuck_is_found(command, tmp_path):
     blocks = tmp_path / 'blocks.py'
     blocks.write_text(BLOCKS)
@@ -230,6 +234,7 @@ def test_processes_that_differ_are_refused_by_all(command, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('mode', ['train', 'eval'])
 def test_processes_on_different_sets_are_refused_by_all(mode, tmp_path):
     """As many images and classes, other names: each would train on labels of its own."""
@@ -242,7 +247,7 @@ def test_processes_on_different_sets_are_refused_by_all(mode, tmp_path):
             (photos / 'a').rename(photos / 'z')
     arguments = [
         '--config', 'configs/digits.py', '--workdir', str(tmp_path / 'run'), source,
-        '--config.data.batch_size=4', '--config.train.steps=2', '--config.train.report=off',
+        '--config.data.batch_size=4', '--config.train.steps=2', '--noconfig.train.report',
     ]  # fmt: skip
     own = [[f'--config.data.dir={tmp_path / name}'] for name in ('one', 'other')]
     if mode == 'eval':
@@ -284,6 +289,7 @@ def test_a_coordinator_that_does_not_answer_is_named(command):
     assert f'--coordinator {place} did not answer within 1 s: Connection refused' in error
 
 
+@pytest.mark.thorough
 def test_a_process_that_is_missing_at_the_start_ends_the_wait(command):
     [(status, _, error)] = several.run(1, command('run'), [['--processes=2', '--join_timeout=3']])
     assert status == BAD_INPUT
@@ -310,6 +316,7 @@ def test_options_that_do_not_go_together_are_refused(arguments, line, command, c
     assert capsys.readouterr().err == f'error: {line}\n'
 
 
+@pytest.mark.thorough
 def test_what_the_first_alone_lacks_is_told_by_both(command, tmp_path, monkeypatch):
     """Weights & Biases, which the first alone opens."""
     (tmp_path / 'wandb.py').write_text('raise ImportError')

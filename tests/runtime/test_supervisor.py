@@ -95,6 +95,7 @@ def test_the_last_signs_of_a_child_that_has_ended_are_read():
     assert signs.last == 'step 3'
 
 
+@pytest.mark.thorough
 def test_a_child_that_stands_still_is_ended(play):
     begun = time.monotonic()
     status, error = ended(play('[heartbeat.beat(f"step {i}") or time.sleep(0.2) for i in range(5)]\n'
@@ -123,6 +124,7 @@ def test_a_request_to_stop_is_passed_on(number, play):
     assert ended(process) == (75, '')
 
 
+@pytest.mark.thorough
 def test_a_second_request_ends_the_child_at_once(play):
     process = play('signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))\n'
                    'print("listening", flush=True)\nwhile True: time.sleep(1)')  # fmt: skip

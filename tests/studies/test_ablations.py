@@ -5,14 +5,16 @@ import math
 
 import pytest
 
-from alexnet_jax.experiment import config, training_run
+from alexnet_jax.experiment import config, config_file, training_run
 from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.command_line import run as run_command
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.studies import ablations
+from tests import config_files
 
 GIVEN = {'network.name': 'krizhevsky2012', 'data.source': 'synthetic'}
-BASE = config.load(None, GIVEN)
+BASE = config_file.load(None, GIVEN)
+SMALL = config.changed(BASE, {'network.name': 'small'})
 
 
 def make_from(**given: str):
@@ -76,10 +78,8 @@ def test_the_plan_has_every_net_with_every_seed():
     assert [plan[f'six_conv/seed-{seed}']['seed'] for seed in (4, 5)] == [4, 5]
     assert plan['six_conv/seed-4']['network.name'] == 'six_conv'
     assert plan['no_color/seed-4']['data.color_std'] == 0
-    differing = {
-        name for name in BASE if plan['half/seed-4'][name] != plan['krizhevsky2012/seed-4'][name]
-    }
-    assert differing == {'network.name'}
+    one, other = (config.flat(plan[f'{name}/seed-4']) for name in ('half', 'krizhevsky2012'))
+    assert {name for name in one if one[name] != other[name]} == {'network.name'}
 
 
 def test_ablations_of_the_paper_s_net_are_made_from_it():
@@ -106,8 +106,9 @@ def test_a_protocol_as_an_ablation_brings_its_own_defaults():
     plan = planned('train.protocol=torchvision', optimizer__weight_decay='0.002')
     base, other = plan.values()
     alone = GIVEN | {'train.protocol': 'torchvision', 'optimizer.weight_decay': '0.002'}
-    assert other == config.load(None, alone)
-    assert {name for name in base if base[name] != other[name]} == {
+    assert other == config_file.load(None, alone)
+    values = config.flat(other)
+    assert {name for name, value in config.flat(base).items() if value != values[name]} == {
         'train.protocol', 'data.batch_size', 'data.normalization', 'data.color_std',
     }  # fmt: skip
     assert (other['data.batch_size'], other['data.normalization']) == (256, 'standardized')
@@ -194,7 +195,7 @@ def test_ablations_that_compare_something_are_taken(text, given):
         ('seeed=1', BASE, "'seeed=1'; the nearest is"),
         (
             '',
-            BASE | {'network.name': 'small'},
+            SMALL,
             r'of krizhevsky2012 and paper, not of network small',
         ),
     ],
@@ -229,7 +230,7 @@ def test_the_length_of_an_ablation_replaces_that_of_the_base(ablation, file, giv
 
 
 def test_ablations_of_another_net_take_nets_and_settings():
-    rows = ablations.parse_ablations('cifar18,network.width=0.5', BASE | {'network.name': 'small'})
+    rows = ablations.parse_ablations('cifar18,network.width=0.5', SMALL)
     assert [row.published for row in rows] == [(None, None)] * 2
     with pytest.raises(InputError, match='half: '):  # its crop does not fit the records
         planned('half', network__name='small', data__record_size='32')
@@ -248,14 +249,16 @@ def test_the_page_names_the_views_and_the_images():
     found = {name: result(0.1) for name in ('krizhevsky2012/seed-0', 'half/seed-0')}
     table = ablations.summarize(BASE, rows, [0], found)
     for views, words in ((1, 'val images, 1 view;'), (10, 'val images, 10 views;')):
-        assert words in ablations.report(table, BASE | {'eval.views': views}, [0], 'val')
+        assert words in ablations.report(
+            table, config.changed(BASE, {'eval.views': views}), [0], 'val'
+        )
 
 
+@pytest.mark.thorough
 def test_ablations_from_the_command_line_go_on_where_they_were_stopped(
     tmp_path, data_dir, monkeypatch, capsys
 ):
-    path = tmp_path / 'base.py'
-    path.write_text('config = {"seed": 3}')
+    path = config_files.with_values(tmp_path / 'base.py', {'seed': 3})
     folder = tmp_path / 'all'
     command = [
         '--config', str(path), '--workdir', str(folder), '--seeds', '1',

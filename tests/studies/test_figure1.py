@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.command_line import run as run_command
 from alexnet_jax.runtime.errors import InputError
@@ -71,7 +71,7 @@ def test_gaps_repetitions_and_another_order_are_refused(steps, tmp_path):
 
 def test_a_log_that_ends_at_another_step_than_the_run_is_refused(tmp_path):
     write_rows(tmp_path, 40, 10, [0.5] * 6)
-    config = {'data.batch_size': 10}
+    config = config_file.load(None, {'data.batch_size': '10'})
     assert figure1.whole_curve(tmp_path, config, 6) == figure1.curve(tmp_path, 10)
     for steps in (5, 7):
         with pytest.raises(InputError, match=f'rows of 6 steps; the run has {steps}'):
@@ -117,6 +117,7 @@ def test_a_rate_that_ended_in_nan_is_never_the_best(tmp_path, monkeypatch, capsy
     }
 
 
+@pytest.mark.thorough
 def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
     command = [
         '--config', 'configs/figure1.py', '--workdir', str(tmp_path), '--seeds', '2',
@@ -196,7 +197,7 @@ def test_a_run_that_did_not_log_every_step_is_refused_before_training(tmp_path, 
 
 
 def test_its_settings_are_those_of_the_grid():
-    base = configuration.load(None, {'train.log_every_steps': '7', 'network.name': 'four_layer',
+    base = config_file.load(None, {'train.log_every_steps': '7', 'network.name': 'four_layer',
                                      'data.record_size': '32'})  # fmt: skip
     plan = figure1.plan(base, 'tanh', [0.1, 0.01], [3, 4])
     assert list(plan) == [

@@ -12,15 +12,16 @@ import pytest
 
 from alexnet_jax.data import patterns
 from alexnet_jax.data.synthetic import synthetic_set
+from alexnet_jax.evaluation import seeds
 from alexnet_jax.evaluation.seeds import interval
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import trained, two_columns
+from alexnet_jax.experiment import config_file, trained, two_columns
+from alexnet_jax.experiment.config import changed
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.variants import with_lrn_across_columns
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.runtime.command_line import run as run_command
-from alexnet_jax.studies import column_runs, specialization
+from alexnet_jax.studies import column_runs, specialization, study
 
 
 def test_intervals_by_hand():
@@ -48,7 +49,7 @@ def test_rows_by_net_and_their_table():
     rows = specialization.summarize(['patterns', 'patterns_one_column'], measured)
     assert [row['apart']['color'] for row in rows] == [1, 0]  # 0.05 is not below 0.05
     assert rows[0]['measures']['CKA']['mean'] == pytest.approx(0.6)
-    lines = specialization.table(rows).splitlines()
+    lines = seeds.markdown_table(*seeds.measure_table(rows))
     assert lines[0] == '| mean [95 % interval] | patterns | patterns_one_column |'
     assert lines[2].startswith('| top1 error | 0.200 [0.000, 1.000] | 0.100 [')
     assert re.fullmatch(r'\| CKA \| 0.600 \[.*\] \| – \|', lines[3])
@@ -82,6 +83,7 @@ def test_one_column_is_compared_by_halves(random):
     assert found.means == pytest.approx((index[:4].mean(), index[4:].mean()))
 
 
+@pytest.mark.thorough
 def test_from_the_command_line(tmp_path, capsys, monkeypatch):
     command = [
         '--config', 'configs/patterns.py', '--workdir', str(tmp_path), '--nets', 'patterns',
@@ -92,7 +94,7 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
     stops = iter([False] * 3)
     asked = contextlib.nullcontext(lambda: next(stops, True))
     with monkeypatch.context() as patch:
-        patch.setattr(specialization, 'stop_requests', lambda: asked)
+        patch.setattr(study, 'stop_requests', lambda: asked)
         assert run_command(specialization.run, command) == STOPPED
     assert run_command(specialization.run, command) == DONE
     printed = capsys.readouterr().out
@@ -183,7 +185,7 @@ def measured(monkeypatch, tmp_path):
     return measure_it
 
 
-CONFIG = configuration.load(None, {'network.name': 'small', 'data.source': 'synthetic'})
+CONFIG = config_file.load(None, {'network.name': 'small', 'data.source': 'synthetic'})
 IMAGES = synthetic_set(20, 2, 32, 0)
 BOUND = {'step': 6, 'split': 'val', 'config': CONFIG, 'images': IMAGES}
 
@@ -194,8 +196,8 @@ BOUND = {'step': 6, 'split': 'val', 'config': CONFIG, 'images': IMAGES}
         {'step': 7},
         {'split': 'train'},
         *(
-            {'config': CONFIG | changed}
-            for changed in (
+            {'config': changed(CONFIG, values)}
+            for values in (
                 {'eval.views': 10}, {'eval.split': 'val'}, {'seed': 3}, {'train.epochs': 4},
                 {'optimizer.momentum': 0.5}, {'network.width': 0.5}, {'data.source': 'patterns'},
             )
@@ -215,7 +217,9 @@ def test_kept_measures_are_used_for_the_same_alone(differing, measured):
 
 def test_what_changes_no_measure_is_not_measured_again(measured):
     assert measured()
-    assert not measured(config=CONFIG | {'data.threads': 5, 'data.dir': 'x', 'mesh.data': 1})
+    assert not measured(
+        config=changed(CONFIG, {'data.threads': 5, 'data.dir': 'x', 'mesh.data': 1})
+    )
 
 
 @pytest.mark.parametrize(

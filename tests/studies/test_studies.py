@@ -1,26 +1,21 @@
 """Studies: a folder holds one, and no result is filed under what it is not of. Training is
 played: a run writes the files of its last step."""
 
-import dataclasses
 import json
 import os
-import shutil
 
 import pytest
 
 from alexnet_jax.data.prepare import stored
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation import __main__ as evaluation
-from alexnet_jax.experiment import build, results, trained, training_run, workdir
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.network.architectures import ARCHITECTURES
-from alexnet_jax.network.layers import AveragePool, MaxPool
-from alexnet_jax.network.variants import with_stages
+from alexnet_jax.experiment import kept_config, workdir
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
 from alexnet_jax.runtime.command_line import run as run_command
-from alexnet_jax.runtime.errors import InputError, NotFiniteError
-from alexnet_jax.studies import ablations, column_runs, figure1, runs, specialization, study
-from tests.studies.test_figure1 import write_rows
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.studies import ablations, figure1, specialization, study
+from tests import config_files
 
 SETTINGS = {
     'network.name': 'four_layer', 'data.source': 'synthetic', 'data.record_size': 32,
@@ -59,8 +54,7 @@ TAKING = {
 
 def command_of(kind: str, folder, options=None, *more: str):
     """(function, arguments) of a short study of two seeds; options given again count."""
-    path = folder.parent / 'base.py'
-    path.write_text(f'config = {SETTINGS}')
+    path = config_files.with_values(folder.parent / 'base.py', SETTINGS)
     function, first = COMMANDS[kind]
     words = ['ensemble', '--out'] if kind == 'ensemble' else ['--workdir']
     words += [str(folder), '--config', str(path), *(first if options is None else options)]
@@ -69,52 +63,6 @@ def command_of(kind: str, folder, options=None, *more: str):
 
 def snapshot(folder) -> dict:
     return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
-
-
-@pytest.fixture
-def played(monkeypatch):
-    """The folders of the runs that are trained; in its `lost`, the ends of those that reach NaN."""
-
-    class Played(list):
-        lost: tuple[str, ...] = ()
-
-    calls = Played()
-
-    def train(config, folder, stop_requested):
-        calls.append(str(folder))
-        steps = build.clock(config, config['data.synthetic_examples']).steps
-        write_rows(folder, config['data.synthetic_examples'], config['data.batch_size'],
-                   [1 / step for step in range(1, steps + 1)])  # fmt: skip
-        (folder / 'config.json').write_text(json.dumps(configuration.nest(config)))
-        if str(folder).endswith(calls.lost):
-            raise NotFiniteError('the loss of step 1 is nan', 1)
-        (folder / 'checkpoints' / str(steps)).mkdir(parents=True, exist_ok=True)
-        (folder / 'eval').mkdir(exist_ok=True)
-        kept = {
-            'split': 'val', 'views': config['eval.views'], 'source': 'synthetic',
-            'network': config['network.name'], 'step': steps, 'examples': 20, 'loss': 1.0,
-            'top1_error': 1 / steps, 'top5_error': 0.0, 'top1_interval': [0, 1],
-            'top5_interval': [0, 1],
-        }  # fmt: skip
-        path = folder / 'eval' / f'val-{config["eval.views"]}.json'
-        path.write_text(json.dumps(kept))
-        return True
-
-    def measure_all(configs, folder, stop_requested):
-        apart = {index: {'p': 0.5} for index in ('color', 'orientation')}
-        measured = {'measures': {'top1 error': 0.1}, 'separation': apart, 'over_training': {}}
-        return dict.fromkeys(configs, measured)
-
-    def average(members, weights, out):
-        return ', '.join(path.name for path, _ in members)
-
-    monkeypatch.setattr(training_run, 'train', train)
-    monkeypatch.setattr(column_runs, 'measure_all', measure_all)
-    monkeypatch.setattr(trained, 'average', average)
-    # Played, or else the members of an ensemble would be refused: each seed has images of its own.
-    monkeypatch.setattr(results, 'set_of', lambda config: config['data.source'])
-    monkeypatch.setattr('alexnet_jax.report.several.make', lambda folder: 'report')
-    return calls
 
 
 KINDS = pytest.mark.parametrize('kind', COMMANDS)
@@ -193,10 +141,10 @@ def test_the_command_trains_a_protocol_as_its_own_defaults_have_it(played, tmp_p
     options = ['--ablations', 'train.protocol=torchvision', '--seeds', '1']
     assert run_command(*command_of('ablations', folder, options, '--config.train.epochs=1')) == DONE
     path = folder / 'train.protocol=torchvision' / 'seed-0' / 'config.json'
-    config = configuration.read_workdir(path)
+    config = kept_config.read_workdir(path)
     expected = {
         'train.protocol': 'torchvision', 'data.normalization': 'standardized',
-        'optimizer.weight_decay': 1e-4, 'data.mirror': 'on', 'data.batch_size': 10,
+        'optimizer.weight_decay': 1e-4, 'data.mirror': True, 'data.batch_size': 10,
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected
 
@@ -248,145 +196,6 @@ def test_pipes_are_refused_at_once(name, played, tmp_path, capsys):
     os.mkfifo(folder / name)
     assert run_command(*command_of('ensemble', folder, None)) == BAD_INPUT
     assert f'{name} cannot be read' in capsys.readouterr().err
-
-
-def tiny(**given) -> configuration.Config:
-    return configuration.complete(SETTINGS | {'train.epochs': 2}, given)
-
-
-def test_runs_whose_loss_is_no_number_are_not_repeated(tmp_path, monkeypatch, played):
-    played.lost = ('/bad',)
-    expected = {'bad': {'fault': 'the loss of step 1 is nan'}}
-    assert runs.train_all({'bad': tiny()}, tmp_path, lambda: False) == expected
-    monkeypatch.setattr(training_run, 'train', None)
-    assert runs.train_all({'bad': tiny()}, tmp_path, lambda: False) == expected
-
-
-@pytest.mark.parametrize('step', [3, 5, 40])
-def test_a_result_of_another_step_is_not_filed(step, tmp_path, monkeypatch, played):
-    """The plan ends at step 4, under a protocol that looks for no plateau."""
-    train = training_run.train
-
-    def elsewhere(config, folder, stop_requested):
-        train(config, folder, stop_requested)
-        path = folder / 'eval' / 'val-1.json'
-        path.write_text(json.dumps(json.loads(path.read_text()) | {'step': step}))
-        return True
-
-    monkeypatch.setattr(training_run, 'train', elsewhere)
-    message = rf'run has a result of step {step}; its plan ends at step 4'
-    with pytest.raises(InputError, match=message):
-        runs.train_all({'run': tiny()}, tmp_path, lambda: False)
-    assert not (tmp_path / 'results.json').exists()
-
-
-def test_a_plateau_may_end_a_run_before_its_plan(tmp_path, monkeypatch, played):
-    train = training_run.train
-
-    def early(config, folder, stop_requested):
-        return train(config | {'train.epochs': 1}, folder, stop_requested)
-
-    monkeypatch.setattr(training_run, 'train', early)
-    plateau = configuration.complete(SETTINGS | {'train.epochs': 2, 'train.protocol': 'paper'}, {})
-    results = runs.train_all({'run': plateau}, tmp_path, lambda: False)
-    assert results is not None and results['run']['step'] == 2
-
-
-def test_a_kept_result_is_checked_too(tmp_path, played):
-    """A result of a longer run under the shorter configuration, as older versions filed it."""
-    assert runs.train_all({'run': tiny()}, tmp_path, lambda: False)
-    kept = json.loads((tmp_path / 'results.json').read_text())
-    kept['run']['result']['step'] = 12
-    shutil.rmtree(tmp_path / 'run' / 'checkpoints')
-    (tmp_path / 'results.json').write_text(json.dumps(kept))
-    with pytest.raises(InputError, match=r'run has a result of step 12; its plan ends at step 4'):
-        runs.train_all({'run': tiny()}, tmp_path, lambda: False)
-
-
-def other_table(monkeypatch):
-    net = with_stages(
-        ARCHITECTURES['four_layer'], 'four_layer',
-        lambda stage: AveragePool(stage.size, stage.stride) if isinstance(stage, MaxPool) else stage,
-    )  # fmt: skip
-    monkeypatch.setitem(ARCHITECTURES, 'four_layer', net)
-
-
-def other_set(change):
-    def apply(monkeypatch):
-        images = synthetic_set(20, 2, 32, 0)
-        monkeypatch.setattr(build, 'open_images', lambda config: change(images))
-
-    return apply
-
-
-@dataclasses.dataclass(frozen=True)
-class WithIdentity:
-    """An image set that has an identity."""
-
-    splits: dict
-    classes: tuple
-    identity: dict
-
-
-def with_digest(digest: str):
-    return other_set(
-        lambda images: WithIdentity(
-            images.splits, images.classes, {'source': 'x', 'pictures': digest}
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (other_table, "the net's table changed"),
-        (
-            other_set(lambda x: dataclasses.replace(x, classes=('class 0', 'z'))),
-            'the classes changed',
-        ),
-        (
-            other_set(lambda x: dataclasses.replace(x, classes=x.classes[::-1])),
-            'the classes changed',
-        ),
-        (
-            other_set(
-                lambda x: dataclasses.replace(x, splits=x.splits | {'test': x.splits['val']})
-            ),
-            'the number of images changed',
-        ),
-        (with_digest('other'), 'pictures of the set changed'),
-    ],
-)
-def test_a_finished_run_of_something_else_is_not_reused(
-    change, message, tmp_path, monkeypatch, played
-):
-    """A table that was edited, average for max pooling; classes renamed, reordered; another set."""
-    if 'pictures' in message:
-        with_digest('first')(monkeypatch)
-    assert runs.train_all({'run': tiny()}, tmp_path, lambda: False)
-    with monkeypatch.context() as patch:
-        change(patch)
-        before = snapshot(tmp_path)
-        for config in (tiny(), tiny(**{'train.epochs': '9'})):  # longer, too
-            with pytest.raises(InputError, match=f'run was trained on something else: .*{message}'):
-                runs.train_all({'run': config}, tmp_path, lambda: False)
-        assert snapshot(tmp_path) == before and len(played) == 1
-        # As the message advises: once removed, the run is trained again.
-        shutil.rmtree(tmp_path / 'run')
-        patch.setattr(training_run, 'held_out_split', lambda config, images: 'val')
-        assert runs.train_all({'run': tiny()}, tmp_path, lambda: False)
-        assert len(played) == 2
-    assert runs.train_all({'new': tiny()}, tmp_path, lambda: False)
-
-
-def test_a_run_whose_folder_was_trained_differently_is_refused_before_others_train(
-    tmp_path, played
-):
-    assert runs.train_all({'b': tiny()}, tmp_path, lambda: False)
-    configs = {'a': tiny(), 'b': tiny(**{'optimizer.momentum': '0.5'})}
-    with pytest.raises(InputError, match=r'optimizer\.momentum was 0\.9, now 0\.5'):
-        runs.train_all(configs, tmp_path, lambda: False)
-    assert len(played) == 1 and not (tmp_path / 'a').exists()
 
 
 @pytest.mark.parametrize(
@@ -444,7 +253,9 @@ def test_a_workdir_that_ended_in_nan_is_no_member(content, saved, message, tmp_p
 def test_the_ensemble_command_looks_for_nan(played, tmp_path, capsys):
     for name in ('a', 'b'):
         (tmp_path / name).mkdir()
-        (tmp_path / name / 'config.json').write_text(json.dumps(configuration.nest(tiny())))
+        (tmp_path / name / 'config.json').write_text(
+            json.dumps(kept_config.to_tree(configuration.complete(SETTINGS, {})))
+        )
     (tmp_path / 'b' / 'not_finite.json').write_text('{"step": 3, "fault": "the loss is nan"}')
     command = ['ensemble', str(tmp_path / 'a'), str(tmp_path / 'b'), '--out', str(tmp_path / 'c')]
     assert run_command(evaluation.run, command) == BAD_INPUT
@@ -482,7 +293,7 @@ def test_a_study_that_kept_a_relative_source_is_the_same(kind, played, tmp_path,
     folder = tmp_path / 'study'
     command = command_of(kind, folder, None, '--config.train.epochs=1')
     with monkeypatch.context() as older:
-        older.setattr(configuration, 'absolute_source', lambda config: config)
+        older.setattr(configuration, 'absolute', lambda source: source)
         assert run_command(*command) == DONE
     assert '"folder:photos"' in (folder / 'study.json').read_text()
     trained = list(played)

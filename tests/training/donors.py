@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
@@ -66,14 +67,9 @@ def warm(state, own: warm_start.Facts, other: warm_start.Donor, named=()):
 def model_of(net: str, classes: int, at_step: int = 0, **changes: str) -> Model:
     settings = {'network.name': net, 'data.record_size': '32'}
     settings |= {name.replace('__', '.'): text for name, text in changes.items()}
-    config = configuration.load(None, settings)
+    config = config_file.load(None, settings)
     table = configuration.network_of(config)
     names = tuple(f'class {label}' for label in range(classes))  # as the synthetic set has them
     scale = np.float32([50, 60, 70]) if changes else ONES
     variables = variables_of(table, classes, 1)
     return Model(config, AlexNet(table, classes), names, True, variables, MEAN, scale, at_step)
-
-
-def same(one, other) -> bool:
-    equal = jax.tree.map(lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), one, other)
-    return all(jax.tree.leaves(equal))

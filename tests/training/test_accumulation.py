@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from alexnet_jax.network import communication, device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, SMALL
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.training import compiled_collectives, step
+from alexnet_jax.training import accumulation, compiled_collectives, step
 from alexnet_jax.training.protocols import LARGE_BATCH, PAPER, Protocol
 from alexnet_jax.training.schedule import Clock
 from tests.training.test_mesh import TINY, quickly
@@ -35,6 +36,7 @@ def batches(random) -> list[dict[str, np.ndarray]]:
     return [
         {
             'image': blobs[label],
+            'mirrored': random.random(BATCH) < 0.5,
             'color_shift': random.normal(0, 20, (BATCH, 3)).astype(np.float32),
             'label': label,
             'mask': (np.arange(BATCH) != 5).astype(np.float32),
@@ -45,7 +47,7 @@ def batches(random) -> list[dict[str, np.ndarray]]:
 
 def compiled(train_step, state, batch):
     """Quickly, for these."""
-    if not isinstance(train_step, step.StepInParts):
+    if not isinstance(train_step, accumulation.StepInParts):
         return quickly(train_step, state, batch)
     sums, part = train_step.zeros(), np.int32(0)
     return dataclasses.replace(
@@ -67,6 +69,7 @@ def run(shape, micro_batches, batches, protocol=PAPER):
     return jax.device_get(state), scores
 
 
+@pytest.mark.thorough
 def test_a_large_batch_is_the_same_step_in_parts_and_on_a_mesh(batches):
     """LARS: its norms are of whole layers, wherever their columns and gradients lie."""
     _, expected = run((1, 1), 1, batches, LARGE_BATCH)
@@ -91,19 +94,15 @@ def test_gradients_are_exchanged_once_a_step(batches):
     assert least <= sent(train_step.update) < 1.01 * least
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('shape', [(1, 1), (2, 1), (2, 2)])
 def test_four_parts_equal_the_whole(shape, batches):
     """Six steps with dropout: losses, errors, parameters and momentum to 1e-6."""
     (whole, expected), (parts, found) = run(shape, 1, batches), run(shape, 4, batches)
     assert int(parts.step) == STEPS
-    for one, other in zip(expected, found, strict=True):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            assert other[name] == pytest.approx(value, rel=1e-6), name
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-6),
-        (whole.params, whole.momentum), (parts.params, parts.momentum),
-    )  # fmt: skip
+    chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=0)
+    whole, parts = ((state.params, state.momentum) for state in (whole, parts))
+    chex.assert_trees_all_close(parts, whole, rtol=0, atol=1e-6)
 
 
 def test_a_part_takes_less_memory_than_the_whole(batches):

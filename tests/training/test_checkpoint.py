@@ -2,70 +2,35 @@ import errno
 import json
 import os
 import shutil
-import threading
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from alexnet_jax.network import device_mesh
-from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError
-from alexnet_jax.training import checkpoint, manifest, step
-from alexnet_jax.training.checkpoint import Checkpoints, newest_whole, read_layers
-
-NET = AlexNet(SMALL, 10)
-# What is under way in Orbax's loop when something else in it fails.
-pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-
-
-@pytest.fixture(scope='module')
-def first_state():
-    return step.create_state(NET, 0, device_mesh.make_mesh())
-
-
-@pytest.fixture
-def state(first_state):
-    return jax.tree.map(jnp.copy, first_state)
-
-
-def like(shape=(1, 1), exchange='gather'):
-    return step.abstract_state(AlexNet(SMALL, 10, exchange=exchange), device_mesh.make_mesh(*shape))
-
-
-def saved(folder, states, keep=1, **errors):
-    """Each of the states saved in the folder, one after the other."""
-    checkpoints = Checkpoints(folder, keep)
-    for each in states:
-        checkpoints.save(each, errors.get(f'at_{int(each.step)}'))
-    checkpoints.wait()
-    return checkpoints
-
-
-def at(state, number):
-    return state.replace(step=np.int32(number))
-
-
-def assert_same(one, other):
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(other))
+from alexnet_jax.training import checkpoint, checkpoint_reader, manifest
+from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.training.checkpoint_reader import newest_whole, read_layers
+from tests.training.conftest import at, like, saved
+from tests.training.test_checkpoint_reader import pytestmark, rewritten  # noqa: F401 (both warn alike)
 
 
 def test_keeps_the_best_and_the_last(state, tmp_path):
     errors = {'at_1': 0.5, 'at_2': 0.2, 'at_3': 0.4, 'at_5': 0.3}
     saved(tmp_path, [at(state, number) for number in range(1, 7)], keep=2, **errors)
-    assert checkpoint.steps(tmp_path) == [2, 5, 6]
+    assert checkpoint_reader.steps(tmp_path) == [2, 5, 6]
     saved(tmp_path, [at(state, 7)], keep=2)
-    assert checkpoint.steps(tmp_path) == [2, 6, 7]
+    assert checkpoint_reader.steps(tmp_path) == [2, 6, 7]
 
 
 def test_a_step_saved_again_takes_the_place_of_the_first(state, tmp_path):
     other = state.replace(plateau=state.plateau.replace(stale=np.int32(5)))
     saved(tmp_path, [at(state, 3)])
     checkpoints = saved(tmp_path, [at(other, 3)], at_3=0.25)
-    assert checkpoint.steps(tmp_path) == [3]
+    assert checkpoint_reader.steps(tmp_path) == [3]
     assert int(checkpoints.restore(3, like()).plateau.stale) == 5
     assert manifest.verify(tmp_path / '3')['top1_error'] == 0.25
 
@@ -89,11 +54,12 @@ def test_what_was_to_be_replaced_is_not_lost(last, state, tmp_path, monkeypatch)
         checkpoints.save(at(state, 3), 0.5)
         checkpoints.wait()
     monkeypatch.undo()
-    assert checkpoint.steps(tmp_path) == ([] if last else [3])
-    assert_same(Checkpoints(tmp_path).restore(3, like()), at(state, 3))
+    assert checkpoint_reader.steps(tmp_path) == ([] if last else [3])
+    chex.assert_trees_all_equal(Checkpoints(tmp_path).restore(3, like()), at(state, 3))
     assert [path.name for path in tmp_path.iterdir()] == ['3']
 
 
+@pytest.mark.thorough
 def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
     changed = state.replace(
         step=np.int32(9),
@@ -103,7 +69,7 @@ def test_restores_bit_for_bit_on_any_mesh(state, tmp_path):
     checkpoints = saved(tmp_path, [changed])
     for shape, exchange in [((1, 1), 'gather'), ((2, 2), 'scatter'), ((4, 1), 'gather')]:
         restored = checkpoints.restore(9, like(shape, exchange))
-        assert_same(restored, changed)
+        chex.assert_trees_all_equal(restored, changed)
         kernel = restored.params['conv1']['kernel']
         assert len(kernel.sharding.device_set) == shape[0] * shape[1]
         checkpoints = saved(tmp_path / exchange / str(shape[0]), [restored])
@@ -116,7 +82,7 @@ def test_orbax_itself_reads_it(state, tmp_path):
         assert manager.latest_step() == 4
         args = ocp.args.Composite(state=ocp.args.PyTreeRestore(), config=ocp.args.JsonRestore())
         restored = manager.restore(4, args=args)
-    assert_same(restored['state']['params'], state.params)
+    chex.assert_trees_all_equal(restored['state']['params'], state.params)
 
 
 def test_the_state_may_be_given_away_while_it_is_saved(state, tmp_path):
@@ -129,7 +95,7 @@ def test_the_state_may_be_given_away_while_it_is_saved(state, tmp_path):
     for _ in range(20):
         after = overwrite(after)
     checkpoints.wait()
-    assert_same(checkpoints.restore(2, like()).params, before.params)
+    chex.assert_trees_all_equal(checkpoints.restore(2, like()).params, before.params)
 
 
 def test_a_state_that_is_not_finite_is_not_saved(state, tmp_path):
@@ -141,56 +107,7 @@ def test_a_state_that_is_not_finite_is_not_saved(state, tmp_path):
         with pytest.raises(NotFiniteError, match='weights after step 2'):
             checkpoints.save(bad)
     checkpoints.wait()
-    assert checkpoint.steps(tmp_path) == [1]
-
-
-def test_reading_leaves_alone_what_another_process_is_saving(state, tmp_path):
-    saved(tmp_path, [at(state, 3)])
-    begun = tmp_path / checkpoint.PARTIAL / '4'
-    begun.mkdir(parents=True)
-    layers, found, _ = read_layers(tmp_path)
-    assert found == 3
-    assert_same(layers, state.params)
-    assert begun.exists()
-    saved(tmp_path, [at(state, 5)])
-    assert not begun.exists()  # a run that takes the folder over clears up
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['5']
-
-
-def test_a_missing_step_is_named_with_those_there_are(state, tmp_path):
-    assert newest_whole(tmp_path) == (None, [])
-    with pytest.raises(InputError, match='holds no checkpoint'):
-        read_layers(tmp_path)
-    saved(tmp_path, [at(state, 3)])
-    with pytest.raises(InputError, match=r'step is 5; .* holds: 3'):
-        read_layers(tmp_path, 5)
-
-
-@pytest.fixture
-def two(state, tmp_path):
-    saved(tmp_path, [at(state, 3), at(state, 6)], keep=2)
-    return tmp_path
-
-
-def test_damage_is_named_and_the_one_before_taken(two, state, capsys):
-    kernel = next(path for path in (two / '6' / 'state').rglob('*') if path.stat().st_size > 9999)
-    content = bytearray(kernel.read_bytes())
-    content[5000] ^= 1
-    kernel.write_bytes(content)
-    step, (line,) = newest_whole(two)
-    assert step == 3
-    assert 'checkpoint 6 is damaged' in line and str(kernel) in line and 'step 3 is taken' in line
-    assert read_layers(two)[1] == 3
-    assert 'checkpoint 6 is damaged' in capsys.readouterr().err
-    with pytest.raises(InputError, match='checkpoint 6 is damaged'):
-        read_layers(two, 6)
-
-    Checkpoints(two).set_aside_after(3)
-    assert checkpoint.steps(two) == [3] and (two / '6.damaged' / 'state').is_dir()
-
-    (two / '3' / manifest.NAME).unlink()
-    with pytest.raises(InputError, match=r'no checkpoint .* is whole: .*manifest.json is missing'):
-        newest_whole(two)
+    assert checkpoint_reader.steps(tmp_path) == [1]
 
 
 def test_a_changed_error_in_the_manifest_shows(two):
@@ -200,48 +117,39 @@ def test_a_changed_error_in_the_manifest_shows(two):
         manifest.read(two / '6')
 
 
-def rewritten(folder):
-    """With a manifest that fits, as somebody may make one."""
-    (folder / manifest.NAME).unlink()
-    manifest.write(folder, {'step': int(folder.name), 'top1_error': None})
+def restate(two, **changes):
+    """Changes what the file of conv1's biases states of them."""
+    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
+    array.write_text(json.dumps(json.loads(array.read_text()) | changes))
+    rewritten(two / '6')
+
+
+def assert_refused(two, message):
+    """Both as the state of a run and as layers of any net."""
+    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
+        with pytest.raises(InputError, match=message):
+            read()
 
 
 @pytest.mark.parametrize('shape', [[10**9, 10**9], [2, 17], [2]])
 def test_other_shapes_than_the_net_has_are_refused_before_anything_is_read(two, shape):
-    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
-    array.write_text(json.dumps(json.loads(array.read_text()) | {'shape': shape, 'chunks': shape}))
-    rewritten(two / '6')
-    with pytest.raises(
-        InputError, match=r'params/conv1/bias is float32\[.*float32\[2, 16\] in this'
-    ):
+    restate(two, shape=shape, chunks=shape)
+    with pytest.raises(InputError, match=r'conv1/bias is float32\[.*float32\[2, 16\] in this'):
         Checkpoints(two).restore(6, like())
     if shape != [2]:
-        with pytest.raises(
-            InputError, match=r'chunk 0.0 has 128 bytes|no checkpoint of this program'
-        ):
+        with pytest.raises(InputError, match=r'chunk 0.0 has 128 bytes|no checkpoint of this'):
             read_layers(two, 6)
 
 
 def test_another_type_is_refused_not_cast(two):
-    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
-    array.write_text(array.read_text().replace('<f4', '<i4'))
-    rewritten(two / '6')
+    restate(two, dtype='<i4')
     with pytest.raises(InputError, match=r'params/conv1/bias is int32\[2, 16\]'):
         Checkpoints(two).restore(6, like())
 
 
-def test_chunks_larger_than_the_array_are_refused(two):
-    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
-    array.write_text(json.dumps(json.loads(array.read_text()) | {'chunks': [2**31, 2**31]}))
-    rewritten(two / '6')
-    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
-        with pytest.raises(InputError, match=r'no checkpoint of this program: .*chunk'):
-            read()
-
-
 @pytest.mark.parametrize('when', ['write', 'publish'])
 def test_a_save_that_fails_is_told_and_the_others_are_whole(when, state, tmp_path, monkeypatch):
-    checkpoints = saved(tmp_path, [at(state, 1)])
+    saved(tmp_path, [at(state, 1)])
     checkpoints = Checkpoints(tmp_path)
 
     def full(*_):
@@ -264,7 +172,7 @@ def test_a_save_that_fails_is_told_and_the_others_are_whole(when, state, tmp_pat
 
 
 def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
-    checkpoints = saved(tmp_path / 'run', [at(state, 1)])
+    saved(tmp_path / 'run', [at(state, 1)])
     checkpoints = Checkpoints(tmp_path / 'run')
     shutil.rmtree(tmp_path / 'run')
     with pytest.raises(StorageError, match='the folder is gone'):
@@ -273,6 +181,7 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
@@ -286,18 +195,16 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
         ({'dimension_separator': '/'}, 'dimension_separator is'),
         ({'chunks': [1, 16]}, r'it has 1 chunk, not 2'),
         ({'chunks': [2, 8]}, r'it has 1 chunk, not 2'),
+        ({'chunks': [2**31, 2**31]}, r'no checkpoint of this program: .*chunk'),
     ],
 )
 def test_an_array_stored_in_another_way_is_refused(changes, message, two):
     """Though the manifest fits: some would be other numbers, some a bomb."""
-    array = two / '6' / 'state' / 'params.conv1.bias' / '.zarray'
-    array.write_text(json.dumps(json.loads(array.read_text()) | changes))
-    rewritten(two / '6')
-    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
-        with pytest.raises(InputError, match=message):
-            read()
+    restate(two, **changes)
+    assert_refused(two, message)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('name', ['params.conv1.bias/0.0', 'params.fc8.bias/0', 'params.conv2.kernel/0.0.0.0.0'])  # fmt: skip
 @pytest.mark.parametrize('how', ['missing', 'short', 'long', 'one more'])
 def test_a_chunk_that_is_not_whole_is_refused_and_not_read_as_zeros(name, how, two):
@@ -312,69 +219,4 @@ def test_a_chunk_that_is_not_whole_is_refused_and_not_read_as_zeros(name, how, t
         case _:
             chunk.write_bytes(content[:-4] if how == 'short' else content + bytes(4))
     rewritten(two / '6')
-    for read in (lambda: Checkpoints(two).restore(6, like()), lambda: read_layers(two, 6)):
-        with pytest.raises(InputError, match=r'chunk|no checkpoint of this program'):
-            read()
-
-
-@pytest.mark.parametrize('number', [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize('name', ['params.conv1.bias', 'params.fc8.kernel'])
-def test_weights_that_are_not_finite_are_refused(name, number, two):
-    chunk = next(path for path in (two / '6' / 'state' / name).iterdir() if path.name[0] == '0')
-    numbers = np.fromfile(chunk, np.float32)
-    numbers[3] = number
-    numbers.tofile(chunk)
-    rewritten(two / '6')
-    layer, part = name.split('.')[1:]
-    with pytest.raises(InputError, match=rf'{layer}/{part} has numbers that are not finite'):
-        read_layers(two)
-
-
-def test_a_step_that_is_no_whole_number_s_own_name_is_none(two):
-    for name in ('007', '٣', '8.damaged', '-9', '1' * 200 + 'x'):
-        (two / name).mkdir()
-    assert checkpoint.steps(two) == [3, 6] and newest_whole(two) == (6, [])
-
-
-@pytest.mark.parametrize('moment', ['while it is chosen', 'while it is read'])
-def test_a_checkpoint_that_is_taken_away_is_read_from_the_next(moment, two, state, monkeypatch):
-    """As a run does that saves and keeps one."""
-    read, found = read_layers(two)[0], []
-
-    def taken_away() -> None:
-        if not found:
-            found.append(moment)
-            saved(two, [at(state, 9)])
-            assert checkpoint.steps(two) == [9]
-
-    owner, name = (
-        (manifest, 'verify') if moment == 'while it is chosen' else (checkpoint, '_declared')
-    )
-    call = getattr(owner, name)
-    monkeypatch.setattr(owner, name, lambda place: taken_away() or call(place))
-    layers, step, _ = read_layers(two)
-    assert step == 9 and found
-    assert_same(layers, read)
-    found.clear()
-    with pytest.raises(InputError, match=r'step is 6; .* holds: 9'):
-        read_layers(two, 6)
-
-
-@pytest.mark.slow
-def test_loads_beside_a_run_that_keeps_one(state, tmp_path):
-    saved(tmp_path, [at(state, 1)])
-    checkpoints, done = Checkpoints(tmp_path), threading.Event()
-
-    def save() -> None:
-        for number in range(2, 60):
-            checkpoints.save(at(state, number))
-            checkpoints.wait()
-        done.set()
-
-    thread = threading.Thread(target=save)
-    thread.start()
-    steps = []
-    while not done.is_set():
-        steps.append(read_layers(tmp_path)[1])
-    thread.join()
-    assert steps == sorted(steps) and len(steps) > 10
+    assert_refused(two, r'chunk|no checkpoint of this program')

@@ -134,6 +134,7 @@ def counted(net, classes, mesh, batch):
 CONV3, FC6, FC7, LOGITS = 7 * 7 * 16, 7 * 7 * 16, 64, 10
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('mesh', [(1, 2), (2, 1), (2, 2)])
 def test_a_small_net_s_step(mesh):
     found = counted(TINY, 10, mesh, 16)

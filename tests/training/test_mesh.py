@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import re
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -92,12 +93,10 @@ def test_losses_and_parameters_equal_those_of_one_device(name, shape, run):
 def assert_close(found, expected):
     losses, expected_losses = found[0], expected[0]
     assert np.abs(losses / expected_losses - 1).max() < 1e-5
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=1e-4),
-        jax.device_get(found[1].params), jax.device_get(expected[1].params),
-    )  # fmt: skip
+    chex.assert_trees_all_close(found[1].params, expected[1].params, rtol=0, atol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('shape', [(1, 2), (2, 2)])
 @pytest.mark.parametrize('name', ['tiny', pytest.param('small', marks=pytest.mark.slow)])
 def test_scattered_sums_equal_gathered_units(name, shape, run):
@@ -106,8 +105,7 @@ def test_scattered_sums_equal_gathered_units(name, shape, run):
 
 def test_on_one_device_both_exchanges_are_one(run):
     (losses, state, _), (expected, others, _) = run('tiny', (1, 1), 'scatter'), run('tiny', (1, 1))
-    np.testing.assert_array_equal(losses, expected)
-    jax.tree.map(np.testing.assert_array_equal, state.params, others.params)
+    chex.assert_trees_all_equal((losses, state.params), (expected, others.params))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +155,7 @@ def test_initial_values_are_the_same_on_every_mesh():
     for shape, exchange in [*((shape, 'gather') for shape in MESHES), ((1, 2), 'scatter')]:
         net = AlexNet(TWO_COLUMNS, 10, exchange=exchange)
         state = step.create_state(net, 5, device_mesh.make_mesh(*shape))
-        jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
+        chex.assert_trees_all_equal(state, expected)
         if shape == (1, 2):
             here = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, state)
             of_fc2 = (1, 6, 6, 8, 8) if exchange == 'gather' else (2, 6, 6, 4, 8)
@@ -201,6 +199,7 @@ def test_evaluation_gives_the_same_bits_after_either_exchange(run, digits):
         np.testing.assert_array_equal(logits, expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('architecture', 'shape'),
     [
@@ -218,6 +217,7 @@ def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, rand
     batches = [
         {
             'image': random.integers(0, 256, (16, size, size, 3), dtype=np.uint8),
+            'mirrored': np.zeros(16, bool),
             'color_shift': np.zeros((16, 3), np.float32),
             'label': random.integers(0, 10, 16, dtype=np.int32),
             'mask': np.ones(16, np.float32),
@@ -249,10 +249,9 @@ def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, rand
     losses, states, evaluated = run(device_mesh.make_mesh())
     others, other_states, other_evaluated = run(device_mesh.make_mesh(*shape))
     assert np.abs(others / losses - 1).max() < 1e-5
-    np.testing.assert_allclose(other_evaluated, evaluated, rtol=1e-4, atol=1e-5)
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5),
-        states[-1].variables, other_states[-1].variables,
+    chex.assert_trees_all_close(
+        (other_evaluated, other_states[-1].variables), (evaluated, states[-1].variables),
+        rtol=1e-4, atol=1e-5,
     )  # fmt: skip
 
     apply = jax.jit(net.apply, compiler_options=parity.QUICK)

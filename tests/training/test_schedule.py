@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import protocols, schedule
 from alexnet_jax.training.protocols import PROTOCOLS
 
@@ -145,33 +144,6 @@ def test_factors_on_layers_go_on_top_and_keep_the_schedule():
     assert first == pytest.approx([0.0005, 0.01, 0.0, 0.0])
     assert ours['weights'] == pytest.approx(0.001)
     assert protocol.groups[1].decay == 0
-
-
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        ('conv1=-1', "has 'conv1=-1'; allowed"),
-        ('conv1=nan', "has 'conv1=nan'"),
-        ('conv1=inf', "has 'conv1=inf'"),
-        ('conv1=fast', "has 'conv1=fast'"),
-        ('conv1', "has 'conv1'"),
-        ('conv2=1,conv9=0', "names layer 'conv9'; the nearest is conv1"),
-        ('conv1=0,conv1=10', "names layer 'conv1' twice"),
-        ('conv1=0, fc8=1, conv1 =0', "names layer 'conv1' twice"),
-        ('conv1=0,,fc8=1', "is 'conv1=0,,fc8=1'; allowed: something on each side of a comma"),
-        ('conv1=0,', 'something on each side'),
-        (',', 'something on each side'),
-        ('conv1=1=2', "has 'conv1=1=2'"),
-        ('=1', "names layer ''"),
-    ],
-)
-def test_layer_rates_that_cannot_be(text, message):
-    with pytest.raises(InputError, match=message):
-        protocols.parse_layer_rates(text, ['conv1', 'conv2', 'fc8'])
-    assert protocols.parse_layer_rates(' conv1=0, fc8=10', ['conv1', 'fc8']) == {
-        'conv1': 0.0, 'fc8': 10.0,
-    }  # fmt: skip
-    assert protocols.parse_layer_rates(' ', ['conv1']) == {}
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax.network import device_mesh
+from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
-from alexnet_jax.network.inference import normalize
+from alexnet_jax.network.inference import mirror, normalize
 from alexnet_jax.network.layers import Architecture, Conv, Dense, Dropout, Output, Relu
 from alexnet_jax.training import step
 from alexnet_jax.training.protocols import DIARY
@@ -27,17 +27,17 @@ NET = AlexNet(Architecture('tiny', 16, 1, ROWS, Output('fc8')), 10)
 def make_batch(random: np.random.Generator, size: int = 16) -> dict[str, np.ndarray]:
     return {
         'image': random.integers(0, 256, (size, 16, 16, 3), dtype=np.uint8),
+        'mirrored': random.random(size) < 0.5,
         'color_shift': random.normal(0, 5, (size, 3)).astype(np.float32),
         'label': random.integers(0, 10, size, dtype=np.int32),
         'mask': np.ones(size, np.float32),
     }
 
 
-def make_step(mesh, seed=0):
+def make_step(mesh, seed=0, **options):
     return step.make_train_step(
-        NET, mesh, MEAN,
-        seed=seed, learning_rate=0.01, clock=CLOCK,
-    )  # fmt: skip
+        NET, mesh, MEAN, seed=seed, learning_rate=0.01, clock=CLOCK, **options
+    )
 
 
 def test_scores_by_hand():
@@ -66,6 +66,39 @@ def test_scores_by_hand():
     assert float(step.score(without_nan, labels, mask)['loss']) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize('size', [1, 2, 7])
+def test_mirror_by_hand(size, random):
+    """Pixel by pixel, on squares of even and odd sides."""
+    images = random.integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    mirrored = np.array([True, False, False, True])
+    found = np.asarray(mirror(images, mirrored))
+    assert found.dtype == np.uint8
+    for image, row, column in np.ndindex(4, size, size):
+        taken = size - 1 - column if mirrored[image] else column
+        np.testing.assert_array_equal(found[image, row, column], images[image, row, taken])
+
+
+@pytest.mark.parametrize('micro_batches', [1, 2])
+def test_a_step_mirrors_its_images_before_all_else(micro_batches, random):
+    """A batch whose images are to be mirrored, and one of their mirror images, move the
+    parameters to the same bits; the mean image stays as it is."""
+    mean = random.uniform(0, 255, (16, 16, 3)).astype(np.float32)
+    batch = make_batch(random)
+    images = batch['image'].copy()
+    images[batch['mirrored']] = np.flip(images[batch['mirrored']], axis=2)
+    done = batch | {'image': images, 'mirrored': np.zeros(16, bool)}
+    mesh = device_mesh.make_mesh()
+    train_step = step.make_train_step(
+        NET, mesh, mean, seed=0, learning_rate=0.01, clock=CLOCK, micro_batches=micro_batches
+    )
+    params = [
+        jax.device_get(train_step(step.create_state(NET, 0, mesh), one)[0].params)
+        for one in (batch, done, batch | {'mirrored': ~batch['mirrored']})
+    ]
+    chex.assert_trees_all_equal(params[0], params[1])
+    assert (params[0]['conv1']['kernel'] != params[2]['conv1']['kernel']).any()
+
+
 def test_normalize_by_hand():
     images = np.full((1, 2, 2, 3), 200, np.uint8)
     mean = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
@@ -76,6 +109,7 @@ def test_normalize_by_hand():
     np.testing.assert_array_equal(normalize(images, mean, scale)[0], (200 - mean) / scale)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('shape', [(1, 1), (2, 2)])
 def test_bias_gradients_are_those_that_moved_the_biases(shape, random):
     """From the first velocity, -ε·g: absolute values summed, by layer and column; a column whose
@@ -105,15 +139,33 @@ def test_bias_gradients_are_those_that_moved_the_biases(shape, random):
     assert found['conv5'][1] == 0 and found['conv5'][0] > 0 and found['conv1'].all()
 
 
-def test_one_trace_serves_all_steps(random, monkeypatch):
+@pytest.fixture
+def traced_once(monkeypatch):
+    """Fails where one of these is traced a second time: a part, an update, a forward pass."""
     chex.clear_trace_counter()
-    monkeypatch.setattr(step, 'score', chex.assert_max_traces(step.score, n=1))
-    mesh = device_mesh.make_mesh()
-    state = step.create_state(NET, 0, mesh)
-    train_step = make_step(mesh)
+    for module, name in ((step, 'score'), (step.schedule, 'rates'), (inference, 'normalize')):
+        monkeypatch.setattr(module, name, chex.assert_max_traces(getattr(module, name), n=1))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize('shape', [(1, 1), (2, 1)])
+@pytest.mark.parametrize('parts', [1, 4])
+def test_one_trace_serves_all_steps_and_parts(parts, shape, random, traced_once):
+    mesh = device_mesh.make_mesh(*shape)
+    state, train_step = step.create_state(NET, 0, mesh), make_step(mesh, micro_batches=parts)
     for _ in range(3):
-        state, _ = train_step(state, make_batch(random))
+        state, scores = train_step(state, make_batch(random))
     assert int(state.step) == 3
+    chex.assert_tree_all_finite((state.variables, state.momentum, scores))
+
+
+def test_one_trace_serves_all_forward_passes(random, traced_once):
+    mesh = device_mesh.make_mesh(2, 1)
+    variables = step.create_state(NET, 0, mesh).variables
+    forward = inference.make_forward(NET, mesh, MEAN, 1.0)
+    for _ in range(3):
+        logits, _ = forward(variables, make_batch(random)['image'])
+    chex.assert_shape(logits, (16, 10))
 
 
 def test_on_one_device_no_gradient_is_sent(random):

@@ -25,6 +25,7 @@ def read_back(folder):
     return found
 
 
+@pytest.mark.thorough
 def test_its_own_reader_finds_what_was_written(tmp_path, random):
     board = TensorBoard(tmp_path / 'tb', 0)
     for step in (1, 2, 3):

@@ -4,6 +4,7 @@ refused."""
 import dataclasses
 import re
 
+import chex
 import numpy as np
 import pytest
 
@@ -30,7 +31,6 @@ from tests.training.donors import (
     donor,
     facts,
     layers_of,
-    same,
     state_of,
     warm,
 )
@@ -178,8 +178,9 @@ def test_a_layer_that_only_the_net_has_keeps_its_own_values():
     """The six-convolution net may begin so (§6): what reads the new layer is named."""
     own = state_of(DEEPER)
     state, lines = warm(own, facts(DEEPER), donor(facts(TINY)))
-    assert same(state.params['conv2b'], own.params['conv2b'])
-    assert not same(state.params['fc4'], own.params['fc4'])
+    chex.assert_trees_all_equal(state.params['conv2b'], own.params['conv2b'])
+    with pytest.raises(AssertionError, match='bias'):
+        chex.assert_trees_all_equal(state.params['fc4'], own.params['fc4'])
     assert lines == [
         'from theirs: took conv1, conv1_norm, conv2, fc3, fc4; not taken: conv2b (not there)',
         'warning: fc3 differs from that of theirs: layer below conv2 there, conv2b here',
@@ -255,7 +256,7 @@ def test_other_precisions_become_float32(kind):
     values, _ = warm_start.choose(facts(TINY), other, [])
     expected = layers_of(TINY)['conv1']['kernel'].astype(kind).astype(np.float32)
     assert values['conv1']['kernel'].dtype == np.float32
-    assert same(values['conv1']['kernel'], expected)
+    chex.assert_trees_all_equal(values['conv1']['kernel'], expected)
 
 
 def test_digests_tell_values_apart():

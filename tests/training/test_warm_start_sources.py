@@ -5,6 +5,7 @@ import re
 import shlex
 from unittest import mock
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import warm_start
 from alexnet_jax.training.checkpoint import Checkpoints
-from tests.training.donors import DEEPER, MEAN, TINY, facts, model_of, same, state_of, warm
+from tests import config_files
+from tests.training.donors import DEEPER, MEAN, TINY, facts, model_of, state_of, warm
 
 
 @pytest.fixture(scope='module')
@@ -47,12 +49,14 @@ def test_named_layers_come_from_the_last_checkpoint_and_no_others(workdir, tmp_p
     read = build.read_donor(workdir, tmp_path / 'new')
     state, lines = warm(own, facts(TINY), read, ['conv1', 'fc3'])
     for layer in ('conv1', 'conv1_norm', 'fc3'):
-        assert same(state.params[layer], jax.tree.map(lambda x: x + 4, theirs.params[layer]))
+        chex.assert_trees_all_equal(
+            state.params[layer], jax.tree.map(lambda x: x + 4, theirs.params[layer])
+        )
     moved = jax.tree.map(lambda x: x + 4, theirs.batch_stats['conv1_norm'])
-    assert same(state.batch_stats['conv1_norm'], moved)
+    chex.assert_trees_all_equal(state.batch_stats['conv1_norm'], moved)
     for layer in ('conv2', 'fc4'):
-        assert same(state.params[layer], own.params[layer])
-    assert same((state.step, state.momentum), (own.step, own.momentum))
+        chex.assert_trees_all_equal(state.params[layer], own.params[layer])
+    chex.assert_trees_all_equal((state.step, state.momentum), (own.step, own.momentum))
     assert lines == [
         f'from {workdir}, step 7: took conv1, conv1_norm, fc3; not taken: conv2 (not asked for),'
         ' fc4 (not asked for)',
@@ -68,7 +72,8 @@ def test_one_of_the_checkpoints_may_be_named(workdir, tmp_path):
     np.testing.assert_allclose(difference, 4, rtol=1e-5)
     assert first.source == f'{workdir}, step 3'
     assert first.facts is not None and first.facts.net == TINY
-    assert len(first.facts.classes) == 20 and same(first.facts.mean, MEAN)
+    assert len(first.facts.classes) == 20
+    np.testing.assert_array_equal(first.facts.mean, MEAN)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(workdir, tmp_path, capsys):
@@ -91,7 +96,7 @@ def test_arrays_without_a_statement_are_taken_with_a_warning(tmp_path, random):
     save_file({'conv2/kernel': kernel, 'conv2/bias': bias}, path)
     read = build.read_donor(path, tmp_path / 'new')
     state, lines = warm(state_of(TINY), facts(TINY), read)
-    assert same(state.params['conv2'], {'kernel': kernel, 'bias': bias})
+    chex.assert_trees_all_equal(state.params['conv2'], {'kernel': kernel, 'bias': bias})
     assert 'took conv2;' in lines[0]
     assert lines[1:] == [f'warning: {path} states no table, classes or mean: nothing is compared']
     # On two devices each has its own column.
@@ -99,7 +104,7 @@ def test_arrays_without_a_statement_are_taken_with_a_warning(tmp_path, random):
     state, _ = warm(split, facts(TINY), read, ['conv2'])
     shards = state.params['conv2']['kernel'].addressable_shards
     assert [shard.data.shape[0] for shard in shards] == [1, 1]
-    assert same(state.params['conv2']['kernel'], kernel)
+    chex.assert_trees_all_equal(state.params['conv2']['kernel'], kernel)
 
 
 def test_a_weight_file_of_ours_states_what_it_is(tables, tmp_path):
@@ -169,11 +174,12 @@ SETTINGS = [
     '--config.network.name=four_layer', '--config.network.width=0.25',
     '--config.data.record_size=32', '--config.data.synthetic_examples=20',
     '--config.data.synthetic_classes=10', '--config.data.batch_size=4', '--config.train.steps=1',
-    '--config.train.report=off', '--config.train.log_to=', '--config.optimizer.weight_decay=0',
+    '--noconfig.train.report', '--config.train.log_to=', '--config.optimizer.weight_decay=0',
     '--config.optimizer.layer_rates=conv1=0,conv2=0,conv3=0',
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_run_is_refused_before_it_begins_and_runs_as_the_message_says(tmp_path, capsys):
     theirs, run = tmp_path / 'theirs', tmp_path / 'run'
     loaded = model_of(
@@ -181,7 +187,7 @@ def test_a_run_is_refused_before_it_begins_and_runs_as_the_message_says(tmp_path
         data__synthetic_classes='10',
     )  # fmt: skip
     exchange.write_workdir(theirs, loaded)
-    (tmp_path / 'config.py').write_text('config = {}')
+    config_files.with_lines(tmp_path / 'config.py')
     command = [
         '--config', str(tmp_path / 'config.py'), '--workdir', str(run),
         f'--config.start.from={theirs}', *SETTINGS,
@@ -197,9 +203,9 @@ def test_a_run_is_refused_before_it_begins_and_runs_as_the_message_says(tmp_path
     assert f'from {theirs}, step 0: took conv1, conv2, conv3, fc4; not taken: none' in printed
     assert 'warning' not in printed
     trained = alexnet_jax.load(run)
-    assert same((trained.mean, trained.scale), (loaded.mean, loaded.scale))
+    chex.assert_trees_all_equal((trained.mean, trained.scale), (loaded.mean, loaded.scale))
     for layer in ('conv1', 'conv2', 'conv3'):
-        assert same(trained.layers[layer], loaded.layers[layer])
+        chex.assert_trees_all_equal(trained.layers[layer], loaded.layers[layer])
     # It resumes from its own checkpoint, whatever became of the other.
     (theirs / 'config.json').unlink()
     resumed = [argument.replace('steps=1', 'steps=2') for argument in command]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import exchange, model
+from alexnet_jax.experiment import exchange, kept_config, model
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.network import inference
 from alexnet_jax.network.alexnet import AlexNet
@@ -85,7 +85,7 @@ def same(workdir: Path, tiny: Model) -> bool:
     """Whether the workdir's model is this one to the bit, but for where its images were."""
     found = model.load(workdir)
     own = {'data.source': 'folder:photographs'}
-    assert found.config == configuration.with_table(tiny.config) | own
+    assert found.config == configuration.changed(kept_config.with_table(tiny.config), own)
     for name in ('net', 'classes', 'mirror', 'step'):
         assert getattr(found, name) == getattr(tiny, name), name
     assert forms.same(normalization(found), normalization(tiny))
@@ -122,6 +122,7 @@ def refusal(done) -> str:
     return done.stderr
 
 
+@pytest.mark.thorough
 @with_library
 def test_there_and_back(hub, tiny, workdir, tmp_path):
     module = ('-m', 'alexnet_jax.weights')

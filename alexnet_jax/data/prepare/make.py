@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.data import image_set, set_files
-from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, PIXELS, SQUASH
+from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, PIXELS
 from alexnet_jax.data.prepare import begun, repeated, shards, sources, tfds_files
 from alexnet_jax.data.prepare.begun import WORK
 from alexnet_jax.data.prepare.engines import Engine
@@ -30,7 +30,6 @@ QUALITY = 95
 MOST_RECORDS, LEAST_RECORDS, SHARDS = 4096, 128, 32
 # Whatever decides what the bytes of a record are.
 LIBRARIES = ('pillow', 'simplejpeg', 'array_record')
-SQUASH_LIBRARY = 'opencv-python-headless'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,13 +205,11 @@ def _words(options: dict[str, Any]) -> str:
 
 def _plan(request: Request, source: Source) -> dict[str, Any]:
     """All that decides the set's bytes, for prepared.json."""
-    resize = request.encoding.resize
-    libraries = (*LIBRARIES, SQUASH_LIBRARY) if resize == SQUASH else LIBRARIES
     return {
         'source': source.spec,
         'version': source.version,
         'size': request.encoding.size,
-        'resize': resize,
+        'resize': request.encoding.resize,
         'encoding': request.encoding.form,
         'quality': request.encoding.quality,
         'mirror': source.mirror,
@@ -221,7 +218,7 @@ def _plan(request: Request, source: Source) -> dict[str, Any]:
         'originals': {split: len(originals) for split, originals in source.splits.items()},
         'classes': set_files.short_digest(source.classes),
         'pixels': PIXELS,
-        'libraries': {name: metadata.version(name) for name in libraries},
+        'libraries': {name: metadata.version(name) for name in LIBRARIES},
     }
 
 

@@ -110,9 +110,10 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
         shard = Shard(records, beside.stat().st_size, bad, files.sha256(beside), stored)
         os.replace(beside, task.path)
         if task.measured:
-            _write_whole(task.note_file('.npz'), lambda file: np.savez(file, **vars(sums)))
-        text = json.dumps(dataclasses.asdict(shard))
-        _write_whole(task.note_file('.json'), lambda file: file.write(text.encode()))
+            with files.replacing(task.note_file('.npz'), flush=True) as file:
+                np.savez(file, **vars(sums))
+        with files.replacing(task.note_file('.json'), flush=True) as file:
+            file.write(json.dumps(dataclasses.asdict(shard)).encode())
         return shard
     except OSError as error:
         raise disk_error(task.path, error) from error
@@ -214,12 +215,3 @@ def _record(original: str, stored: bytes, label: int) -> bytes:
     feature['image'].bytes_list.value.append(stored)
     feature['label'].int64_list.value.append(label)
     return example.SerializeToString(deterministic=True)
-
-
-def _write_whole(path: Path, write: Callable) -> None:
-    beside = path.with_name(f'.{path.name}.{os.getpid()}')
-    with open(beside, 'wb') as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet_jax.report.figures import numbers
-from alexnet_jax.report.figures.canvas import BLUE, INK, MUTED, ORANGE, canvas, label, save
+from alexnet_jax.report.figures.canvas import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    canvas,
+    label,
+    save,
+    write_numbers,
+)
 
 Interval = tuple[float, float] | None
 
@@ -45,4 +53,4 @@ def draw(
         (text, value, *(interval or (None, None)), mark)
         for text, value, interval, mark in zip(names, values, intervals, marked, strict=True)
     ]
-    numbers.write(path, ('name', axis, 'low', 'high', name or 'mark'), rows)
+    write_numbers(path, ('name', axis, 'low', 'high', name or 'mark'), rows)

@@ -2,10 +2,11 @@
 has text that can be read aloud and searched, and is light or dark as its reader has it."""
 
 import contextlib
+import csv
 import io
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,25 @@ def _is_control(sign: str) -> bool:
     return unicodedata.category(sign) in ('Cc', 'Cs', 'Cn') or (
         unicodedata.bidirectional(sign) in TURNING
     )
+
+
+# How a formula begins, in one spreadsheet or another; some first take spaces away.
+FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n', ' ', '＝', '＋', '－', '＠')
+
+
+def write_numbers(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes path.csv; floats so that they read back as they were, None as nothing. A file's name
+    that is no text is escaped, and a text that a spreadsheet would run as a formula begins with an
+    apostrophe."""
+    table = io.StringIO(newline='')
+    writer = csv.writer(table)
+    writer.writerow(map(_cell, names))
+    writer.writerows(map(_cell, row) for row in rows)
+    files.write_bytes(
+        path.with_suffix('.csv'), table.getvalue().encode('utf-8', 'backslashreplace')
+    )
+
+
+def _cell(value: Any) -> Any:
+    """Numbers as they are; class names and file names come from strangers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

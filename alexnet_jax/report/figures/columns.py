@@ -5,8 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.report.figures import numbers
-from alexnet_jax.report.figures.canvas import BLUE, LINES, MUTED, canvas, color, legend, save
+from alexnet_jax.report.figures.canvas import (
+    BLUE,
+    LINES,
+    MUTED,
+    canvas,
+    color,
+    legend,
+    save,
+    write_numbers,
+)
 
 MARKERS = 'os^Dv'
 
@@ -39,7 +47,7 @@ def selectivity(color_index: np.ndarray, orientation_index: np.ndarray, path: Pa
         (column + 1, kernel, float(color_index[column, kernel]), float(orientation_index[column, kernel]))
         for column in range(len(color_index)) for kernel in range(color_index.shape[1])
     ]  # fmt: skip
-    numbers.write(path, ('column', 'kernel', 'color_index', 'orientation_index'), rows)
+    write_numbers(path, ('column', 'kernel', 'color_index', 'orientation_index'), rows)
 
 
 def separation(
@@ -60,7 +68,7 @@ def separation(
     axes.set(xlabel='step', ylabel='difference of the means', ylim=(0, None))
     legend(axes)
     save(figure, path)
-    numbers.write(
+    write_numbers(
         path, ('step', 'index', 'difference', 'by_chance', 'p'),
         [(step, index, *row) for index, values in apart.items() for step, row in zip(steps, values, strict=True)],
     )  # fmt: skip
@@ -83,4 +91,4 @@ def alikeness(
     legend(axes)
     save(figure, path)
     rows = zip(layers, columns, middles, low, high, strict=True)
-    numbers.write(path, ('layer', 'columns', 'halves_mean', 'halves_5', 'halves_95'), rows)
+    write_numbers(path, ('layer', 'columns', 'halves_mean', 'halves_5', 'halves_95'), rows)

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from alexnet_jax.report.figures import numbers
-from alexnet_jax.report.figures.canvas import BLUE, INK, canvas, label, save
+from alexnet_jax.report.figures.canvas import BLUE, INK, canvas, label, save, write_numbers
 
 MOST_CLASSES = 24  # whose names and numbers still can be read
 
@@ -36,4 +35,4 @@ def draw(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
     rows = [
         (names[i], names[j], int(counts[i, j])) for i, j in zip(*np.nonzero(counts), strict=True)
     ]
-    numbers.write(path, ('class', 'taken_for', 'images'), rows)
+    write_numbers(path, ('class', 'taken_for', 'images'), rows)

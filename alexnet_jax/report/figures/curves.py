@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.report.figures import numbers
 from alexnet_jax.report.figures.canvas import (
     FAINT,
     LINES,
@@ -17,6 +16,7 @@ from alexnet_jax.report.figures.canvas import (
     label,
     legend,
     save,
+    write_numbers,
 )
 
 POINTS = 300  # of a line at most: steps are averaged
@@ -78,7 +78,7 @@ def draw(rows: Sequence[Row], path: Path, top5: bool = True) -> None:
     for place in (error, loss):
         legend(place)
     save(figure, path)
-    numbers.write(
+    write_numbers(
         path, ('line', 'epoch', *shown),
         [(name, row['epoch'], *(row[e] for e in shown)) for name, points in lines.items() for row in points],
     )  # fmt: skip
@@ -102,6 +102,6 @@ def compare(
     place.set(xlabel=axes[0], ylabel=axes[1], ylim=(0, None))
     legend(place, loc='upper center', bbox_to_anchor=(0.5, -0.18))
     save(figure, path)
-    numbers.write(
+    write_numbers(
         path, ('line', *axes), [(name, *point) for name, line in curves.items() for point in line]
     )

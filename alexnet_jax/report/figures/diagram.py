@@ -8,8 +8,17 @@ from matplotlib.patches import FancyBboxPatch
 from alexnet_jax.network.diff import stage_text
 from alexnet_jax.network.layers import Architecture, Conv, Layer
 from alexnet_jax.network.shapes import LayerShape, layer_shapes
-from alexnet_jax.report.figures import numbers
-from alexnet_jax.report.figures.canvas import BLUE, FAINT, INK, MUTED, ORANGE, PAPER, canvas, save
+from alexnet_jax.report.figures.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    canvas,
+    save,
+    write_numbers,
+)
 
 ROW, BOX = 1.0, 0.66  # height of a row and of its box; the width is 1 in all
 GAP = 0.04  # between two columns
@@ -19,7 +28,7 @@ def draw(net: Architecture, classes: int, path: Path) -> None:
     """Draws path.png and path.svg; path.csv has the shape of every activation, and the
     parameters and multiply-adds of every layer."""
     shapes = layer_shapes(net, classes)
-    numbers.write(
+    write_numbers(
         path,
         ('layer', 'activation', 'shape', 'parameters', 'multiply_adds'),
         [

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from alexnet_jax.report.figures import numbers
-from alexnet_jax.report.figures.canvas import label, save_png
+from alexnet_jax.report.figures.canvas import label, save_png, write_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ def draw(rows: Sequence[Sequence[Neighbor]], path: Path) -> None:
             place.imshow(neighbor.image)
             place.set_title(label(neighbor.title, 14), fontsize=7)
     save_png(figure, path)
-    numbers.write(
+    write_numbers(
         path, ('image', 'image_class', 'place', 'neighbor', 'neighbor_class', 'distance'),
         [(row[0].id, row[0].title, place, other.id, other.title, other.distance)
          for row in rows for place, other in enumerate(row[1:], start=1)],

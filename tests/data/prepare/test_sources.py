@@ -152,49 +152,6 @@ def test_a_source_that_does_not_exist_is_named(spec, message, tmp_path):
 # TFDS
 
 
-class TinySet(tfds.core.GeneratorBasedBuilder):
-    """Images with a label each, from 0 to 2; the unlabelled test split has -1."""
-
-    VERSION = tfds.core.Version('1.2.0')
-
-    def _info(self):
-        features = {
-            'picture': tfds.features.Image(shape=(None, None, 3)),
-            'kind': tfds.features.ClassLabel(names=['x', 'y', 'z']),
-            'note': tfds.features.Text(),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
-        )
-
-    def _split_generators(self, dl_manager):
-        return {
-            name: self._generate_examples(number, labelled)
-            for name, number, labelled in (
-                ('train', 12, True),
-                ('dev', 5, True),
-                ('test', 3, False),
-            )
-        }
-
-    def _generate_examples(self, count, labelled):
-        for row in range(count):
-            label = row % 3 if labelled else -1
-            # Bytes of a file: to encode an array, TFDS needs TensorFlow.
-            picture = save(photograph(row), 'JPEG')
-            yield row, {'picture': Bytes(picture), 'kind': label, 'note': f'number {row}'}
-
-
-class Bytes:
-    """A file as TFDS takes it."""
-
-    def __init__(self, content: bytes):
-        self._content = content
-
-    def read(self) -> bytes:
-        return self._content
-
-
 def as_tfrecord(examples: list[bytes]) -> bytes:
     """TFRecord by its description: length, checksum, data, checksum (left 0 here)."""
     parts = [
@@ -229,13 +186,6 @@ def test_a_set_stored_as_tfrecord(tiny_set, tmp_path):
     tfrecord.record_starts.cache_clear()
     with pytest.raises(BadImageError, match='ends in the middle of a record'):
         source.splits['train'].square(3, 32, 10**6)
-
-
-@pytest.fixture(scope='session')
-def tiny_set(tmp_path_factory) -> str:
-    folder = str(tmp_path_factory.mktemp('tfds'))
-    TinySet(data_dir=folder, file_format='array_record').download_and_prepare()
-    return folder
 
 
 def test_a_tfds_set_of_one_s_own(tiny_set):

@@ -1,21 +1,39 @@
-"""Scaling by paper calculation: what a step would take on 8 to 1024 devices.
+"""Scaling by paper calculation: what a step would take on 8 to 1024 devices (docs/scaling.md).
+
+    python benchmarks/plan.py paper [--batch 1024 --device_batch 128 --link 450 ...]
 
 Nothing here is measured on so many. Computing takes its floor, sending takes its
-bytes (`communication.py`) over the bandwidth and the time of each round of messages.
+bytes (`network/communication.py`) over the bandwidth and the time of each round of messages.
+
+Exit status: 0 done; 2 a bad command.
 """
 
+import argparse
 import dataclasses
 import math
+import sys
 
+from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.communication import FLOAT, bytes_sent, parameters_held, step_traffic
 from alexnet_jax.network.layers import Architecture, Dense
 from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, Parser
 from alexnet_jax.runtime.errors import InputError, counted
 
 DEVICES = [2**power for power in range(3, 11)]
 UPDATE = 26  # bytes read and written a parameter: float32, momentum, gradient, a bfloat16 copy
 HYBRID = 'hybrid'
 PAYS = 0.5  # of what as many single devices would do
+
+RATES = {  # option: field of `Machine`, how many of its unit, meaning
+    'image_rate': ('image_rate', 1, "images/s of one device without the update; the paper's net's"),
+    'memory': ('memory', 1e9, "GB/s of a device's memory, for the update"),
+    'link': ('link', 1e9, 'GB/s a device sends within its host'),
+    'network': ('network', 1e9, 'GB/s a device sends to other hosts'),
+    'host_devices': ('host', 1, 'devices of a host, a power of two'),
+    'round': ('round', 1e-6, 'µs of a round of messages'),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +117,8 @@ def _on_mesh(
             whole = transfer.sent / bytes_sent('all-reduce', 1, data)
             seconds = 2 * _half(whole, data, machine.host // column, machine)
         seconds_of[reduced] += seconds
-    held = parameters_held(net, classes, column)
     return Step(way, bytes_of[True], bytes_of[False],
-                *_computing(net, classes, mesh, images, held, machine),
+                *_computing(net, classes, mesh, images, parameters_held(net, classes, column), machine),
                 seconds_of[True], seconds_of[False])  # fmt: skip
 
 
@@ -217,18 +234,13 @@ class Run:
 
 def _bytes_table(title: str, runs: list[Run]) -> list[str]:
     head = f'devices{"images":>11}' + ''.join(f'{step.way:>14}{"":6}' for step in runs[0].steps)
-    return [
-        f'{title}: MB that a device sends in a step, gradients + activations',
-        head.rstrip(),
-        *(
-            f'{run.devices:7}{run.images:11,}'
-            + ''.join(
-                f'{step.gradient_bytes / 1e6:9.1f} + {step.activation_bytes / 1e6:<8.1f}'
-                for step in run.steps
-            ).rstrip()
-            for run in runs
-        ),
-    ]
+    lines = [f'{title}: MB that a device sends in a step, gradients + activations', head.rstrip()]
+    for run in runs:
+        line = f'{run.devices:7}{run.images:11,}'
+        for step in run.steps:
+            line += f'{step.gradient_bytes / 1e6:9.1f} + {step.activation_bytes / 1e6:<8.1f}'
+        lines.append(line.rstrip())
+    return lines
 
 
 def _times_table(title: str, runs: list[Run], alone: float) -> list[str]:
@@ -243,12 +255,11 @@ def _times_table(title: str, runs: list[Run], alone: float) -> list[str]:
                      f'{run.efficiency(overlapped, alone):5.0%}')  # fmt: skip
         lines.append(line)
     head = f'  {"best":7}{"ms":>12}{"images/s":>12}{"eff.":>5}'
-    ways_head = ''.join(f'{step.way:>8}' for step in runs[0].steps)
     return [
         f'{title}: ms a step; the best (the hybrid left out), computing + sending;'
         ' again, if gradients',
         'are sent during the backward pass',
-        'devices' + ways_head + 2 * head,
+        'devices' + ''.join(f'{step.way:>8}' for step in runs[0].steps) + 2 * head,
         *lines,
         *(_verdict(runs, alone, overlapped) for overlapped in (False, True)),
     ]
@@ -265,19 +276,15 @@ def _verdict(runs: list[Run], alone: float, overlapped: bool) -> str:
     )
     gains = {
         run.devices: run.best(overlapped).seconds(overlapped) / step.seconds(overlapped)
-        for run in runs
-        for step in run.steps
-        if step.way == HYBRID
-    }
+        for run in runs for step in run.steps if step.way == HYBRID
+    }  # fmt: skip
+    if not gains:
+        return text
     faster = [devices for devices, gain in gains.items() if gain > 1]
-    if faster:
-        text += (
-            f'; hybrid faster on {faster[0]} to {faster[-1]}, at most'
-            f' {max(gains.values()):.2f} times'
-        )
-    elif gains:
-        text += '; hybrid slower everywhere'
-    return text
+    if not faster:
+        return f'{text}; hybrid slower everywhere'
+    most = max(gains.values())
+    return f'{text}; hybrid faster on {faster[0]} to {faster[-1]}, at most {most:.2f} times'
 
 
 def _crossings(net: Architecture, classes: int) -> list[str]:
@@ -285,9 +292,8 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
     lines, c = [], net.columns
     total = parameters_held(net, classes, 1)
     for exchange in ('gather', 'scatter') if c > 1 else ():
-        gradients = FLOAT * bytes_sent('all-reduce', total, c)
         an_image = sum(one.sent for one in step_traffic(net, classes, (1, c), 1, exchange))
-        border = gradients / an_image
+        border = FLOAT * bytes_sent('all-reduce', total, c) / an_image
         lines.append(
             f'{c} columns ({exchange}) send {an_image:,.0f} bytes an image: less than data'
             f' parallelism below {border:,.0f} images on {c} devices, {border / c:,.0f} a device'
@@ -299,13 +305,46 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
             f' {(total - shared) / sum(read):,.0f} images a step, on any number of devices'
         )
     if c > 1:
-        put_in = FLOAT * classes
-        whole = bytes_sent('all-reduce', put_in, c)
-        there, back = (
-            bytes_sent('reduce-scatter', put_in, c), bytes_sent('all-gather', put_in / c, c)
-        )  # fmt: skip
+        whole = bytes_sent('all-reduce', FLOAT * classes, c)
+        there = bytes_sent('reduce-scatter', FLOAT * classes, c)
+        back = bytes_sent('all-gather', FLOAT * classes / c, c)
         lines.append(
             f'logits: {whole:,.0f} bytes an image summed on every device; split over the columns'
             f' (distributed softmax) {there:,.0f} forward + {back:,.0f} back'
         )
     return lines
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = Parser(prog='python benchmarks/plan.py', description=__doc__)
+    parser.add_argument('net', choices=ARCHITECTURES, metavar='NET', help='its name')
+    parser.add_argument('--classes', type=int, default=1000, help='1000')
+    parser.add_argument('--batch', type=int, default=1024, help='images a step; 1024')
+    parser.add_argument('--device_batch', type=int, default=128, help='images a device; 128')
+    for option, (field, unit, meaning) in RATES.items():
+        kind = type(getattr(Machine, field))
+        default = kind(round(getattr(Machine, field) / unit, 9))
+        meaning += f'; {default:g}'
+        parser.add_argument(f'--{option}', type=kind, default=default, help=meaning)
+    options = parser.parse_args(argv)
+    for option in ('classes', 'batch', 'device_batch', *RATES):
+        value = getattr(options, option)
+        if not 0 < value <= 1e9:
+            raise InputError(f'--{option} is {value}; allowed: above 0 to 1000000000')
+    if options.host_devices & (options.host_devices - 1):
+        raise InputError(f'--host_devices is {options.host_devices}; allowed: a power of two')
+    return options
+
+
+def run(argv: list[str]) -> int:
+    options = parse(argv)
+    machine = Machine(**{
+        field: getattr(options, option) * unit for option, (field, unit, _) in RATES.items()
+    })  # fmt: skip
+    given = options.classes, machine, options.batch, options.device_batch
+    print('\n'.join(report(ARCHITECTURES[options.net], *given)))
+    return DONE
+
+
+if __name__ == '__main__':
+    sys.exit(command_line.run(run, None, prints=True))

@@ -1,0 +1,162 @@
+"""Files of configurations: Python that defines `get_config()`, packaged in configs/ or anywhere.
+
+`--config=FILE` or `--config=NAME` calls `get_config()`, `--config=FILE:ARGUMENT` calls
+`get_config('ARGUMENT')`, as in `ml_collections.config_flags`.
+"""
+
+import ast
+import inspect
+import os
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.config import Config
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, plain, shown
+
+
+def load(config: str | None, overrides: Mapping[str, str]) -> Config:
+    """Returns the configuration of a file, changed by the command line.
+
+    Args:
+      config: as given after --config; None for the defaults.
+      overrides: values as text, by setting.
+
+    Raises:
+      InputError: as `read`; an unknown setting or a value that is not allowed, a line for each.
+    """
+    given = configuration.default_config() if config is None else read(config)
+    return configuration.absolute_source(configuration.complete(given, overrides))
+
+
+def packaged() -> dict[str, str]:
+    """Returns the configurations that come with this package: the first line of each docstring
+    by name."""
+    texts = {path.stem: path.read_text() for path in sorted(_packaged_folder().glob('*.py'))}
+    texts.pop('__init__', None)
+    return {
+        name: (ast.get_docstring(ast.parse(text)) or '').split('\n')[0]
+        for name, text in texts.items()
+    }
+
+
+def _packaged_folder() -> Path:
+    """In a wheel configs/ lies inside of the package, in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / 'configs'
+    return inside if inside.is_dir() else package.parent / 'configs'
+
+
+def split(config: str) -> tuple[Path, str | None]:
+    """Returns the file and the argument of FILE or FILE:ARGUMENT. A file whose own name has a
+    colon is taken as it is."""
+    file, colon, argument = config.rpartition(':')
+    if not colon or os.path.exists(config):
+        return Path(config), None
+    return Path(file), argument
+
+
+def run_name(config: str) -> str:
+    """Returns a name for the runs of --config: digits for configs/digits.py, and digits-seed_3
+    for configs/digits.py:seed_3."""
+    file, argument = split(config)
+    return '-'.join([file.stem, *re.findall(r'[\w.=+-]+', argument or '')])
+
+
+def read(config: str) -> Config:
+    """Runs the file of --config and returns what its `get_config` returns.
+
+    Raises:
+      InputError: there is no such file; it does not run, or has no such function; the function
+        raises, takes no argument, or returns no ConfigDict.
+    """
+    path, argument = split(config)
+    option = f'--config {plain(config, 1000)}'
+    try:
+        source = files.read_bytes(_found(path))
+    except FileNotFoundError:
+        raise InputError(
+            f'{option}: no such file; allowed: a Python file, or the name of a configuration of'
+            ' this package (`alexnet-jax configs` lists them)'
+        ) from None
+    except OSError as error:
+        raise InputError(f'{option} cannot be read: {error.strerror}') from error
+    except ValueError as error:
+        raise InputError(f'{option} cannot be read: {error}') from error
+    names: dict[str, Any] = {'__name__': '<config>', '__file__': str(path)}
+    arguments = [] if argument is None else [argument]
+    try:
+        exec(compile(source, str(path), 'exec', dont_inherit=True), names)
+        get_config = names.get('get_config')
+        if callable(get_config):
+            _require_takes(get_config, arguments, option)
+            found = get_config(*arguments)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # A config is any Python: anything may go wrong.
+        raise InputError(f'{option} does not run: {_where(error, source)}') from error
+    if not callable(get_config):
+        raise InputError(
+            f'{option} defines no function `get_config`; allowed: one that returns a ConfigDict,'
+            ' which alexnet_jax.default_config() makes'
+        )
+    if not isinstance(found, Config):
+        raise InputError(
+            f'{option}: get_config() returns {shown(found)}; allowed: a ConfigDict, which'
+            ' alexnet_jax.default_config() makes'
+        )
+    return found
+
+
+def _found(path: Path) -> Path:
+    """Returns the file of a packaged configuration for its bare name; else the path itself."""
+    is_name = not path.suffix and len(path.parts) == 1 and not os.path.exists(path)
+    return _packaged_folder() / f'{path}.py' if is_name else path
+
+
+def _require_takes(get_config: Callable, arguments: list[str], option: str) -> None:
+    """Checks that the function can be called with these arguments.
+
+    Raises:
+      InputError: it cannot.
+    """
+    try:
+        inspect.signature(get_config).bind(*arguments)
+    except TypeError:
+        fault = 'takes an argument; allowed: --config=FILE:ARGUMENT'
+        if arguments:
+            fault = f'takes no argument, but has {shown(arguments[0])}'
+        raise InputError(f'{option}: get_config() {fault}') from None
+
+
+def _where(error: BaseException, source: bytes) -> str:
+    """Returns the line of the file at which an error arose, and the error in words."""
+    number, last = 1, ''
+    if isinstance(error, SyntaxError):
+        number = error.lineno or number
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        last = frame.f_globals.get('__name__', '')
+        if last == '<config>':
+            number = line
+    if last.startswith('ml_collections') and isinstance(error, AttributeError | KeyError):
+        text = source.decode(errors='replace').splitlines()[number - 1]
+        return f'line {number}: {_unknown_field(str(error), text)}'
+    first = (str(error).splitlines() or [''])[0]
+    return f'line {number}: {type(error).__name__}: {plain(first)}'
+
+
+def _unknown_field(error: str, text: str) -> str:
+    """Returns a message with the nearest setting, for the message of a ConfigDict that lists all
+    of its fields.
+
+    Args:
+      text: the line of the file, which has the group of the field, as in `config.data.batch_sise`.
+    """
+    field = re.search(r'(?:Key ")?(\w+)', error)
+    name = field[1] if field else ''
+    group = re.search(rf'(?:\w+\.)?((?:\w+\.)*){re.escape(name)}\b', text)
+    return configuration.unknown(f'{group[1] if group else ""}{name}')

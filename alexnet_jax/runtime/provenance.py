@@ -1,0 +1,48 @@
+"""What a run was computed by: versions, source, machine."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# The processes of one run have to agree on these.
+LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
+PIXELS = ('numpy', 'pillow', 'simplejpeg')  # these decode images
+SECONDS = 10  # that git may take
+
+
+def provenance() -> dict[str, Any]:
+    """Returns versions, the commit of the source, Python, platform and devices, as JSON."""
+    import jax  # not before its environment is set
+
+    devices = jax.devices()
+    return {
+        'versions': {name: metadata.version(name) for name in ('alexnet_jax', *LIBRARIES, *PIXELS)},
+        'commit': commit(Path(__file__).parents[2]),
+        'python': platform.python_version(),
+        'platform': platform.platform(),
+        'devices': f'{len(devices)} {devices[0].device_kind}',
+    }
+
+
+def commit(folder: Path) -> str | None:
+    """Returns the commit of a git checkout, with -dirty if files differ from it; None for a
+    folder that is not the top of one, such as that of an installed package."""
+    if not (folder / '.git').exists():
+        return None
+    words = [
+        'git',
+        '-C',
+        str(folder),
+        'describe',
+        '--always',
+        '--dirty',
+        '--abbrev=40',
+        '--exclude=*',
+    ]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,110 @@
+"""Gradient accumulation: a step whose gradient is computed in parts, one after the other."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax.network import compiler, device_mesh, inference
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.inference import Array
+
+
+def takes_copies(mesh: Mesh, parts: int) -> bool:
+    """Whether a data shard has parameters, and so gradients, of its own: gradients of several
+    parts are added up first, and over one shard there is nothing to add up. XLA's all-reduce
+    over one device would store all gradients once more."""
+    return parts > 1 or mesh.shape[device_mesh.DATA] == 1
+
+
+def copies(params: Any, shards: int) -> Any:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (shards, *x.shape)), params)
+
+
+def add_up(gradients: Any) -> Any:
+    """The sum of the data shards'."""
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), gradients)
+
+
+def copy_specs(net: AlexNet) -> Any:
+    """What copies of the parameters are split over, [data shards, ...]: one for each."""
+    return jax.tree.map(
+        lambda spec: P(device_mesh.DATA, *spec), inference.variable_specs(net)['params']
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepInParts:
+    """A step whose gradient is added up part by part: (state, batch) -> (state, scores).
+
+    Programs of their own, called from here: convolutions in a loop of XLA's are orders of
+    magnitude slower on CPU, and all parts in one program take as long to compile as many.
+
+    zeros: () -> sums: (each data shard's gradients, scores) of nothing.
+    add: (sums, state, batch, number of the part) -> sums.
+    update: (state, sums) -> (state, scores); here the data shards' gradients are added up,
+      once a step.
+    """
+
+    parts: int
+    placed: NamedSharding  # of the batch
+    zeros: Callable
+    add: Callable
+    update: Callable
+
+    def __call__(self, state, batch: Mapping[str, Array]) -> tuple[Any, dict[str, jax.Array]]:
+        batch = jax.device_put(batch, self.placed)
+        sums = self.zeros()
+        for part in range(self.parts):
+            sums = self.add(sums, state, batch, np.int32(part))
+        return self.update(state, sums)
+
+
+def in_parts(
+    net: AlexNet, mesh: Mesh, parts: int, of_state: Any, of_scores: Any,
+    gradients_of: Callable, update: Callable,
+) -> StepInParts:  # fmt: skip
+    """Compiles the step; `of_state` and `of_scores` are the shardings of what it returns."""
+    whole = NamedSharding(mesh, P())
+    of_copies = jax.tree.map(functools.partial(NamedSharding, mesh), copy_specs(net))
+    of_sums, of_batch = (of_copies, whole), NamedSharding(mesh, P(device_mesh.DATA))
+    shards = mesh.shape[device_mesh.DATA]
+
+    def zeros():
+        params = inference.variable_shapes(net)['params']
+        scores = dict.fromkeys(('loss', 'top1_error', 'top5_error'), jnp.float32(0))
+        return jax.tree.map(lambda x: jnp.zeros((shards, *x.shape), x.dtype), params), scores
+
+    def add(sums, state, batch: Mapping[str, Array], part: Array):
+        params = copies(state.params, shards)
+        gradients, (scores, _) = gradients_of(params, state, batch, part)
+        return jax.tree.map(jnp.add, sums, (gradients, scores))
+
+    def add_up_and_update(state, sums):
+        return update(state, add_up(sums[0]), sums[1], state.batch_stats)
+
+    return StepInParts(
+        parts,
+        of_batch,
+        jax.jit(zeros, out_shardings=of_sums),
+        jax.jit(
+            add,
+            donate_argnums=0,
+            in_shardings=(of_sums, of_state, of_batch, whole),
+            out_shardings=of_sums,
+            compiler_options=compiler.options(),
+        ),
+        jax.jit(
+            add_up_and_update,
+            donate_argnums=0,
+            in_shardings=(of_state, of_sums),
+            out_shardings=(of_state, of_scores),
+            compiler_options=compiler.options(),
+        ),
+    )
