@@ -17,6 +17,7 @@ if os.environ['JAX_PLATFORMS'] == 'cpu':
     os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4'
     os.environ['PJRT_NPROC'] = '8'
 
+import jax
 import numpy as np
 import pytest
 
@@ -38,3 +39,10 @@ def digits(data_dir) -> image_set.ImageSet:
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def x64():
+    """JAX has float64."""
+    with jax.enable_x64(True):
+        yield

@@ -1,5 +1,5 @@
-"""One image file as people have them -> one square of RGB pixels: the paper's way
-(§2), torchvision's or Caffe's."""
+"""One image as people have them, a file above all -> one square of RGB pixels: the paper's
+way (§2), torchvision's or Caffe's."""
 
 import io
 import os
@@ -40,12 +40,22 @@ _UPRIGHT = {
 }
 
 
+Picture = Path | bytes | Image.Image | np.ndarray
+
+
 class BadImageError(Exception):
-    """A file that cannot be read as an image. The message says why."""
+    """An image that cannot be read. The message says why, after the image's name if it is given.
+
+    reason: the message without the name.
+    """
+
+    def __init__(self, reason: str, name: str = ''):
+        super().__init__(f'{name} {reason}' if name else reason)
+        self.reason = reason
 
 
 def read_square(
-    file: Path | bytes, size: int, max_pixels: int = MAX_PIXELS, resize: str = CENTER_SQUARE
+    picture: Picture, size: int, max_pixels: int = MAX_PIXELS, resize: str = CENTER_SQUARE
 ) -> np.ndarray:
     """A JPEG or PNG as a square of RGB: uint8 [size, size, 3].
 
@@ -54,7 +64,8 @@ def read_square(
     first picture of an animation is taken.
 
     Args:
-      file: where it is, or its bytes.
+      picture: where the file is, or its bytes; or what it was decoded to, a Pillow image or
+        pixels, uint8 [height, width, 3] or gray [height, width].
       max_pixels: images that have more, or would on the way, are refused by their
         header, before they are decoded.
       resize: 'center_square', the central square with Pillow's bicubic filter, widened
@@ -70,18 +81,15 @@ def read_square(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow's, of odd metadata.
-            content = file if isinstance(file, bytes) else _content(file)
+            if isinstance(picture, np.ndarray):
+                picture = _of_pixels(picture)
+            if isinstance(picture, Image.Image):
+                return _square(picture, b'', size, max_pixels, resize)
+            content = picture if isinstance(picture, bytes) else _content(picture)
             if fault := image_files.fault(content):
                 raise BadImageError(fault)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                _check_size(image, max_pixels)
-                if resize == SHORT_SIDE:
-                    _check_resized(image, size, max_pixels)
-                # Pixels first: to look for metadata Pillow decodes a PNG, too, and what it raises
-                # then would be taken for broken metadata.
-                rgb = as_rgb(image, content)
-                _check_pixels(image, content)
-                return _SQUARES[resize](rgb, _orientation(image), size)
+                return _square(image, content, size, max_pixels, resize)
     except BadImageError:
         raise
     except UnidentifiedImageError:
@@ -92,6 +100,30 @@ def read_square(
         raise BadImageError(f'cannot be read: {error.strerror or error}') from error
     except Exception as error:  # Whatever a broken file makes a decoder stumble over.
         raise BadImageError(f'cannot be read: {type(error).__name__}: {error}') from error
+
+
+def _of_pixels(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise BadImageError(
+            f'is {pixels.dtype} {list(pixels.shape)}; allowed: uint8 [height, width, 3] or'
+            ' [height, width]'
+        )
+    return Image.fromarray(pixels)
+
+
+def _square(
+    image: Image.Image, content: bytes, size: int, max_pixels: int, resize: str
+) -> np.ndarray:
+    """Returns the square of an image; `content` is its file, empty if it came without one."""
+    _check_size(image, max_pixels)
+    if resize == SHORT_SIDE:
+        _check_resized(image, size, max_pixels)
+    # Pixels first: to look for metadata Pillow decodes a PNG, too, and what it raises
+    # then would be taken for broken metadata.
+    rgb = as_rgb(image, content)
+    if content:
+        _check_pixels(image, content)
+    return _SQUARES[resize](rgb, _orientation(image), size)
 
 
 def _content(path: Path) -> bytes:

@@ -8,7 +8,7 @@ those are done here.
 import io
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
 # What Pillow scales gray of so many bits by, and how it names them.
 _FEW_BITS = {'L;2': 85, 'L;4': 17}
@@ -18,15 +18,16 @@ _LOW_BYTES = {'RGB;16B': ('RGB', 'RGB;16L'), 'RGBA;16B': ('RGBA', 'RGBA;16L'), '
 _ROWS = 64  # composed at a time, so that the memory does not grow with the image
 
 
-def as_rgb(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
+def as_rgb(image: Image.Image, content: bytes) -> Image.Image:
     """Returns the image as RGB.
 
     Args:
-      image: opened, and not decoded yet.
-      content: the bytes of its file.
+      image: opened, and not decoded yet if it is of a file.
+      content: the bytes of its file; if there are none, as Pillow decodes it.
     """
-    layout = image.tile[0].args if image.format == 'PNG' and image.tile else None
-    if layout in _LOW_BYTES:
+    tile = getattr(image, 'tile', None)  # of a file that is not decoded yet
+    layout = tile[0].args if image.format == 'PNG' and tile else None
+    if content and layout in _LOW_BYTES:
         return _of_16_bits(image, content, layout)
     key = image.info.get('transparency')
     if image.mode.startswith('I'):

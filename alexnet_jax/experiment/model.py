@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from alexnet_jax.data import augment, class_names, images
+from alexnet_jax.data.images import BadImageError
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import identity, settings
 from alexnet_jax.experiment.config import TABLE, Config
@@ -18,7 +20,7 @@ from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
 from alexnet_jax.network.layers import Activation, Architecture, Stage
 from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.runtime.errors import InputError, plain, shown
+from alexnet_jax.runtime.errors import InputError, counted, plain, shown
 from alexnet_jax.training import checkpoint_reader
 from alexnet_jax.weights import pretrained
 from alexnet_jax.weights.arrays import told
@@ -29,11 +31,30 @@ MOST_NUMBERS = 10**11  # of a net's; JAX stumbles over sizes far beyond
 MOST_TOLD = 3  # of a net's arrays, in a message
 # Settings of the preprocessing; changed for a file, they go before what the file says.
 PREPROCESSING = ('data.normalization', 'data.mean', 'data.std')
+LONGEST_PATH = 1000  # characters in a message
+Picture = str | images.Picture
+ARRAYS = ('variables', 'mean', 'scale')  # of a `Model`; its leaves
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
+class _Rest:
+    """Holds the fields of a model that are not arrays; `jax.jit` compiles anew where they differ."""
+
+    config: Config = dataclasses.field(hash=False)
+    net: AlexNet
+    classes: tuple[str, ...]
+    mirror: bool
+    step: int
+    data: Mapping[str, str] = dataclasses.field(hash=False)
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained net: a pure function from images to logits and activations.
+
+    It is a pytree whose leaves are the arrays, so that `jax.jit` and `jax.grad` take it as an
+    argument and `jax.tree.map` gives a model.
 
     config: the settings it was trained, or imported, with.
     net: the Flax module; `net.apply(variables, ...)` runs it on normalised images.
@@ -89,23 +110,67 @@ class Model:
         )
         return self.net.apply(self.variables, inference.normalize(images, self.mean, self.scale))  # pyright: ignore[reportReturnType]
 
-    def read(self, file: str | Path | bytes, views: int = 1) -> np.ndarray:
-        """A JPEG or PNG as the net takes it: uint8 [views, size, size, 3], made a square as
-        the training images were; the middle of it, or its ten views (§4.1);
-        without `mirrored`, the five crops among them twice.
+    def __repr__(self) -> str:
+        table = self.net.architecture
+        count = sum(row.parameters for row in layer_shapes(table, self.net.classes))
+        classes = counted(len(self.classes), 'class', 'classes')
+        return f'Model({plain(table.name)}: {classes}, {count:,} parameters, step {self.step})'
+
+    def read(self, picture: Picture | list[Any] | tuple[Any, ...], views: int = 1) -> np.ndarray:
+        """Returns one image or a list of them as the net takes them: made squares as the training
+        images were; of each the middle, or its ten views (§4.1), without `mirrored` the five crops
+        among them twice.
+
+        Args:
+          picture: a path; the bytes of a JPEG or PNG; a Pillow image; pixels, uint8 [height,
+            width, 3] or gray [height, width]; or a list of these.
+          views: 1 or 10.
+
+        Returns:
+          uint8 [images · views, size, size, 3].
 
         Raises:
-          BadImageError: it cannot be read.
-          InputError: another number of views.
+          BadImageError: one cannot be read; the message names it.
+          InputError: another number of views; no images; what is none of the above.
         """
         if views not in tuple(augment.MIDDLE):
             raise InputError(f'views is {shown(views)}; allowed: 1 or 10')
-        square = images.read_square(
-            file if isinstance(file, bytes) else Path(file),
-            self.config.data.record_size,
-            resize=self.config.data.resize,
-        )
+        if not isinstance(picture, list | tuple):
+            return self._views_of(picture, 'the image', views)
+        if not picture:
+            raise InputError('the list of images is empty; allowed: at least 1')
+        names = [f'image {number} of {len(picture)}' for number in range(1, len(picture) + 1)]
+        pairs = zip(picture, names, strict=True)
+        return np.concatenate([self._views_of(one, name, views) for one, name in pairs])
+
+    def _views_of(self, picture: Picture, name: str, views: int) -> np.ndarray:
+        """Returns the views of one image; `name` is how a message calls it if it is not a path."""
+        if isinstance(picture, str | os.PathLike):
+            picture, name = Path(picture), plain(picture, LONGEST_PATH)
+        if isinstance(picture, jax.Array):
+            picture = np.asarray(picture)
+        if not isinstance(picture, images.Picture):
+            raise InputError(
+                f'{name} is {shown(picture)}; allowed: a path, the bytes of a JPEG or PNG, a Pillow'
+                ' image, an array of pixels, or a list of these'
+            )
+        size, resize = self.config.data.record_size, self.config.data.resize
+        try:
+            square = images.read_square(picture, size, resize=resize)
+        except BadImageError as error:
+            raise BadImageError(error.reason, name) from error
         return augment.views(square, self.net.architecture.input_size, views, self.mirrored)
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], _Rest]:
+        """Returns the arrays by the name of their field, and the rest."""
+        leaves = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in ARRAYS]
+        rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(_Rest)}
+        return leaves, _Rest(**rest)
+
+    @classmethod
+    def tree_unflatten(cls, rest: _Rest, leaves: Iterable[Any]) -> 'Model':
+        """Returns the model of these leaves, whatever they are, and the rest."""
+        return cls(**vars(rest), **dict(zip(ARRAYS, leaves, strict=True)))
 
 
 def load(

@@ -12,6 +12,7 @@ from jax import lax
 from alexnet_jax.network import checks, rules
 from alexnet_jax.network.collectives import varying_like
 from alexnet_jax.network.convolution import sum_over_places
+from alexnet_jax.network.derivatives import with_gradient
 from alexnet_jax.network.layers import BatchNorm
 from alexnet_jax.network.normalization import widened
 from alexnet_jax.network.parameters import over_columns
@@ -60,8 +61,8 @@ def batch_norm(
       axis_name: the mesh axis that the batch is split over, in equal parts.
 
     Returns:
-      what is normal, of x's shape and type, and mean and variance [maps]. Differentiable in
-      reverse mode only; the gradient of mean and variance is taken to be 0.
+      what is normal, of x's shape and type, and mean and variance [maps]. The
+      derivatives of mean and variance are taken to be 0.
 
     Raises:
       ValueError: a shape, type or epsilon is not allowed.
@@ -73,15 +74,11 @@ def batch_norm(
         checks.require_shape(f'batch_norm: {name}', array, x.shape[-1])
     checks.require('batch_norm', epsilon=(epsilon, rules.POSITIVE))
     scale, bias = varying_like(scale, x), varying_like(bias, x)
-    return _batch_norm(x, scale, bias, epsilon, axis_name)
+    forward = functools.partial(_forward, epsilon, axis_name)
+    return with_gradient(forward, functools.partial(_backward, axis_name))(x, scale, bias)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _batch_norm(x, scale, bias, epsilon, axis_name):
-    return _batch_forward(x, scale, bias, epsilon, axis_name)[0]
-
-
-def _batch_forward(x, scale, bias, epsilon, axis_name):
+def _forward(epsilon, axis_name, x, scale, bias):
     wide = widened(x)
     mean = _mean_over_places(sum_over_places(wide), x, axis_name)
     variance = _mean_over_places(sum_over_places((wide - mean) ** 2), x, axis_name)
@@ -90,7 +87,7 @@ def _batch_forward(x, scale, bias, epsilon, axis_name):
     return (normal.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
 
 
-def _batch_backward(epsilon, axis_name, residuals, cotangents):
+def _backward(axis_name, residuals, cotangents):
     # With n = (x − mean) · inverse and g the cotangent of n · scale + bias:
     #   ∂/∂x = scale · inverse · (g − E g − n · E g·n)
     x, scale, mean, inverse = residuals
@@ -100,9 +97,6 @@ def _batch_backward(epsilon, axis_name, residuals, cotangents):
     mean_g, mean_gn = (_mean_over_places(total, x, axis_name) for total in (of_bias, of_scale))
     of_x = (g - mean_g - centered * (inverse * mean_gn)) * (scale * inverse)
     return of_x.astype(x.dtype), of_scale, of_bias
-
-
-_batch_norm.defvjp(_batch_forward, _batch_backward)
 
 
 def _mean_over_places(total: jax.Array, x: jax.Array, axis_name: str | None) -> jax.Array:

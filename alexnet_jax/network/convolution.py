@@ -6,6 +6,7 @@ from jax import lax
 
 from alexnet_jax.network import checks, rules
 from alexnet_jax.network.collectives import varying_like
+from alexnet_jax.network.derivatives import with_gradient
 from alexnet_jax.network.normalization import widened
 
 
@@ -15,7 +16,7 @@ def conv(
     """A convolution without groups: x [batch, height, width, maps], kernel
     [size, size, maps, features], bias [features] -> [batch, rows, columns, features].
 
-    `padding` is (before, after) on both spatial axes. Reverse mode only.
+    `padding` is (before, after) on both spatial axes.
 
     Raises:
       ValueError: the shapes do not fit, or the kernel is larger than the padded map.
@@ -74,29 +75,24 @@ def _require(x, kernel, bias, stride, padding, groups) -> None:
         )
 
 
-@jax.custom_vjp
-def _add_bias(sums: jax.Array, bias: jax.Array) -> jax.Array:
-    return (widened(sums) + bias).astype(sums.dtype)
-
-
 def _forward(sums: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _add_bias(sums, bias), bias
+    return (widened(sums) + bias).astype(sums.dtype), bias
 
 
 def _backward(bias: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     return cotangent, sum_over_places(cotangent).astype(bias.dtype)
 
 
-_add_bias.defvjp(_forward, _backward)
+_add_bias = with_gradient(_forward, _backward)
 
 
 def sum_over_places(x: jax.Array) -> jax.Array:
-    """[batch, ..., maps] -> [maps], float32 at least. Each image's as a product, XLA's own sum
-    takes several times as long on CPU; one product for all would add up too long a row."""
+    """[batch, ..., maps] -> [maps], float32 at least."""
+    if x.dtype != widened(x).dtype:  # XLA adds up while it widens; for a product it would copy
+        return jnp.sum(widened(x), axis=tuple(range(x.ndim - 1)))
+    # Each image's as a product: XLA's own sum takes several times as long on CPU. One product for
+    # all images would add up too long a row.
     places = x.reshape(len(x), -1, x.shape[-1])
-    of_images = jnp.einsum(
-        'bp,bpm->bm', jnp.ones(places.shape[:2], x.dtype), places,
-        precision=lax.Precision.HIGHEST,
-        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
-    )  # fmt: skip
+    ones = jnp.ones(places.shape[:2], x.dtype)
+    of_images = jnp.einsum('bp,bpm->bm', ones, places, precision=lax.Precision.HIGHEST)
     return jnp.sum(of_images, axis=0)

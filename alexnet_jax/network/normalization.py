@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from alexnet_jax.network import checks, rules
+from alexnet_jax.network.derivatives import with_gradient
 
 
 def local_response_norm(
@@ -30,7 +31,7 @@ def local_response_norm(
       k: k, above 0.
 
     Returns:
-      b, of a's shape. Differentiable in reverse mode only.
+      b, of a's shape.
 
     Raises:
       ValueError: an even window, or a shape, type or number that is not allowed.
@@ -66,29 +67,27 @@ def _require(function: str, a: jax.Array, alpha: float, beta: float, k: float) -
     )  # fmt: skip
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
-def _norm(a, size, alpha, beta, k, axes):
+def _norm(a, *how):
+    return with_gradient(functools.partial(_forward, how), functools.partial(_backward, how))(a)
+
+
+def _forward(how, a):
+    size, alpha, beta, k, axes = how
     wide = widened(a)
-    return (wide * _power(_denominator(wide, size, alpha, k, axes), beta)).astype(a.dtype)
+    return (wide * _power(_denominator(wide, size, alpha, k, axes), beta)).astype(a.dtype), a
 
 
-def _forward(a, size, alpha, beta, k, axes):
-    return _norm(a, size, alpha, beta, k, axes), a
-
-
-def _backward(size, alpha, beta, k, axes, a, cotangent):
+def _backward(how, a, cotangent):
     # With d = k + α Σ a² and g the cotangent of b = a · d^−β:
     #   ∂/∂a_i = g_i · d_i^−β − 2αβ · a_i · Σ_j g_j · a_j · d_j^(−β−1)
     # j over the same neighbours. Only `a` is kept from the forward pass: d is
     # cheaper to compute again than to store and fetch.
+    size, alpha, beta, k, axes = how
     wide = widened(a)
     d = _denominator(wide, size, alpha, k, axes)
     direct = widened(cotangent) * _power(d, beta)
     around = _window_sum(direct * wide / d, size, axes)
-    return ((direct - 2 * alpha * beta * wide * around).astype(a.dtype),)
-
-
-_norm.defvjp(_forward, _backward)
+    return ((direct + -2 * alpha * beta * wide * around).astype(a.dtype),)
 
 
 def widened(x: jax.Array) -> jax.Array:

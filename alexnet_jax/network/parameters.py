@@ -1,4 +1,5 @@
-"""Parameters of the module: their shapes, initial values, and the mesh axis they are split over."""
+"""Declares the parameters of the module: shapes, initial values, and the mesh axis they are split
+over."""
 
 import math
 from collections.abc import Callable
@@ -20,10 +21,10 @@ def type_of_parameters(compute: str) -> jnp.dtype:
 
 
 class OverColumns(nn.Partitioned):
-    """A parameter and the mesh axis that each of its axes is split over.
+    """Boxes a parameter with the mesh axis that each of its axes is split over.
 
-    Where no mesh with these axes is set, an NNX module made from the net keeps the array whole;
-    Flax would refuse it.
+    Where no mesh with these axes is set, an NNX module of the net holds the whole array; with
+    `nn.Partitioned` Flax raises an error there.
     """
 
     def to_nnx_metadata(self) -> dict[str, Any]:

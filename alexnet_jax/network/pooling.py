@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from alexnet_jax.network import checks, rules
+from alexnet_jax.network.derivatives import with_gradient
 from alexnet_jax.network.normalization import widened
 from alexnet_jax.network.shapes import pooled
 
@@ -28,13 +29,13 @@ def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
       and columns likewise: the last windows may overhang the input.
 
     The gradient goes to the first largest value of a window, as in XLA's own.
-    Differentiable in reverse mode only.
 
     Raises:
       ValueError: a shape, type or window is not allowed.
     """
     _require('max_pool', x, size, stride)
-    return _max_pool(x, size, stride)
+    forward, backward = (functools.partial(f, size, stride) for f in (_forward, _backward))
+    return with_gradient(forward, backward)(x)
 
 
 def average_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
@@ -66,12 +67,7 @@ def _require(function: str, x: jax.Array, size: int, stride: int) -> None:
         )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _max_pool(x, size, stride):
-    return _max_and_place(x, size, stride)[0]
-
-
-def _forward(x, size, stride):
+def _forward(size, stride, x):
     largest, place = _max_and_place(x, size, stride)
     return largest, (place, jnp.zeros((0, *x.shape[1:]), jnp.bool_))
 
@@ -83,6 +79,7 @@ def _backward(size, stride, residuals, cotangent):
     height, width = like.shape[1:3]
     blocks = [math.ceil(extent / stride) for extent in (height, width)]
     before = math.ceil(size / stride) - 1  # windows that reach into a block from before it
+    shape = (len(place), blocks[0], stride, blocks[1], stride, like.shape[3])
     phase = np.arange(stride)  # row stride · i + phase of the input is row `phase` of window i
 
     def around(x: jax.Array) -> jax.Array:
@@ -93,9 +90,10 @@ def _backward(size, stride, residuals, cotangent):
         return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *padding, (0, 0, 0)))
 
     def earlier(x: jax.Array, up: int, left: int) -> jax.Array:
-        """For each block of the input, the window that starts so many blocks before it."""
+        """For each place of a block of the input, the window that starts so many blocks before."""
         row, column = before - up, before - left
-        return x[:, row : row + blocks[0], None, column : column + blocks[1], None]
+        windows = x[:, row : row + blocks[0], column : column + blocks[1]]
+        return lax.broadcast_in_dim(windows, shape, (0, 1, 3, 5))
 
     place, cotangent = around(place), around(cotangent)
     total = jnp.zeros((), widened(cotangent).dtype)
@@ -106,9 +104,6 @@ def _backward(size, stride, residuals, cotangent):
         total += jnp.where(earlier(place, up, left) == index, earlier(cotangent, up, left), 0)
     whole = total.reshape(len(place), blocks[0] * stride, blocks[1] * stride, -1)
     return (whole[:, :height, :width].astype(cotangent.dtype),)
-
-
-_max_pool.defvjp(_forward, _backward)
 
 
 def _max_and_place(x: jax.Array, size: int, stride: int) -> tuple[jax.Array, jax.Array]:

@@ -42,8 +42,8 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
         try:
             images = model.read(file, views)
         except BadImageError as error:
-            print(f'error: {plain(file, LONGEST)} {error}', file=sys.stderr)
-            rows.append({'image': str(file), 'error': str(error)})
+            print(f'error: {error}', file=sys.stderr)
+            rows.append({'image': str(file), 'error': error.reason})
             continue
         log_probabilities = log_mean(log_softmax(np.asarray(run(images), np.float64)))
         if not np.isfinite(log_probabilities).all():

@@ -1,6 +1,7 @@
 import io
 import itertools
 import platform
+import re
 import resource
 import struct
 import subprocess
@@ -183,6 +184,32 @@ def test_all_modes_become_rgb(content, expected):
     for resize in RESIZES:
         square = read_square(content, 32, resize=resize)
         assert np.abs(square.astype(int) - expected).max() <= 4
+        # As a Pillow image, before it is decoded and after.
+        image = Image.open(io.BytesIO(content))
+        for _ in range(2):
+            np.testing.assert_array_equal(read_square(image, 32, resize=resize), square)
+
+
+@pytest.mark.parametrize('resize', RESIZES)
+def test_pixels_are_read_as_the_file_that_holds_them(resize, random):
+    for shape in ((41, 57, 3), (57, 41)):
+        pixels = random.integers(0, 256, shape).astype(np.uint8)
+        expected = read_square(save(Image.fromarray(pixels), 'PNG'), 32, resize=resize)
+        np.testing.assert_array_equal(read_square(pixels, 32, resize=resize), expected)
+
+
+@pytest.mark.parametrize(
+    'pixels',
+    [
+        np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 1), np.uint8), np.zeros(9, np.uint8),
+        np.zeros((1, 9, 9, 3), np.uint8), np.zeros((9, 9, 3)), np.zeros((9, 9), bool),
+    ],
+    ids=lambda pixels: f'{pixels.dtype}{list(pixels.shape)}',
+)  # fmt: skip
+def test_other_arrays_are_refused(pixels):
+    fault = f'^is {pixels.dtype} {re.escape(str(list(pixels.shape)))}; allowed: uint8 '
+    with pytest.raises(BadImageError, match=fault):
+        read_square(pixels, 32)
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
@@ -195,6 +222,7 @@ def test_photographs_are_turned_upright(orientation):
     content = save(Image.fromarray(corners), 'PNG', exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
     np.testing.assert_array_equal(read_square(content, 48), expected)
+    np.testing.assert_array_equal(read_square(Image.open(io.BytesIO(content)), 48), expected)
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -21,12 +21,6 @@ PYTORCH = importlib.util.find_spec('torch') is not None
 FLOAT64 = jnp.dtype('float64')
 
 
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 def loss_of(net: AlexNet, case: str, weights: dict):
     """(params) -> the mean cross-entropy; and the logits, activations and moving statistics."""
     images, labels = parity.images_and_labels(net.architecture.input_size)

@@ -243,11 +243,8 @@ NETS: dict[str, Callable[..., Tensor]] = {
 }  # fmt: skip
 
 
-def results(
-    case: str, variables: dict, images: np.ndarray, labels: np.ndarray
-) -> dict[str, np.ndarray]:
-    """In float64: the logits, the mean cross-entropy's gradient to every parameter
-    (`conv1/kernel`, ...), and moving statistics (`conv1_norm/mean`, ...) as they are then."""
+def _loss(case: str, variables: dict, images: np.ndarray, labels: np.ndarray):
+    """In float64: the parameters, moving statistics, logits and the mean cross-entropy."""
     net, kept = (
         {
             name: {part: torch.tensor(x, dtype=torch.float64) for part, x in layer.items()}
@@ -260,10 +257,34 @@ def results(
             x.requires_grad_()
     x = torch.tensor(images, dtype=torch.float64).permute(0, 3, 1, 2)
     outputs = NETS[case](net, x, kept) if kept else NETS[case](net, x)
-    F.cross_entropy(outputs, torch.tensor(labels)).backward()
-    found = {'logits': outputs.detach().numpy()}
-    for name, layer in net.items():
-        found |= {f'{name}/{part}': x.grad.numpy() for part, x in layer.items()}
-    for name, layer in kept.items():
-        found |= {f'{name}/{part}': x.numpy() for part, x in layer.items()}
-    return found
+    return net, kept, outputs, F.cross_entropy(outputs, torch.tensor(labels))
+
+
+def _by_name(net: Net) -> dict[str, Tensor]:
+    return {f'{name}/{part}': x for name, layer in net.items() for part, x in layer.items()}
+
+
+def results(
+    case: str, variables: dict, images: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """In float64: the logits, the mean cross-entropy's gradient to every parameter
+    (`conv1/kernel`, ...), and moving statistics (`conv1_norm/mean`, ...) as they are then."""
+    net, kept, outputs, loss = _loss(case, variables, images, labels)
+    loss.backward()
+    gradients = {name: x.grad.numpy() for name, x in _by_name(net).items()}
+    moved = {name: x.numpy() for name, x in _by_name(kept).items()}
+    return {'logits': outputs.detach().numpy()} | gradients | moved
+
+
+def hessian_product(
+    case: str, variables: dict, images: np.ndarray, labels: np.ndarray, direction: dict
+) -> dict[str, np.ndarray]:
+    """In float64: the Hessian of the mean cross-entropy times a direction, a tree as the
+    parameters; by the name of the parameter."""
+    net, _, _, loss = _loss(case, variables, images, labels)
+    params = _by_name(net)
+    gradients = torch.autograd.grad(loss, list(params.values()), create_graph=True)
+    along = [torch.tensor(x, dtype=torch.float64) for x in _by_name(direction).values()]
+    slope = sum((one * other).sum() for one, other in zip(gradients, along, strict=True))
+    products = torch.autograd.grad(slope, list(params.values()))
+    return {name: x.numpy() for name, x in zip(params, products, strict=True)}
