@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alexnet_jax.experiment.config import default_config
+    from ml_collections import FrozenConfigDict
+
+    from alexnet_jax.experiment.defaults import Config, default_config
     from alexnet_jax.experiment.model import Model, load
 
 __all__ = ['Model', 'default_config', 'load', 'train']
 # `python -m alexnet_jax.figure1` and its like: the commands of studies/ have no room in their names.
 __path__ = [*__path__, str(Path(__file__).with_name('studies'))]
 
-_MODULES = {'Model': 'model', 'load': 'model', 'default_config': 'config'}
+_MODULES = {'Model': 'model', 'load': 'model', 'default_config': 'defaults'}
 
 
 def __getattr__(name: str):
@@ -28,7 +30,7 @@ def __getattr__(name: str):
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def train(config, workdir):
+def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
     """Trains the net of a configuration, or resumes its run, and evaluates it on held-out images.
 
     Args:

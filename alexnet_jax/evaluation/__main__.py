@@ -24,7 +24,7 @@ from pathlib import Path
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file, kept_config
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE, STOPPED

@@ -27,7 +27,7 @@ from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import model, settings
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity, network_digest
 from alexnet_jax.experiment.workdir import last_checkpoint
 from alexnet_jax.network import communication, device_mesh, inference

@@ -1,22 +1,22 @@
 """Configurations: made, changed and checked; those of workdirs are read in `kept_config.py`.
 
 A configuration is an `ml_collections.ConfigDict` with the fields of the table of settings
-(`settings.py`). `default_config` returns the defaults; a file of `configs/` changes attributes of
-it, and the command line overrides these with `--config.NAME=VALUE`. Only modules beside this one
-read configurations: the packages below take plain arguments.
+(`settings.py`). It begins as `default_config()` (`defaults.py`); a file of `configs/` changes
+attributes of it, and the command line overrides these with `--config.NAME=VALUE`. Only modules
+beside this one read configurations: the packages below take plain arguments.
 
 Beside the settings there is `network.table`: the whole table of the net, or None where
 `network.name` and its group name one of this package. Workdirs and weight files keep the table.
 """
 
 import copy
-import types
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
+from alexnet_jax.experiment.defaults import TABLE, Config, assign, default_config, is_protocol
 from alexnet_jax.experiment.settings import (
     CHANNEL_KINDS,
     RATES,
@@ -32,70 +32,9 @@ from alexnet_jax.runtime.errors import InputError, counted, nearest, plain, show
 from alexnet_jax.training import protocols
 from alexnet_jax.training.protocols import PROTOCOLS, Protocol
 
-if TYPE_CHECKING:
-
-    class Config(ConfigDict):  # its fields may be of any type
-        def __getattr__(self, attribute: str) -> Any: ...
-
-        def __getitem__(self, key: str) -> Any: ...
-
-        def copy_and_resolve_references(self, visit_map=None) -> 'Config': ...
-else:
-    Config = ConfigDict
-
-TABLE = 'network.table'
 # The settings that make a table; another value of one makes another net.
 OF_TABLE = ('network.name', 'network.input_size', 'network.width', 'network.activation')
 DEEPEST = 2  # groups within groups that are looked into: one may hold itself
-
-
-def default_config(protocol: str = 'paper') -> Config:
-    """Returns the defaults of a protocol, locked: fields can be changed, but not added.
-
-    Fields that no one has changed follow `train.protocol`: after
-    `config.train.protocol = 'caffe'`, `config.data.batch_size` is 256.
-    """
-    config = Config(type_safe=False)
-    for name, setting in SETTINGS.items():
-        _assign(config, name, copy.copy(setting.default))
-    _assign(config, TABLE, None)
-    of_protocols = {name for protocol in PROTOCOLS.values() for name in protocol.settings}
-    named = FieldReference(protocol)
-    for name in of_protocols - {'train.epochs', 'train.steps'}:
-        _assign(config, name, _following(name, named))
-    epochs = _following('train.epochs', named)
-    _assign(config, 'train.protocol', named)
-    _assign(config, 'train.epochs', epochs)
-    _assign(config, 'train.steps', _following('train.steps', named, epochs))
-    config.lock()
-    config.optimizer.layer_rates.unlock()  # its fields are layers
-    return config
-
-
-def _following(name: str, named: FieldReference, *epochs: FieldReference) -> FieldReference:
-    """Returns a reference to the value that a setting has under the protocol referred to."""
-
-    def value(protocol: Any, epochs: Any = None) -> Any:
-        own = PROTOCOLS[protocol].settings if _is_protocol(protocol) else {}
-        if epochs not in (None, own.get('train.epochs', SETTINGS['train.epochs'].default)):
-            return 0  # a number of epochs that was given replaces the protocol's steps
-        return own.get(name, SETTINGS[name].default)
-
-    operation: Any = types.SimpleNamespace(fn=value, args=epochs)
-    return FieldReference(named, field_type=object, op=operation)
-
-
-def _is_protocol(name: Any) -> bool:
-    return isinstance(name, str) and name in PROTOCOLS
-
-
-def _assign(config: Config, name: str, value: Any) -> None:
-    *groups, last = name.split('.')
-    for group in groups:
-        if group not in config:
-            config[group] = ConfigDict(type_safe=False)
-        config = config[group]
-    config[last] = value
 
 
 def flat(config: Config) -> dict[str, Any]:
@@ -108,20 +47,26 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
     where a value makes another net.
 
     Raises:
-      InputError: a value that is not allowed cannot be copied.
+      InputError: a value that is not allowed cannot be compared, copied or assigned.
     """
-    if any(name in values and values[name] != config[name] for name in OF_TABLE):
-        values = {TABLE: None} | dict(values)
     try:
-        config = copy.deepcopy(config)
-    except Exception:  # a value of the caller's that can be anything, as a module
-        raise InputError('\n'.join(validate(config))) from None
-    for name, value in values.items():
-        _assign(config, name, value)
-    return config
+        if any(name in values and values[name] != config[name] for name in OF_TABLE):
+            values = {TABLE: None} | dict(values)
+        copied = copy.deepcopy(config)
+        for name, value in values.items():
+            assign(copied, name, value)
+    except Exception:  # a value of the caller's can be anything: a module, an array
+        given = {name: normalized(name, x) for name, x in values.items() if name in SETTINGS}
+        faults = dict.fromkeys(_faults(flat(config)) + _faults(given))
+        if not faults:
+            raise
+        raise InputError('\n'.join(faults)) from None
+    return copied
 
 
-def complete(given: Config | Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
+def complete(
+    given: Config | FrozenConfigDict | Mapping[str, Any], overrides: Mapping[str, str]
+) -> Config:
     """Returns a checked configuration with a value for every setting.
 
     Args:
@@ -168,12 +113,12 @@ def override(config: Config, overrides: Mapping[str, str]) -> Config:
         changes[RATES] = own
     protocol = changes.get('train.protocol', config['train.protocol'])
     faults = []
-    if not _is_protocol(protocol):  # from which other settings have their defaults
+    if not is_protocol(protocol):  # from which other settings have their defaults
         faults = [_fault('train.protocol', protocol)]
         changes['train.protocol'] = 'paper'
     config = changed(config, changes).copy_and_resolve_references()
     for name, value in flat(config).items():
-        _assign(config, name, value)
+        assign(config, name, value)
     faults += validate(config)
     if faults:
         raise InputError('\n'.join(faults))
@@ -228,10 +173,14 @@ def validate(config: Config) -> list[str]:
     values = flat(config)
     if config.network.table is not None and isinstance(config.network.name, str):
         del values['network.name']  # the table may be one that this package does not have
-    faults = [fault for name, value in values.items() if (fault := _fault(name, value))]
+    faults = _faults(values)
     if not isinstance(config.network.table, Architecture | None):
         faults.append(f'{TABLE} is {shown(config.network.table)}; allowed: an Architecture or None')
     return faults or _validate_together(config)
+
+
+def _faults(values: Mapping[str, Any]) -> list[str]:
+    return [fault for name, value in values.items() if (fault := _fault(name, value))]
 
 
 def _fault(name: str, value: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config, default_config
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, plain, shown
 
@@ -29,7 +29,7 @@ def load(config: str | None, overrides: Mapping[str, str]) -> Config:
     Raises:
       InputError: as `read`; an unknown setting or a value that is not allowed, a line for each.
     """
-    given = configuration.default_config() if config is None else read(config)
+    given = default_config() if config is None else read(config)
     return configuration.absolute_source(configuration.complete(given, overrides))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import model
 from alexnet_jax.experiment import workdir as workdirs
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.flags import as_flag
 from alexnet_jax.experiment.identity import WEIGHTS
 from alexnet_jax.experiment.model import Model

@@ -17,7 +17,7 @@ import numpy as np
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import kept_config
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, plain, shown

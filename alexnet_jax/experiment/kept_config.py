@@ -6,16 +6,14 @@ from typing import Any
 
 from alexnet_jax.experiment.config import (
     OF_TABLE,
-    TABLE,
-    Config,
     absolute_source,
     changed,
-    default_config,
     flat,
     network_of,
     override,
     validate,
 )
+from alexnet_jax.experiment.defaults import TABLE, Config, default_config
 from alexnet_jax.experiment.settings import SETTINGS, normalized
 from alexnet_jax.network import table_json
 from alexnet_jax.network.diff import deviations

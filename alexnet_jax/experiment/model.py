@@ -13,7 +13,7 @@ from alexnet_jax.data import augment, class_names, images
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import identity, settings
-from alexnet_jax.experiment.config import TABLE, Config
+from alexnet_jax.experiment.defaults import TABLE, Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.network import checks, inference
 from alexnet_jax.network.alexnet import AlexNet

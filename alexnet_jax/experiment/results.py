@@ -13,7 +13,7 @@ from typing import Any, get_args
 from alexnet_jax.data import class_names
 from alexnet_jax.evaluation.tally import Tally, has_top5
 from alexnet_jax.experiment import identity
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError, plain

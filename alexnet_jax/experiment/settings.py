@@ -3,7 +3,6 @@
 All runs on one workdir must agree on a setting unless it is `free`.
 """
 
-import ast
 import contextlib
 import dataclasses
 import os
@@ -86,10 +85,14 @@ def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
     )
 
 
-def are_factors(factors: dict[str, Any]) -> bool:
+def are_factors(factors: dict[Any, Any]) -> bool:
     return all(
-        name and type(factor) is float and 0 <= factor < float('inf')
-        for name, factor in factors.items()
+        isinstance(layer, str)
+        and layer
+        and '.' not in layer
+        and type(factor) is float
+        and 0 <= factor < float('inf')
+        for layer, factor in factors.items()
     )
 
 
@@ -161,8 +164,8 @@ SETTINGS: dict[str, Setting] = {
         'whether training images are mirrored (§4.1), and mirror images are among the ten views;'
         ' those of digits and patterns never are'),
     'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
-        "less the mean image (§2), less each channel's mean (Caffe), or that over each"
-        " channel's standard deviation (torchvision)"),
+        "subtract the mean image (§2) or each channel's mean (Caffe), or subtract that and divide"
+        " by each channel's standard deviation (torchvision)"),
     'data.mean': Setting((), MEANS,
         "means of the channels on the scale of 0 to 255; nothing: the training set's"),
     'data.std': Setting((), DEVIATIONS,
@@ -244,7 +247,8 @@ BOOLEANS = {'true': True, 'false': False, '1': True, '0': False, 'on': True, 'of
 def is_setting(name: str) -> bool:
     """Returns whether a flag may set this: a setting, or the factor of one layer
     (`optimizer.layer_rates.conv1`)."""
-    return name in SETTINGS or (name.startswith(f'{RATES}.') and name != f'{RATES}.')
+    group, _, layer = name.rpartition('.')
+    return name in SETTINGS or (group == RATES and layer != '')
 
 
 def from_text(name: str, text: str) -> Any:
@@ -261,15 +265,15 @@ def from_text(name: str, text: str) -> Any:
                 return _factors(text)
             case default:
                 return type(default)(text)
-    except (ValueError, SyntaxError):
+    except ValueError:
         return text
 
 
 def _items(text: str) -> list[str]:
-    """Returns the items of 'a,b' or of a Python tuple or list of them."""
-    if text[:1] in ('(', '['):
-        value = ast.literal_eval(text)
-        return [str(item) for item in (value if isinstance(value, tuple | list) else [value])]
+    """Returns the items of 'a,b', or of a Python tuple or list: '(1, 2)', "['a',]"."""
+    if text[:1] + text[-1:] in ('()', '[]'):
+        quoted = [item.strip() for item in text[1:-1].strip().removesuffix(',').split(',')]
+        text = ','.join(re.sub(r'^([\'"])(.*)\1$', r'\2', item) for item in quoted)
     return [item.strip() for item in text.split(',')] if text.strip() else []
 
 
@@ -310,7 +314,7 @@ def normalized(name: str, value: Any) -> Any:
         case tuple() if isinstance(value, list | tuple):
             return tuple(_as_float(x) if setting.rule.item is float else x for x in value)
         case dict() if isinstance(value, Mapping):
-            return {str(layer): _as_float(factor) for layer, factor in value.items()}
+            return {layer: _as_float(factor) for layer, factor in value.items()}
         case float():
             return _as_float(value)
         case _:

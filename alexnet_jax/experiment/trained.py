@@ -20,7 +20,7 @@ from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import build, results
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import workdir as workdirs
-from alexnet_jax.experiment.config import TABLE, Config
+from alexnet_jax.experiment.defaults import TABLE, Config
 from alexnet_jax.experiment.identity import WEIGHTS
 from alexnet_jax.experiment.model import Model, load
 from alexnet_jax.experiment.settings import IMAGES

@@ -25,7 +25,8 @@ from alexnet_jax.experiment.build import (
     train_batches,
     train_step,
 )
-from alexnet_jax.experiment.config import Config, flat
+from alexnet_jax.experiment.config import flat
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.workdir import claim, last_checkpoint, locked, require_same_run
 from alexnet_jax.network import device_mesh
 from alexnet_jax.runtime import heartbeat, multihost

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.experiment import identity, kept_config
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime import files, multihost
 from alexnet_jax.runtime.errors import InputError, plain

@@ -5,7 +5,7 @@ from typing import Any
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import results, settings
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
 from alexnet_jax.network.architectures import PAPER

@@ -12,7 +12,7 @@ from alexnet_jax.data import augment, class_names
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.evaluation.evaluate import log_mean, log_softmax
 from alexnet_jax.experiment import trained
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.results import write_json
 from alexnet_jax.report.figures import predictions

@@ -8,7 +8,7 @@ from typing import Any
 
 from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.experiment import kept_config, results
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.report.figures import page
 from alexnet_jax.report.figures.page import Cell
 from alexnet_jax.runtime import files

@@ -12,7 +12,7 @@ import numpy as np
 from alexnet_jax.data import class_names
 from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.experiment import results, trained, two_columns
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
 from alexnet_jax.network.shapes import layer_shapes

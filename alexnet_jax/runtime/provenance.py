@@ -31,18 +31,12 @@ def commit(folder: Path) -> str | None:
     folder that is not the top of one, such as that of an installed package."""
     if not (folder / '.git').exists():
         return None
-    words = [
-        'git',
-        '-C',
-        str(folder),
-        'describe',
-        '--always',
-        '--dirty',
-        '--abbrev=40',
-        '--exclude=*',
-    ]
+    # Without locks: nothing of the checkout is written, whoever else works in it.
+    command = 'git --no-optional-locks describe --always --dirty --abbrev=40 --exclude=*'
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(
+            command.split(), cwd=folder, capture_output=True, text=True, timeout=SECONDS
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

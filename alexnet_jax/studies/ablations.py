@@ -26,7 +26,7 @@ from typing import Any
 from alexnet_jax.evaluation.seeds import markdown_table
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.settings import IMAGES, SETTINGS
 from alexnet_jax.network.architectures import ABLATED, ARCHITECTURES
 from alexnet_jax.runtime import command_line

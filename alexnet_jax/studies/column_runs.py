@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import identity, trained, two_columns
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.results import write_json
 from alexnet_jax.runtime import files
 from alexnet_jax.studies import runs, study

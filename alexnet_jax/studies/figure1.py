@@ -30,7 +30,7 @@ import numpy as np
 
 from alexnet_jax.evaluation.seeds import epochs_text
 from alexnet_jax.experiment import config_file
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.network.layers import ACTIVATIONS
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import STOPPED

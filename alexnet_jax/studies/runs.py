@@ -7,7 +7,7 @@ from typing import Any
 
 from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.experiment import build, identity, training_run
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.results import write_json
 from alexnet_jax.experiment.workdir import last_checkpoint, refuse_other
 from alexnet_jax.runtime import files

@@ -24,7 +24,7 @@ from typing import Any
 
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.experiment import config_file
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import STOPPED

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.experiment.settings import MOST, RATES, SETTINGS, normalized

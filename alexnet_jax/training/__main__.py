@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from alexnet_jax.experiment import build, config_file, settings
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE

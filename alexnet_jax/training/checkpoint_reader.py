@@ -69,7 +69,7 @@ def read_layers(
     process may be saving there.
 
     Args:
-      step: None: the last that is whole; of those after it, stderr is told.
+      step: None: the last that is whole; later ones are named on stderr.
       asked_as: what a message calls `step`.
 
     Raises:

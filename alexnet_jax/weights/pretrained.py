@@ -306,13 +306,15 @@ def _may_be_setting(value: Any) -> bool:
     """Returns whether a value is a text, a number that is not of an absurd size, or a few of them."""
     match value:
         case list():
-            return all(map(_may_be_setting, value))
+            values = value
         case dict():
-            return all(map(_may_be_setting, value.values()))
-        case int() | float():
-            return -_LARGEST <= value <= _LARGEST
+            values = list(value.values())
         case _:
-            return isinstance(value, str)
+            values = [value]
+    return all(
+        isinstance(x, str) or (isinstance(x, int | float) and -_LARGEST <= x <= _LARGEST)
+        for x in values
+    )
 
 
 def _require_net(path: Path, asked: str, found: str) -> None:

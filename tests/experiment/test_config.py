@@ -1,7 +1,10 @@
+import contextlib
 import copy
 import json
 import math
+import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +13,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from alexnet_jax import default_config
 from alexnet_jax.data import images
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import config_file, kept_config, settings
+from alexnet_jax.experiment import config_file, defaults, kept_config, settings
 from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.runtime.errors import InputError
@@ -227,6 +230,22 @@ BAD = [
         {'data__batch_size': '63', 'mesh__data': '2'},
         r'data\.batch_size is 63; .* multiple of mesh\.data',
     ),
+    *(
+        ({'data__mean': text}, r'data\.mean is .*; allowed: three numbers')
+        for text in (
+            '(',
+            '(1',
+            '((1,2,3),)',
+            '({[]:1},)',
+            '(' + '-' * 100_000 + '1,)',
+            '(' * 10_000,
+        )
+    ),
+    ({'optimizer__layer_rates': 'a.b=1'}, r"layer_rates is {'a\.b': 1\.0}; allowed: a finite"),
+    *(
+        ({f'optimizer__layer_rates__{layer}': '1'}, 'unknown setting .*layer_rates')
+        for layer in ('', 'a.b', 'conv1.')
+    ),
     ({'optimizer__layer_rates__conv1': 'x'}, r"layer_rates is {'conv1': 'x'}; allowed: a finite"),
     (
         {'optimizer__layer_rates__conv9': '1'},
@@ -248,9 +267,35 @@ def test_a_bad_setting_is_named_with_its_value(overrides, message):
         load(**overrides)
 
 
+def odd_values():
+    """What a program, or a config.json, may give for a setting."""
+    nested = last = {}
+    for _ in range(50):
+        last['a'] = last = {}
+    return {
+        'a module': math, 'an array': np.arange(3), 'text': np.array(['a', 'b']), 'a set': {1},
+        'a name with a dot': {'a.b': 1}, 'no names': {1: 2, None: 3}, 'nested': nested,
+        'a generator': (x for x in ()), 'a configuration': ConfigDict({'a': {'b': 1}}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', odd_values())
+@pytest.mark.parametrize('name', sorted(SETTINGS))
+def test_an_odd_value_is_refused_by_its_name(name, kind):
+    value = odd_values()[kind]
+    forms, own = [{name: value}], default_config()
+    with contextlib.suppress(ValueError, TypeError):  # of a ConfigDict: it holds no such names
+        defaults.assign(own, name, value)
+        forms.append(own)
+    for form in forms:
+        with pytest.raises(InputError, match=rf'^(unknown setting )?{re.escape(name)}\b'):
+            configuration.complete(form, {})
+
+
 VALUES = [  # text, as the command line or version 0.1 has it -> the value
     ('data.mean', '123.675, 0,255', (123.675, 0.0, 255.0)),
     ('data.mean', '(1, 2.5, 3)', (1.0, 2.5, 3.0)),
+    ('train.log_to', """[ 'wandb', ]""", ('wandb',)),
     ('data.mean', '', ()),
     ('data.mirror', 'on', True),
     ('data.mirror', 'off', False),

@@ -21,7 +21,7 @@ from alexnet_jax.data import synthetic
 from alexnet_jax.data.prepare import stored
 from alexnet_jax.experiment import build, config_file, kept_config, training_run
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment.config import Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.settings import SETTINGS, as_text
 from alexnet_jax.experiment.workdir import refuse_other
 from alexnet_jax.report import run_page
