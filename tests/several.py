@@ -27,9 +27,7 @@ def started(
       own: further arguments of each process.
       devices: of each process.
     """
-    environment = os.environ | {
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-    }
+    environment = os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
     environment.pop('PJRT_NPROC', None)  # the command's own business
     place = f'--coordinator=127.0.0.1:{free_port()}'
     processes = [

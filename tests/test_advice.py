@@ -92,12 +92,8 @@ def test_folders_named_from_the_working_folder(images, tmp_path, capsys, monkeyp
 
 def test_a_set_of_another_resize(images, tmp_path, capsys):
     one = [
-        '--source',
-        f'folder:{images}',
-        '--size=32',
-        '--val_fraction=0.3',
-        f'--out={tmp_path}/set',
-    ]
+        '--source', f'folder:{images}', '--size=32', '--val_fraction=0.3', f'--out={tmp_path}/set',
+    ]  # fmt: skip
     assert prepare.main([*one, '--workers=1']) == DONE
     capsys.readouterr()
     settings = [f'--config.data.dir={tmp_path}/set', '--config.data.resize=short_side']
@@ -115,12 +111,8 @@ def test_a_set_that_is_not_whole(options, images, tmp_path, capsys):
         for number in (7, 8):
             (images / 'c' / f'{number}.jpg').write_bytes(b'no image')
     words = [
-        '--source',
-        f'folder:{images}',
-        '--size=32',
-        '--val_fraction=0.3',
-        f'--out={tmp_path}/set',
-    ]
+        '--source', f'folder:{images}', '--size=32', '--val_fraction=0.3', f'--out={tmp_path}/set',
+    ]  # fmt: skip
     assert prepare.main([*words, '--workers=1', *options]) == DONE
     whole = {path.name: path.read_bytes() for path in (tmp_path / 'set').iterdir()}
     next((tmp_path / 'set').glob('*-train*')).unlink()
@@ -155,12 +147,9 @@ def test_images_that_cannot_be_read(images, tmp_path, capsys):
     """No command, but an option for the same one."""
     (images / 'c' / '7.jpg').write_bytes(b'no image')
     words = [
-        f'--source=folder:{images}',
-        '--size=32',
-        f'--out={tmp_path}/set',
-        '--workers=1',
+        f'--source=folder:{images}', '--size=32', f'--out={tmp_path}/set', '--workers=1',
         '--val_fraction=0.3',
-    ]
+    ]  # fmt: skip
     assert prepare.main(words) == BAD_INPUT
     captured = capsys.readouterr().err
     assert re.search(r'allowed: 0 such images; --skip_bad=N leaves out', captured)

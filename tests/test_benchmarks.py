@@ -86,13 +86,8 @@ def gpu(monkeypatch):
 def run_gpu(out: Path, *words: str) -> list[dict]:
     """The results of a dry run."""
     command = [
-        sys.executable,
-        str(PATH.with_name('gpu.py')),
-        '--out',
-        str(out),
-        '--dry-run',
-        *words,
-    ]
+        sys.executable, str(PATH.with_name('gpu.py')), '--out', str(out), '--dry-run', *words,
+    ]  # fmt: skip
     variables = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
     subprocess.run(command, check=True, env=variables, stdout=subprocess.DEVNULL)
     return [json.loads(line) for line in (out / 'gpu.jsonl').read_text().splitlines()]

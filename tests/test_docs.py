@@ -31,10 +31,8 @@ from tests.weights import authors, forms
 ROOT = Path(__file__).parents[1]
 LOG = Path('docs/LOG.md')  # what was tried, not what to try
 PAGES = [
-    Path('README.md'),
-    Path('CONTRIBUTING.md'),
-    *sorted(set(Path('docs').glob('*.md')) - {LOG}),
-]
+    Path('README.md'), Path('CONTRIBUTING.md'), *sorted(set(Path('docs').glob('*.md')) - {LOG}),
+]  # fmt: skip
 PAGES += [Path(folder, 'README.md') for folder in ('configs', 'launch', 'benchmarks')]
 
 # Blocks that are no commands, by how they begin.

@@ -11,14 +11,9 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 # From the ground up; a room imports from itself and from the floors below it. `prepare` is a
 # sub-room of `data`, above the rest of it. Commands (`__main__`) stand on the top floor.
 FLOORS = (
-    ('runtime',),
-    ('network', 'data'),
-    ('data/prepare', 'weights', 'evaluation'),
-    ('training',),
-    ('experiment',),
-    ('report',),
-    ('studies', 'main', '__init__'),
-)
+    ('runtime',), ('network', 'data'), ('data/prepare', 'weights', 'evaluation'), ('training',),
+    ('experiment',), ('report',), ('studies', 'main', '__init__'),
+)  # fmt: skip
 TOP = len(FLOORS)
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 OWNERS = {

@@ -16,12 +16,7 @@ import tensorflow_datasets as tfds
 
 from alexnet_jax.data import image_set, set_files
 from alexnet_jax.data.prepare import stored
-from tests.data.strange_sets import (
-    SIZE,
-    VAL,
-    assert_refused,
-    sealed,
-)
+from tests.data.strange_sets import SIZE, VAL, assert_refused, sealed
 
 NAMES = ('dataset_info.json', 'features.json', 'label.labels.txt', 'prepared.json', 'statistics.npz')  # fmt: skip
 

@@ -127,17 +127,14 @@ def test_a_member_that_ended_in_nan_is_named(bad, labels, random):
         ensemble.average([good, broken], [1, 1])
 
 
-@pytest.mark.parametrize(
-    ('about', 'message'),
-    [
-        ({'views': 10}, 'of another views than a: 10, not 1'),
-        ({'distinct_views': 5}, 'of another distinct_views than a: 5, not 1'),
-        ({'split': 'val'}, "of another split than a: 'val', not 'test'"),
-        ({'data': {'content': 'b'}}, "of another data than a: {'content': 'b'}, not"),
-        ({'set': 'synthetic, seed 1'}, "of another set than a: 'synthetic, seed 1', not 'digits'"),
-        ({'classes': ABOUT['classes'][::-1]}, 'of another classes than a'),
-    ],
-)
+@pytest.mark.parametrize(('about', 'message'), [
+    ({'views': 10}, 'of another views than a: 10, not 1'),
+    ({'distinct_views': 5}, 'of another distinct_views than a: 5, not 1'),
+    ({'split': 'val'}, "of another split than a: 'val', not 'test'"),
+    ({'data': {'content': 'b'}}, "of another data than a: {'content': 'b'}, not"),
+    ({'set': 'synthetic, seed 1'}, "of another set than a: 'synthetic, seed 1', not 'digits'"),
+    ({'classes': ABOUT['classes'][::-1]}, 'of another classes than a'),
+])  # fmt: skip
 def test_members_of_something_else_are_refused(about, message, labels, random):
     logits = random.normal(size=(40, 7)).astype(np.float32)
     members = [member('a', logits, labels), member('b', logits, labels, **about)]

@@ -114,6 +114,9 @@ BAD_LINES = [
     ('config.data.source = None', r'^data\.source is None'),
     ("config.data.mirror = 'yes'", r"^data\.mirror is 'yes'; allowed: true or false"),
     ('config.data.mean = 3', r'^data\.mean is 3; allowed: three numbers'),
+    ("config.train.protocol = ['paper']", r"^train\.protocol is \['paper'\]"),
+    ('config.train.protocol = 10 ** 400', r'^train\.protocol is 1000+\.\.\.'),
+    ('config.train.protocol = 10 ** 5000', r'^train\.protocol is a int that cannot be printed'),
     ("config.start.layers = ('conv1', 2)", r"^start\.layers is \('conv1', 2\); allowed: names"),
 ]
 

@@ -74,14 +74,10 @@ def test_losses_are_the_same_everywhere(name, data_dir, tmp_path):
             np.testing.assert_allclose(losses(workdir), expected, rtol=1e-5, err_msg=str(place))
 
 
-@pytest.mark.parametrize(
-    'legs',
-    [
-        [(1, 8, 4, 2), (1, 4, 4, 1), (1, 2, 1, 2), (1, 1, 1, 1), (1, 8, 8, 1)],
-        [(1, 1, 1, 1), (2, 1, 1, 2), (4, 1, 2, 2), (1, 1, 1, 1)],
-    ],
-    ids=['devices', 'processes'],
-)
+@pytest.mark.parametrize('legs', [
+    [(1, 8, 4, 2), (1, 4, 4, 1), (1, 2, 1, 2), (1, 1, 1, 1), (1, 8, 8, 1)],
+    [(1, 1, 1, 1), (2, 1, 1, 2), (4, 1, 2, 2), (1, 1, 1, 1)],
+], ids=['devices', 'processes'])  # fmt: skip
 def test_a_run_goes_on_elsewhere(legs, data_dir, tmp_path):
     """At a rate at which rounding does not grow: at 0.01 two undisturbed runs on different
     meshes differ by 5e-4 in the loss after 60 steps (docs/LOG.md)."""

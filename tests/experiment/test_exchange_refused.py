@@ -296,14 +296,11 @@ def test_a_damaged_file_of_ours(ours, tmp_path, capsys):
     assert told == f'error: {error.value}\n' and 'is damaged' in told
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        ({'step': 5}, r'^step is 5; .*/checkpoints holds: 3, 7$'),
-        ({'net': 'caffe'}, 'its net and settings are as they are'),
-        ({'overrides': {'seed': '1'}}, 'its net and settings are as they are'),
-    ],
-)
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ({'step': 5}, r'^step is 5; .*/checkpoints holds: 3, 7$'),
+    ({'net': 'caffe'}, 'its net and settings are as they are'),
+    ({'overrides': {'seed': '1'}}, 'its net and settings are as they are'),
+])  # fmt: skip
 def test_the_library_names_its_own_arguments(ours, arguments, message):
     with pytest.raises(InputError, match=message):
         alexnet_jax.load(ours.parent / 'run', **arguments)

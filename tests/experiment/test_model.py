@@ -193,14 +193,11 @@ def test_an_image_that_cannot_be_read_is_named(model, tmp_path):
             model.read(picture)
 
 
-@pytest.mark.parametrize(
-    ('picture', 'message'),
-    [
-        ([], 'the list of images is empty; allowed: at least 1'),
-        (None, 'the image is None; allowed: a path, the bytes of a JPEG or PNG, a Pillow image'),
-        (['a.png', 5], 'image 2 of 2 is 5; allowed: a path'),
-    ],
-)
+@pytest.mark.parametrize(('picture', 'message'), [
+    ([], 'the list of images is empty; allowed: at least 1'),
+    (None, 'the image is None; allowed: a path, the bytes of a JPEG or PNG, a Pillow image'),
+    (['a.png', 5], 'image 2 of 2 is 5; allowed: a path'),
+])  # fmt: skip
 def test_what_is_no_image_at_all_is_refused(picture, message, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.new('RGB', (32, 32)).save('a.png')

@@ -237,10 +237,7 @@ def test_files_that_hold_something_else_are_refused_at_once(damage, tally, tmp_p
     results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
     DAMAGE[damage](tmp_path / 'eval' / 'test-1.json')
     DAMAGE[damage](tmp_path / runs.RESULTS)
-    for read in (
-        results.every,
-        lambda workdir: runs._read(workdir / runs.RESULTS),
-    ):
+    for read in (results.every, lambda workdir: runs._read(workdir / runs.RESULTS)):
         with pytest.raises(InputError, match=r'\.json (cannot be read|is not a result)'):
             read(tmp_path)
 

@@ -88,15 +88,12 @@ def test_other_sets_and_steps_leave_the_run_s_own_result(workdir, capsys):
     assert len(list((workdir / 'eval').glob('val-1-synthetic-*-predictions'))) == 1
 
 
-@pytest.mark.parametrize(
-    ('source', 'name'),
-    [
-        ('folder:/a/../b c/é', '-folder_a_.._b_c_-'),
-        ('folder:' + 'x' * 3000, '-folder_' + 'x' * 33 + '-'),
-        ('tfds:imagenet2012:5.1.0', '-tfds_imagenet2012_5.1.0-'),
-        ('folder:\udcff', '-folder_-'),
-    ],
-)
+@pytest.mark.parametrize(('source', 'name'), [
+    ('folder:/a/../b c/é', '-folder_a_.._b_c_-'),
+    ('folder:' + 'x' * 3000, '-folder_' + 'x' * 33 + '-'),
+    ('tfds:imagenet2012:5.1.0', '-tfds_imagenet2012_5.1.0-'),
+    ('folder:\udcff', '-folder_-'),
+])  # fmt: skip
 def test_names_of_other_sets_are_names_of_files(source, name):
     other = {'content': 'a'}
     found = results.which(None, source, other)
@@ -129,20 +126,17 @@ def test_a_set_is_known_by_its_images_and_not_by_its_place(tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    ('content', 'fault'),
-    [
-        ('[]', 'no usable keys'),
-        ('{"split": "test"}', 'no usable views'),
-        ('NaN', 'it holds NaN'),
-        ('{"half', 'cannot be read'),
-        ({'step': -1}, 'no usable step'),
-        ({'views': True}, 'no usable views'),
-        ({'source': None}, 'no usable source'),
-        ({'top1_interval': [0.2, 1.016]}, 'no usable top1_interval'),
-        ({'top5_interval': None}, 'no usable top5_interval'),
-    ],
-)
+@pytest.mark.parametrize(('content', 'fault'), [
+    ('[]', 'no usable keys'),
+    ('{"split": "test"}', 'no usable views'),
+    ('NaN', 'it holds NaN'),
+    ('{"half', 'cannot be read'),
+    ({'step': -1}, 'no usable step'),
+    ({'views': True}, 'no usable views'),
+    ({'source': None}, 'no usable source'),
+    ({'top1_interval': [0.2, 1.016]}, 'no usable top1_interval'),
+    ({'top5_interval': None}, 'no usable top5_interval'),
+])  # fmt: skip
 def test_a_result_that_is_none_is_named(content, fault, workdir, tmp_path, capsys):
     result = evaluated(workdir)
     text = json.dumps(result | content) if isinstance(content, dict) else content

@@ -71,15 +71,9 @@ def lying_tree(place: Path, random: Random) -> None:
     text = path.read_text()
     words = sorted(set(re.findall(r'"[^"]*"', text)))
     others = (
-        '"../../../x"',
-        '"__class__"',
-        '"params"',
-        '"jax.Array"',
-        'null',
-        '[]',
-        '1e999',
+        '"../../../x"', '"__class__"', '"params"', '"jax.Array"', 'null', '[]', '1e999',
         '"\\u0000"',
-    )
+    )  # fmt: skip
     for _ in range(random.integers(1, 4)):
         word = words[random.integers(len(words))]
         text = text.replace(word, others[random.integers(len(others))], random.integers(1, 4))

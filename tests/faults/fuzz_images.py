@@ -23,21 +23,8 @@ Random = np.random.Generator
 SIZE, CROP = 48, 32  # pixels of a record, and of what the net takes
 LONGEST = 400  # of a reason
 EXTENTS = (
-    0,
-    1,
-    7,
-    8,
-    50,
-    5000,
-    7071,
-    7072,
-    50_000,
-    65535,
-    1 << 20,
-    (1 << 31) - 1,
-    1 << 31,
-    (1 << 32) - 1,
-)
+    0, 1, 7, 8, 50, 5000, 7071, 7072, 50_000, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
+)  # fmt: skip
 MAGIC = b'\x89PNG\r\n\x1a\n'
 
 
@@ -55,14 +42,9 @@ def png(header: tuple[int, ...], rows: bytes, *more: bytes) -> bytes:
 def interlaced(pixels: np.ndarray) -> bytes:
     """uint8 [height, width, 3] in the seven passes of Adam7, which Pillow does not write."""
     passes = (
-        (0, 0, 8, 8),
-        (0, 4, 8, 8),
-        (4, 0, 8, 4),
-        (0, 2, 4, 4),
-        (2, 0, 4, 2),
-        (0, 1, 2, 2),
+        (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
         (1, 0, 2, 1),
-    )
+    )  # fmt: skip
     rows = b''
     for top, left, down, right in passes:
         part = pixels[top::down, left::right]

@@ -56,11 +56,8 @@ SHOWN_IN = {
     'kernels': ('The columns',), 'config.json': ('The run',), 'results': ('The run',),
 }  # fmt: skip
 OF_OTHER_SET = (
-    'top',
-    'Validation images',
-    'Nearest training images',
-    'What differs from the paper',
-)
+    'top', 'Validation images', 'Nearest training images', 'What differs from the paper',
+)  # fmt: skip
 FIGURES = {'metrics.jsonl': ('curves',), 'kernels': ('selectivity',)}  # and their numbers
 
 

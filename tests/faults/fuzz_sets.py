@@ -71,14 +71,8 @@ def some(things: Any, random: Random) -> Any:
 def files_of(folder: Path, random: Random) -> Path:
     """One of the files; each kind as often as the others."""
     kinds = (
-        '*train*',
-        '*val*',
-        '*.npz',
-        'prepared.json',
-        'dataset_info.json',
-        'features.json',
-        '*.txt',
-    )
+        '*train*', '*val*', '*.npz', 'prepared.json', 'dataset_info.json', 'features.json', '*.txt',
+    )  # fmt: skip
     return some(sorted(folder.glob(some(kinds, random))), random)
 
 

@@ -2,10 +2,8 @@
 makes of them: it stops where training would begin."""
 
 import contextlib
-import dataclasses
 import io
 import json
-import math
 import os
 import signal
 import zipfile
@@ -39,15 +37,8 @@ NAMES = sorted(SETTINGS)
 NAMED = ('--config', '--workdir')  # settings named on the command line, and files
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A command line.
-
-    names: if it is refused, the message has at least one of these.
-    """
-
-    argv: list[str]
-    names: tuple[str, ...]
+# A command line, and what its refusal may name beside a setting.
+Case = tuple[list[str], tuple[str, ...]]
 
 
 def quick(random: Random) -> list[str]:
@@ -84,32 +75,23 @@ def text_for(name: str, random: Random) -> str:
             return some(TEXTS, random)
 
 
-def one_setting(here: Path, random: Random) -> Case:
-    name = some(NAMES, random)
-    given = f'--config.{name}={text_for(name, random)}'
-    return Case([*base(here, random), given], (name, *related(name)))
-
-
 def some_settings(here: Path, random: Random) -> Case:
-    """Several, some of them twice."""
-    names = [some(NAMES, random) for _ in range(random.integers(2, 7))]
+    """One, or several, some of them twice."""
+    names = [some(NAMES, random) for _ in range(some((1, 1, random.integers(2, 7)), random))]
     names += names[: random.integers(2)]
     given = [f'--config.{name}={text_for(name, random)}' for name in names]
-    return Case(
-        [*base(here, random), *given], (*names, *(r for name in names for r in related(name)))
-    )
+    return [*base(here, random), *given], ()
 
 
 def unknown_setting(here: Path, random: Random) -> Case:
     name = damaged(some(NAMES, random).encode(), random)[:60].decode('latin-1').replace('=', '')
-    return Case([*base(here, random), f'--config.{name}=1'], ('unknown', 'seed', name))
+    return [*base(here, random), f'--config.{name}=1'], ('unknown', name)
 
 
 def setting_in_a_file(here: Path, random: Random) -> Case:
-    name, literal = some(NAMES, random), some(LITERALS, random)
-    field = name.replace('start.from', "start['from']")
-    with_lines(here / 'config.py', f'config.{field} = {literal}')
-    return Case(['--config', str(here / 'config.py'), *quick(random)], (name, *related(name)))
+    field = some(NAMES, random).replace('start.from', "start['from']")
+    with_lines(here / 'config.py', f'config.{field} = {some(LITERALS, random)}')
+    return ['--config', str(here / 'config.py'), *quick(random)], ()
 
 
 def strange_file(here: Path, random: Random) -> Case:
@@ -129,7 +111,7 @@ def strange_file(here: Path, random: Random) -> Case:
             path.write_bytes(damaged(sound.read_bytes(), random))
         case _:
             path.write_bytes(content)
-    return Case(['--config', str(path), *quick(random)], ('--config', 'setting', *NAMES))
+    return ['--config', str(path), *quick(random)], ('--config', 'setting')
 
 
 def options(here: Path, random: Random) -> Case:
@@ -138,7 +120,7 @@ def options(here: Path, random: Random) -> Case:
         option, name = some(OPTIONS, random)
         argv.insert(random.integers(len(argv) + 1), option)
         names.append(name)
-    return Case(argv, (*names, *NAMED, 'argument'))  # one may have eaten another
+    return argv, (*names, *NAMED, 'argument')  # one may have eaten another
 
 
 def strange_paths(here: Path, random: Random) -> Case:
@@ -147,7 +129,7 @@ def strange_paths(here: Path, random: Random) -> Case:
     given += [f'--mode={some(("train", "eval", "predict"), random)}']
     images = [some(PATHS, random)] * (given[-1] == '--mode=predict')
     with_lines(here / 'config.py')
-    return Case(['--config', str(here / 'config.py'), *config, *given, *images], (*NAMED, 'image'))
+    return ['--config', str(here / 'config.py'), *config, *given, *images], (*NAMED, 'image')
 
 
 def damaged_json(here: Path, random: Random) -> Case:
@@ -172,7 +154,7 @@ def damaged_json(here: Path, random: Random) -> Case:
     workdir.mkdir()
     (workdir / 'config.json').write_bytes(content)
     mode = some((['--mode=train'], ['--mode=eval'], ['--mode=predict', 'x.png']), random)
-    return Case(['--workdir', str(workdir), *mode], (str(workdir), *NAMES))
+    return ['--workdir', str(workdir), *mode], (str(workdir),)
 
 
 def with_other_value(tree: dict[str, Any], random: Random) -> dict[str, Any]:
@@ -194,52 +176,30 @@ def base(here: Path, random: Random) -> list[str]:
     return ['--config', str(here / 'sound.py'), '--workdir', str(here / 'run'), *quick(random)]
 
 
-def related(name: str) -> tuple[str, ...]:
-    """Settings that may be named in its place: it must go with them."""
-    together = {
-        'data.batch_size': ('mesh.data', 'train.micro_batches'),
-        'mesh.data': ('data.batch_size', 'mesh.column', 'train.micro_batches'),
-        'mesh.column': ('mesh.data',),
-        'data.normalization': ('data.mean', 'data.std'),
-        'network.name': ('network.input_size', 'data.record_size', 'network.width', 'mesh.column'),
-        'network.input_size': ('data.record_size',),
-        'network.activation': ('network.width',),
-        'data.record_size': ('network.input_size', 'data.source'),
-        'data.dir': ('data.source',),
-        'data.resize': ('data.source',),
-    }
-    return (*together.get(name, ()), 'data.source', 'eval.split', 'tfds:', 'folder:')
-
-
 FORMS = (
-    one_setting, some_settings, one_setting, some_settings, unknown_setting, setting_in_a_file,
+    some_settings, some_settings, some_settings, some_settings, unknown_setting, setting_in_a_file,
     setting_in_a_file, strange_file, options, strange_paths, damaged_json, damaged_json,
 )  # fmt: skip
 
 
 def fault_of(config: Config) -> str:
-    """Returns what no run could compute with in an accepted configuration; '' for nothing."""
+    """What is wrong with an accepted configuration: it is valid, and comes back from JSON."""
     for name, value in configuration.flat(config).items():
-        numbers = value if isinstance(value, tuple) else [value]
-        if type(value) is not type(SETTINGS[name].default) or any(
-            isinstance(x, int | float) and not (math.isfinite(x) and 0 <= x <= 1e30)
-            for x in numbers
-        ):
+        if type(value) is not type(SETTINGS[name].default):
             return f'{name} {value!r}'
-    parts = max(1, config.mesh.data) * config.train.micro_batches
-    if config.data.batch_size % parts or config.data.record_size < config.network.input_size:
-        return 'settings that do not go together'
-    return ''
+    tree = json.loads(json.dumps(kept_config.to_tree(config), allow_nan=False))
+    told, again = configuration.validate(config), configuration.flat(kept_config.of_tree(tree))
+    return '' if not told and again == configuration.flat(config) else f'{told} {tree}'
 
 
 def outcome(here: Path, seed: int) -> str:
     """'accepted' or 'refused' if all is well, else what happened."""
     random = np.random.default_rng(seed)
     form: Callable[[Path, Random], Case] = FORMS[seed % len(FORMS)]
-    case = form(here, random)
+    argv, names = form(here, random)
     before = contents()
-    status, printed, accepted = told_of(case.argv)
-    where = f'{form.__name__} {seed} {[a[:80] for a in case.argv]}'
+    status, printed, accepted = told_of(argv)
+    where = f'{form.__name__} {seed} {[a[:80] for a in argv]}'
     if contents() != before:
         return f'{where} wrote {set(contents()) - set(before)}'
     if status == 0:
@@ -251,7 +211,7 @@ def outcome(here: Path, seed: int) -> str:
         and all(line.startswith('error: ') and len(line) <= LONGEST for line in lines)
         and all(line.isprintable() for line in lines)
         and 'Traceback' not in printed
-        and any(name and name in printed for name in case.names)
+        and any(name and name in printed for name in (*names, *NAMES))
     )
     return 'refused' if status == 2 and plain else f'{where} {status}: {printed[:600]!r}'
 

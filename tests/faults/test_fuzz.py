@@ -105,23 +105,11 @@ def test_every_text_for_every_setting(name):
         except InputError as error:
             lines = str(error).split('\n')
             assert len(lines) <= 2 and all(line.isprintable() for line in lines), text
-            assert len(str(error)) < 1000, text
+            assert len(str(error)) < 1000 and any(x in str(error) for x in SETTINGS), text
         else:
             assert fuzz_settings.fault_of(config) == '', text[:100]
             taken += 1
     assert taken
-
-
-@pytest.mark.parametrize(('value', 'told'), [
-    ("['paper']", r"train\.protocol is \['paper'\]"),
-    ('10 ** 400', r'train\.protocol is 1000+\.\.\.'),
-    ('10 ** 5000', r'train\.protocol is a int that cannot be printed'),
-    ('__import__("numpy").zeros(3)', r'train\.protocol is array\(\[0., 0., 0.\]\)'),
-])  # fmt: skip
-def test_values_of_any_type_are_refused_by_their_setting(value, told, tmp_path):
-    config_files.with_lines(tmp_path / 'my.py', f'config.train.protocol = {value}')
-    with pytest.raises(InputError, match=told):
-        config_file.load(str(tmp_path / 'my.py'), {})
 
 
 def test_a_config_is_python_and_nothing_else_that_python_can_run(tmp_path):

@@ -32,15 +32,12 @@ def drawn(net: AlexNet, images: np.ndarray, random: np.random.Generator):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param('paper', marks=pytest.mark.slow),
-        'krizhevsky2012',
-        pytest.param('batchnorm227', marks=pytest.mark.slow),
-        pytest.param('torchvision', marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize('name', [
+    pytest.param('paper', marks=pytest.mark.slow),
+    'krizhevsky2012',
+    pytest.param('batchnorm227', marks=pytest.mark.slow),
+    pytest.param('torchvision', marks=pytest.mark.slow),
+])  # fmt: skip
 def test_logits_and_gradients_are_those_of_float32_to_its_digits(name, random):
     table = architecture(name, 99, 0.125)
     images = random.uniform(-127, 127, (4, 99, 99, 3)).astype(np.float32)

@@ -19,16 +19,10 @@ def loop(x, kernel, stride, padding):
     return y
 
 
-@pytest.mark.parametrize(
-    ('size', 'extent', 'stride', 'padding'),
-    [
-        (11, 32, 4, (0, 3)),
-        (11, 35, 4, (0, 0)),
-        (5, 9, 1, (2, 2)),
-        (3, 10, 2, (1, 1)),
-        (4, 9, 2, (1, 0)),
-    ],
-)
+@pytest.mark.parametrize(('size', 'extent', 'stride', 'padding'), [
+    (11, 32, 4, (0, 3)), (11, 35, 4, (0, 0)), (5, 9, 1, (2, 2)), (3, 10, 2, (1, 1)),
+    (4, 9, 2, (1, 0)),
+])  # fmt: skip
 def test_value_and_gradients_against_the_loop(size, extent, stride, padding, random):
     x = random.standard_normal((2, extent, extent, 3))
     kernel, bias = random.standard_normal((size, size, 3, 4)), random.standard_normal(4)

@@ -33,19 +33,15 @@ def quickly():
     jax.config.update('jax_disable_most_optimizations', False)
 
 
-@pytest.mark.parametrize(
-    ('operation', 'shapes'),
-    [
-        (lambda x: max_pool(x, 3, 2), [(2, 8, 7, 3)]),
-        (lambda x: average_pool(x, 3, 2), [(2, 8, 7, 3)]),
-        (lambda x: local_response_norm(x, 5, 0.3, 0.75, 1.5), [(2, 3, 3, 9)]),
-        (lambda x: local_response_norm(x, 3, 0.3, 0.6, 1.5), [(2, 9)]),
-        (lambda x: same_map_norm(x, 3, 0.3), [(2, 5, 4, 2)]),
-        (lambda *args: grouped_conv(*args, 2, (1, 0), 2), [(2, 5, 5, 4), (2, 2, 2, 6), (6,)]),
-        (lambda *args: batch_norm(*args, 1e-3)[0], [(3, 2, 2, 4), (4,), (4,)]),
-    ],
-    ids=['max', 'average', 'lrn', 'lrn 0.6', 'same map', 'conv', 'batch norm'],
-)
+@pytest.mark.parametrize(('operation', 'shapes'), [
+    (lambda x: max_pool(x, 3, 2), [(2, 8, 7, 3)]),
+    (lambda x: average_pool(x, 3, 2), [(2, 8, 7, 3)]),
+    (lambda x: local_response_norm(x, 5, 0.3, 0.75, 1.5), [(2, 3, 3, 9)]),
+    (lambda x: local_response_norm(x, 3, 0.3, 0.6, 1.5), [(2, 9)]),
+    (lambda x: same_map_norm(x, 3, 0.3), [(2, 5, 4, 2)]),
+    (lambda *args: grouped_conv(*args, 2, (1, 0), 2), [(2, 5, 5, 4), (2, 2, 2, 6), (6,)]),
+    (lambda *args: batch_norm(*args, 1e-3)[0], [(3, 2, 2, 4), (4,), (4,)]),
+], ids=['max', 'average', 'lrn', 'lrn 0.6', 'same map', 'conv', 'batch norm'])  # fmt: skip
 def test_first_and_second_derivatives_of_operations_equal_differences(
     operation, shapes, x64, random
 ):

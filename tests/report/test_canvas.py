@@ -11,17 +11,11 @@ from alexnet_jax.report.figures.canvas import SHORTEN, label, write_numbers
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'
 
 
-@pytest.mark.parametrize(
-    ('name', 'shown'),
-    [
-        ('tabby, tabby cat', 'tabby, tabby cat'),
-        ('a\x07b\n', f'a{UNKNOWN}b{UNKNOWN}'),
-        ('\ud800', UNKNOWN),
-        ('$x_1$', r'\$x_1\$'),
-        ('x' * 99, 'x' * (SHORTEN - 1) + '…'),
-        ('고양이', '고양이'),
-    ],
-)
+@pytest.mark.parametrize(('name', 'shown'), [
+    ('tabby, tabby cat', 'tabby, tabby cat'), ('a\x07b\n', f'a{UNKNOWN}b{UNKNOWN}'),
+    ('\ud800', UNKNOWN), ('$x_1$', r'\$x_1\$'), ('x' * 99, 'x' * (SHORTEN - 1) + '…'),
+    ('고양이', '고양이'),
+])  # fmt: skip
 def test_labels(name, shown):
     assert label(name) == shown
 

@@ -125,18 +125,15 @@ def test_a_broken_result_of_a_run_is_named(run, tmp_path, capsys):
     assert 'eval/test-1.json cannot be read' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ('words', 'message'),
-    [
-        (['{run}', '{run}'], '--out goes with several RUNs'),
-        (['{run}', '--out', '{out}'], '--out goes with several RUNs'),
-        (['{out}/no'], 'no such folder'),
-        (['{run}', '{empty}', '--out', '{out}'], 'config.json cannot be read'),
-        (['{empty}'], 'config.json cannot be read'),
-        (['{run}', '--config.seed=3'], 'settings (--config.NAME=VALUE) go with --mode=report'),
-        ([], 'required: RUN'),
-    ],
-)
+@pytest.mark.parametrize(('words', 'message'), [
+    (['{run}', '{run}'], '--out goes with several RUNs'),
+    (['{run}', '--out', '{out}'], '--out goes with several RUNs'),
+    (['{out}/no'], 'no such folder'),
+    (['{run}', '{empty}', '--out', '{out}'], 'config.json cannot be read'),
+    (['{empty}'], 'config.json cannot be read'),
+    (['{run}', '--config.seed=3'], 'settings (--config.NAME=VALUE) go with --mode=report'),
+    ([], 'required: RUN'),
+])  # fmt: skip
 def test_bad_commands(words, message, run, tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
     places = {'run': run, 'out': tmp_path / 'out', 'empty': tmp_path / 'empty'}

@@ -215,20 +215,17 @@ def test_what_differs_from_the_paper(made):
     assert 'data.normalization' not in content and 'eval.split' not in content
 
 
-@pytest.mark.parametrize(
-    ('settings', 'name', 'here'),
-    [
-        ({'data.mirror': 'off'}, 'data.mirror', 'off'),
-        ({'data.color_std': '0'}, 'data.color_std', '0.0'),
-        ({'data.normalization': 'standardized'}, 'data.normalization', 'standardized'),
-        ({'optimizer.momentum': '0.5'}, 'optimizer.momentum', '0.5'),
-        ({'optimizer.weight_decay': '0'}, 'optimizer.weight_decay', '0.0'),
-        ({'train.protocol': 'diary'}, 'data.color_epochs', '67'),
-        ({'network.compute': 'bfloat16'}, 'network.compute', 'bfloat16'),
-        ({'schedule.drops': '1'}, 'schedule.drops', '1'),
-        ({'optimizer.layer_rates': 'conv1=0'}, 'optimizer.layer_rates', 'conv1=0'),
-    ],
-)
+@pytest.mark.parametrize(('settings', 'name', 'here'), [
+    ({'data.mirror': 'off'}, 'data.mirror', 'off'),
+    ({'data.color_std': '0'}, 'data.color_std', '0.0'),
+    ({'data.normalization': 'standardized'}, 'data.normalization', 'standardized'),
+    ({'optimizer.momentum': '0.5'}, 'optimizer.momentum', '0.5'),
+    ({'optimizer.weight_decay': '0'}, 'optimizer.weight_decay', '0.0'),
+    ({'train.protocol': 'diary'}, 'data.color_epochs', '67'),
+    ({'network.compute': 'bfloat16'}, 'network.compute', 'bfloat16'),
+    ({'schedule.drops': '1'}, 'schedule.drops', '1'),
+    ({'optimizer.layer_rates': 'conv1=0'}, 'optimizer.layer_rates', 'conv1=0'),
+])  # fmt: skip
 def test_every_setting_that_computes_something_else_is_listed(settings, name, here, made):
     model = load(made)
     from alexnet_jax.experiment import config as configuration

@@ -169,37 +169,27 @@ def test_ablations_that_compare_nothing_are_refused(text, given, message):
     assert message in str(error.value) and len(str(error.value).splitlines()) <= 2
 
 
-@pytest.mark.parametrize(
-    ('text', 'given'),
-    [
-        ('data.mirror=off', {}),
-        ('train.epochs=9', {}),
-        ('train.steps=9', {}),
-        ('start.from=runs/x', {}),
-        ('optimizer.momentum=0', {'start__from': 'runs/x'}),
-        ('data.color_epochs=3', {}),
-        ('schedule.patience=3', {}),
-        ('optimizer.layer_rates=conv1=0', {}),
-        ('network.compute=bfloat16', {}),
-        ('network.width=0.5,network.width=0.25', {}),
-    ],
-)
+@pytest.mark.parametrize(('text', 'given'), [
+    ('data.mirror=off', {}),
+    ('train.epochs=9', {}),
+    ('train.steps=9', {}),
+    ('start.from=runs/x', {}),
+    ('optimizer.momentum=0', {'start__from': 'runs/x'}),
+    ('data.color_epochs=3', {}),
+    ('schedule.patience=3', {}),
+    ('optimizer.layer_rates=conv1=0', {}),
+    ('network.compute=bfloat16', {}),
+    ('network.width=0.5,network.width=0.25', {}),
+])  # fmt: skip
 def test_ablations_that_compare_something_are_taken(text, given):
     assert len(planned(text, **given)) == 2 + text.count(',')
 
 
-@pytest.mark.parametrize(
-    ('text', 'base', 'message'),
-    [
-        ('haf', BASE, "'haf'; the nearest is half"),
-        ('seeed=1', BASE, "'seeed=1'; the nearest is"),
-        (
-            '',
-            SMALL,
-            r'of krizhevsky2012 and paper, not of network small',
-        ),
-    ],
-)
+@pytest.mark.parametrize(('text', 'base', 'message'), [
+    ('haf', BASE, "'haf'; the nearest is half"),
+    ('seeed=1', BASE, "'seeed=1'; the nearest is"),
+    ('', SMALL, r'of krizhevsky2012 and paper, not of network small'),
+])  # fmt: skip
 def test_ablations_that_cannot_be(text, base, message):
     with pytest.raises(InputError, match=message):
         ablations.parse_ablations(text, base)

@@ -142,40 +142,34 @@ def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
     assert 'times maxout' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--activations', 'rely'], "'rely'; the nearest is relu"),
-        (['--activations', 'relu,relu'], "--activations has 'relu' twice"),
-        (['--activations', 'relu,tanh, relu'], "--activations has 'relu' twice"),
-        (['--activations', ','], '--activations is empty'),
-        (['--rates', '0.1,fast'], "--rates is '0.1,fast'"),
-        (['--rates', ''], "--rates is ''"),
-        (['--rates', '0.1,'], "--rates is '0.1,'"),
-        (['--rates', '-1'], 'optimizer.learning_rate is -1.0'),
-        (['--rates', '0'], 'optimizer.learning_rate is 0.0'),
-        (['--rates', 'nan'], 'optimizer.learning_rate is nan'),
-        (['--rates', 'inf'], 'optimizer.learning_rate is inf'),
-        (['--rates', '1e999'], 'optimizer.learning_rate is inf'),
-        (['--rates', '1e31'], 'optimizer.learning_rate is 1e+31'),
-        (['--rates', '0.001,0.001'], '--rates has 0.001 and 0.001; allowed: each once'),
-        (['--rates', '0.001,1e-3'], '--rates has 0.001 and 0.001'),
-        (['--rates', '0.1234567,0.12345671'], 'so far apart that their folders differ'),
-        (['--error', '2'], '--error is 2.0; allowed: between 0 and 1'),
-        (['--error', 'nan'], '--error is nan'),
-        (['--seeds', '0'], '--seeds is 0; allowed: from 1 to 1000'),
-        (['--config.train.epochs=0'], 'train.epochs is 0'),
-        (['--config.train.log_every_steps=5'], 'this command sets train.log_every_steps itself'),
-        (['--config.network.activation=tanh'], 'network.activation itself; use --activations'),
-        (['--config.optimizer.learning_rate=1'], 'optimizer.learning_rate itself; use --rates'),
-        (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run begins"),
-        (['--config.eval.step=3'], 'eval.step is 3; allowed: 0, as the last step'),
-        (
-            ['--config.seed=2147483646'],
-            'the last seed would be 2147483648; allowed: at most 214748',
-        ),
-    ],
-)
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--activations', 'rely'], "'rely'; the nearest is relu"),
+    (['--activations', 'relu,relu'], "--activations has 'relu' twice"),
+    (['--activations', 'relu,tanh, relu'], "--activations has 'relu' twice"),
+    (['--activations', ','], '--activations is empty'),
+    (['--rates', '0.1,fast'], "--rates is '0.1,fast'"),
+    (['--rates', ''], "--rates is ''"),
+    (['--rates', '0.1,'], "--rates is '0.1,'"),
+    (['--rates', '-1'], 'optimizer.learning_rate is -1.0'),
+    (['--rates', '0'], 'optimizer.learning_rate is 0.0'),
+    (['--rates', 'nan'], 'optimizer.learning_rate is nan'),
+    (['--rates', 'inf'], 'optimizer.learning_rate is inf'),
+    (['--rates', '1e999'], 'optimizer.learning_rate is inf'),
+    (['--rates', '1e31'], 'optimizer.learning_rate is 1e+31'),
+    (['--rates', '0.001,0.001'], '--rates has 0.001 and 0.001; allowed: each once'),
+    (['--rates', '0.001,1e-3'], '--rates has 0.001 and 0.001'),
+    (['--rates', '0.1234567,0.12345671'], 'so far apart that their folders differ'),
+    (['--error', '2'], '--error is 2.0; allowed: between 0 and 1'),
+    (['--error', 'nan'], '--error is nan'),
+    (['--seeds', '0'], '--seeds is 0; allowed: from 1 to 1000'),
+    (['--config.train.epochs=0'], 'train.epochs is 0'),
+    (['--config.train.log_every_steps=5'], 'this command sets train.log_every_steps itself'),
+    (['--config.network.activation=tanh'], 'network.activation itself; use --activations'),
+    (['--config.optimizer.learning_rate=1'], 'optimizer.learning_rate itself; use --rates'),
+    (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run begins"),
+    (['--config.eval.step=3'], 'eval.step is 3; allowed: 0, as the last step'),
+    (['--config.seed=2147483646'], 'the last seed would be 2147483648; allowed: at most 214748'),
+])  # fmt: skip
 def test_figure_1_refuses(arguments, message, tmp_path, capsys):
     command = ['--config', 'configs/figure1.py', '--workdir', str(tmp_path / 'new'), *arguments]
     assert run_command(figure1.run, command) == BAD_INPUT

@@ -103,27 +103,14 @@ def with_digest(digest: str):
     )
 
 
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (other_table, "the net's table changed"),
-        (
-            other_set(lambda x: dataclasses.replace(x, classes=('class 0', 'z'))),
-            'the classes changed',
-        ),
-        (
-            other_set(lambda x: dataclasses.replace(x, classes=x.classes[::-1])),
-            'the classes changed',
-        ),
-        (
-            other_set(
-                lambda x: dataclasses.replace(x, splits=x.splits | {'test': x.splits['val']})
-            ),
-            'the number of images changed',
-        ),
-        (with_digest('other'), 'pictures of the set changed'),
-    ],
-)
+@pytest.mark.parametrize(('change', 'message'), [
+    (other_table, "the net's table changed"),
+    (other_set(lambda x: dataclasses.replace(x, classes=('class 0', 'z'))), 'the classes changed'),
+    (other_set(lambda x: dataclasses.replace(x, classes=x.classes[::-1])), 'the classes changed'),
+    (other_set(lambda x: dataclasses.replace(x, splits=x.splits | {'test': x.splits['val']})),
+     'the number of images changed'),
+    (with_digest('other'), 'pictures of the set changed'),
+])  # fmt: skip
 def test_a_finished_run_of_something_else_is_not_reused(
     change, message, tmp_path, monkeypatch, played
 ):

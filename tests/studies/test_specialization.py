@@ -111,20 +111,17 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert 'measured' not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ('words', 'message'),
-    [
-        (['--seeds', '1'], '--seeds is 1; allowed: from 2 to 1000'),
-        (['--nets', 'pattern'], "--nets has 'pattern'; the nearest is patterns"),
-        (['--nets', ''], '--nets is empty'),
-        (['--nets', 'patterns,small,patterns'], "--nets has 'patterns' twice"),
-        (['--config.network.name=small'], 'this command sets network.name itself; use --nets'),
-        (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run begins"),
-        (['--config.eval.step=2'], 'eval.step is 2; allowed: 0, as the last step'),
-        (['--config.seed=2147483647'], 'seed is 2147483647 and --seeds 5: the last seed would be'),
-        (['--config.network.width=0.1'], 'network.width is 0.1: conv1 of network patterns has'),
-    ],
-)
+@pytest.mark.parametrize(('words', 'message'), [
+    (['--seeds', '1'], '--seeds is 1; allowed: from 2 to 1000'),
+    (['--nets', 'pattern'], "--nets has 'pattern'; the nearest is patterns"),
+    (['--nets', ''], '--nets is empty'),
+    (['--nets', 'patterns,small,patterns'], "--nets has 'patterns' twice"),
+    (['--config.network.name=small'], 'this command sets network.name itself; use --nets'),
+    (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run begins"),
+    (['--config.eval.step=2'], 'eval.step is 2; allowed: 0, as the last step'),
+    (['--config.seed=2147483647'], 'seed is 2147483647 and --seeds 5: the last seed would be'),
+    (['--config.network.width=0.1'], 'network.width is 0.1: conv1 of network patterns has'),
+])  # fmt: skip
 def test_bad_commands(words, message, tmp_path, capsys):
     command = ['--config', 'configs/patterns.py', '--workdir', str(tmp_path / 'new'), *words]
     assert run_command(specialization.run, command) == BAD_INPUT

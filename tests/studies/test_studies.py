@@ -45,9 +45,7 @@ TAKING = {
         (['--activations', 'tanh'], '--activations had relu, too'),
         (['--rates', '0.01'], '--rates had 0.1, too'),
     ],
-    'specialization': [
-        (['--seeds', '3', '--nets', 'cifar18'], '--nets had four_layer, too'),
-    ],
+    'specialization': [(['--seeds', '3', '--nets', 'cifar18'], '--nets had four_layer, too')],
     'ensemble': [(['--seeds', '1'], '--seeds was 2, now 1')],
 }
 

@@ -138,25 +138,12 @@ def test_the_diary_s_rates_as_printed(capsys):
     """At the epochs where the authors changed them."""
     table = rates('krizhevsky2012', capsys)
     weights = {
-        '0': 0.01,
-        '24': 0.01,
-        '25': 1e-3,
-        '50': 1e-3,
-        '51': 1e-4,
-        '78': 1e-4,
-        '79': 1e-5,
+        '0': 0.01, '24': 0.01, '25': 1e-3, '50': 1e-3, '51': 1e-4, '78': 1e-4, '79': 1e-5,
         '90': 1e-5,
-    }
+    }  # fmt: skip
     conv1 = {
-        '0': 0.01,
-        '25': 1e-3,
-        '51': 1e-4,
-        '66': 1e-4,
-        '67': 1e-5,
-        '71': 1e-5,
-        '72': 0,
-        '90': 0,
-    }
+        '0': 0.01, '25': 1e-3, '51': 1e-4, '66': 1e-4, '67': 1e-5, '71': 1e-5, '72': 0, '90': 0,
+    }  # fmt: skip
     assert {epoch: table[epoch]['weights'] for epoch in weights} == weights
     assert {epoch: table[epoch]['conv1 weights'] for epoch in conv1} == conv1
     assert {row['biases'] for row in table.values()} == {0.02}
@@ -173,11 +160,8 @@ def test_caffe_s_rates_as_printed(capsys):
 
 def test_rates_of_a_set_of_any_size_and_of_layers(capsys):
     more = [
-        '--examples',
-        '1000',
-        '--config.optimizer.layer_rates=conv1=0',
-        '--config.train.epochs=31',
-    ]
+        '--examples', '1000', '--config.optimizer.layer_rates=conv1=0', '--config.train.epochs=31',
+    ]  # fmt: skip
     table = rates('torchvision', capsys, *more)
     assert table['29']['conv1 weights'] == 0 and table['29']['all'] == 0.01
     assert table['30']['all'] == 0.001 and len(table) == 31
@@ -191,37 +175,28 @@ def test_the_plateau_rule_as_printed(capsys):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ('setting', 'message'),
-    [
-        ('optimizer.learning_rate=-0.1', 'optimizer.learning_rate is -0.1'),
-        ('optimizer.learning_rate=nan', 'optimizer.learning_rate is nan'),
-        ('optimizer.layer_rates=conv9=1', "names layer 'conv9'; the nearest is conv1"),
-        ('train.protocol=diery', "train.protocol is 'diery'; .*; the nearest is diary"),
-        ('start.layers=conv1,fc9', "start.layers names layer 'fc9'; the nearest is fc6"),
-        ('network.input_size=20', r'network\.input_size is 20: .* leaves nothing of conv5'),
-        ('network.width=0.02', r'network\.width is 0\.02: .*normalisation over 5 maps'),
-        ('network.width=1e9', r'network\.width is 1000000000\.0; allowed'),
-    ],
-)
+@pytest.mark.parametrize(('setting', 'message'), [
+    ('optimizer.learning_rate=-0.1', 'optimizer.learning_rate is -0.1'),
+    ('optimizer.learning_rate=nan', 'optimizer.learning_rate is nan'),
+    ('optimizer.layer_rates=conv9=1', "names layer 'conv9'; the nearest is conv1"),
+    ('train.protocol=diery', "train.protocol is 'diery'; .*; the nearest is diary"),
+    ('start.layers=conv1,fc9', "start.layers names layer 'fc9'; the nearest is fc6"),
+    ('network.input_size=20', r'network\.input_size is 20: .* leaves nothing of conv5'),
+    ('network.width=0.02', r'network\.width is 0\.02: .*normalisation over 5 maps'),
+    ('network.width=1e9', r'network\.width is 1000000000\.0; allowed'),
+])  # fmt: skip
 def test_runs_that_cannot_be(setting, message, capsys):
     command = ['--config', 'configs/imagenet.py', f'--config.{setting}']
     assert re.search(message, refused(training.run, command, capsys))
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--config.train.epochs=2000000000'], 'train.epochs is 2000000000, which is 2'),
-        (
-            ['--config.train.steps=2000000000', '--examples=1'],
-            'train.steps is 2000000000, which with',
-        ),
-        (['--examples=0'], '--examples is 0; allowed: from 1 to 2147483647'),
-        (['--examples=-5'], '--examples is -5'),
-        (['--examples=99999999999'], '--examples is 99999999999'),
-    ],
-)
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--config.train.epochs=2000000000'], 'train.epochs is 2000000000, which is 2'),
+    (['--config.train.steps=2000000000', '--examples=1'], 'train.steps is 2000000000, which with'),
+    (['--examples=0'], '--examples is 0; allowed: from 1 to 2147483647'),
+    (['--examples=-5'], '--examples is -5'),
+    (['--examples=99999999999'], '--examples is 99999999999'),
+])  # fmt: skip
 def test_lengths_that_cannot_be_counted(arguments, message, capsys):
     command = ['--config', 'configs/imagenet.py', *arguments]
     assert message in refused(training.run, command, capsys)

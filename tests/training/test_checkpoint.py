@@ -182,22 +182,19 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        ({'compressor': {'id': 'zlib', 'level': 9}}, 'compressor is'),
-        ({'compressor': {'id': 'blosc'}}, r'compressor is|no checkpoint of this program'),
-        ({'filters': [{'id': 'delta'}]}, r'filters is|no checkpoint of this program'),
-        ({'order': 'F'}, 'order is'),
-        ({'fill_value': 0.0}, 'fill_value is'),
-        ({'fill_value': 'NaN'}, 'fill_value is'),
-        ({'dtype': '>f4'}, r'dtype is .>f4'),
-        ({'dimension_separator': '/'}, 'dimension_separator is'),
-        ({'chunks': [1, 16]}, r'it has 1 chunk, not 2'),
-        ({'chunks': [2, 8]}, r'it has 1 chunk, not 2'),
-        ({'chunks': [2**31, 2**31]}, r'no checkpoint of this program: .*chunk'),
-    ],
-)
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'compressor': {'id': 'zlib', 'level': 9}}, 'compressor is'),
+    ({'compressor': {'id': 'blosc'}}, r'compressor is|no checkpoint of this program'),
+    ({'filters': [{'id': 'delta'}]}, r'filters is|no checkpoint of this program'),
+    ({'order': 'F'}, 'order is'),
+    ({'fill_value': 0.0}, 'fill_value is'),
+    ({'fill_value': 'NaN'}, 'fill_value is'),
+    ({'dtype': '>f4'}, r'dtype is .>f4'),
+    ({'dimension_separator': '/'}, 'dimension_separator is'),
+    ({'chunks': [1, 16]}, r'it has 1 chunk, not 2'),
+    ({'chunks': [2, 8]}, r'it has 1 chunk, not 2'),
+    ({'chunks': [2**31, 2**31]}, r'no checkpoint of this program: .*chunk'),
+])  # fmt: skip
 def test_an_array_stored_in_another_way_is_refused(changes, message, two):
     """Though the manifest fits: some would be other numbers, some a bomb."""
     restate(two, **changes)

@@ -34,15 +34,12 @@ def told(epochs, steps=300, classes=10) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize(
-    ('bad', 'named'),
-    [
-        ({'loss': np.nan}, 'the loss of step 7 is nan'),
-        ({'rate': np.inf}, 'the learning rate of step 7 is inf'),
-        ({'conv2': (0.0, -np.inf)}, 'the gradient of conv2 of step 7 is -inf'),
-        ({'fc3': (np.nan, 1.0)}, 'the gradient of fc3 of step 7 is nan'),
-    ],
-)
+@pytest.mark.parametrize(('bad', 'named'), [
+    ({'loss': np.nan}, 'the loss of step 7 is nan'),
+    ({'rate': np.inf}, 'the learning rate of step 7 is inf'),
+    ({'conv2': (0.0, -np.inf)}, 'the gradient of conv2 of step 7 is -inf'),
+    ({'fc3': (np.nan, 1.0)}, 'the gradient of fc3 of step 7 is nan'),
+])  # fmt: skip
 def test_what_is_not_finite_is_named(bad, named):
     with pytest.raises(NotFiniteError, match=named) as raised:
         Health(LAYERS).step(7, scores(**bad))
@@ -127,16 +124,13 @@ def held_by(column: int, sizes: np.ndarray) -> SimpleNamespace:
     return SimpleNamespace(shape=sizes.shape, dtype=sizes.dtype, addressable_shards=[shard])
 
 
-@pytest.mark.parametrize(
-    ('sizes', 'expected'),
-    [
-        ({'conv5': (1, 0)}, ['column 2 of conv5']),
-        ({'conv5': (0, 1)}, ['column 1 of conv5']),
-        ({'conv5': GONE}, ['conv5']),
-        ({'conv5': (0, 1), 'fc7': (1, 0)}, ['column 1 of conv5', 'column 2 of fc7']),
-        ({}, []),
-    ],
-)
+@pytest.mark.parametrize(('sizes', 'expected'), [
+    ({'conv5': (1, 0)}, ['column 2 of conv5']),
+    ({'conv5': (0, 1)}, ['column 1 of conv5']),
+    ({'conv5': GONE}, ['conv5']),
+    ({'conv5': (0, 1), 'fc7': (1, 0)}, ['column 1 of conv5', 'column 2 of fc7']),
+    ({}, []),
+])  # fmt: skip
 def test_with_a_column_in_each_process_all_see_the_same(sizes, expected):
     """Two processes, of which the first alone prints."""
     learnt, lines = {}, {0: [], 1: []}

@@ -66,21 +66,11 @@ def test_damage_is_named(damage, message, folder):
         manifest.verify(folder)
 
 
-@pytest.mark.parametrize(
-    'changes',
-    [
-        {'step': '3'},
-        {'step': None},
-        {'top1_error': 'low'},
-        {'top1_error': [1]},
-        {'top1_error': True},
-        {'files': None},
-        {'files': ['a']},
-        {'files': {'a': 3}},
-        {'files': {'a': {'bytes': '0', 'sha256': ''}}},
-        {'files': {'a': {'bytes': 0}}},
-    ],
-)
+@pytest.mark.parametrize('changes', [
+    {'step': '3'}, {'step': None}, {'top1_error': 'low'}, {'top1_error': [1]}, {'top1_error': True},
+    {'files': None}, {'files': ['a']}, {'files': {'a': 3}},
+    {'files': {'a': {'bytes': '0', 'sha256': ''}}}, {'files': {'a': {'bytes': 0}}},
+])  # fmt: skip
 def test_a_manifest_of_other_things_is_none(changes, folder):
     """Though its own digest fits."""
     path = folder / manifest.NAME

@@ -108,13 +108,10 @@ def test_on_one_device_both_exchanges_are_one(run):
     chex.assert_trees_all_equal((losses, state.params), (expected, others.params))
 
 
-@pytest.mark.parametrize(
-    ('exchange', 'forward'),
-    [
-        ('gather', ['all-gather 7,7,16', 'all-gather 7,7,16', 'all-gather 64']),
-        ('scatter', ['all-gather 7,7,16', 'reduce-scatter 32', 'reduce-scatter 32']),
-    ],
-)
+@pytest.mark.parametrize(('exchange', 'forward'), [
+    ('gather', ['all-gather 7,7,16', 'all-gather 7,7,16', 'all-gather 64']),
+    ('scatter', ['all-gather 7,7,16', 'reduce-scatter 32', 'reduce-scatter 32']),
+])  # fmt: skip
 def test_what_conv3_fc6_and_fc7_send(exchange, forward, run):
     """On 1×2, collectives and the shapes they give for an image: all maps and units read,
     or the own columns' sums. Back the other way round."""
@@ -200,15 +197,11 @@ def test_evaluation_gives_the_same_bits_after_either_exchange(run, digits):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    ('architecture', 'shape'),
-    [
-        (ONE_COLUMN, (4, 1)),
-        (TWO_COLUMNS, (2, 2)),
-        pytest.param(BATCHNORM67, (4, 1), marks=pytest.mark.slow),
-    ],
-    ids=lambda value: getattr(value, 'name', value),
-)
+@pytest.mark.parametrize(('architecture', 'shape'), [
+    (ONE_COLUMN, (4, 1)),
+    (TWO_COLUMNS, (2, 2)),
+    pytest.param(BATCHNORM67, (4, 1), marks=pytest.mark.slow),
+], ids=lambda value: getattr(value, 'name', value))  # fmt: skip
 def test_batch_statistics_are_those_of_the_whole_batch(architecture, shape, random):
     """On a mesh as on one device: losses, parameters and moving statistics of five steps.
     The statistics after one step, and what an evaluation makes of them, by hand."""

@@ -17,10 +17,8 @@ from alexnet_jax.training.schedule import Clock
 CLOCK = Clock(steps=100, batch_size=16, epoch_size=160)
 MEAN = np.full((16, 16, 3), 100, np.float32)
 ROWS = (
-    Conv('conv1', 8, 4, stride=4),
-    Conv('conv2', 8, 3),
-    Dense('fc6', 32, then=(Relu(), Dropout())),
-)
+    Conv('conv1', 8, 4, stride=4), Conv('conv2', 8, 3), Dense('fc6', 32, then=(Relu(), Dropout())),
+)  # fmt: skip
 NET = AlexNet(Architecture('tiny', 16, 1, ROWS, Output('fc8')), 10)
 
 

@@ -180,9 +180,7 @@ def safetensors_header(arrays: Mapping[str, np.ndarray]) -> dict[str, dict]:
     for name, values in arrays.items():
         size = 4 * math.prod(values.shape)
         header[name] = {
-            'dtype': 'F32',
-            'shape': values.shape,
-            'data_offsets': [place, place + size],
-        }
+            'dtype': 'F32', 'shape': values.shape, 'data_offsets': [place, place + size],
+        }  # fmt: skip
         place += size
     return header

@@ -75,12 +75,9 @@ def test_both_forms(old, kernel, tmp_path):
     bias, units = kernel[:, 0, 0, 0], kernel.reshape(6, 12)
     path = tmp_path / 'a.caffemodel'
     layers = [
-        ('data', []),
-        ('conv1', [kernel, bias]),
-        ('pool1', []),
-        ('norm1', []),
+        ('data', []), ('conv1', [kernel, bias]), ('pool1', []), ('norm1', []),
         ('fc6', [units, bias]),
-    ]
+    ]  # fmt: skip
     path.write_bytes(
         field(1, b'net')
         + b''.join(
@@ -109,19 +106,9 @@ def test_doubles_and_numbers_in_parts(kernel, tmp_path):
     assert all(np.array_equal(x, kernel) for x in blobs_of(caffe.read(path))['a'])
 
 
-@pytest.mark.parametrize(
-    'shape',
-    [
-        (6, 3, 2, 3),
-        (1 << 62,),
-        (1 << 40, 1 << 40),
-        (-1, 72),
-        (-6, -3, 2, 2),
-        (0,),
-        (72, *(1,) * 70),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize('shape', [
+    (6, 3, 2, 3), (1 << 62,), (1 << 40, 1 << 40), (-1, 72), (-6, -3, 2, 2), (0,), (72, *(1,) * 70),
+], ids=str)  # fmt: skip
 def test_shapes_that_lie(shape, kernel, tmp_path):
     path = tmp_path / 'a.caffemodel'
     path.write_bytes(caffe_layer('conv1', [caffe_blob(kernel, shape, False)], False))

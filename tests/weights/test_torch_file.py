@@ -52,14 +52,11 @@ def test_arrays_that_are_parts_of_a_storage(form, tmp_path):
     assert forms.same(found, expected)
 
 
-@pytest.mark.parametrize(
-    ('kind', 'numbers'),
-    [
-        ('HalfStorage', np.array([1.5, -2, 3], '<f2')),
-        ('BFloat16Storage', (np.array([1.5, -2, 3], '<f4').view('<u4') >> 16).astype('<u2')),
-        ('DoubleStorage', np.array([1.5, -2, 3], '<f8')),
-    ],
-)
+@pytest.mark.parametrize(('kind', 'numbers'), [
+    ('HalfStorage', np.array([1.5, -2, 3], '<f2')),
+    ('BFloat16Storage', (np.array([1.5, -2, 3], '<f4').view('<u4') >> 16).astype('<u2')),
+    ('DoubleStorage', np.array([1.5, -2, 3], '<f8')),
+])  # fmt: skip
 def test_other_floats_come_as_float32(form, kind, numbers, tmp_path):
     tensors = {'x': Tensor('0', 3, (3,), (1,), kind=kind)}
     path = write(tmp_path / 'a.pth', form, tensors, {'0': numbers.tobytes()}, numbers.itemsize)

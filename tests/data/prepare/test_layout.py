@@ -155,11 +155,8 @@ def test_of_classes_of_one_image_none_can_be_held_out(tmp_path):
 def test_the_summary_names_the_classes_and_what_is_held_out(tmp_path, capsys):
     write_splits(tmp_path / 'images', 'Train', 'Test')
     words = [
-        f'--source=folder:{tmp_path}/images',
-        f'--out={tmp_path}/set',
-        '--size=16',
-        '--workers=1',
-    ]
+        f'--source=folder:{tmp_path}/images', f'--out={tmp_path}/set', '--size=16', '--workers=1',
+    ]  # fmt: skip
     assert prepare.main([*words, '--val_fraction=0.1']) == 0
     printed = capsys.readouterr().out
     assert '2 classes: ant, bee\n' in printed and '2 train, 4 test, 2 val' in printed
@@ -168,10 +165,7 @@ def test_the_summary_names_the_classes_and_what_is_held_out(tmp_path, capsys):
     names = tuple(f'class {n:02d}' for n in range(12))
     write_splits(tmp_path / 'more', 'train', 'val', classes=names)
     words = [
-        f'--source=folder:{tmp_path}/more',
-        f'--out={tmp_path}/set2',
-        '--size=16',
-        '--workers=1',
-    ]
+        f'--source=folder:{tmp_path}/more', f'--out={tmp_path}/set2', '--size=16', '--workers=1',
+    ]  # fmt: skip
     assert prepare.main(words) == 0
     assert f'12 classes: {", ".join(names[:10])}, ...\n' in capsys.readouterr().out

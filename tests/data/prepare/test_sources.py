@@ -110,20 +110,17 @@ def make_broken_link(top):
     os.symlink(top / 'nowhere', top / 'train' / 'bee' / 'link.jpg')
 
 
-@pytest.mark.parametrize(
-    ('spoil', 'message'),
-    [
-        (make_empty_class, r'class folder .*/train/empty is empty'),
-        (make_same_names, r"class folders 'BEE ' and 'bee' have the same name"),
-        (make_two_spellings, r'have the same name'),
-        (make_stray_image, r'stray\.jpg lies in no class folder'),
-        (make_unknown_class, r'val/beee is a class that is not in train; the nearest is bee'),
-        (make_single_class, r'train holds 1 class folder; allowed: at least 2'),
-        (make_pipe, r'pipe\.jpg is no file'),
-        (make_odd_name, r"'two\\nlines' has a name that cannot be printed"),
-        (make_broken_link, r'link\.jpg is no file'),
-    ],
-)
+@pytest.mark.parametrize(('spoil', 'message'), [
+    (make_empty_class, r'class folder .*/train/empty is empty'),
+    (make_same_names, r"class folders 'BEE ' and 'bee' have the same name"),
+    (make_two_spellings, r'have the same name'),
+    (make_stray_image, r'stray\.jpg lies in no class folder'),
+    (make_unknown_class, r'val/beee is a class that is not in train; the nearest is bee'),
+    (make_single_class, r'train holds 1 class folder; allowed: at least 2'),
+    (make_pipe, r'pipe\.jpg is no file'),
+    (make_odd_name, r"'two\\nlines' has a name that cannot be printed"),
+    (make_broken_link, r'link\.jpg is no file'),
+])  # fmt: skip
 def test_a_folder_that_is_no_source_is_refused(spoil, message, tmp_path):
     write_classes(tmp_path / 'train', 1)
     write_classes(tmp_path / 'val', 1)
@@ -132,17 +129,14 @@ def test_a_folder_that_is_no_source_is_refused(spoil, message, tmp_path):
         open_source(f'folder:{tmp_path}')
 
 
-@pytest.mark.parametrize(
-    ('spec', 'message'),
-    [
-        ('folder:/no/such/place', 'no such folder'),
-        ('imagenet2012', r'allowed: digits, folder:PATH or tfds:NAME'),
-        ('synthetic', 'synthetic images need no preparing'),
-        ('tfds:imagnet2012', "knows no 'imagnet2012'; the nearest is 'imagenet2012'"),
-        ('tfds:cifar10:9.9.9', r'cannot be loaded at version 9\.9\.9, only: 3\.0\.2'),
-        ('tfds:no name', r'allowed: tfds:NAME\[/config\]\[:version\]'),
-    ],
-)
+@pytest.mark.parametrize(('spec', 'message'), [
+    ('folder:/no/such/place', 'no such folder'),
+    ('imagenet2012', r'allowed: digits, folder:PATH or tfds:NAME'),
+    ('synthetic', 'synthetic images need no preparing'),
+    ('tfds:imagnet2012', "knows no 'imagnet2012'; the nearest is 'imagenet2012'"),
+    ('tfds:cifar10:9.9.9', r'cannot be loaded at version 9\.9\.9, only: 3\.0\.2'),
+    ('tfds:no name', r'allowed: tfds:NAME\[/config\]\[:version\]'),
+])  # fmt: skip
 def test_a_source_that_does_not_exist_is_named(spec, message, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         open_source(spec, data_dir=str(tmp_path))
