@@ -41,6 +41,14 @@ def random() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture(scope='module')
+def quickly():
+    """Of modules that run nothing for long: less is done for it when it is compiled."""
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', False)
+
+
 @pytest.fixture
 def x64():
     """JAX has float64."""

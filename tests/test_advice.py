@@ -75,6 +75,7 @@ def test_a_folder_that_is_not_prepared(splits, resize, images, tmp_path, capsys)
     run_printed(capsys)
     found = stored.find(f'folder:{images}', 32, f'{tmp_path}/-sets', resize)
     assert found and len(image_set.open_set(found).splits['val']) == 2
+    assert not (tmp_path / 'run').exists()
 
 
 def test_folders_named_from_the_working_folder(images, tmp_path, capsys, monkeypatch):
@@ -141,19 +142,6 @@ def test_a_source_without_images_for_validation(images, tmp_path, capsys):
     words = ['--source', f'folder:{images}', '--size=32', f'--out={tmp_path}/a set', '--workers=1']
     assert prepare.main(words) == BAD_INPUT
     assert 'holds out 2 of 8 training images' in run_printed(capsys)
-
-
-def test_images_that_cannot_be_read(images, tmp_path, capsys):
-    """No command, but an option for the same one."""
-    (images / 'c' / '7.jpg').write_bytes(b'no image')
-    words = [
-        f'--source=folder:{images}', '--size=32', f'--out={tmp_path}/set', '--workers=1',
-        '--val_fraction=0.3',
-    ]  # fmt: skip
-    assert prepare.main(words) == BAD_INPUT
-    captured = capsys.readouterr().err
-    assert re.search(r'allowed: 0 such images; --skip_bad=N leaves out', captured)
-    assert prepare.main([*words, '--skip_bad=1']) == DONE
 
 
 def test_libraries_that_are_not_installed(monkeypatch, tmp_path):

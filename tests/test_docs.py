@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,6 +27,7 @@ from tests.data.photographs import write_classes
 from tests.docs_rules import DIGITS, RULES, SHORT, Rule
 from tests.weights import authors, forms
 
+pytestmark = pytest.mark.usefixtures('quickly')
 ROOT = Path(__file__).parents[1]
 LOG = Path('docs/LOG.md')  # what was tried, not what to try
 PAGES = [
@@ -142,14 +142,6 @@ def test_what_a_command_needs_is_said_where_it_stands():
         and not re.search(rf'needs\s[^.]*{rule.needs}', shown.said)
     ]
     assert not unsaid
-
-
-@pytest.fixture(scope='module', autouse=True)
-def quickly():
-    """Nothing here runs for long: less is done for it when it is compiled."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 @pytest.fixture(scope='module')

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -11,13 +9,9 @@ import pytest
 
 from alexnet_jax import main
 from alexnet_jax.data.prepare import __main__ as prepare
-from alexnet_jax.network import device_mesh
-from alexnet_jax.network.alexnet import AlexNet
-from alexnet_jax.network.architectures import architecture
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
-from alexnet_jax.training import checkpoint_reader, step
-from alexnet_jax.training.checkpoint import Checkpoints
 from tests.data.photographs import without_shard_digests, write_classes
+from tests.faults import driver
 
 
 @pytest.fixture(scope='module')
@@ -34,27 +28,10 @@ def command(data_dir):
     return command
 
 
-def rows(workdir, times: bool = False) -> list[dict]:
-    """The rows of metrics.jsonl; without `times`, what is the same in any run."""
-
-    def kept(key: str) -> bool:
-        return times or not key.startswith(('images_per_second', 'seconds_'))
-
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if kept(k)} for line in lines]
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     """All files but the lock's."""
     files = [path for path in folder.rglob('*') if path.is_file() and path.name != '.lock']
     return {str(path): path.read_bytes() for path in files}
-
-
-def last_state(workdir):
-    net = AlexNet(architecture('small', width=0.5), 10)
-    like = step.abstract_state(net, device_mesh.make_mesh())
-    folder = workdir / 'checkpoints'
-    return jax.device_get(Checkpoints(folder).restore(max(checkpoint_reader.steps(folder)), like))
 
 
 def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
@@ -68,7 +45,7 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
     assert config['mesh'] == {'data': 1, 'column': 1}
     assert config['versions']['jax'] == jax.__version__
 
-    logged = rows(workdir, times=True)
+    logged = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     train = [row for row in logged if row['split'] == 'train']
     assert [row['step'] for row in train] == list(range(1, 46))
     for row in train:
@@ -102,11 +79,13 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
         assert json.loads((workdir / 'eval' / 'test-1.json').read_text()) == result
 
     # Done is done; a longer plan goes on from there.
-    before = rows(workdir)
+    before = driver.rows(workdir)
     assert main.main(command(workdir, '--config.train.steps=45')) == DONE
-    assert rows(workdir) == before
+    assert driver.rows(workdir) == before
     assert main.main(command(workdir, '--config.train.steps=47')) == DONE
-    assert [row['step'] for row in rows(workdir) if row['split'] == 'train'] == list(range(1, 48))
+    assert [row['step'] for row in driver.rows(workdir) if row['split'] == 'train'] == list(
+        range(1, 48)
+    )
 
     # A shorter plan is not filled by a longer run.
     held = contents(workdir)
@@ -127,7 +106,7 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
     assert 'seed was 0, now 1' in capsys.readouterr().err
     assert main.main(command(workdir, '--mode=eval', '--config.eval.step=3')) == BAD_INPUT
     assert 'eval.step is 3; ' in capsys.readouterr().err
-    assert int(last_state(workdir).step) == 47
+    assert driver.saved_step(workdir) == 47
 
 
 @pytest.mark.thorough
@@ -145,12 +124,12 @@ def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
     told = 'ended after step 10 of 60: the validation error no longer improves at the lowest rate'
     assert main.main(arguments) == DONE
     assert told in capsys.readouterr().out
-    before = rows(tmp_path / 'run')
+    before = driver.rows(tmp_path / 'run')
     assert [row['step'] for row in before if row['split'] == 'val'] == [5, 10]
     # More steps do not begin it anew.
     assert main.main([*arguments, '--config.train.steps=70']) == DONE
     assert told.replace('of 60', 'of 70') in capsys.readouterr().out
-    assert rows(tmp_path / 'run') == before
+    assert driver.rows(tmp_path / 'run') == before
 
 
 @pytest.mark.thorough
@@ -169,28 +148,6 @@ def folder(tmp_path) -> Path:
     write_classes(tmp_path / 'images' / 'train', 30)
     write_classes(tmp_path / 'images' / 'val', 5)
     return tmp_path / 'images'
-
-
-@pytest.mark.thorough
-def test_a_folder_is_prepared_and_trained_on_with_only_the_source_changed(
-    folder, command, tmp_path, capsys
-):
-    """As the error says it, word for word."""
-    arguments = [
-        *command(tmp_path / 'run', '--config.train.epochs=1', '--config.data.batch_size=30'),
-        f'--config.data.source=folder:{folder}',
-    ]
-    assert main.main(arguments) == BAD_INPUT
-    told, prepare_command = capsys.readouterr().err.splitlines()
-    assert f'folder:{folder} is not prepared at 32 pixels' in told
-    assert not (tmp_path / 'run').exists()
-    words = prepare_command.split()
-    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert main.main(arguments) == DONE
-    assert [row['split'] for row in rows(tmp_path / 'run')] == ['train'] * 3 + ['val']
-    result = json.loads((tmp_path / 'run' / 'eval' / 'val-1.json').read_text())
-    assert result['examples'] == 15 and 0 <= result['top1_error'] <= 1
 
 
 def test_a_broken_record_ends_the_run_in_a_line_that_names_it(folder, command, tmp_path, capsys):

@@ -69,19 +69,3 @@ def test_color_shifts_have_the_pixels_covariance(random):
     by_image = augment.color_shifts(statistics, np.array([0.0, 0.2]), 'std', normal[:2])
     assert not by_image[0].any()
     np.testing.assert_allclose(by_image[1], 2 * shifts[1], rtol=1e-6)
-
-
-def test_center_crop():
-    np.testing.assert_array_equal(augment.center_crop(numbered(256), 224)[0, 0], [16, 16, 0])
-    np.testing.assert_array_equal(augment.center_crop(numbered(256), 227)[0, 0], [14, 14, 0])
-    np.testing.assert_array_equal(augment.center_crop(numbered(224), 224), numbered(224))
-
-
-def test_ten_views():
-    views = augment.ten_views(numbered(256), 224)
-    assert views.shape == (10, 224, 224, 3)
-    corners = [tuple(view[0, 0, :2]) for view in views[:5]]
-    assert corners == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
-    for view, mirror_image in zip(views[:5], views[5:], strict=True):
-        np.testing.assert_array_equal(mirror_image, view[:, ::-1])
-    assert (augment.ten_views(np.full((256, 256, 3), 9, np.uint8), 224) == 9).all()

@@ -2,11 +2,6 @@ import io
 import itertools
 import platform
 import re
-import resource
-import struct
-import subprocess
-import sys
-import zlib
 
 import cv2
 import numpy as np
@@ -25,7 +20,7 @@ from alexnet_jax.data.images import (
     encode,
     read_square,
 )
-from tests.data.photographs import image_file, photograph, save
+from tests.data.photographs import photograph, png_header, save
 
 # On x86-64 equal to the bit; OpenCV's builds for other processors may round in another way.
 OPENCV_LEVELS = 0 if platform.machine() == 'x86_64' else 1
@@ -151,6 +146,8 @@ def test_an_image_is_turned_before_its_shape_matters(size, form, orientation):
     exif[0x0112] = orientation
     content = save(part(*size), form, exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    for file in (content, Image.open(io.BytesIO(content))):  # turned last, it may round otherwise
+        assert np.abs(read_square(file, 48).astype(int) - read_square(upright, 48)).mean() < 1
     np.testing.assert_array_equal(
         read_square(content, 48, resize=SHORT_SIDE), resize_and_center_crop(upright, 48)
     )
@@ -198,42 +195,14 @@ def test_pixels_are_read_as_the_file_that_holds_them(resize, random):
         np.testing.assert_array_equal(read_square(pixels, 32, resize=resize), expected)
 
 
-@pytest.mark.parametrize(
-    'pixels',
-    [
-        np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 1), np.uint8), np.zeros(9, np.uint8),
-        np.zeros((1, 9, 9, 3), np.uint8), np.zeros((9, 9, 3)), np.zeros((9, 9), bool),
-    ],
-    ids=lambda pixels: f'{pixels.dtype}{list(pixels.shape)}',
-)  # fmt: skip
+@pytest.mark.parametrize('pixels', [
+    np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 1), np.uint8), np.zeros(9, np.uint8),
+    np.zeros((1, 9, 9, 3), np.uint8), np.zeros((9, 9, 3)), np.zeros((9, 9), bool),
+], ids=lambda pixels: f'{pixels.dtype}{list(pixels.shape)}')  # fmt: skip
 def test_other_arrays_are_refused(pixels):
     fault = f'^is {pixels.dtype} {re.escape(str(list(pixels.shape)))}; allowed: uint8 '
     with pytest.raises(BadImageError, match=fault):
         read_square(pixels, 32)
-
-
-@pytest.mark.parametrize('orientation', range(1, 9))
-def test_photographs_are_turned_upright(orientation):
-    """What PIL's own transposition gives, for a picture whose corners differ."""
-    corners = np.zeros((48, 48, 3), np.uint8)
-    corners[:16, :16], corners[:16, 32:], corners[32:, :16] = 250, 120, 60
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    content = save(Image.fromarray(corners), 'PNG', exif=exif)
-    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
-    np.testing.assert_array_equal(read_square(content, 48), expected)
-    np.testing.assert_array_equal(read_square(Image.open(io.BytesIO(content)), 48), expected)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that says it has so many pixels, and has none."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = zlib.crc32(kind + content)
-        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', crc)
-
-    header = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0))
-    return b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', zlib.compress(b'\0' * 1000))
 
 
 BAD = [
@@ -268,60 +237,6 @@ def test_what_would_grow_beyond_measure_is_refused(size):
         assert read_square(content, 64, allowed, resize).shape == (64, 64, 3)
     with pytest.raises(BadImageError, match='256×192000000 with its short side'):
         read_square(png_header(8, 6_000_000), 256, resize=SHORT_SIDE)  # 140 GB, if decoded
-
-
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(BadImageError, match='No such file'):
-        read_square(tmp_path / 'x.jpg', 32)
-
-
-def mutants(count: int, seed: int = 0):
-    """Image files with bits flipped, bytes overwritten, parts cut out or doubled."""
-    random = np.random.default_rng(seed)
-    originals = [image_file(number)[1] for number in range(12)]
-    for number in range(count):
-        content = bytearray(originals[number % len(originals)])
-        for _ in range(int(random.integers(1, 6))):
-            place = int(random.integers(0, len(content)))
-            match random.integers(0, 5):
-                case 0:
-                    content[place] ^= 1 << int(random.integers(0, 8))
-                case 1:
-                    content[place : place + 4] = random.bytes(4)
-                case 2:
-                    del content[place:]
-                case 3:
-                    del content[place : place + int(random.integers(1, 100))]
-                case 4:
-                    content[place:place] = content[place : place + 64]
-            if not content:
-                break
-        yield bytes(content)
-
-
-def read_mutants(count: int) -> None:
-    """Reads them; prints how many were taken and refused, and the memory it took."""
-    read_square(image_file(0)[1], 64)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    taken = refused = 0
-    for content, resize in itertools.product(mutants(count), RESIZES):
-        try:
-            assert read_square(content, 64, resize=resize).shape == (64, 64, 3)
-            taken += 1
-        except BadImageError as error:
-            assert str(error)
-            refused += 1
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(taken, refused, (after - before) // 1024)
-
-
-def test_500_mutated_files_are_read_or_refused():
-    code = 'from tests.data.test_images import read_mutants; read_mutants(500)'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    taken, refused, mebibytes = map(int, done.stdout.split())
-    assert taken + refused == 1500 and taken > 150 and refused > 300
-    assert mebibytes < 1024
 
 
 def test_records_come_back(random):

@@ -31,31 +31,6 @@ def test_a_batch_is_a_function_of_seed_and_step(digits, threads):
     assert (straight[0]['image'] != batches(digits, 1, seed=1)[0]['image']).any()
 
 
-@pytest.mark.parametrize('hosts', [2, 4])
-def test_hosts_together_make_the_same_batches(digits, hosts):
-    for images in (digits, numbered()):  # the latter's are mirrored
-        straight = batches(images, 25)
-        parts = [
-            batches(images, 25, rows=slice(host * 64 // hosts, (host + 1) * 64 // hosts))
-            for host in range(hosts)
-        ]
-        joined = [
-            {name: np.concatenate([part[step][name] for part in parts]) for name in straight[0]}
-            for step in range(25)
-        ]
-        chex.assert_trees_all_equal(straight, joined)
-        assert all(len(part[0]['label']) == 64 // hosts for part in parts)
-
-
-@pytest.mark.parametrize('batch_size', [1, 1297, 2000])
-def test_batches_of_any_size(digits, batch_size):
-    straight = batches(digits, 3, batch_size=batch_size)
-    assert all(len(batch['image']) == batch_size for batch in straight)
-    chex.assert_trees_all_equal(
-        straight[2:], batches(digits, 1, batch_size=batch_size, first_step=2)
-    )
-
-
 def test_shapes_and_types(digits):
     (batch,) = batches(digits, 1)
     assert {name: (x.shape, str(x.dtype)) for name, x in batch.items()} == {

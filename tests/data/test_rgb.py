@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from alexnet_jax.data.images import RESIZES, BadImageError, read_square
-from tests.data.photographs import photograph, save
+from tests.data.photographs import chunk, photograph, save
 
 SIDE = 24  # of the images, which are not resized
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -22,11 +22,6 @@ DEPTHS = {
 KINDS = [(color, depth) for color, depths in DEPTHS.items() for depth in depths]
 # Where each pass of Adam7 begins, and its steps: left, top, across, down.
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # fmt: skip
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    crc = zlib.crc32(kind + content)
-    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', crc)
 
 
 def lines(values: np.ndarray, depth: int) -> bytes:
@@ -214,34 +209,6 @@ def test_interlacing_and_progression_change_nothing():
     assert Image.open(io.BytesIO(png(pixels, RGB, 8, True))).info['interlace'] == 1
 
 
-@pytest.mark.parametrize('interlaced', [False, True])
-@pytest.mark.parametrize(('color', 'depth'), KINDS)
-@pytest.mark.parametrize('kind', ['filter', 'stream', 'checksum', 'none'])
-def test_pixels_that_are_broken_are_refused(kind, color, depth, interlaced):
-    """And not read as black where they are missing."""
-    content = png(
-        values_of(color, depth), color, depth, interlaced, PLTE=bytes(3 * 2 ** min(depth, 8))
-    )
-    if color != PALETTE:
-        content = png(values_of(color, depth), color, depth, interlaced)
-    start = content.index(b'IDAT') + 4
-    length = int.from_bytes(content[start - 8 : start - 4])
-    pixels = content[start : start + length]
-    rows = bytearray(zlib.decompress(pixels))
-    if kind == 'filter':
-        rows[0] = 9
-        other = chunk(b'IDAT', zlib.compress(bytes(rows)))
-    elif kind == 'stream':
-        other = chunk(b'IDAT', pixels[: length // 2] + bytes(length - length // 2))
-    elif kind == 'checksum':
-        other = struct.pack('>I', length) + b'IDAT' + pixels + bytes(4)
-    else:
-        other = b''
-    broken = content[: start - 8] + other + chunk(b'IEND', b'')
-    with pytest.raises(BadImageError):
-        read_square(broken, SIDE)
-
-
 def with_rows(content: bytes, rows: bytes, level: int = -1) -> bytes:
     """A PNG with other rows, as `lines` packs them."""
     start = content.index(b'IDAT') - 4
@@ -255,6 +222,26 @@ def rows_of(content: bytes) -> bytes:
 
 def palette_or_none(color: int, depth: int) -> dict[str, bytes]:
     return {'PLTE': bytes([255] * 3 * 2**depth)} if color == PALETTE else {}
+
+
+@pytest.mark.parametrize('interlaced', [False, True])
+@pytest.mark.parametrize(('color', 'depth'), KINDS)
+@pytest.mark.parametrize('kind', ['filter', 'stream', 'checksum', 'none'])
+def test_pixels_that_are_broken_are_refused(kind, color, depth, interlaced):
+    """And not read as black where they are missing."""
+    values = values_of(color, depth)
+    content = png(values, color, depth, interlaced, **palette_or_none(color, depth))
+    rows = rows_of(content)
+    pixels, half = zlib.compress(rows), len(zlib.compress(rows)) // 2
+    other = {
+        'filter': chunk(b'IDAT', zlib.compress(b'\t' + rows[1:])),
+        'stream': chunk(b'IDAT', pixels[:half] + bytes(len(pixels) - half)),
+        'checksum': chunk(b'IDAT', pixels)[:-4] + bytes(4),
+        'none': b'',
+    }[kind]
+    broken = content[: content.index(b'IDAT') - 4] + other + chunk(b'IEND', b'')
+    with pytest.raises(BadImageError):
+        read_square(broken, SIDE)
 
 
 @pytest.mark.parametrize('interlaced', [False, True])

@@ -1,10 +1,8 @@
 """Prepared sets by strangers: no code, no path that leaves the set, no waiting, bounded memory."""
 
-import contextlib
 import io
 import json
 import os
-import signal
 import sys
 import tracemalloc
 import zipfile
@@ -17,6 +15,7 @@ import tensorflow_datasets as tfds
 from alexnet_jax.data import image_set, set_files
 from alexnet_jax.data.prepare import stored
 from tests.data.strange_sets import SIZE, VAL, assert_refused, sealed
+from tests.faults.fuzz_settings import at_most
 
 NAMES = ('dataset_info.json', 'features.json', 'label.labels.txt', 'prepared.json', 'statistics.npz')  # fmt: skip
 
@@ -191,22 +190,6 @@ def test_variances_below_0_are_refused(copy):
 # Time and memory
 
 
-@contextlib.contextmanager
-def at_once():
-    """Fails instead of waiting for ever."""
-
-    def late(*_):
-        raise AssertionError('it waits')
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(20)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 @pytest.mark.parametrize('name', [*NAMES, VAL])
 @pytest.mark.parametrize('kind', ['pipe', 'endless', 'folder', 'dangling'])
 def test_what_is_no_file_is_refused_at_once(kind, name, copy):
@@ -219,7 +202,7 @@ def test_what_is_no_file_is_refused_at_once(kind, name, copy):
         path.mkdir()
     else:
         path.symlink_to('/dev/zero' if kind == 'endless' else copy / 'nowhere')
-    with at_once():
+    with at_most(20):
         assert_refused(copy)
         if name != 'prepared.json':  # sizes and digests that a pipe or device would have
             about |= {'digests': {}, 'shard_digests': {}}

@@ -2,7 +2,6 @@
 
 import shutil
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from alexnet_jax.data.prepare.shards import Encoding
 from alexnet_jax.data.prepare.sources import open_source
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.runtime.errors import RecordError
-from tests.data.photographs import save, without_shard_digests
+from tests.data.photographs import png_header, save, without_shard_digests
 from tests.data.strange_sets import (
     GOOD,
     SIZE,
@@ -28,15 +27,6 @@ from tests.data.strange_sets import (
     sealed,
     write_val,
 )
-
-
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = zlib.crc32(kind + content)
-        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', crc)
-
-    header = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0))
-    return b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', zlib.compress(bytes(1000)))
 
 
 def jpeg_of(width: int, height: int) -> bytes:

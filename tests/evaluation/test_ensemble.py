@@ -233,25 +233,23 @@ def change_about(folder, changes):
     (folder / 'about.json').write_text(json.dumps({**about, **changes}))
 
 
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        (lambda folder: (folder / 'log_probabilities.npy').unlink(),
-         'holds no log_probabilities.npy; earlier versions'),
-        (lambda folder: np.save(folder / 'log_probabilities.npy', np.zeros((40, 7), np.float16)),
-         'type float16; allowed:'),
-        (lambda folder: np.save(folder / 'log_probabilities.npy', np.zeros((40, 6), np.float32)),
-         r'shape \(40, 6\)'),
-        (lambda folder: np.save(folder / 'log_probabilities.npy', np.zeros((40, 7), np.float32)),
-         'probabilities that sum to 7; allowed: 1'),
-        (lambda folder: change_about(folder, {'classes': 'abcdefg'}), 'no list of classes'),
-        (lambda folder: change_about(folder, {'network': ['x']}), 'no usable network'),
-        (lambda folder: change_about(folder, {'set': ['x']}), 'no usable set'),
-        (lambda folder: change_about(folder, {'views': True}), 'no usable views'),
-        (lambda folder: change_about(folder, {'step': None}), 'no list of classes or no step'),
-        (lambda folder: (folder / 'about.json').write_text('{}'), 'does not state its source'),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda folder: (folder / 'log_probabilities.npy').unlink(),
+     'holds no log_probabilities.npy; earlier versions'),
+    (lambda folder: np.save(folder / 'log_probabilities.npy', np.zeros((40, 7), np.float16)),
+     'type float16; allowed:'),
+    (lambda folder: np.save(folder / 'log_probabilities.npy', np.zeros((40, 6), np.float32)),
+     r'shape \(40, 6\)'),
+    (lambda folder: np.save(folder / 'log_probabilities.npy', np.zeros((40, 7), np.float32)),
+     'probabilities that sum to 7; allowed: 1'),
+    (lambda folder: np.save(folder / 'labels.npy', np.full(40, 7)), 'labels beyond its 7 classes'),
+    (lambda folder: change_about(folder, {'classes': 'abcdefg'}), 'no list of classes'),
+    (lambda folder: change_about(folder, {'network': ['x']}), 'no usable network'),
+    (lambda folder: change_about(folder, {'set': ['x']}), 'no usable set'),
+    (lambda folder: change_about(folder, {'views': True}), 'no usable views'),
+    (lambda folder: change_about(folder, {'step': None}), 'no list of classes or no step'),
+    (lambda folder: (folder / 'about.json').write_text('{}'), 'does not state its source'),
+])  # fmt: skip
 def test_files_that_are_no_predictions_are_refused(change, message, labels, random, tmp_path):
     logits = random.normal(size=(40, 7)).astype(np.float32)
     saved(member('a', logits, labels), tmp_path / 'a')

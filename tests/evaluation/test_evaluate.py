@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax.data.synthetic import Synthetic, synthetic_set
+from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.evaluate import Outputs, Reading
 from alexnet_jax.network import device_mesh, inference
@@ -62,19 +62,6 @@ def test_every_mesh_gives_the_same_bits_of_every_image_once(net, variables, imag
     np.testing.assert_array_equal(other.logits, alone.logits)
     chex.assert_shape(alone.logits, (51, views, 7))
     assert len(np.unique(alone.logits)) > 0.9 * alone.logits.size
-
-
-def test_ten_views_of_a_constant_image_are_equal(net, variables, images):
-    class Constant(Synthetic):
-        def read(self, row, scratch=None):
-            record = super().read(row)
-            return record._replace(image=np.full_like(record.image, 40 * row))
-
-    constant = Constant(3, 7, 104, 0, part=0)
-    images = dataclasses.replace(images, splits={'val': constant})
-    outputs = joined(run(net, variables, images, (1, 1), split='val', views=10))
-    np.testing.assert_array_equal(outputs.logits, outputs.logits[:, :1].repeat(10, axis=1))
-    assert len(np.unique(outputs.logits[:, 0], axis=0)) == 3
 
 
 @pytest.mark.thorough

@@ -32,19 +32,6 @@ def test_command_line_over_file_over_defaults(tmp_path):
     assert type(config.optimizer.learning_rate) is float
 
 
-def test_a_protocol_brings_defaults_that_file_and_command_line_go_before(tmp_path):
-    path = written(tmp_path, "config.train.protocol = 'caffe'", 'config.data.color_std = 0.2')
-    config = config_file.load(path, {})
-    assert (config.data.batch_size, config.train.steps) == (256, 450_000)
-    assert config.data.color_std == 0.2
-    config = config_file.load(path, {'data.batch_size': '16', 'train.epochs': '3'})
-    assert (config.data.batch_size, config.train.steps) == (16, 0)
-    other = config_file.load(path, {'train.protocol': 'torchvision'})
-    assert (other.train.steps, other.optimizer.weight_decay) == (0, 1e-4)
-    kept = {name: setting.default for name, setting in SETTINGS.items()}
-    assert configuration.flat(config_file.load(None, {})) == kept
-
-
 def test_get_config_may_take_an_argument(tmp_path):
     path = Path(written(tmp_path))
     text = path.read_text().replace('get_config()', "get_config(seed='seed_1')")

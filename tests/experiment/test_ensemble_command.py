@@ -134,26 +134,6 @@ def test_an_ensemble_of_saved_predictions(runs, tmp_path, capsys):
         one, other = (json.loads((place / name).read_text()) for place in (out, again))
         assert numbers_of(one) == pytest.approx(numbers_of(other), rel=1e-6)
 
-    about = json.loads((folders[1] / 'about.json').read_text())
-    assert about.pop('sha256').keys() == {
-        'ids.json', 'labels.npy', 'log_probabilities.npy', 'probabilities.npy',
-    }  # fmt: skip
-    for changes, message in (
-        ({'classes': about['classes'][:9]}, 'is of another classes than'),
-        ({'views': 10}, 'is of another views than'),
-    ):
-        (folders[1] / 'about.json').write_text(json.dumps(about | changes))
-        assert message in refused(capsys, evaluation.main, arguments)
-    (folders[1] / 'about.json').write_text('{}')
-    assert 'does not state its source in about.json' in refused(capsys, evaluation.main, arguments)
-    (folders[1] / 'about.json').write_text(json.dumps(about))
-    np.save(folders[1] / 'labels.npy', saved[1].labels + 1)
-    assert 'holds labels beyond its 10 classes' in refused(capsys, evaluation.main, arguments)
-    np.save(folders[1] / 'labels.npy', saved[1].labels)
-
-    ids = saved[1].ids[::-1]
-    (folders[1] / 'ids.json').write_text(json.dumps(ids))
-    assert f'{folders[1]} is of other images than' in refused(capsys, evaluation.main, arguments)
     arguments = ['ensemble', str(folders[0]), '--weights=0', '--out', str(out)]
     assert "--weights is '0'" in refused(capsys, evaluation.main, arguments)
     arguments = ['ensemble', str(tmp_path), '--out', str(out)]

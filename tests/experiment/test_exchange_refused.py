@@ -79,14 +79,6 @@ BAD_IMPORTS: dict[str, tuple[Callable[[Path], list], str]] = {
         lambda folder: state_dict(folder, lambda x: x.pop('features.3.bias')),
         'missing: features.3.bias',
     ),
-    'extra': (
-        lambda folder: state_dict(folder, lambda x: x.update({'more': np.ones(2, np.float32)})),
-        'too many: more',
-    ),
-    'misshapen': (
-        lambda folder: state_dict(folder, lambda x: x.update({'features.0.bias': x['features.3.bias']})),
-        'features.0.bias (24,), not (8,)',
-    ),
     'of another size': (lambda folder: state_dict(folder)[:1], 'not (64, 3, 11, 11)'),
     'another net': (
         lambda folder: [*state_dict(folder), '--net=caffe'], '--net is caffe, but '

@@ -1,6 +1,7 @@
 """Configurations of workdirs: they come back, and are compared by what they compute."""
 
 import json
+import os
 
 import pytest
 
@@ -8,6 +9,7 @@ from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file, kept_config
 from alexnet_jax.runtime.errors import InputError
 from tests.experiment.test_config import load
+from tests.faults.fuzz_settings import at_most
 
 
 def test_a_workdir_s_configuration_comes_back(tmp_path):
@@ -20,6 +22,10 @@ def test_a_workdir_s_configuration_comes_back(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=r'config\.json'):
             kept_config.read_workdir(path)
+    path.unlink()
+    os.mkfifo(path)
+    with at_most(10), pytest.raises(InputError, match=r'cannot be read: it is not a regular file$'):
+        kept_config.read_workdir(path)
 
 
 def test_differences_are_those_that_change_what_is_computed():

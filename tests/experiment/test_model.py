@@ -18,9 +18,8 @@ from tests import random_run
 
 
 @pytest.fixture(scope='module')
-def run(data_dir, tmp_path_factory):
-    settings = {'data.dir': data_dir, 'network.width': '0.5'}
-    return random_run.make(tmp_path_factory.mktemp('run') / 'run', settings, seed=0)
+def run(runs):
+    return runs / '0'
 
 
 @pytest.fixture(scope='module')

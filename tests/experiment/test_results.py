@@ -62,14 +62,11 @@ def test_what_is_no_number_is_neither_said_nor_kept(tally, tmp_path, capsys):
     assert capsys.readouterr().out == '' and not list(tmp_path.rglob('*.json'))
 
 
-@pytest.mark.parametrize(
-    'changes',
-    [
-        {'loss': None}, {'loss': 'x'}, {'loss': True}, {'top1_error': []}, {'top1_interval': None},
-        {'top5_interval': [0.1]}, {'top5_interval': [0.1, 'x']}, {'split': 3}, {'views': '1'},
-        {'views': 1.5}, {'step': '3'}, {'examples': None}, {'source': None}, {'network': ['small']},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize('changes', [
+    {'loss': None}, {'loss': 'x'}, {'loss': True}, {'top1_error': []}, {'top1_interval': None},
+    {'top5_interval': [0.1]}, {'top5_interval': [0.1, 'x']}, {'split': 3}, {'views': '1'},
+    {'views': 1.5}, {'step': '3'}, {'examples': None}, {'source': None}, {'network': ['small']},
+])  # fmt: skip
 def test_an_evaluation_of_other_types_is_refused(changes, tally, tmp_path):
     results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
     path = tmp_path / 'eval' / 'test-1.json'
@@ -84,13 +81,10 @@ def test_an_evaluation_of_other_types_is_refused(changes, tally, tmp_path):
             read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    'changes',
-    [
-        {'loss': 0.5}, {'top1_error': 0.25}, {'step': 4}, {'top1_interval': [0.0, 1.0]}, {'set': 'other'},
-        {'network': 'paper'}, {'more': 1}, {'sha256': None},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize('changes', [
+    {'loss': 0.5}, {'top1_error': 0.25}, {'step': 4}, {'top1_interval': [0.0, 1.0]}, {'set': 'other'},
+    {'network': 'paper'}, {'more': 1}, {'sha256': None},
+])  # fmt: skip
 def test_an_evaluation_of_other_values_is_refused(changes, tally, tmp_path):
     results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
     path = tmp_path / 'eval' / 'test-1.json'
@@ -102,14 +96,11 @@ def test_an_evaluation_of_other_values_is_refused(changes, tally, tmp_path):
             read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    'changes',
-    [
-        {'members': 5}, {'members': [5]}, {'steps': 5}, {'steps': ['5']}, {'class_count': 'x'},
-        {'distinct_views': 'x'}, {'set': ['a']}, {'data': 'x'}, {'top1_error': 1.5},
-        {'top1_error': 0.9999}, {'loss': 10**400},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize('changes', [
+    {'members': 5}, {'members': [5]}, {'steps': 5}, {'steps': ['5']}, {'class_count': 'x'},
+    {'distinct_views': 'x'}, {'set': ['a']}, {'data': 'x'}, {'top1_error': 1.5},
+    {'top1_error': 0.9999}, {'loss': 10**400},
+])  # fmt: skip
 def test_values_that_readers_cannot_use_are_refused(changes, tally, tmp_path):
     results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
     path = tmp_path / 'eval' / 'test-1.json'
@@ -242,11 +233,14 @@ def test_files_that_hold_something_else_are_refused_at_once(damage, tally, tmp_p
             read(tmp_path)
 
 
-@pytest.mark.parametrize('run', [3, None, [], {}, {'config': {}}, {'config': {}, 'result': 3}])
+@pytest.mark.parametrize('run', [
+    3, None, [], {}, {'config': {}}, {'config': {}, 'result': 3},
+    {'config': {}, 'result': {'step': '6'}}, {'config': {}, 'identity': 3, 'result': {'step': 6}},
+])  # fmt: skip
 def test_results_of_runs_of_other_types_are_refused(run, tmp_path):
     (tmp_path / runs.RESULTS).write_text(json.dumps({'half/seed-0': run}))
     with pytest.raises(
-        InputError, match=r'results\.json cannot be read: (Type|Key|Attribute)Error'
+        InputError, match=r'results\.json cannot be read: (Type|Key|Attribute|Value)Error'
     ):
         runs._read(tmp_path / runs.RESULTS)
     assert runs._read(tmp_path / 'none.json') == {}

@@ -3,7 +3,6 @@ and features kept, images predicted."""
 
 import contextlib
 import json
-import os
 import shutil
 
 import chex
@@ -20,9 +19,7 @@ from alexnet_jax.data.prepare import __main__ as prepare
 from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.evaluation import arrays
 from alexnet_jax.experiment import results
-from alexnet_jax.runtime import files
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
-from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import step
 from alexnet_jax.training.checkpoint import Checkpoints
 from tests import random_run
@@ -125,35 +122,6 @@ def test_a_set_is_known_by_its_images_and_not_by_its_place(tmp_path):
     assert own['set'] == other['set'] and own['data'] != other['data']
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize(('content', 'fault'), [
-    ('[]', 'no usable keys'),
-    ('{"split": "test"}', 'no usable views'),
-    ('NaN', 'it holds NaN'),
-    ('{"half', 'cannot be read'),
-    ({'step': -1}, 'no usable step'),
-    ({'views': True}, 'no usable views'),
-    ({'source': None}, 'no usable source'),
-    ({'top1_interval': [0.2, 1.016]}, 'no usable top1_interval'),
-    ({'top5_interval': None}, 'no usable top5_interval'),
-])  # fmt: skip
-def test_a_result_that_is_none_is_named(content, fault, workdir, tmp_path, capsys):
-    result = evaluated(workdir)
-    text = json.dumps(result | content) if isinstance(content, dict) else content
-    (workdir / 'eval' / 'test-1.json').write_text(text)
-    with pytest.raises(InputError, match=fault):
-        results.every(workdir)
-    tables = ['tables', str(workdir), '--out', str(tmp_path / 'tables')]
-    assert fault in refused(capsys, evaluation.main, tables)
-
-
-def test_a_result_that_is_a_pipe_is_not_waited_for(workdir):
-    (workdir / 'eval').mkdir(exist_ok=True)
-    os.mkfifo(workdir / 'eval' / 'test-1.json')
-    with pytest.raises(InputError, match='not a regular file'):
-        results.every(workdir)
-
-
 def test_nothing_is_kept_of_a_net_that_ended_in_nan(workdir, digits, tmp_path, capsys):
     change_weights(workdir, make_nan)
     capsys.readouterr()
@@ -168,19 +136,6 @@ def test_nothing_is_kept_of_a_net_that_ended_in_nan(workdir, digits, tmp_path, c
     assert main.main(predict) == FAULT
     assert 'gives NaN or infinite values' in capsys.readouterr().err
     assert not (workdir / 'predict').exists()
-
-
-def test_on_a_read_only_workdir_the_error_is_printed(workdir, capsys, monkeypatch):
-    def fail(path, content):
-        raise OSError(30, 'Read-only file system', str(path))
-
-    monkeypatch.setattr(files, 'write_bytes', fail)
-    capsys.readouterr()
-    assert main.main(['--workdir', str(workdir), '--mode=eval']) == FAULT
-    output = capsys.readouterr()
-    assert 'test: top1_error 0.' in output.out and 'loss' in output.out
-    (line,) = output.err.splitlines()
-    assert f'{workdir}/eval/test-1.json' in line and 'Read-only file system' in line
 
 
 @pytest.mark.thorough
@@ -220,16 +175,6 @@ def test_unmirrored_runs_see_no_mirror_images(data_dir, tmp_path, random):
     np.testing.assert_allclose(kept['on'][:, :5], kept['off'][:, :5], atol=1e-6)
     told = results.views_told({'views': 10, 'distinct_views': 5})
     assert told == '5 views, none mirrored' and results.views_told({'views': 10}) == '10 views'
-
-
-def test_errors_by_class_add_up(workdir):
-    result = evaluated(workdir)
-    told = json.loads((workdir / 'eval' / 'test-1-classes.json').read_text())
-    assert [row['class'] for row in told['classes']] == [str(digit) for digit in range(10)]
-    assert {row['examples'] for row in told['classes']} == {30}
-    mean = np.mean([row['top1_error'] for row in told['classes']])
-    assert mean == pytest.approx(result['top1_error'])
-    assert sum(row['images'] for row in told['confusions']) == round(300 * result['top1_error'])
 
 
 def test_any_mesh_evaluates_alike(workdir):
@@ -326,13 +271,6 @@ def test_a_set_of_other_classes_is_refused(workdir, tmp_path, capsys):
     ]  # fmt: skip
     told = refused(capsys, main.main, arguments)
     assert 'has 3 classes; the net has 10' in told
-    # Other images of as many nameless classes are evaluated as they are.
-    synthetic = ['--config.data.source=synthetic', '--config.data.synthetic_classes=10']
-    arguments = ['--workdir', str(workdir), '--mode=eval', *synthetic]
-    assert main.main(arguments) == DONE
-    (path,) = (workdir / 'eval').glob('val-1-synthetic-*[0-9a-f].json')
-    result = json.loads(path.read_text())
-    assert (result['source'], result['examples']) == ('synthetic', 128)
 
 
 def test_a_workdir_that_lacks_a_file_says_so(workdir, capsys):

@@ -15,8 +15,8 @@ from PIL import Image
 from alexnet_jax.data.images import RESIZES, BadImageError, read_square
 from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.model import Model
-from tests.data.photographs import photograph, save
-from tests.weights.mutations import damaged
+from tests.data.photographs import chunk, photograph, save
+from tests.weights.mutations import damaged, some
 
 Random = np.random.Generator
 
@@ -26,11 +26,6 @@ EXTENTS = (
     0, 1, 7, 8, 50, 5000, 7071, 7072, 50_000, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
 )  # fmt: skip
 MAGIC = b'\x89PNG\r\n\x1a\n'
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    crc = zlib.crc32(kind + content)
-    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', crc)
 
 
 def png(header: tuple[int, ...], rows: bytes, *more: bytes) -> bytes:
@@ -134,10 +129,6 @@ def other_file(random: Random) -> bytes:
         lambda: b'\xff\xd8' + save(image, 'PNG'), lambda: b'\xff\xd8\xff' * 500, lambda: b'PK\3\4' * 50,
     ]  # fmt: skip
     return some(others, random)()
-
-
-def some(things: Any, random: Random) -> Any:
-    return things[random.integers(len(things))]
 
 
 FORMS = (damaged_file, damaged_file, lying_png, lying_jpeg, other_file)

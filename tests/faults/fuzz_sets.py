@@ -1,6 +1,7 @@
 """Prepared sets with something wrong in their files, and what reading them comes to."""
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from alexnet_jax.data.prepare.sources import open_source
 from alexnet_jax.data.set_files import STATISTICS
 from alexnet_jax.runtime.errors import InputError, RecordError
 from tests.data.photographs import without_shard_digests, write_classes
-from tests.weights.mutations import damaged
+from tests.faults import run_changes
+from tests.weights.mutations import some
 
 Random = np.random.Generator
 
@@ -64,10 +66,6 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
-def some(things: Any, random: Random) -> Any:
-    return things[random.integers(len(things))]
-
-
 def files_of(folder: Path, random: Random) -> Path:
     """One of the files; each kind as often as the others."""
     kinds = (
@@ -76,22 +74,14 @@ def files_of(folder: Path, random: Random) -> Path:
     return some(sorted(folder.glob(some(kinds, random))), random)
 
 
-def change_bytes(folder: Path, random: Random) -> None:
-    path = files_of(folder, random)
-    path.write_bytes(damaged(path.read_bytes(), random))
+def of_a_file(change: run_changes.Change, folder: Path, random: Random) -> None:
+    change(files_of(folder, random), folder, random)
 
 
-def flip_a_bit(folder: Path, random: Random) -> None:
-    path = files_of(folder, random)
-    content = bytearray(path.read_bytes())
-    content[random.integers(len(content))] ^= 1 << random.integers(8)
-    path.write_bytes(content)
-
-
-def cut_short(folder: Path, random: Random) -> None:
-    path = files_of(folder, random)
-    content = path.read_bytes()
-    path.write_bytes(content[: some((0, 1, len(content) // 2, len(content) - 1), random)])
+change_bytes, flip_a_bit, cut_short = (
+    functools.partial(of_a_file, change)
+    for change in (run_changes.change_bytes, run_changes.flip_a_bit, run_changes.cut_short)
+)
 
 
 def remove(folder: Path, random: Random) -> None:
@@ -162,7 +152,7 @@ def outcome(sound: Path, whole: Any, seed: int) -> str:
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(sound, copy)
     form(copy, random)
-    where = f'{form.__name__} {seed} {sound.name}'
+    where = f'form {seed % len(FORMS)}, {seed} {sound.name}'
     try:
         found = read_all(copy)
     except (InputError, RecordError) as error:

@@ -25,7 +25,7 @@ from alexnet_jax.experiment.workdir import refuse_other
 from alexnet_jax.report import run_page
 from tests.config_files import with_lines
 from tests.faults.odd_values import FILES, JSON_VALUES, LITERALS, OPTIONS, PATHS, TEXTS
-from tests.weights.mutations import damaged
+from tests.weights.mutations import damaged, some
 
 Random = np.random.Generator
 
@@ -59,10 +59,6 @@ def sound_text(name: str, random: Random) -> str:
             return repr(float(random.uniform(0, 2)))
         case default:
             return some((as_text(name, default), *setting.rule.names), random)
-
-
-def some(things: Any, random: Random) -> Any:
-    return things[random.integers(len(things))]
 
 
 def text_for(name: str, random: Random) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.weights.mutations import damaged
+from tests.weights.mutations import damaged, some
 
 Random = np.random.Generator
 Change = Callable[[Path, Path, Random], None]  # (file, folder of the case, random)
@@ -46,10 +46,6 @@ VALUES = (
     'train', MODULE, f'{MODULE}.Thing', '../..', '/dev/zero', [], {}, [1], ['a'], {'a': 1},
     {'pythonClassName': MODULE}, {'py_type': MODULE}, '\x1b[31m', '\udcff', 'a' * 10**5,
 )  # fmt: skip
-
-
-def some(things: Any, random: Random) -> Any:
-    return things[random.integers(len(things))]
 
 
 class Stranger:

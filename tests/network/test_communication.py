@@ -111,25 +111,22 @@ def test_activations():
     assert activations_held(PAPER, 1000, 2, 3) == 3 * (everything // 2 + LOGITS)
 
 
-@pytest.mark.parametrize(
-    ('name', 'devices', 'batch', 'mesh'),
-    [
-        ('paper', 1, 128, (1, 1)),
-        ('paper', 2, 128, (1, 2)),
-        # 4·60,965,224 bytes of gradients are worth 1,058.9 images of 230,304 bytes.
-        ('paper', 2, 1058, (1, 2)),
-        ('paper', 2, 1060, (2, 1)),
-        ('paper', 8, 1024, (4, 2)),
-        ('paper', 8, 8192, (8, 1)),
-        ('half', 8, 128, (8, 1)),
-        ('no_communication', 8, 65536, (4, 2)),
-        # Seven devices cannot share 128 images, nor six; four can, in two ways.
-        ('paper', 7, 128, (2, 2)),
-        ('half', 7, 128, (4, 1)),
-        ('paper', 3, 9, (3, 1)),
-        ('paper', 5, 1, (1, 2)),
-    ],
-)
+@pytest.mark.parametrize(('name', 'devices', 'batch', 'mesh'), [
+    ('paper', 1, 128, (1, 1)),
+    ('paper', 2, 128, (1, 2)),
+    # 4·60,965,224 bytes of gradients are worth 1,058.9 images of 230,304 bytes.
+    ('paper', 2, 1058, (1, 2)),
+    ('paper', 2, 1060, (2, 1)),
+    ('paper', 8, 1024, (4, 2)),
+    ('paper', 8, 8192, (8, 1)),
+    ('half', 8, 128, (8, 1)),
+    ('no_communication', 8, 65536, (4, 2)),
+    # Seven devices cannot share 128 images, nor six; four can, in two ways.
+    ('paper', 7, 128, (2, 2)),
+    ('half', 7, 128, (4, 1)),
+    ('paper', 3, 9, (3, 1)),
+    ('paper', 5, 1, (1, 2)),
+])  # fmt: skip
 def test_the_mesh_that_sends_least(name, devices, batch, mesh):
     assert best_mesh(ARCHITECTURES[name], 1000, devices, batch) == mesh
 

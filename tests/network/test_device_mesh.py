@@ -15,17 +15,14 @@ def mesh_of(processes: list[list[int]]):
     return SimpleNamespace(devices=devices)
 
 
-@pytest.mark.parametrize(
-    ('processes', 'expected'),
-    [
-        ([[0, 0], [0, 0]], {0: (0, 12)}),
-        ([[0, 0], [1, 1]], {0: (0, 6), 1: (6, 12)}),
-        # A pair of columns over two processes: both make the same rows.
-        ([[0, 1]], {0: (0, 12), 1: (0, 12)}),
-        ([[0, 1], [2, 3]], {0: (0, 6), 1: (0, 6), 2: (6, 12), 3: (6, 12)}),
-        ([[0], [0], [1], [1], [2], [2]], {0: (0, 4), 1: (4, 8), 2: (8, 12)}),
-    ],
-)
+@pytest.mark.parametrize(('processes', 'expected'), [
+    ([[0, 0], [0, 0]], {0: (0, 12)}),
+    ([[0, 0], [1, 1]], {0: (0, 6), 1: (6, 12)}),
+    # A pair of columns over two processes: both make the same rows.
+    ([[0, 1]], {0: (0, 12), 1: (0, 12)}),
+    ([[0, 1], [2, 3]], {0: (0, 6), 1: (0, 6), 2: (6, 12), 3: (6, 12)}),
+    ([[0], [0], [1], [1], [2], [2]], {0: (0, 4), 1: (4, 8), 2: (8, 12)}),
+])  # fmt: skip
 def test_the_rows_a_process_has_to_make(processes, expected, monkeypatch):
     for process, (first, last) in expected.items():
         monkeypatch.setattr(jax, 'process_index', lambda process=process: process)

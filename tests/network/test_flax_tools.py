@@ -17,15 +17,8 @@ from alexnet_jax.network.layers import Architecture, BatchNorm, Conv, Dense, Max
 from alexnet_jax.network.shapes import layer_shapes
 from tests.network import parity
 
+pytestmark = pytest.mark.usefixtures('quickly')
 PLAIN = {'force_terminal': False, 'width': 300}  # no colors, no line broken
-
-
-@pytest.fixture(scope='module', autouse=True)
-def quickly():
-    """Nothing here runs for long: less is done for it when it is compiled."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 # Tables whose stages differ; all operations are counted in the program, nothing is run.

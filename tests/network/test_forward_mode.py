@@ -22,15 +22,8 @@ from tests.network.test_float64 import PYTORCH, in_float64
 from tests.network.test_own_loop import DATA, loss_of, over_mesh
 from tests.network.test_parity import variables
 
+pytestmark = pytest.mark.usefixtures('quickly')
 CLOSE = {'rtol': 1e-9, 'atol': 1e-12}
-
-
-@pytest.fixture(scope='module', autouse=True)
-def quickly():
-    """Nothing here runs for long: less is done for it when it is compiled."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 @pytest.mark.parametrize(('operation', 'shapes'), [

@@ -69,16 +69,13 @@ def results(compute, case: str) -> dict[str, np.ndarray]:
     return {name: np.asarray(x) for name, x in {'logits': logits, **arrays}.items()}
 
 
-@pytest.mark.parametrize(
-    ('case', 'shape', 'column_axis'),
-    [
-        *(('small', shape, 'column') for shape in MESHES),
-        ('caffe', (2, 2), 'column'),  # normalization reaches over to the other device
-        ('batchnorm227 training', (2, 1), 'column'),
-        ('cifar18', (2, 1), 'column'),
-        ('small', (2, 1), None),
-    ],
-)
+@pytest.mark.parametrize(('case', 'shape', 'column_axis'), [
+    *(('small', shape, 'column') for shape in MESHES),
+    ('caffe', (2, 2), 'column'),  # normalization reaches over to the other device
+    ('batchnorm227 training', (2, 1), 'column'),
+    ('cifar18', (2, 1), 'column'),
+    ('small', (2, 1), None),
+])  # fmt: skip
 def test_gradients_equal_pytorch_s(case, shape, column_axis):
     """Those of the mean cross-entropy of the whole batch, in float64 and on one device."""
     net = AlexNet(parity.reduced(case), parity.CLASSES, column_axis)

@@ -84,8 +84,12 @@ def test_sizes_within_non_overlapping():
 
 
 def test_multiply_adds_by_hand():
-    """In millions, for the paper's net."""
-    adds = [row.multiply_adds for row in layer_shapes(PAPER, 1000)]
+    """In millions, for the paper's net; and its parameters, layer by layer."""
+    rows = layer_shapes(PAPER, 1000)
+    assert [row.parameters for row in rows] == [
+        34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000,
+    ]  # fmt: skip
+    adds = [row.multiply_adds for row in rows]
     assert [round(count / 1e6, 1) for count in adds] == [
         105.4, 223.9, 149.5, 112.1, 74.8, 37.7, 16.8, 4.1,
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """A run with its report."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 from alexnet_jax import load, main
+from alexnet_jax.data.image_set import SomeRecords
+from alexnet_jax.experiment import build
 from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.training import kernel_history
 from tests import random_run
@@ -44,3 +47,24 @@ def made(data_dir, tmp_path_factory):
     assert main.main(['--workdir', str(workdir), '--mode=eval']) == DONE
     assert report(workdir) == DONE
     return workdir
+
+
+@pytest.fixture
+def run(digits, data_dir, tmp_path, monkeypatch):
+    """Makes a workdir of a net on some digits, as many images a split, under other names."""
+
+    def make(names: tuple[str, ...], images: int = 40, net: str = 'patterns_one_column') -> Path:
+        splits = {}
+        for split, records in digits.splits.items():
+            rows = [row for row in range(len(records)) if records.read(row).label < len(names)]
+            splits[split] = SomeRecords(records, rows[:images])
+        shown = dataclasses.replace(digits, classes=names, splits=splits)
+        monkeypatch.setattr(
+            build,
+            'open_images',
+            lambda config: dataclasses.replace(shown, identity={'source': config['data.source']}),
+        )
+        settings = {'network.name': net, 'network.width': '0.5', 'data.dir': data_dir}
+        return random_run.make(tmp_path / 'run', settings, seed=0)
+
+    return make

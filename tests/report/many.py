@@ -36,16 +36,13 @@ def ablations(folder: Path) -> None:
         {'name': 'data.mirror=off', 'source': '', 'top1_error': errors(None, None, None, None),
          'top5_error': errors(0.0, -0.004, None, None)},
     ]  # fmt: skip
-    (folder / 'ablations.json').write_text(
-        json.dumps(
-            {
-                'split': 'test',
-                'views': 10,
-                'notes': ['no_lrn/seed-1 counts nowhere: nan'],
-                'rows': rows,
-            }
-        )
-    )
+    kept = {
+        'split': 'test',
+        'views': 10,
+        'notes': ['no_lrn/seed-1 counts nowhere: nan'],
+        'rows': rows,
+    }
+    (folder / 'ablations.json').write_text(json.dumps(kept))
 
 
 def specialization(folder: Path) -> None:
@@ -54,12 +51,8 @@ def specialization(folder: Path) -> None:
         return {'values': list(values), 'mean': mean, 'low': mean - 0.1, 'high': mean + 0.1}
 
     def apart(difference):
-        return {
-            'means': [0.3, 0.3 + difference],
-            'difference': difference,
-            'by_chance': 0.05,
-            'p': 0.04,
-        }
+        means = [0.3, 0.3 + difference]
+        return {'means': means, 'difference': difference, 'by_chance': 0.05, 'p': 0.04}
 
     rows = [
         {'net': net, 'runs': 2, 'apart': {'color': 2, 'orientation': 0},

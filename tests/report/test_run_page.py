@@ -1,7 +1,6 @@
 """The report of a run: what it shows, against the same numbers had in another way."""
 
 import csv
-import dataclasses
 import html
 import json
 import re
@@ -15,8 +14,6 @@ import pytest
 from PIL import Image
 
 from alexnet_jax import load, main
-from alexnet_jax.data.image_set import SomeRecords
-from alexnet_jax.experiment import build
 from alexnet_jax.report.figures import curves
 from alexnet_jax.report.findings import search
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
@@ -282,30 +279,10 @@ def test_images_that_cannot_be_had(copied):
     assert_sound(content)
 
 
-@pytest.fixture
-def shown_as(digits, data_dir, tmp_path, monkeypatch):
-    """A report on the digits of some classes, under other names."""
-
-    def make(*names: str) -> Path:
-        splits = {
-            split: SomeRecords(
-                records,
-                [row for row in range(len(records)) if records.read(row).label < len(names)][:60],
-            )
-            for split, records in digits.splits.items()
-        }
-        images = dataclasses.replace(digits, classes=names, splits=splits)
-        monkeypatch.setattr(build, 'open_images', lambda config: images)
-        random_run.make(tmp_path / 'run', {'data.dir': data_dir, 'network.width': '0.5'}, seed=0)
-        assert report(tmp_path / 'run') == DONE
-        return tmp_path / 'run'
-
-    return make
-
-
 @pytest.mark.thorough
-def test_names_with_markup_are_shown_as_text(shown_as):
-    workdir = shown_as(HOSTILE, '$a_b$ & "c"', '日本語\x07\ud800', ']]>', '</style><b>')
+def test_names_with_markup_are_shown_as_text(run):
+    workdir = run((HOSTILE, '$a_b$ & "c"', '日本語\x07\ud800', ']]>', '</style><b>'), 60, 'small')
+    assert report(workdir) == DONE
     content = page(workdir)
     assert_sound(content)
     assert HOSTILE not in content and html.escape(HOSTILE) in content
@@ -316,8 +293,9 @@ def test_names_with_markup_are_shown_as_text(shown_as):
 
 
 @pytest.mark.thorough
-def test_one_class(shown_as):
-    workdir = shown_as('only')
+def test_one_class(run):
+    workdir = run(('only',), 60, 'small')
+    assert report(workdir) == DONE
     assert_sound(page(workdir))
     assert 'fc8: 1 class' in (workdir / 'report' / 'net.svg').read_text()
     assert 'No image was taken for one of another class.' in page(workdir)

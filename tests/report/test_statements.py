@@ -13,17 +13,14 @@ import numpy as np
 import pytest
 
 from alexnet_jax import load, main
-from alexnet_jax.data.image_set import SomeRecords
-from alexnet_jax.experiment import build, exchange, results
+from alexnet_jax.experiment import exchange, results
 from alexnet_jax.report import differences, run_facts
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.command_line import DONE, FAULT
 from alexnet_jax.training import manifest
-from tests import random_run
 from tests.report.conftest import ROWS, report
 from tests.report.test_run_page import numbers
 
-SETTINGS = {'network.name': 'patterns_one_column', 'network.width': '0.5'}
 HOSTILE = ('\u202egnp.exe', 'שלום', '=1+1', 'x' * 5000, '@\u2066a\u2069')
 
 
@@ -35,32 +32,6 @@ def section(workdir: Path, title: str) -> str:
     found = re.search(f'<h2>{title}</h2>(.*?)</section>', page(workdir), re.DOTALL)
     assert found, title
     return found[1]
-
-
-@pytest.fixture
-def run(digits, data_dir, tmp_path, monkeypatch):
-    """Makes a workdir of a net on some digits, as many images a split, under other names."""
-
-    def make(names: tuple[str, ...], images: int = 40, **changes) -> Path:
-        splits = {
-            split: SomeRecords(
-                records,
-                [row for row in range(len(records)) if records.read(row).label < len(names)][
-                    :images
-                ],
-            )
-            for split, records in digits.splits.items()
-        }
-        shown = dataclasses.replace(digits, classes=names, splits=splits, **changes)
-        monkeypatch.setattr(
-            build,
-            'open_images',
-            lambda config: dataclasses.replace(shown, identity={'source': config['data.source']}),
-        )
-        settings = SETTINGS | {'data.dir': data_dir}
-        return random_run.make(tmp_path / 'run', settings, seed=0)
-
-    return make
 
 
 def names(count: int) -> tuple[str, ...]:

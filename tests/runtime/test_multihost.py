@@ -19,6 +19,7 @@ from alexnet_jax.data.prepare import __main__ as prepare
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT, STOPPED
 from tests import several
 from tests.data.photographs import write_classes
+from tests.faults import driver
 
 STEPS = 30
 # What training and evaluating do after so many steps when told to block for ever.
@@ -132,16 +133,13 @@ def test_two_processes_evaluate_as_one_does(command, tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    ('victim', 'number'),
-    [
-        (1, signal.SIGKILL),
-        *(
-            pytest.param(victim, number, marks=pytest.mark.slow)
-            for victim, number in [(0, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)]
-        ),
-    ],
-)
+@pytest.mark.parametrize(('victim', 'number'), [
+    (1, signal.SIGKILL),
+    *(
+        pytest.param(victim, number, marks=pytest.mark.slow)
+        for victim, number in [(0, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)]
+    ),
+])  # fmt: skip
 def test_when_one_is_lost_all_end_with_plain_lines(victim, number, command, tmp_path):
     with several.started(2, command('run', '--config.train.steps=5000')) as processes:
         wait_for_step(tmp_path / 'run', 5, processes)
@@ -200,14 +198,7 @@ def test_killed_ten_times_a_run_ends_as_if_it_never_was(command, tmp_path):
     assert launcher.returncode == DONE, told
     assert told.count('all are started again') >= 5
 
-    def numbers(workdir: Path) -> list[dict]:
-        times = ('images_per_second', 'seconds_')
-        return [
-            {name: value for name, value in row.items() if not name.startswith(times)}
-            for row in rows(workdir)
-        ]
-
-    assert numbers(tmp_path / 'killed') == numbers(tmp_path / 'whole')
+    assert driver.rows(tmp_path / 'killed') == driver.rows(tmp_path / 'whole')
 
 
 @pytest.mark.slow
@@ -298,19 +289,16 @@ def test_a_process_that_is_missing_at_the_start_ends_the_wait(command):
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'line'),
-    [
-        ('--processes=0', "--processes is '0'; allowed: a whole number from 1 on, or auto"),
-        ('--processes=2', '--processes=N needs --process=I and --coordinator=HOST:PORT too'),
-        ('--processes=2 --process=2 --coordinator=a:1', '--process is 2; allowed: from 0 to 1'),
-        ('--processes=2 --process=0 --coordinator=a', "--coordinator is 'a'; allowed: HOST:PORT"),
-        ('--processes=2 --process=0 --coordinator=a:0', "--coordinator is 'a:0'; allowed: HOST:PORT"),
-        ('--process=1', '--process and --coordinator go with --processes=N'),
-        ('--processes=auto --process=1', '--process and --coordinator go with --processes=N'),
-        ('--processes=auto --heartbeat=1', '--heartbeat is 1; allowed: from 5 to 86400 seconds'),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(('arguments', 'line'), [
+    ('--processes=0', "--processes is '0'; allowed: a whole number from 1 on, or auto"),
+    ('--processes=2', '--processes=N needs --process=I and --coordinator=HOST:PORT too'),
+    ('--processes=2 --process=2 --coordinator=a:1', '--process is 2; allowed: from 0 to 1'),
+    ('--processes=2 --process=0 --coordinator=a', "--coordinator is 'a'; allowed: HOST:PORT"),
+    ('--processes=2 --process=0 --coordinator=a:0', "--coordinator is 'a:0'; allowed: HOST:PORT"),
+    ('--process=1', '--process and --coordinator go with --processes=N'),
+    ('--processes=auto --process=1', '--process and --coordinator go with --processes=N'),
+    ('--processes=auto --heartbeat=1', '--heartbeat is 1; allowed: from 5 to 86400 seconds'),
+])  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(arguments, line, command, capsys):
     assert main.main(command('run', *arguments.split())) == BAD_INPUT
     assert capsys.readouterr().err == f'error: {line}\n'

@@ -58,27 +58,24 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
 GO_ON = 'The same command goes on from the last checkpoint\n'
 
 
-@pytest.mark.parametrize(
-    ('program', 'status', 'error'),
-    [
-        ('sys.exit(0)', 0, ''),
-        ('sys.exit(75)', 75, ''),
-        ('print("error: no", file=sys.stderr); sys.exit(2)', 2, 'error: no\n'),
-        ('heartbeat.slow(heartbeat.JOINING); os.abort()', 1,
-         'error: process 1: another process was lost; this one was at: joining the other'
-         f' processes. {GO_ON}'),
-        ('heartbeat.slow(heartbeat.JOINING); time.sleep(2); os.abort()', 2,
-         'error: process 1: the processes did not all meet at host:1 within 2 s; allowed: each of'
-         ' them started, with the same --processes and --coordinator\n'),
-        ('heartbeat.beat("step 3"); os.abort()', 1,
-         f'error: process 1: another process was lost; this one was at: step 3. {GO_ON}'),
-        ('heartbeat.slow("saving"); os.kill(os.getpid(), signal.SIGSEGV)', 1,
-         f'error: process 1: it was ended by SIGSEGV, at: saving. {GO_ON}'),
-        # What C++ libraries log is not for the user; what the program says is.
-        ('print("one\\nF1123 23:30:08.740066    4657 client.h:80] Terminating\\n\\nRPC: x\\n'
-         '    @ 0x7f\\nerror: two", file=sys.stderr)', 0, 'one\nerror: two\n'),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(('program', 'status', 'error'), [
+    ('sys.exit(0)', 0, ''),
+    ('sys.exit(75)', 75, ''),
+    ('print("error: no", file=sys.stderr); sys.exit(2)', 2, 'error: no\n'),
+    ('heartbeat.slow(heartbeat.JOINING); os.abort()', 1,
+     'error: process 1: another process was lost; this one was at: joining the other'
+     f' processes. {GO_ON}'),
+    ('heartbeat.slow(heartbeat.JOINING); time.sleep(2); os.abort()', 2,
+     'error: process 1: the processes did not all meet at host:1 within 2 s; allowed: each of'
+     ' them started, with the same --processes and --coordinator\n'),
+    ('heartbeat.beat("step 3"); os.abort()', 1,
+     f'error: process 1: another process was lost; this one was at: step 3. {GO_ON}'),
+    ('heartbeat.slow("saving"); os.kill(os.getpid(), signal.SIGSEGV)', 1,
+     f'error: process 1: it was ended by SIGSEGV, at: saving. {GO_ON}'),
+    # What C++ libraries log is not for the user; what the program says is.
+    ('print("one\\nF1123 23:30:08.740066    4657 client.h:80] Terminating\\n\\nRPC: x\\n'
+     '    @ 0x7f\\nerror: two", file=sys.stderr)', 0, 'one\nerror: two\n'),
+])  # fmt: skip
 def test_how_a_child_ended(program, status, error, play):
     assert ended(play(program)) == (status, error)
 

@@ -187,24 +187,21 @@ IMAGES = synthetic_set(20, 2, 32, 0)
 BOUND = {'step': 6, 'split': 'val', 'config': CONFIG, 'images': IMAGES}
 
 
-@pytest.mark.parametrize(
-    'differing',
-    [
-        {'step': 7},
-        {'split': 'train'},
-        *(
-            {'config': changed(CONFIG, values)}
-            for values in (
-                {'eval.views': 10}, {'eval.split': 'val'}, {'seed': 3}, {'train.epochs': 4},
-                {'optimizer.momentum': 0.5}, {'network.width': 0.5}, {'data.source': 'patterns'},
-            )
-        ),
-        {'images': dataclasses.replace(IMAGES, classes=('a', 'class 1'))},
-        {'images': dataclasses.replace(IMAGES, splits={'train': IMAGES.splits['train']})},
-        {'images': types.SimpleNamespace(**vars(IMAGES) | {'identity': {'digest': 'x'}})},
-        {'net': with_lrn_across_columns(ARCHITECTURES['small'], 'small')},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize('differing', [
+    {'step': 7},
+    {'split': 'train'},
+    *(
+        {'config': changed(CONFIG, values)}
+        for values in (
+            {'eval.views': 10}, {'eval.split': 'val'}, {'seed': 3}, {'train.epochs': 4},
+            {'optimizer.momentum': 0.5}, {'network.width': 0.5}, {'data.source': 'patterns'},
+        )
+    ),
+    {'images': dataclasses.replace(IMAGES, classes=('a', 'class 1'))},
+    {'images': dataclasses.replace(IMAGES, splits={'train': IMAGES.splits['train']})},
+    {'images': types.SimpleNamespace(**vars(IMAGES) | {'identity': {'digest': 'x'}})},
+    {'net': with_lrn_across_columns(ARCHITECTURES['small'], 'small')},
+])  # fmt: skip
 def test_kept_measures_are_used_for_the_same_alone(differing, measured):
     """Another step, split, configuration, set or table: measured again, and then back again."""
     assert measured() and not measured()

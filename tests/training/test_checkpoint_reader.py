@@ -38,27 +38,6 @@ def test_a_missing_step_is_named_with_those_there_are(state, tmp_path):
         read_layers(tmp_path, 5)
 
 
-def test_damage_is_named_and_the_one_before_taken(two, state, capsys):
-    kernel = next(path for path in (two / '6' / 'state').rglob('*') if path.stat().st_size > 9999)
-    content = bytearray(kernel.read_bytes())
-    content[5000] ^= 1
-    kernel.write_bytes(content)
-    step, (line,) = newest_whole(two)
-    assert step == 3
-    assert 'checkpoint 6 is damaged' in line and str(kernel) in line and 'step 3 is taken' in line
-    assert read_layers(two)[1] == 3
-    assert 'checkpoint 6 is damaged' in capsys.readouterr().err
-    with pytest.raises(InputError, match='checkpoint 6 is damaged'):
-        read_layers(two, 6)
-
-    Checkpoints(two).set_aside_after(3)
-    assert checkpoint_reader.steps(two) == [3] and (two / '6.damaged' / 'state').is_dir()
-
-    (two / '3' / manifest.NAME).unlink()
-    with pytest.raises(InputError, match=r'no checkpoint .* is whole: .*manifest.json is missing'):
-        newest_whole(two)
-
-
 def rewritten(folder):
     """With a manifest that fits, as somebody may make one."""
     (folder / manifest.NAME).unlink()

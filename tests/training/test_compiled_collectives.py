@@ -23,56 +23,53 @@ def program(*lines: str, rest: str = '') -> str:
     return f'HloModule jit_f\n\n{rest}\nENTRY %main.1_spmd (p: f32[8]) -> f32[8] {{\n{body}\n}}\n'
 
 
-@pytest.mark.parametrize(
-    ('line', 'kind', 'axis', 'sent'),
-    [
-        # 64 floats made of two parts: 32 sent to the one other.
-        (f'f32[8,8]{{1,0}} all-gather(%x), replica_groups={COLUMN}, dimensions={{1}}',
-         'all-gather', 'column', 128),
-        ('f32[8,8]{1,0} all-gather(%x), replica_groups=[4,2]<=[8], dimensions={1}',
-         'all-gather', 'column', 128),
-        # Of four: a part is 16 and goes to three.
-        (f'f32[64]{{0:T(8)}} all-gather(%x), replica_groups={DATA}, dimensions={{0}}',
-         'all-gather', 'data', 192),
-        ('f32[64]{0} all-gather(%x), replica_groups=[2,4]<=[4,2]T(1,0), dimensions={0}',
-         'all-gather', 'data', 192),
-        ('(f32[32]{0}, f32[64]{0}) all-gather-start(%x), replica_groups=[4,2]<=[8]',
-         'all-gather', 'column', 128),
-        ('((f32[32]{0}, bf16[32]{0}), (f32[64]{0}, bf16[64]{0})) all-gather-start(%x, %y),'
-         ' replica_groups=[4,2]<=[8]', 'all-gather', 'column', 128 + 64),
-        # A quarter of 64 remains: the three others' quarters are sent.
-        (f'f32[16]{{0}} reduce-scatter(%x), replica_groups={DATA}, to_apply=%add',
-         'reduce-scatter', 'data', 192),
-        (f'((f32[64]), f32[16]) reduce-scatter-start(%x), replica_groups={DATA}, to_apply=%add',
-         'reduce-scatter', 'data', 192),
-        (f'f32[64]{{0}} all-reduce(%x), replica_groups={DATA}, to_apply=%add',
-         'all-reduce', 'data', 384),
-        (f'f32[64]{{0}} all-reduce-start(%x), replica_groups={DATA}, to_apply=%add',
-         'all-reduce', 'data', 384),
-        (f'(f32[32]{{0}}, f32[5,6]{{1,0}}, /*index=2*/f32[], pred[4]) all-reduce(%x, %y, %z),'
-         f' replica_groups={COLUMN}, to_apply=%add', 'all-reduce', 'column', 4 * 63 + 4),
-        ('f32[64]{0} all-reduce(%x), replica_groups={}, to_apply=%add', 'all-reduce', 'both', 448),
-        ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=4,'b'=2,'c'=1] {'a'}, to_apply=%add",
-         'all-reduce', 'data', 2 * 3 / 4 * 256),
-        ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=2,'b'=2,'c'=2] {'a','b'}, to_apply=%add",
-         'all-reduce', 'data', 2 * 3 / 4 * 256),
-        ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=4,'b'=2] {'b'}, to_apply=%add",
-         'all-reduce', 'column', 256),
-        ('f32[64]{0} all-reduce(%x), replica_groups=[1,8]<=[8], to_apply=%add',
-         'all-reduce', 'both', 448),
-        ('f32[64]{0} all-reduce(%x), replica_groups={{0,3},{1,2},{4,7},{5,6}}, to_apply=%add',
-         'all-reduce', 'other', 256),
-        (f'bf16[64]{{0}} all-to-all(%x), replica_groups={DATA}', 'all-to-all', 'data', 96),
-        # Half of the devices send 256 bytes: 128 on average.
-        ('f32[64]{0} collective-permute(%x), source_target_pairs={{0,1},{2,3},{4,5},{6,7}}',
-         'collective-permute', 'column', 128),
-        ('(f32[64]{0}, f32[64]{0}, u32[], u32[]) collective-permute-start(%x),'
-         ' source_target_pairs={{0,2},{2,4},{4,6},{6,0},{1,3},{3,5},{5,7},{7,1}}',
-         'collective-permute', 'data', 256),
-        ('f32[64]{0} collective-permute(%x), source_target_pairs={{0,3}}',
-         'collective-permute', 'both', 32),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(('line', 'kind', 'axis', 'sent'), [
+    # 64 floats made of two parts: 32 sent to the one other.
+    (f'f32[8,8]{{1,0}} all-gather(%x), replica_groups={COLUMN}, dimensions={{1}}',
+     'all-gather', 'column', 128),
+    ('f32[8,8]{1,0} all-gather(%x), replica_groups=[4,2]<=[8], dimensions={1}',
+     'all-gather', 'column', 128),
+    # Of four: a part is 16 and goes to three.
+    (f'f32[64]{{0:T(8)}} all-gather(%x), replica_groups={DATA}, dimensions={{0}}',
+     'all-gather', 'data', 192),
+    ('f32[64]{0} all-gather(%x), replica_groups=[2,4]<=[4,2]T(1,0), dimensions={0}',
+     'all-gather', 'data', 192),
+    ('(f32[32]{0}, f32[64]{0}) all-gather-start(%x), replica_groups=[4,2]<=[8]',
+     'all-gather', 'column', 128),
+    ('((f32[32]{0}, bf16[32]{0}), (f32[64]{0}, bf16[64]{0})) all-gather-start(%x, %y),'
+     ' replica_groups=[4,2]<=[8]', 'all-gather', 'column', 128 + 64),
+    # A quarter of 64 remains: the three others' quarters are sent.
+    (f'f32[16]{{0}} reduce-scatter(%x), replica_groups={DATA}, to_apply=%add',
+     'reduce-scatter', 'data', 192),
+    (f'((f32[64]), f32[16]) reduce-scatter-start(%x), replica_groups={DATA}, to_apply=%add',
+     'reduce-scatter', 'data', 192),
+    (f'f32[64]{{0}} all-reduce(%x), replica_groups={DATA}, to_apply=%add',
+     'all-reduce', 'data', 384),
+    (f'f32[64]{{0}} all-reduce-start(%x), replica_groups={DATA}, to_apply=%add',
+     'all-reduce', 'data', 384),
+    (f'(f32[32]{{0}}, f32[5,6]{{1,0}}, /*index=2*/f32[], pred[4]) all-reduce(%x, %y, %z),'
+     f' replica_groups={COLUMN}, to_apply=%add', 'all-reduce', 'column', 4 * 63 + 4),
+    ('f32[64]{0} all-reduce(%x), replica_groups={}, to_apply=%add', 'all-reduce', 'both', 448),
+    ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=4,'b'=2,'c'=1] {'a'}, to_apply=%add",
+     'all-reduce', 'data', 2 * 3 / 4 * 256),
+    ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=2,'b'=2,'c'=2] {'a','b'}, to_apply=%add",
+     'all-reduce', 'data', 2 * 3 / 4 * 256),
+    ("f32[64]{0} all-reduce(%x), replica_groups=mesh['a'=4,'b'=2] {'b'}, to_apply=%add",
+     'all-reduce', 'column', 256),
+    ('f32[64]{0} all-reduce(%x), replica_groups=[1,8]<=[8], to_apply=%add',
+     'all-reduce', 'both', 448),
+    ('f32[64]{0} all-reduce(%x), replica_groups={{0,3},{1,2},{4,7},{5,6}}, to_apply=%add',
+     'all-reduce', 'other', 256),
+    (f'bf16[64]{{0}} all-to-all(%x), replica_groups={DATA}', 'all-to-all', 'data', 96),
+    # Half of the devices send 256 bytes: 128 on average.
+    ('f32[64]{0} collective-permute(%x), source_target_pairs={{0,1},{2,3},{4,5},{6,7}}',
+     'collective-permute', 'column', 128),
+    ('(f32[64]{0}, f32[64]{0}, u32[], u32[]) collective-permute-start(%x),'
+     ' source_target_pairs={{0,2},{2,4},{4,6},{6,0},{1,3},{3,5},{5,7},{7,1}}',
+     'collective-permute', 'data', 256),
+    ('f32[64]{0} collective-permute(%x), source_target_pairs={{0,3}}',
+     'collective-permute', 'both', 32),
+])  # fmt: skip
 def test_every_form_of_a_collective(line, kind, axis, sent):
     metadata = 'metadata={op_name="jit(f)/transpose(jvp())/all_reduce"}'
     (found,) = compiled_collectives.count(program(f'%x.1 = {line}, {metadata}'), (4, 2))

@@ -16,14 +16,11 @@ def printed(capsys) -> list[int]:
     return [int(line.split('step ')[1].split('/')[0]) for line in lines]
 
 
-@pytest.mark.parametrize(
-    ('rows', 'first_step', 'expected'),
-    [
-        (range(1, 35), 0, [10, 20, 30]),
-        (range(3, 45, 3), 0, [12, 21, 30, 42]),  # rows that come every three steps
-        (range(16, 35), 15, [20, 30]),  # of a run that goes on after step 15
-    ],
-)
+@pytest.mark.parametrize(('rows', 'first_step', 'expected'), [
+    (range(1, 35), 0, [10, 20, 30]),
+    (range(3, 45, 3), 0, [12, 21, 30, 42]),  # rows that come every three steps
+    (range(16, 35), 15, [20, 30]),  # of a run that goes on after step 15
+])  # fmt: skip
 def test_a_line_every_so_many_steps(rows, first_step, expected, capsys):
     reporter = Reporter(100, first_step, print_every=10)
     for step in rows:

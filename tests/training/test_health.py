@@ -46,17 +46,6 @@ def test_what_is_not_finite_is_named(bad, named):
     assert raised.value.step == 7
 
 
-def test_a_dead_layer_is_named_once_and_not_those_before_it():
-    dead = {'conv1': (0, 0), 'conv2': (0, 0)}
-    (line,) = told([{}, dead, dead])
-    assert line.startswith('warning: conv2 is dead')
-
-
-def test_a_dead_column_is_named():
-    (line,) = told([{'conv1': (1, 0), 'conv2': (1, 0)}])
-    assert line.startswith('warning: column 2 of conv2 is dead')
-
-
 NET = ('conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8')
 READS_ALL = ('conv3', 'fc6', 'fc7')  # as the paper's; the output does too
 
@@ -87,32 +76,29 @@ GONE = (0, 0)
 BELOW_FC6 = {'conv3': GONE, 'conv4': GONE, 'conv5': GONE}
 
 
-@pytest.mark.parametrize(
-    ('epochs', 'expected'),
-    [
-        # One dead part does not hide another, now or later, and each is named once.
-        ([{'conv5': GONE, 'fc7': (1, 0)}], [['conv5', 'column 2 of fc7']]),
-        ([{'fc7': (1, 0)}, {'conv5': GONE, 'fc7': (1, 0)}] * 2,
-         [['column 2 of fc7'], ['conv5'], [], []]),
-        ([{'conv5': (0, 1)}, {'conv5': GONE}, {'conv5': GONE}],
-         [['column 1 of conv5'], ['column 2 of conv5'], []]),
-        ([{'conv5': (0, 1)}, {}, {'conv5': (0, 1)}], [['column 1 of conv5'], [], []]),
-        ([{'conv5': (0, 1), 'fc6': (0, 1), 'fc7': (1, 0)}],
-         [['column 1 of conv5', 'column 1 of fc6', 'column 2 of fc7']]),
-        # What only dead parts read has no gradient either, and may live.
-        ([BELOW_FC6 | {'fc6': GONE}], [['fc6']]),
-        ([BELOW_FC6 | {'fc6': GONE}, BELOW_FC6], [['fc6'], ['conv5']]),
-        ([{'conv4': (0, 1), 'conv5': (0, 1)}], [['column 1 of conv5']]),
-        ([{'conv4': (1, 0), 'conv5': (0, 1)}], [['column 2 of conv4', 'column 1 of conv5']]),
-        ([{'conv4': GONE, 'conv5': (0, 1)}], [['column 2 of conv4', 'column 1 of conv5']]),
-        # conv4's columns read their own of conv3 alone.
-        ([{'conv3': (0, 1), 'conv4': (0, 1)}], [['column 1 of conv4']]),
-        # fc6 and the output read both columns: either alone would bring a gradient.
-        ([{'conv5': (0, 1), 'fc6': (0, 1)}], [['column 1 of conv5', 'column 1 of fc6']]),
-        ([{'fc7': (0, 1)}], [['column 1 of fc7']]),
-        ([dict.fromkeys(NET, GONE)], [[]]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(('epochs', 'expected'), [
+    # One dead part does not hide another, now or later, and each is named once.
+    ([{'conv5': GONE, 'fc7': (1, 0)}], [['conv5', 'column 2 of fc7']]),
+    ([{'fc7': (1, 0)}, {'conv5': GONE, 'fc7': (1, 0)}] * 2,
+     [['column 2 of fc7'], ['conv5'], [], []]),
+    ([{'conv5': (0, 1)}, {'conv5': GONE}, {'conv5': GONE}],
+     [['column 1 of conv5'], ['column 2 of conv5'], []]),
+    ([{'conv5': (0, 1)}, {}, {'conv5': (0, 1)}], [['column 1 of conv5'], [], []]),
+    ([{'conv5': (0, 1), 'fc6': (0, 1), 'fc7': (1, 0)}],
+     [['column 1 of conv5', 'column 1 of fc6', 'column 2 of fc7']]),
+    # What only dead parts read has no gradient either, and may live.
+    ([BELOW_FC6 | {'fc6': GONE}], [['fc6']]),
+    ([BELOW_FC6 | {'fc6': GONE}, BELOW_FC6], [['fc6'], ['conv5']]),
+    ([{'conv4': (0, 1), 'conv5': (0, 1)}], [['column 1 of conv5']]),
+    ([{'conv4': (1, 0), 'conv5': (0, 1)}], [['column 2 of conv4', 'column 1 of conv5']]),
+    ([{'conv4': GONE, 'conv5': (0, 1)}], [['column 2 of conv4', 'column 1 of conv5']]),
+    # conv4's columns read their own of conv3 alone.
+    ([{'conv3': (0, 1), 'conv4': (0, 1)}], [['column 1 of conv4']]),
+    # fc6 and the output read both columns: either alone would bring a gradient.
+    ([{'conv5': (0, 1), 'fc6': (0, 1)}], [['column 1 of conv5', 'column 1 of fc6']]),
+    ([{'fc7': (0, 1)}], [['column 1 of fc7']]),
+    ([dict.fromkeys(NET, GONE)], [[]]),
+])  # fmt: skip
 def test_each_dead_part_is_named_once(epochs, expected):
     assert dead_parts(*epochs) == expected
 

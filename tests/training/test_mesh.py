@@ -74,18 +74,15 @@ def run(digits):
     return run
 
 
-@pytest.mark.parametrize(
-    ('name', 'shape'),
-    [
-        *(('tiny', shape) for shape in MESHES),
-        ('tiny_lrn_across', (1, 2)),  # the mesh on which neighbours are on another device
-        *(
-            pytest.param(name, shape, marks=pytest.mark.slow)
-            for name in ('small', 'small_lrn_across')
-            for shape in MESHES
-        ),
-    ],
-)
+@pytest.mark.parametrize(('name', 'shape'), [
+    *(('tiny', shape) for shape in MESHES),
+    ('tiny_lrn_across', (1, 2)),  # the mesh on which neighbours are on another device
+    *(
+        pytest.param(name, shape, marks=pytest.mark.slow)
+        for name in ('small', 'small_lrn_across')
+        for shape in MESHES
+    ),
+])  # fmt: skip
 def test_losses_and_parameters_equal_those_of_one_device(name, shape, run):
     assert_close(run(name, shape), run(name, (1, 1)))
 

@@ -55,30 +55,26 @@ WHOLE = {'split': 'val', 'step': 1, 'epoch': 1.0, 'loss': 1.0, 'top1_error': 0.5
 TRAIN = WHOLE | {'split': 'train', 'learning_rate': 0.1, 'images_per_second': 9.0}
 
 
-@pytest.mark.parametrize(
-    'line',
-    [
-        b'',
-        b'null',
-        b'[]',
-        b'3',
-        b'"split"',
-        b'{"split": "val"}',
-        b'[' * 60_000,
-        b'{' + b' ' * 10**7,
-        b'\xff\xfe',
-        *(
-            json.dumps(TRAIN | changes).encode()
-            for changes in (
-                {'step': 1.5}, {'step': '1'}, {'step': True}, {'step': None}, {'split': 'x'}, {'split': 3},
-                {'split': []}, {'loss': float('nan')}, {'loss': 10**400}, {'loss': 'x'}, {'epoch': []},
-                {'top1_error': float('inf')}, {'learning_rate': None}, {'seconds_save': 'x'},
-                {'seconds_evaluation': float('nan')},
-            )
-        ),
-    ],
-    ids=lambda line: line[:40],
-)  # fmt: skip
+@pytest.mark.parametrize('line', [
+    b'',
+    b'null',
+    b'[]',
+    b'3',
+    b'"split"',
+    b'{"split": "val"}',
+    b'[' * 60_000,
+    b'{' + b' ' * 10**7,
+    b'\xff\xfe',
+    *(
+        json.dumps(TRAIN | changes).encode()
+        for changes in (
+            {'step': 1.5}, {'step': '1'}, {'step': True}, {'step': None}, {'split': 'x'}, {'split': 3},
+            {'split': []}, {'loss': float('nan')}, {'loss': 10**400}, {'loss': 'x'}, {'epoch': []},
+            {'top1_error': float('inf')}, {'learning_rate': None}, {'seconds_save': 'x'},
+            {'seconds_evaluation': float('nan')},
+        )
+    ),
+], ids=lambda line: line[:40])  # fmt: skip
 def test_lines_that_are_no_rows_are_counted(line, tmp_path):
     path = tmp_path / 'metrics.jsonl'
     sound = [json.dumps(row).encode() for row in (TRAIN, WHOLE)]

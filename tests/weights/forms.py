@@ -4,10 +4,16 @@ An eighth of the widths, and images small enough that 2×2 places are left for f
 shapes are written out here, not taken from our tables.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.network.layers import Architecture
+from alexnet_jax.runtime.errors import InputError
 
 CLASSES = 7
 CAFFE_LAYERS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8')
@@ -52,6 +58,15 @@ def torchvision_arrays(name: str, random: np.random.Generator) -> dict[str, np.n
 
 def caffe_blobs(random: np.random.Generator) -> dict[str, list[np.ndarray]]:
     return dict(zip(CAFFE_LAYERS, map(list, pairs('caffe', random)), strict=True))
+
+
+def refusal(read: Callable[..., Any], path: Path, *more: Any, lines: int = 1) -> str:
+    """What is said of a file that is refused: it is named, shortly."""
+    with pytest.raises(InputError) as error:
+        read(path, *more)
+    told = str(error.value)
+    assert str(path) in told and len(told.splitlines()) <= lines and len(told) < 400
+    return told
 
 
 def same(one: dict, other: dict) -> bool:

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,6 +114,10 @@ def caffemodel(path: Path, random: Random, lie: bool, old: bool = False) -> None
 
 def old_caffemodel(path: Path, random: Random, lie: bool) -> None:
     caffemodel(path, random, lie, old=True)
+
+
+def some(things: Any, random: Random) -> Any:
+    return things[random.integers(len(things))]
 
 
 def damaged(content: bytes, random: Random) -> bytes:

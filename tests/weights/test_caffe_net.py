@@ -1,6 +1,7 @@
 """The net that a Caffe file states, beside Caffe's layers in NumPy."""
 
 import dataclasses
+import functools
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import AveragePool, LeakyRelu, LocalResponseNorm, SameMapNorm
-from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import caffe, caffe_layers, caffe_net, pretrained
 from alexnet_jax.weights.arrays import ContentError
 from tests.network.parity import QUICK
@@ -33,12 +33,7 @@ def caffe_data(shape: bytes = b'', transform: bytes = b'') -> bytes:
     return handmade.caffe_layer('data', [], False, 'Input', transform or None, rest)
 
 
-def refusal(path: Path, net: str = '') -> str:
-    with pytest.raises(InputError) as error:
-        table(path, net)
-    told = str(error.value)
-    assert str(path) in told and len(told.splitlines()) == 1 and len(told) < 400
-    return told
+refusal = functools.partial(forms.refusal, table)
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:

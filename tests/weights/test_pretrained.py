@@ -1,5 +1,6 @@
 """Weight files of any name: told by their content, and never waited for."""
 
+import functools
 import gzip
 import io
 import os
@@ -22,12 +23,7 @@ from tests.weights import authors, forms, handmade
 ARRAYS = forms.torchvision_arrays('torchvision', np.random.default_rng(0))
 
 
-def refusal(path, net: str = '') -> str:
-    with pytest.raises(InputError) as error:
-        pretrained.open_file(path, net)
-    told = str(error.value)
-    assert str(path) in told and len(told.splitlines()) == 1 and len(told) < 400
-    return told
+refusal = functools.partial(forms.refusal, pretrained.open_file)
 
 
 def writers(folder: Path) -> dict[str, Path]:

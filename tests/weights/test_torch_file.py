@@ -168,26 +168,23 @@ def test_numbers_that_are_negated_as_they_are_read(form, kind, tmp_path):
     assert 'negated or conjugated view; allowed: an ordinary tensor' in refusal(path)
 
 
-@pytest.mark.parametrize(
-    ('tensor', 'told'),
-    [
-        (Tensor('0', 24, (25,), (1,)), r'shape (25,) in a storage of 24'),
-        (Tensor('0', 24, (24,), (1,), offset=1), 'in a storage of 24'),
-        (Tensor('0', 24, (4, 6), (7, 1)), 'in a storage of 24'),
-        (Tensor('0', 24, (1 << 40,), (0,)), 'in a storage of 24'),
-        (Tensor('0', 24, (0, 1 << 70), (1, 1)), 'in a storage of 24'),
-        (Tensor('0', 24, (-4, -6), (6, 1)), 'makes no sense'),
-        (Tensor('0', 24, (24,), (-1,), offset=23), 'makes no sense'),
-        (Tensor('0', 24, (24,), (1, 1)), 'makes no sense'),
-        (Tensor('0', 24, (1,) * 30, (1,) * 30), 'makes no sense'),
-        (Tensor('0', -24, (1,), (1,)), 'makes no sense'),
-        (Tensor('0', 1 << 60, (1 << 60,), (1,)), 'is cut short or garbled'),
-        (Tensor('0', 23, (23,), (1,)), 'is cut short or garbled'),
-        (Tensor('9', 24, (24,), (1,)), 'is cut short or garbled'),
-        (Tensor('0', 24, (24,), (1,), kind='LongStorage'), 'x of int64; allowed: float16, bfloat16'),
-        (Tensor('0', 24, (24,), (1,), kind='OddStorage'), 'torch.OddStorage; allowed: float16'),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(('tensor', 'told'), [
+    (Tensor('0', 24, (25,), (1,)), r'shape (25,) in a storage of 24'),
+    (Tensor('0', 24, (24,), (1,), offset=1), 'in a storage of 24'),
+    (Tensor('0', 24, (4, 6), (7, 1)), 'in a storage of 24'),
+    (Tensor('0', 24, (1 << 40,), (0,)), 'in a storage of 24'),
+    (Tensor('0', 24, (0, 1 << 70), (1, 1)), 'in a storage of 24'),
+    (Tensor('0', 24, (-4, -6), (6, 1)), 'makes no sense'),
+    (Tensor('0', 24, (24,), (-1,), offset=23), 'makes no sense'),
+    (Tensor('0', 24, (24,), (1, 1)), 'makes no sense'),
+    (Tensor('0', 24, (1,) * 30, (1,) * 30), 'makes no sense'),
+    (Tensor('0', -24, (1,), (1,)), 'makes no sense'),
+    (Tensor('0', 1 << 60, (1 << 60,), (1,)), 'is cut short or garbled'),
+    (Tensor('0', 23, (23,), (1,)), 'is cut short or garbled'),
+    (Tensor('9', 24, (24,), (1,)), 'is cut short or garbled'),
+    (Tensor('0', 24, (24,), (1,), kind='LongStorage'), 'x of int64; allowed: float16, bfloat16'),
+    (Tensor('0', 24, (24,), (1,), kind='OddStorage'), 'torch.OddStorage; allowed: float16'),
+])  # fmt: skip
 def test_sizes_that_lie(form, tensor, told, tmp_path):
     assert told in refusal(write(tmp_path / 'a.pth', form, {'x': tensor}, {'0': BYTES}))
 
@@ -204,28 +201,22 @@ def test_many_arrays_of_one_storage(form, tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    ('steps', 'told'),
-    [
-        (b'}.', 'holds no weights by name'),
-        (b'].', 'holds no weights by name'),
-        (b'}X\x01\x00\x00\x00aK\x03s.', 'holds no weights by name'),
-        (b'}K\x01K\x03s.', 'holds no weights by name'),
-        (b'h\x07.', 'makes no sense'),
-        (b'u.', 'makes no sense'),
-        (b']K\x01K\x02s.', 'makes no sense'),
-        (b'}K\x01a.', 'makes no sense'),
-        (b'}', 'makes no sense'),
-        (b'', 'makes no sense'),
-        (b'F' + b'9' * 5000 + b'z\n.', 'makes no sense'),
-        (
-            b'}(' + b')' + b'\x85' * 500_000 + b'K\x01u.',
-            'holds no weights by name',
-        ),  # deep, as a key
-        (b'K\x01' * 600_000 + b'.', 'holds no weights by name'),
-        (b'K\x01' * 1_100_000 + b'.', 'more than 1048576 steps'),
-    ],
-)
+@pytest.mark.parametrize(('steps', 'told'), [
+    (b'}.', 'holds no weights by name'),
+    (b'].', 'holds no weights by name'),
+    (b'}X\x01\x00\x00\x00aK\x03s.', 'holds no weights by name'),
+    (b'}K\x01K\x03s.', 'holds no weights by name'),
+    (b'h\x07.', 'makes no sense'),
+    (b'u.', 'makes no sense'),
+    (b']K\x01K\x02s.', 'makes no sense'),
+    (b'}K\x01a.', 'makes no sense'),
+    (b'}', 'makes no sense'),
+    (b'', 'makes no sense'),
+    (b'F' + b'9' * 5000 + b'z\n.', 'makes no sense'),
+    (b'}(' + b')' + b'\x85' * 500_000 + b'K\x01u.', 'holds no weights by name'),  # deep, as a key
+    (b'K\x01' * 600_000 + b'.', 'holds no weights by name'),
+    (b'K\x01' * 1_100_000 + b'.', 'more than 1048576 steps'),
+])  # fmt: skip
 def test_pickles_that_are_no_state_dict(form, steps, told, tmp_path):
     found = refusal(write_pickle(tmp_path / 'a.pth', form, b'\x80\x02' + steps, {}))
     assert form == 'legacy' or told in found

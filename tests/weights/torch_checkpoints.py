@@ -1,11 +1,11 @@
 """A small checkpoint of PyTorch's, and how it is read or refused."""
 
-import numpy as np
-import pytest
+import functools
 
-from alexnet_jax.runtime.errors import InputError
+import numpy as np
+
 from alexnet_jax.weights import layouts, torch_file
-from tests.weights import handmade
+from tests.weights import forms, handmade
 from tests.weights.handmade import Tensor
 
 ARRAYS = {
@@ -29,9 +29,4 @@ def notes(path) -> tuple[str, ...]:
     return torch_file.read(path, layouts.are_torchvision_names)[1]
 
 
-def refusal(path) -> str:
-    with pytest.raises(InputError) as error:
-        read(path)
-    told = str(error.value)
-    assert str(path) in told and len(told.splitlines()) == 1 and len(told) < 400
-    return told
+refusal = functools.partial(forms.refusal, read)

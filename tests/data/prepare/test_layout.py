@@ -142,8 +142,11 @@ def test_of_each_class_some_are_held_out_and_some_left(sizes, fraction, held, tm
     for label, (size, expected) in enumerate(zip(sizes, held, strict=True)):
         assert (splits['val'].labels == label).sum() == expected
         assert (splits['train'].labels == label).sum() == size - expected
+    assert not set(splits['val'].paths) & set(splits['train'].paths)
     again = with_val_split(open_source(f'folder:{tmp_path}'), fraction).splits
     assert again['val'].paths == splits['val'].paths
+    with pytest.raises(InputError, match='has no images for validation'):
+        with_val_split(open_source(f'folder:{tmp_path}'), 0.0)
 
 
 def test_of_classes_of_one_image_none_can_be_held_out(tmp_path):

@@ -186,8 +186,3 @@ def test_kept_statistics_of_the_digits(digits):
     records = digits.splits['train']
     images = np.stack([records.read(row).image for row in range(len(records))])
     check_statistics(images, digits.statistics)
-
-
-def test_a_folder_that_cannot_be_written_is_named():
-    with pytest.raises(InputError, match=r'/dev/null/nowhere'):
-        stored.digits(32, '/dev/null/nowhere')

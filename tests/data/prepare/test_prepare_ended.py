@@ -129,19 +129,6 @@ def test_two_at_once(folder, whole, tmp_path):
     assert_same_files(tmp_path / 'set', whole)
 
 
-def test_two_processes_may_prepare_at_once(tmp_path):
-    code = f'from alexnet_jax.data.prepare import stored; print(len(stored.digits(32, {str(tmp_path)!r}).splits["train"]))'
-    both = [
-        subprocess.Popen(
-            [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    for process in both:
-        out, err = process.communicate(timeout=120)
-        assert out.split() == [b'1297'], err
-
-
 def test_nothing_is_left_running(folder, tmp_path):
     """Workers end with a main process that was killed."""
     command = [*COMMAND, *words(folder, tmp_path / 'set', '--workers=2')]
