@@ -112,19 +112,6 @@ def test_others_files_there_and_back(form, random, tmp_path):
     assert forms.same(back, arrays)
 
 
-def test_names_of_classes(random, tmp_path):
-    file, _ = write_form(tmp_path, 'zip', random)
-    names = ('a cat', 'a döner', *'cdefg')
-    (tmp_path / 'names.txt').write_text('\n'.join(names) + '\n')
-    done(
-        'import', file, '--workdir', tmp_path / 'run',
-        '--classes', tmp_path / 'names.txt', *TORCHVISION_SIZE,
-    )  # fmt: skip
-    done('export', tmp_path / 'run', '--out', tmp_path / 'ours.safetensors')
-    for source in (tmp_path / 'run', tmp_path / 'ours.safetensors'):
-        assert alexnet_jax.load(source).classes == names
-
-
 def random_run(workdir: Path, name: str) -> dict[int, step.TrainState]:
     """A run that stands at steps 3 and 7, of random numbers; returns its states."""
     random = np.random.default_rng(0)

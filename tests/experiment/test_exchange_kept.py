@@ -26,14 +26,15 @@ NAMES = tuple('abcdefg')
 MEAN = np.array([101.3, 99.7, 110.1], np.float32)
 
 
+def caffe_file(folder: Path, changes: dict | None = None) -> Path:
+    blobs, order = forms.caffe_blobs(np.random.default_rng(0)), authors.caffe_order('caffe')
+    return authors.write_caffemodel(folder / 'theirs', blobs, order, changes or {})
+
+
 def imported(folder: Path, net: str) -> Path:
     """A workdir of a foreign net with classes, resize, mean and scale that are not its authors'."""
     if net == 'caffe':
-        file = authors.write_caffemodel(
-            folder / 'theirs',
-            forms.caffe_blobs(np.random.default_rng(0)),
-            authors.caffe_order('caffe'),
-        )
+        file = caffe_file(folder)
     else:
         arrays = forms.torchvision_arrays(net, np.random.default_rng(0))
         file = authors.write_state_dict(folder / 'theirs', arrays)
@@ -89,6 +90,7 @@ def test_torchvisions_form_keeps_all(case, tmp_path, capsys):
     done('export', run, '--out', out, '--form', 'torchvision')
     done('import', out, '--workdir', tmp_path / 'again')
     assert len(capsys.readouterr().out.splitlines()) == 2  # nothing was lost, nothing assumed
+    assert alexnet_jax.load(run).classes == NAMES
     for source in (out, tmp_path / 'again'):
         assert same(alexnet_jax.load(source), alexnet_jax.load(run))
     assert set(load_file(out)) == {  # PyTorch takes it as it is
@@ -163,10 +165,7 @@ def test_what_caffes_form_cannot_hold(tmp_path, capsys):
 
 @pytest.mark.thorough
 def test_caffes_own_preprocessing_and_classes_lose_nothing(tmp_path, capsys):
-    file = authors.write_caffemodel(
-        tmp_path / 'theirs', forms.caffe_blobs(np.random.default_rng(0)), authors.caffe_order('caffe')
-    )  # fmt: skip
-    done('import', file, '--workdir', tmp_path / 'run', *CAFFE_SIZE)
+    done('import', caffe_file(tmp_path), '--workdir', tmp_path / 'run', *CAFFE_SIZE)
     told = capsys.readouterr().out.splitlines()
     assert (
         len(told) == 3 and '--config.data.mean=123,117,104 --config.data.resize=squash' in told[1]
@@ -178,10 +177,7 @@ def test_caffes_own_preprocessing_and_classes_lose_nothing(tmp_path, capsys):
 
 
 def test_a_mean_image_beside_a_caffe_file_is_spoken_of(tmp_path, capsys):
-    file = authors.write_caffemodel(
-        tmp_path / 'a', forms.caffe_blobs(np.random.default_rng(0)), authors.caffe_order('caffe'),
-        {'data': field(4, b'data/mean.binaryproto') + field(3, 99)},
-    )  # fmt: skip
+    file = caffe_file(tmp_path, {'data': field(4, b'data/mean.binaryproto') + field(3, 99)})
     done('import', file, '--workdir', tmp_path / 'run', '--config.network.width=0.125')
     told = capsys.readouterr().out
     assert 'the mean image that it speaks of, data/mean.binaryproto, is not in it' in told
@@ -192,12 +188,11 @@ def test_a_mean_image_beside_a_caffe_file_is_spoken_of(tmp_path, capsys):
 def test_a_net_that_a_file_states_is_loaded_exported_and_kept(tmp_path):
     """Its table, which no name of this package stands for, goes with it."""
     changes = {'norm1': field(1, 5) + real(2, 0.5)}
-    blobs, order = forms.caffe_blobs(np.random.default_rng(0)), authors.caffe_order('caffe')
-    file = authors.write_caffemodel(tmp_path / 'a', blobs, order, changes)
     size = {'network.input_size': '99', 'network.width': '0.125'}
+    plain = alexnet_jax.load(caffe_file(tmp_path), overrides=size)
+    file = caffe_file(tmp_path, changes)
     loaded = alexnet_jax.load(file, overrides=size)
     assert loaded.net.architecture.layers[0].then[1].alpha == 0.5
-    plain = alexnet_jax.load(authors.write_caffemodel(tmp_path / 'c', blobs, order), overrides=size)
     assert np.abs(logits(loaded) - logits(plain)).max() > 0.1
     exchange.write_workdir(tmp_path / 'run', loaded)
     exchange.write(tmp_path / 'kept.safetensors', loaded)
@@ -212,9 +207,7 @@ def test_a_net_that_a_file_states_is_loaded_exported_and_kept(tmp_path):
 
 @pytest.mark.parametrize(('name', 'value'), [('width', '0.5'), ('activation', 'tanh')])
 def test_settings_of_a_net_that_its_file_states_otherwise(name, value, tmp_path):
-    file = authors.write_caffemodel(
-        tmp_path / 'a', forms.caffe_blobs(np.random.default_rng(0)), authors.caffe_order('caffe')
-    )  # fmt: skip
+    file = caffe_file(tmp_path)
     overrides = {f'network.{name}': value, 'network.input_size': '99'}
     with pytest.raises(InputError, match=f'network.{name} is {value}, but {file} states another'):
         alexnet_jax.load(file, overrides=overrides)

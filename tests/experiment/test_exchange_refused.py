@@ -121,14 +121,6 @@ def test_a_bad_import_ends_in_plain_words(name, tmp_path, capsys):
     assert message in refusal(capsys, tmp_path, 'import', *argv, '--workdir', tmp_path / 'run')
 
 
-@pytest.mark.thorough
-def test_caffes_other_net_only_where_it_is_asked_for(tmp_path):
-    """A file of weights alone is of the net that `--net` names."""
-    for net in ('caffe', 'caffenet'):
-        done('import', *caffemodel(tmp_path), '--net', net, '--workdir', tmp_path / net)
-        assert alexnet_jax.load(tmp_path / net).config['network.name'] == net
-
-
 @pytest.fixture(scope='module')
 def ours(tmp_path_factory) -> Path:
     """A weight file of ours, beside the workdir it is of."""

@@ -5,19 +5,18 @@ import dataclasses
 import html
 import json
 import re
-import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from alexnet_jax import load, main
-from alexnet_jax.experiment import exchange, results
+from alexnet_jax.experiment import results
 from alexnet_jax.report import differences, run_facts
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.command_line import DONE, FAULT
 from alexnet_jax.training import manifest
+from tests.experiment.trained_runs import change_weights, make_nan
 from tests.report.conftest import ROWS, report
 from tests.report.test_run_page import numbers
 
@@ -219,11 +218,7 @@ def test_epochs_are_those_of_the_step(made):
 
 def test_a_report_of_a_net_that_ended_in_nan(run):
     workdir = run(names(10))
-    loaded = load(workdir)
-    variables = jax.tree.map(np.copy, loaded.variables)
-    variables['params']['fc8']['kernel'][:] = 3e38
-    shutil.rmtree(workdir)
-    exchange.write_workdir(workdir, dataclasses.replace(loaded, variables=variables))
+    change_weights(workdir, make_nan)
     assert report(workdir) == DONE
     content = page(workdir)
     assert 'No images could be shown to the net: its net gives NaN or infinite values' in content

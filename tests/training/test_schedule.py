@@ -9,20 +9,11 @@ from alexnet_jax.training.protocols import PROTOCOLS
 # error of each validation -> rate after it, with ε = 0.01, 2 validations of
 # patience and three drops; worked out by hand.
 HISTORY = [
-    (0.9, 0.01),
-    (0.5, 0.01),
-    (0.6, 0.01),
-    (0.4, 0.01),  # lower just in time
-    (0.4, 0.01),  # equal is not lower
-    (0.5, 0.001),
-    (0.3, 0.001),
-    (0.3, 0.001),
-    (0.3, 0.0001),
-    (0.3, 0.0001),
-    (0.3, 0.00001),
-    (0.2, 0.00001),
-    (0.2, 0.00001),
-]
+    (0.9, 0.01), (0.5, 0.01), (0.6, 0.01), (0.4, 0.01),  # lower just in time
+    (0.4, 0.01), (0.5, 0.001),  # equal is not lower
+    (0.3, 0.001), (0.3, 0.001), (0.3, 0.0001), (0.3, 0.0001), (0.3, 0.00001),
+    (0.2, 0.00001), (0.2, 0.00001),
+]  # fmt: skip
 IMAGENET = 1_281_167
 
 

@@ -1,6 +1,7 @@
 """`push` and `pull`, as commands: to a folder, and with huggingface_hub to a small imitation
 of the Hub."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -15,9 +16,8 @@ import pytest
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import exchange, kept_config, model
 from alexnet_jax.experiment.model import Model
-from alexnet_jax.network import inference
-from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.weights import __main__ as weights
+from tests.training.donors import model_of
 from tests.weights import fake_hub, forms
 from tests.weights.fake_hub import FakeHub
 
@@ -41,26 +41,10 @@ with_library = pytest.mark.skipif(
 @pytest.fixture(scope='module')
 def tiny() -> Model:
     """A net that nobody has trained."""
-    random = np.random.default_rng(0)
-    config = configuration.complete(
-        {'network.name': 'small', 'network.width': 0.5, 'data.record_size': 32,
-         'data.source': 'folder:/home/someone/photographs'}, {},
-    )  # fmt: skip
-    net = AlexNet(configuration.network_of(config), len(CLASSES))
-    variables = {
-        tree: {
-            layer: {
-                part: random.standard_normal(array.shape).astype(np.float32)
-                for part, array in parts.items()
-            }
-            for layer, parts in layers.items()
-        }
-        for tree, layers in inference.variable_shapes(net).items()
-    }
-    size = net.architecture.input_size
-    mean = random.uniform(0, 255, (size, size, 3)).astype(np.float32)
-    scale = random.uniform(40, 60, 3).astype(np.float32)
-    return Model(config, net, CLASSES, False, variables, mean, scale, step=17)
+    source = 'folder:/home/someone/photographs'
+    made = model_of('small', 3, at_step=17, network__width='0.5', data__source=source)
+    mean = np.random.default_rng(0).uniform(0, 255, (28, 28, 3)).astype(np.float32)
+    return dataclasses.replace(made, classes=CLASSES, mirror=False, mean=mean)
 
 
 @pytest.fixture(scope='module')

@@ -74,17 +74,6 @@ def test_a_big_endian_archive(kind, tmp_path):
     assert 'byteorder' in refusal(path)
 
 
-def test_a_training_checkpoint(tmp_path):
-    inner = handmade.state_dict(
-        [(f'module.{name}', handmade.whole('0', VALUES)) for name in ('a', 'b')]
-    )[2:-1]
-    best = handmade.plain('best') + handmade.tensor_steps(Tensor('1', 1, (), ()), legacy=False)
-    outer = b'\x80\x02}(' + handmade.plain('epoch') + handmade.plain(3) + best
-    pickled = outer + handmade.plain('state_dict') + inner + b'u.'
-    path = handmade.write_zip(tmp_path / 'a.pth', pickled, {'0': BYTES, '1': BYTES[:4]})
-    assert forms.same(read(path), {'a': VALUES, 'b': VALUES})
-
-
 def test_parameters_as_pytorch_wrote_them_before(tmp_path):
     """An OrderedDict of Python 2 has its items as its argument."""
     tensor = handmade.tensor_steps(handmade.whole('0', VALUES), legacy=True)
