@@ -10,18 +10,6 @@ def numbered(size: int) -> np.ndarray:
     return np.stack([rows, columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)
 
 
-def test_draws_depend_on_the_seed_and_the_place_alone():
-    straight = augment.draw(7, 0, 1000)
-    for first, count in ((0, 10), (1, 1), (500, 500), (999, 1)):
-        part = augment.draw(7, first, count)
-        for name in ('crops', 'mirrored', 'colors'):
-            expected = getattr(straight, name)[first : first + count]
-            np.testing.assert_array_equal(getattr(part, name), expected, err_msg=name)
-    assert (augment.draw(8, 0, 1000).colors != straight.colors).all()
-    far = augment.draw(7, 2**45, 3)
-    assert np.isfinite(far.colors).all()
-
-
 def test_crops_begin_at_every_offset_alike():
     """33 × 33 offsets for 224 of 256, 0 and 32 among them."""
     draws = augment.draw(0, 0, 200_000)
@@ -33,16 +21,6 @@ def test_crops_begin_at_every_offset_alike():
     assert not augment.crop_offsets(draws.crops[:9], 224, 224).any()
     image = numbered(256)
     np.testing.assert_array_equal(augment.crop(image, 7, 9, 224)[0, 0], [7, 9, 0])
-
-
-def test_half_the_images_are_mirrored_whatever_their_crop():
-    draws = augment.draw(0, 0, 100_000)
-    left = augment.crop_offsets(draws.crops, 256, 224)[:, 1]
-    table = np.stack([
-        np.bincount(left[draws.mirrored == mirrored], minlength=33) for mirrored in (False, True)
-    ])  # fmt: skip
-    expected = 100_000 / 66
-    assert ((table - expected) ** 2 / expected).sum() < 107  # 0.1 % point of 65
 
 
 def test_draws_of_color_are_standard_normal():

@@ -21,6 +21,7 @@ from alexnet_jax.data.images import (
     read_square,
 )
 from tests.data.photographs import photograph, png_header, save
+from tests.weights.authors import resize_and_center_crop
 
 # On x86-64 equal to the bit; OpenCV's builds for other processors may round in another way.
 OPENCV_LEVELS = 0 if platform.machine() == 'x86_64' else 1
@@ -52,18 +53,6 @@ def test_reducing_does_not_alias():
     stripes[:, ::2] = 255  # as fine as can be: must become grey
     square = read_square(save(Image.fromarray(stripes), 'PNG'), 64)
     assert np.abs(square.astype(int) - 127).max() < 12
-
-
-def resize_and_center_crop(image: Image.Image, size: int) -> np.ndarray:
-    """torchvision's `Resize(size)` and `CenterCrop(size)`, as its source has them."""
-    short, long = min(image.size), max(image.size)
-    new_short, new_long = size, int(size * long / short)
-    portrait = image.width <= image.height
-    new_size = (new_short, new_long) if portrait else (new_long, new_short)
-    resized = np.asarray(image.resize(new_size, Image.Resampling.BILINEAR))
-    crop_top = round((resized.shape[0] - size) / 2.0)
-    crop_left = round((resized.shape[1] - size) / 2.0)
-    return resized[crop_top : crop_top + size, crop_left : crop_left + size]
 
 
 def between_pixels(image: np.ndarray, size: int) -> np.ndarray:
@@ -102,7 +91,7 @@ def test_the_short_side_resized_as_torchvision_does(size):
     for width, height in sides(40):
         image = part(width, height)
         square = read_square(save(image, 'PNG'), size, resize=SHORT_SIDE)
-        np.testing.assert_array_equal(square, resize_and_center_crop(image, size))
+        np.testing.assert_array_equal(square, resize_and_center_crop(image, size, size))
         left_over = int(size * max(width, height) / min(width, height)) - size
         margins.add((width <= height, left_over % 4))
     assert margins == set(itertools.product((True, False), range(4)))
@@ -149,7 +138,7 @@ def test_an_image_is_turned_before_its_shape_matters(size, form, orientation):
     for file in (content, Image.open(io.BytesIO(content))):  # turned last, it may round otherwise
         assert np.abs(read_square(file, 48).astype(int) - read_square(upright, 48)).mean() < 1
     np.testing.assert_array_equal(
-        read_square(content, 48, resize=SHORT_SIDE), resize_and_center_crop(upright, 48)
+        read_square(content, 48, resize=SHORT_SIDE), resize_and_center_crop(upright, 48, 48)
     )
     np.testing.assert_array_equal(
         read_square(content, 48, resize=SQUASH), bilinear(np.asarray(upright), 48)

@@ -46,6 +46,11 @@ def labels(random):
     return random.integers(0, 7, 40)
 
 
+@pytest.fixture
+def logits(random):
+    return random.normal(size=(40, 7)).astype(np.float32)
+
+
 def expected(logits: list[np.ndarray], weights: list[float], labels: np.ndarray):
     """Loss, places of the labels, and which of them nobody can tell from another class, of the
     mean probability: in extended precision, whose smallest number is far below e**-400."""
@@ -117,8 +122,7 @@ def test_the_smallest_logarithm_is_a_number():
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf])
-def test_a_member_that_ended_in_nan_is_named(bad, labels, random):
-    logits = random.normal(size=(40, 7)).astype(np.float32)
+def test_a_member_that_ended_in_nan_is_named(bad, labels, logits):
     good = member('good', logits, labels)
     values = good.log_probabilities.copy()
     values[3, 2] = bad
@@ -135,15 +139,13 @@ def test_a_member_that_ended_in_nan_is_named(bad, labels, random):
     ({'set': 'synthetic, seed 1'}, "of another set than a: 'synthetic, seed 1', not 'digits'"),
     ({'classes': ABOUT['classes'][::-1]}, 'of another classes than a'),
 ])  # fmt: skip
-def test_members_of_something_else_are_refused(about, message, labels, random):
-    logits = random.normal(size=(40, 7)).astype(np.float32)
+def test_members_of_something_else_are_refused(about, message, labels, logits):
     members = [member('a', logits, labels), member('b', logits, labels, **about)]
     with pytest.raises(InputError, match=message):
         ensemble.average(members, [1, 1])
 
 
-def test_members_of_other_images_are_refused(labels, random):
-    logits = random.normal(size=(40, 7)).astype(np.float32)
+def test_members_of_other_images_are_refused(labels, logits):
     one = member('a', logits, labels)
     for other in (
         dataclasses.replace(one, name='b', ids=one.ids[::-1]),
@@ -153,8 +155,7 @@ def test_members_of_other_images_are_refused(labels, random):
             ensemble.average([one, other], [1, 1])
 
 
-def test_steps_are_named_one_by_one(labels, random):
-    logits = random.normal(size=(40, 7)).astype(np.float32)
+def test_steps_are_named_one_by_one(labels, logits):
     members = [member('a', logits, labels), member('b', -logits, labels, step=20)]
     about = ensemble.average(members, [1, 1]).about
     assert about['steps'] == [60, 20] and about['members'] == ['a', 'b']
@@ -166,8 +167,7 @@ def test_steps_are_named_one_by_one(labels, random):
     )
 
 
-def test_one_net_under_two_names_is_refused(labels, random, tmp_path):
-    logits = random.normal(size=(40, 7)).astype(np.float32)
+def test_one_net_under_two_names_is_refused(labels, logits, tmp_path):
     one, run = member('a', logits, labels), tmp_path / 'run'
     (run / 'eval').mkdir(parents=True)
     (run / 'config.json').touch()
@@ -209,9 +209,9 @@ def exchange_ids(path):
     [('log_probabilities.npy', exchange_rows), ('labels.npy', exchange_rows), ('ids.json', exchange_ids)],
 )  # fmt: skip
 def test_saved_arrays_that_changed_are_refused_and_older_ones_read(
-    name, change, labels, random, tmp_path
+    name, change, labels, logits, tmp_path
 ):
-    logits, folder = random.normal(size=(40, 7)).astype(np.float32), tmp_path / 'a'
+    folder = tmp_path / 'a'
     saved(member('a', logits, labels), folder)
     kept = json.loads((folder / 'about.json').read_text())['sha256']
     assert kept == {
@@ -250,8 +250,7 @@ def change_about(folder, changes):
     (lambda folder: change_about(folder, {'step': None}), 'no list of classes or no step'),
     (lambda folder: (folder / 'about.json').write_text('{}'), 'does not state its source'),
 ])  # fmt: skip
-def test_files_that_are_no_predictions_are_refused(change, message, labels, random, tmp_path):
-    logits = random.normal(size=(40, 7)).astype(np.float32)
+def test_files_that_are_no_predictions_are_refused(change, message, labels, logits, tmp_path):
     saved(member('a', logits, labels), tmp_path / 'a')
     unseal(tmp_path / 'a')
     change(tmp_path / 'a')

@@ -95,6 +95,7 @@ def test_intervals_are_the_roots_of_wilson_s_equation():
     ([0.9, 0.95], 2.0, (0.6073, 1.2427)),
     ([0.0, 0.02], 1.0, (0.0, 0.1371)),
     ([0.5, 0.5, 0.5], 1.0, (0.5, 0.5)),
+    ([1.0, 2.0, 3.0, 4.0, 5.0], 9.0, (3 - 1.9632, 3 + 1.9632)),  # for four: 2.776 √(2.5 / 5)
 ])  # fmt: skip
 def test_intervals_over_seeds_stay_within_the_range(values, highest, expected):
     found = seeds.interval(values, 0.0, highest)
@@ -106,6 +107,7 @@ def test_an_interval_without_a_range_is_not_cut():
     """As of CKA, whose unbiased estimate may fall below 0."""
     found = seeds.interval([-0.01, 0.01])
     assert (found['low'], found['high']) == pytest.approx((-0.1271, 0.1271), abs=1e-4)
+    assert [seeds.interval(x)['mean'] for x in ([0.1, None], [np.nan, 1.0])] == [None, None]
 
 
 @pytest.mark.parametrize(('classes', 'means_something'), [(1, False), (5, False), (6, True)])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -241,23 +240,6 @@ def test_photographs_at_full_width(name, photographs, tmp_path):
     assert loaded.classes[281] == 'n02123045'  # tabby cat
     ours = logits_from_files(loaded, photographs)
     assert not too_far(ours, authors.logits(name, photographs, width=1))
-
-
-@pytest.mark.parametrize('imported', ['caffe'], indirect=True)
-def test_predictions_from_an_imported_net(imported, photographs):
-    name, workdir = imported
-    images = [photographs[0], photographs[3]]
-    assert main.main(['--workdir', str(workdir), '--mode=predict', *map(str, images)]) == DONE
-    kept = json.loads((workdir / 'predict' / 'predictions.json').read_text())
-    assert (kept['network'], kept['step']) == (name, 0)
-    theirs = np.exp(np.float64(STORED[name][[0, 3]]))
-    theirs /= theirs.sum(axis=1, keepdims=True)
-    for row, image, probabilities in zip(kept['images'], images, theirs, strict=True):
-        assert row['image'] == str(image)
-        best = np.argsort(-probabilities)[:5]
-        assert [told['class'] for told in row['predictions']] == [f'class {x}' for x in best]
-        ours = [told['probability'] for told in row['predictions']]
-        np.testing.assert_allclose(ours, probabilities[best], rtol=1e-3)
 
 
 @pytest.mark.thorough

@@ -15,14 +15,9 @@ or tables. Right is what the same command gives with the files as they were, bit
 - or the same numbers as of another set, if prepared.json states another mirror or version;
 - or, if config.json has other settings that decide no result, what these settings give.
 
-Anything else must be status 1 or 2 and a few plain lines. What no checksum guards is left out:
-
-- metrics.jsonl: rows that are changed there, but are rows, show in the curves and times of a report;
-- kernels/: others of the right shape show in a report's comparison of the columns over training;
-- what config.json holds of its command and versions is printed in a report;
-- a whole result of an ensemble or of an earlier version, put in place of the run's own, shows in a report
-  and in tables;
-- files of a checkpoint with a manifest made anew for them (`fuzz_checkpoints` has these).
+Anything else must be status 1 or 2 and a few plain lines. What no checksum guards is left out
+(docs/faults.md lists it), and so are files of a checkpoint with a manifest made anew for them
+(`fuzz_checkpoints` has these).
 """
 
 import json

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -265,10 +264,3 @@ def test_what_fits_is_taken():
         assert pool(MAPS, size=9, stride=2).shape == (2, 1, 1, 6)
         assert pool(MAPS, size=2, stride=2).shape == (2, 4, 4, 6)
         assert pool(MAPS, size=1, stride=1).shape == MAPS.shape
-
-
-@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-def test_normalization_over_an_even_window_has_no_wrong_gradient(dtype):
-    """Its window is not the same forward and back: it is refused before either."""
-    with pytest.raises(ValueError, match='size is 4'):
-        jax.grad(lambda a: local_response_norm(a, size=4).sum())(jnp.ones((2, 8), dtype))

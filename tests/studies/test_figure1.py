@@ -145,7 +145,6 @@ def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--activations', 'rely'], "'rely'; the nearest is relu"),
     (['--activations', 'relu,relu'], "--activations has 'relu' twice"),
-    (['--activations', 'relu,tanh, relu'], "--activations has 'relu' twice"),
     (['--activations', ','], '--activations is empty'),
     (['--rates', '0.1,fast'], "--rates is '0.1,fast'"),
     (['--rates', ''], "--rates is ''"),
@@ -154,7 +153,6 @@ def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
     (['--rates', '0'], 'optimizer.learning_rate is 0.0'),
     (['--rates', 'nan'], 'optimizer.learning_rate is nan'),
     (['--rates', 'inf'], 'optimizer.learning_rate is inf'),
-    (['--rates', '1e999'], 'optimizer.learning_rate is inf'),
     (['--rates', '1e31'], 'optimizer.learning_rate is 1e+31'),
     (['--rates', '0.001,0.001'], '--rates has 0.001 and 0.001; allowed: each once'),
     (['--rates', '0.001,1e-3'], '--rates has 0.001 and 0.001'),

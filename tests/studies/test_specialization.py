@@ -13,7 +13,6 @@ import pytest
 from alexnet_jax.data import patterns
 from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation import seeds
-from alexnet_jax.evaluation.seeds import interval
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import config_file, trained, two_columns
 from alexnet_jax.experiment.config import changed
@@ -22,19 +21,6 @@ from alexnet_jax.network.variants import with_lrn_across_columns
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.runtime.command_line import run as run_command
 from alexnet_jax.studies import column_runs, specialization, study
-
-
-def test_intervals_by_hand():
-    """Student's t at 0.975: 2.776 with four degrees of freedom (any table of it), 12.706 with one."""
-    found = interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    half = 2.776 * math.sqrt(2.5 / 5)
-    assert [found['mean'], found['low'], found['high']] == pytest.approx(
-        [3, 3 - half, 3 + half], rel=1e-3
-    )
-    two = interval([0.1, 0.3])
-    assert two['high'] - two['mean'] == pytest.approx(12.706 * 0.1, rel=1e-3)
-    assert interval([0.2, 0.2])['low'] == pytest.approx(0.2)
-    assert interval([0.1, None])['mean'] is None and interval([math.nan, 1.0])['mean'] is None
 
 
 def test_rows_by_net_and_their_table():

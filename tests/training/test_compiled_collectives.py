@@ -127,35 +127,6 @@ def counted(net, classes, mesh, batch):
     return compiled_collectives.count(compiled.as_text() or '', mesh)
 
 
-# Of 28×28 pixels, pooled twice, 7×7 are left; 16 maps at conv2 and at conv3.
-CONV3, FC6, FC7, LOGITS = 7 * 7 * 16, 7 * 7 * 16, 64, 10
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize('mesh', [(1, 2), (2, 1), (2, 2)])
-def test_a_small_net_s_step(mesh):
-    found = counted(TINY, 10, mesh, 16)
-    data, column = mesh
-    assert {one.axis for one in found} == {
-        name for name, n in (('data', data), ('column', column)) if n > 1
-    }
-    between = [one for one in found if one.axis == 'column']
-    back = [one for one in between if one.backward]
-    if column == 2:
-        images = 16 // data
-        gathered = [4 * images * units / 2 for units in (CONV3, FC6, FC7)]
-        assert sorted(one.sent for one in back) == sorted(gathered)
-        assert [one.collective for one in back] == ['reduce-scatter'] * 3
-        forward = sorted(one.collective for one in between if not one.backward)
-        assert forward == ['all-gather'] * 3 + ['all-reduce']
-        assert sum(one.sent for one in between) == 2 * sum(gathered) + 4 * images * LOGITS
-    if data == 2:
-        conv = (5 * 5 * 3 + 1) * 16 + (5 * 5 * 8 + 1) * 16 + (3 * 3 * 16 + 1) * 16
-        dense = (FC6 + 1) * 64 + (64 + 1) * 64 + 64 * 10
-        held = (conv + dense) // column + 10
-        assert sum(one.sent for one in found if one.axis == 'data') == 4 * (held + 4)
-
-
 def test_neighbors_across_columns_are_the_only_permutes():
     """Two maps to the left and right at two layers, forward and back."""
     found = counted(with_lrn_across_columns(TINY, 'across'), 10, (1, 2), 16)

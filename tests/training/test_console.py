@@ -41,11 +41,5 @@ def test_a_line_about_every_ten_seconds(capsys, monkeypatch):
 def test_validations_are_always_told_and_other_processes_say_nothing(capsys):
     Reporter(100, 0, print_every=50).evaluation(row(7) | {'split': 'val'})
     Reporter(100, 0, silent=True, print_every=1).train(row(8))
-    assert (
-        printed_line(capsys) == 'val    step 7  epoch 0.70  loss 1.0000  top1 0.5000  top5 0.2500'
-    )
-
-
-def printed_line(capsys) -> str:
     (line,) = capsys.readouterr().out.splitlines()
-    return line
+    assert line == 'val    step 7  epoch 0.70  loss 1.0000  top1 0.5000  top5 0.2500'

@@ -1,19 +1,10 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from alexnet_jax.training import protocols, schedule
 from alexnet_jax.training.protocols import PROTOCOLS
 
-# error of each validation -> rate after it, with ε = 0.01, 2 validations of
-# patience and three drops; worked out by hand.
-HISTORY = [
-    (0.9, 0.01), (0.5, 0.01), (0.6, 0.01), (0.4, 0.01),  # lower just in time
-    (0.4, 0.01), (0.5, 0.001),  # equal is not lower
-    (0.3, 0.001), (0.3, 0.001), (0.3, 0.0001), (0.3, 0.0001), (0.3, 0.00001),
-    (0.2, 0.00001), (0.2, 0.00001),
-]  # fmt: skip
 IMAGENET = 1_281_167
 
 
@@ -25,20 +16,6 @@ def rates(name: str, steps, clock: schedule.Clock, plateau=None, learning_rate=0
     )(jnp.asarray(steps, jnp.int32))
     names = [group.name for group in protocol.groups]
     return [dict(zip(names, row, strict=True)) for row in values.tolist()]
-
-
-def test_the_plateau_rule_divides_by_ten_three_times_and_then_ends():
-    state = schedule.start()
-    clock = schedule.Clock(100, 1, 1)
-    for number, (error, rate) in enumerate(HISTORY, start=1):
-        state = schedule.observe(state, error, number, patience=2)
-        assert not schedule.finished(state, drops=3), number
-        assert rates('paper', [number], clock, state) == [{'all': pytest.approx(rate)}], number
-    state = schedule.observe(state, 0.2, len(HISTORY) + 1, patience=2)
-    assert schedule.finished(state, drops=3)
-    assert rates('paper', [99], clock, state) == [{'all': float(np.float32(0.00001))}]
-    assert float(state.best_error) == np.float32(0.2)
-    assert int(state.validations) == len(HISTORY) + 1
 
 
 def diary(epoch: int) -> dict[str, float]:

@@ -151,17 +151,21 @@ def photographs(folder: Path) -> list[Path]:
     return [china, flower, folder / 'odd.png', folder / 'grey.png']
 
 
-def torchvision_pixels(file: Path) -> np.ndarray:
-    """`Resize(256)` and `CenterCrop(224)`: uint8 [224, 224, 3], RGB."""
-    image = Image.open(file).convert('RGB')
+def resize_and_center_crop(image: Image.Image, short: int, size: int) -> np.ndarray:
+    """torchvision's `Resize(short)` and `CenterCrop(size)`, as its source has them."""
     width, height = image.size
     if width <= height:
-        width, height = 256, int(256 * height / width)
+        width, height = short, int(short * height / width)
     else:
-        width, height = int(256 * width / height), 256
+        width, height = int(short * width / height), short
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = int(round((width - 224) / 2.0)), int(round((height - 224) / 2.0))  # noqa: RUF046
-    return np.asarray(image)[top : top + 224, left : left + 224]
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    return np.asarray(image)[top : top + size, left : left + size]
+
+
+def torchvision_pixels(file: Path) -> np.ndarray:
+    """uint8 [224, 224, 3], RGB."""
+    return resize_and_center_crop(Image.open(file).convert('RGB'), 256, 224)
 
 
 def caffe_pixels(file: Path) -> np.ndarray:

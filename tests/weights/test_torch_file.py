@@ -16,16 +16,14 @@ BYTES = VALUES.tobytes()
 
 
 def write(path, form: str, tensors: dict[str, Tensor], storages: dict[str, bytes], itemsize=4):
-    if form == 'zip':
-        return handmade.write_zip(path, handmade.state_dict(tensors.items()), storages)
-    sized = {key: (len(content) // itemsize, content) for key, content in storages.items()}
-    return handmade.write_legacy(path, handmade.state_dict(tensors.items(), True), sized)
+    pickled = handmade.state_dict(tensors.items(), form == 'legacy')
+    return write_pickle(path, form, pickled, storages, itemsize)
 
 
-def write_pickle(path, form: str, pickled: bytes, storages={'0': BYTES}):  # noqa: B006
+def write_pickle(path, form: str, pickled: bytes, storages={'0': BYTES}, itemsize=4):  # noqa: B006
     if form == 'zip':
         return handmade.write_zip(path, pickled, storages)
-    sized = {key: (len(content) // 4, content) for key, content in storages.items()}
+    sized = {key: (len(content) // itemsize, content) for key, content in storages.items()}
     return handmade.write_legacy(path, pickled, sized)
 
 

@@ -72,14 +72,6 @@ def test_raw_records_are_the_pixels_themselves(folder, tmp_path):
 
 
 @pytest.mark.thorough
-def test_several_processes_make_the_same_files(folder, whole, tmp_path):
-    done = run(*words(folder, tmp_path / 'set', '--workers=3'))
-    assert done.returncode == 0, done.stderr
-    assert '660 images' in done.stdout and '600 train, 60 val' in done.stdout
-    assert_same_files(tmp_path / 'set', whole)
-
-
-@pytest.mark.thorough
 @pytest.mark.skipif(not importlib.util.find_spec('apache_beam'), reason='needs the extra beam')
 def test_beam_makes_the_same_files(folder, whole, tmp_path):
     beam = '--beam_runner=DirectRunner'
