@@ -61,9 +61,11 @@ def test_a_folder_s_version_tells_whether_it_changed(tmp_path):
 
 
 @pytest.mark.parametrize(('spoil', 'message'), [
-    (lambda top: os.rename(top / 'bee', top / unicodedata.normalize('NFD', 'çà')), 'have the same name'),
+    (lambda top: os.rename(top / 'bee', top / unicodedata.normalize('NFD', 'çà')),
+     'have the same name'),
     (lambda top: os.mkfifo(top / 'bee' / 'pipe.jpg'), r'pipe\.jpg is no file'),
-    (lambda top: os.rename(top / 'çà', top / 'two\nlines'), r"'two\\nlines' has a name that cannot be printed"),
+    (lambda top: os.rename(top / 'çà', top / 'two\nlines'),
+     r"'two\\nlines' has a name that cannot be printed"),
     (lambda top: os.symlink(top / 'nowhere', top / 'bee' / 'link.jpg'), r'link\.jpg is no file'),
 ])  # fmt: skip
 def test_a_folder_that_is_no_source_is_refused(spoil, message, tmp_path):
