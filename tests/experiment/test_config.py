@@ -172,10 +172,8 @@ BAD = [
     ({'network__activation': 'gelu'}, r"network\.activation is 'gelu'; .*; the nearest is"),
     ({'network__input_size': '35'}, r'network\.input_size is 35: .*; allowed: at least 36'),
     ({'network__width': '0.1'}, r'network\.width is 0\.1: conv1 .* over 5 maps'),
-    (
-        {'optimizer__layer_rates': 'conv1=-1'},
-        r"optimizer\.layer_rates is {'conv1': -1.0}; .* at least 0",
-    ),
+    ({'optimizer__layer_rates': 'conv1=-1'},
+     r"optimizer\.layer_rates is {'conv1': -1.0}; .* at least 0"),
     ({'data__normalization': 'none'}, r"data\.normalization is 'none'; allowed: one of mean_image"),
     ({'data__resize': 'squish'}, r"data\.resize is 'squish'; .*; the nearest is squash"),
     *(
@@ -186,23 +184,15 @@ BAD = [
         for name, numbers in (('mean', 'from 0 to 255'), ('std', 'above 0, at most 255'))
         for text in ('1', '1,2', '1,2,3,4', '1,,3', 'a,b,c', '-1,2,3', '1,2,256', '1,2,nan', ',')
     ),
-    (
-        {'data__normalization': 'standardized', 'data__std': '0,1,2'},
-        r'data\.std is \(0\.0, 1\.0, 2\.0\)',
-    ),
-    (
-        {'data__mean': '123,117,104'},
-        r'data\.mean is \(123\.0, 117\.0, 104\.0\); .* is mean_image; it goes with channel_mean or standardized$',
-    ),
-    (
-        {'data__normalization': 'channel_mean', 'data__std': '58,57,57'},
-        r'data\.std is \(58\.0, 57\.0, 57\.0\); .* is channel_mean; it goes with standardized$',
-    ),
+    ({'data__normalization': 'standardized', 'data__std': '0,1,2'},
+     r'data\.std is \(0\.0, 1\.0, 2\.0\)'),
+    ({'data__mean': '123,117,104'},
+     r'data\.mean is \(123\.0, 117\.0, 104\.0\); .* is mean_image; it goes with channel_mean or standardized$'),
+    ({'data__normalization': 'channel_mean', 'data__std': '58,57,57'},
+     r'data\.std is \(58\.0, 57\.0, 57\.0\); .* is channel_mean; it goes with standardized$'),
     ({'eval__views': '5'}, r'eval\.views is 5; allowed: 1 or 10$'),
-    (
-        {'eval__save': 'view'},
-        r"eval\.save is 'view'; .* nothing, predictions, views; the nearest is views$",
-    ),
+    ({'eval__save': 'view'},
+     r"eval\.save is 'view'; .* nothing, predictions, views; the nearest is views$"),
     ({'eval__split': 'x'}, r"eval\.split is 'x'; .*; the nearest is (train|val|test)$"),
     ({'network__input_size': '300'}, r'data\.record_size is 256; allowed: at least 300'),
     ({'optimizer__learning_rate': 'nan'}, r'optimizer\.learning_rate is nan; allowed: .* above 0'),
@@ -213,33 +203,20 @@ BAD = [
     ({'data__batch_size': '-4'}, r'data\.batch_size is -4; allowed: a whole number of at least 1'),
     ({'data__batch_size': '1.5'}, r"data\.batch_size is '1\.5'"),
     ({'seed': str(2**31)}, r'seed is 2147483648'),
-    (
-        {'network__name': 'papr'},
-        r"network\.name is 'papr'; allowed: one of paper.*; the nearest is paper",
-    ),
-    (
-        {'data__source': 'mnist'},
-        r"data\.source is 'mnist'; allowed: digits, patterns, synthetic, folder:PATH",
-    ),
+    ({'network__name': 'papr'},
+     r"network\.name is 'papr'; allowed: one of paper.*; the nearest is paper"),
+    ({'data__source': 'mnist'},
+     r"data\.source is 'mnist'; allowed: digits, patterns, synthetic, folder:PATH"),
     ({'data__source': 'folder:'}, r"data\.source is 'folder:'"),
     ({'data__source': 'tfds:'}, r"data\.source is 'tfds:'"),
     ({'data__threads': '-1'}, r'data\.threads is -1; allowed: a whole number from 0 to 1024'),
     ({'data__mirror': 'yes'}, r"data\.mirror is 'yes'; allowed: true or false"),
     ({'data__color_scale': 'root'}, r"data\.color_scale is 'root'; allowed: one of std, variance"),
-    (
-        {'data__batch_size': '63', 'mesh__data': '2'},
-        r'data\.batch_size is 63; .* multiple of mesh\.data',
-    ),
+    ({'data__batch_size': '63', 'mesh__data': '2'},
+     r'data\.batch_size is 63; .* multiple of mesh\.data'),
     *(
         ({'data__mean': text}, r'data\.mean is .*; allowed: three numbers')
-        for text in (
-            '(',
-            '(1',
-            '((1,2,3),)',
-            '({[]:1},)',
-            '(' + '-' * 100_000 + '1,)',
-            '(' * 10_000,
-        )
+        for text in ('(', '(1', '((1,2,3),)', '({[]:1},)', f'({"-" * 100_000}1,)', '(' * 10_000)
     ),
     ({'optimizer__layer_rates': 'a.b=1'}, r"layer_rates is {'a\.b': 1\.0}; allowed: a finite"),
     *(
@@ -247,18 +224,14 @@ BAD = [
         for layer in ('', 'a.b', 'conv1.')
     ),
     ({'optimizer__layer_rates__conv1': 'x'}, r"layer_rates is {'conv1': 'x'}; allowed: a finite"),
-    (
-        {'optimizer__layer_rates__conv9': '1'},
-        r"layer_rates names layer 'conv9'; the nearest is conv",
-    ),
+    ({'optimizer__layer_rates__conv9': '1'},
+     r"layer_rates names layer 'conv9'; the nearest is conv"),
     ({'train__log_to': 'tensorboard,tensorboard'}, r'train\.log_to is .*; allowed: any of'),
     ({'mesh__column': '3'}, r'mesh\.column is 3; .* divisor of the 2 columns'),
     ({'data__record_size': '32'}, r'data\.record_size is 32; allowed: at least 224'),
-    (
-        {'optimizer__learning_rat': '1'},
-        r'unknown setting .*; the nearest is optimizer\.learning_rate',
-    ),
-]
+    ({'optimizer__learning_rat': '1'},
+     r'unknown setting .*; the nearest is optimizer\.learning_rate'),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(('overrides', 'message'), BAD)
