@@ -1,0 +1,86 @@
+"""The configuration that others begin as: a field for each setting, with the default of a protocol."""
+
+import copy
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict, FieldReference
+
+from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.training.protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+
+    class Config(ConfigDict):  # its fields may be of any type
+        def __getattr__(self, attribute: str) -> Any: ...
+
+        def __getitem__(self, key: str) -> Any: ...
+
+        def copy_and_resolve_references(self, visit_map=None) -> 'Config': ...
+else:
+    Config = ConfigDict
+
+TABLE = 'network.table'  # the whole table of the net, or None where `network.name` tells it
+
+
+def default_config(protocol: str = 'paper') -> Config:
+    """Returns the defaults of a protocol, locked: fields can be changed, but not added.
+
+    Fields that no one has changed follow `train.protocol`: after
+    `config.train.protocol = 'caffe'`, `config.data.batch_size` is 256.
+    """
+    config = Config(type_safe=False)
+    for name, setting in SETTINGS.items():
+        assign(config, name, copy.copy(setting.default))
+    assign(config, TABLE, None)
+    of_protocols = {name for protocol in PROTOCOLS.values() for name in protocol.settings}
+    named = FieldReference(protocol)
+    for name in of_protocols - {'train.epochs', 'train.steps'}:
+        assign(config, name, _following(name, named))
+    epochs = _following('train.epochs', named)
+    assign(config, 'train.protocol', named)
+    assign(config, 'train.epochs', epochs)
+    assign(config, 'train.steps', _following('train.steps', named, _computed(_count, epochs)))
+    config.lock()
+    config.optimizer.layer_rates.unlock()  # its fields are layers
+    return config
+
+
+def _following(name: str, named: FieldReference, *epochs: FieldReference) -> FieldReference:
+    """Returns a reference to the value that a setting has under the protocol referred to."""
+
+    def value(protocol: Any, epochs: Any = None) -> Any:
+        own = PROTOCOLS[protocol].settings if is_protocol(protocol) else {}
+        of_protocol = own.get('train.epochs', SETTINGS['train.epochs'].default)
+        if epochs not in (None, of_protocol):
+            return 0  # a number of epochs that was given replaces the protocol's steps
+        return own.get(name, SETTINGS[name].default)
+
+    return _computed(value, named, *epochs)
+
+
+def _computed(value: Callable, of: FieldReference, *others: FieldReference) -> FieldReference:
+    operation: Any = types.SimpleNamespace(fn=value, args=others)
+    return FieldReference(of, field_type=object, op=operation)
+
+
+def _count(value: Any) -> int | str:
+    """Returns a number, or words for what is none: a reference compares its arguments, which
+    arrays do not allow."""
+    return value if isinstance(value, int) else 'no number'
+
+
+def is_protocol(name: Any) -> bool:
+    """Returns whether a value of `train.protocol` is one that there is."""
+    return isinstance(name, str) and name in PROTOCOLS
+
+
+def assign(config: Config, name: str, value: Any) -> None:
+    """Assigns to a field by its full name, and makes the groups that it lies in."""
+    *groups, last = name.split('.')
+    for group in groups:
+        if group not in config:
+            config[group] = ConfigDict(type_safe=False)
+        config = config[group]
+    config[last] = value
