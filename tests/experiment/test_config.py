@@ -256,7 +256,7 @@ def odd_values():
 @pytest.mark.parametrize('name', sorted(SETTINGS))
 def test_an_odd_value_is_refused_by_its_name(name, kind):
     value = odd_values()[kind]
-    forms, own = [{name: value}], default_config()
+    forms, own = [{'data.mean': [1, 2, 3], name: value}], default_config()
     with contextlib.suppress(ValueError, TypeError):  # of a ConfigDict: it holds no such names
         defaults.assign(own, name, value)
         forms.append(own)
