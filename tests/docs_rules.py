@@ -126,7 +126,7 @@ RULES = [
     Rule(r'ruff (check|format) \.', test='.ci/run::ruff'),
     Rule(r'pyright', test='.ci/run::pyright'),
     Rule(r'python -m pytest -q( -n 2| tests/faults)', test='.ci/run::test_command'),
-    Rule(r'python -m pytest -q -n 2 -m thorough', test='.ci/run::thorough'),
+    Rule(r'python -m pytest -q -n 2 -m thorough and not slow', test='.ci/run::thorough'),
     Rule(r'(python -m )?pytest .*-m slow tests/faults', test='tests/faults/test_kills.py::slow'),
     Rule(r'(python -m )?pytest -m slow tests/experiment/test_elastic.py tests/runtime/test_multihost.py',
          test='tests/experiment/test_elastic.py::slow'),

@@ -1,4 +1,4 @@
-"""Means over runs that differ in their seed, and results as tables."""
+"""Tables of results: means over runs that differ in their seed, with their intervals."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -47,8 +47,8 @@ def epochs_text(row: dict[str, Any]) -> str:
     )
 
 
-def told(value: dict[str, Any] | None) -> str:
-    """Mean and interval as text."""
+def interval_text(value: dict[str, Any] | None) -> str:
+    """Returns a mean and its interval as text."""
     if value is None or value['mean'] is None:
         return '–'
     return with_interval(value['mean'], value['low'], value['high'], digits=3)
@@ -65,7 +65,7 @@ def measure_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[
       rows: as in specialization.json.
     """
     names = list(dict.fromkeys(name for row in rows for name in row['measures']))
-    lines = [[name, *(told(row['measures'].get(name)) for row in rows)] for name in names]
+    lines = [[name, *(interval_text(row['measures'].get(name)) for row in rows)] for name in names]
     lines += [
         [f'runs apart in {index}, p < 0.05', *(f'{row["apart"][index]} of {row["runs"]}' for row in rows)]
         for index in rows[0]['apart']

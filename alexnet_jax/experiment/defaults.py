@@ -1,6 +1,5 @@
 """The configuration that others begin as: a field for each setting, with the default of a protocol."""
 
-import copy
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ def default_config(protocol: str = 'paper') -> Config:
     """
     config = Config(type_safe=False)
     for name, setting in SETTINGS.items():
-        assign(config, name, copy.copy(setting.default))
+        assign(config, name, setting.default)
     assign(config, TABLE, None)
     of_protocols = {name for protocol in PROTOCOLS.values() for name in protocol.settings}
     named = FieldReference(protocol)

@@ -5,14 +5,13 @@
 
 An ablation is one of the paper's (below), a net's name, or SETTING=VALUE, which is applied as
 --config.SETTING=VALUE would be: a protocol brings its own defaults, train.epochs=N replaces the
-train.steps of the base. Refused are settings that
-change nothing, that this command sets itself (seed), or that decide which images are evaluated.
-Published ablations are those of krizhevsky2012 and of paper; each is made from the base that is
-trained, and differs from it in that part alone. Each run is an ordinary workdir,
-runs/ablations/NAME/seed-0 and so on; stopped and called again, the command goes on. A folder holds
-one study (study.json): ablations, seeds and steps may be added to it, everything else is refused,
-as are runs that are already longer than asked for. A run that ended in NaN is named and counts
-nowhere. The table is printed and kept as ablations.md and ablations.json.
+train.steps of the base. Refused are settings that change nothing, that this command sets itself
+(seed), or that decide which images are evaluated. Published ablations are those of krizhevsky2012
+and of paper; each is made from the base that is trained, and differs from it in that part alone.
+Each run is an ordinary workdir, runs/ablations/NAME/seed-0 and so on; stopped and called again, the
+command goes on. A folder holds one study (study.json): ablations, seeds and steps may be added to
+it, everything else is refused, as are runs that are already longer than asked for. A run that ended
+in NaN is named and counts nowhere. The table is printed and kept as ablations.md and .json.
 Exit status: as for alexnet_jax.main.
 """
 
@@ -329,8 +328,7 @@ def run(argv: list[str]) -> int:
     make = maker(config_file.read(options.config), overrides)
     base = make({})
     study.refuse_set(base, ['eval.step'])
-    seeds = study.seeds_of(base, options.seeds)
-    ablations = parse_ablations(options.ablations, base)
+    seeds, ablations = study.seeds_of(base, options.seeds), parse_ablations(options.ablations, base)
     configs = plan(make, ablations, seeds)
     names = [ablation.name for ablation in ablations]
     asking = study.asked('ablations', base, ablations=names, seeds=len(seeds))
@@ -340,8 +338,7 @@ def run(argv: list[str]) -> int:
     rows = summarize(base, ablations, seeds, results)
     split = next((result['split'] for result in results.values() if 'split' in result), 'held-out')
     page = report(rows, base, seeds, split)
-    about = {'split': split, 'views': base.eval.views, 'notes': notes(base, rows)}
-    tree = about | {'rows': rows}
+    tree = {'split': split, 'views': base.eval.views, 'notes': notes(base, rows), 'rows': rows}
     return study.publish(options.workdir, {'ablations.md': page, 'ablations.json': tree}, page)
 
 
