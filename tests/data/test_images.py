@@ -128,6 +128,19 @@ def test_bilinear_is_opencv_s(random):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
+def test_photographs_are_turned_upright(orientation):
+    """What PIL's own transposition gives, for a picture whose corners differ."""
+    corners = np.zeros((48, 48, 3), np.uint8)
+    corners[:16, :16], corners[:16, 32:], corners[32:, :16] = 250, 120, 60
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = save(Image.fromarray(corners), 'PNG', exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    np.testing.assert_array_equal(read_square(content, 48), expected)
+    np.testing.assert_array_equal(read_square(Image.open(io.BytesIO(content)), 48), expected)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('form', ['PNG', 'JPEG'])
 @pytest.mark.parametrize('size', [(97, 150), (150, 97)])
 def test_an_image_is_turned_before_its_shape_matters(size, form, orientation):
