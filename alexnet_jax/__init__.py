@@ -49,7 +49,9 @@ def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
     """
     from alexnet_jax.experiment import config as configuration
     from alexnet_jax.experiment import model, training_run
+    from alexnet_jax.runtime import files
 
     complete = configuration.absolute_source(configuration.complete(config, {}))
-    training_run.train(complete, Path(workdir))
-    return model.load(Path(workdir))
+    folder = files.possible_folder(workdir, 'workdir')
+    training_run.train(complete, folder)
+    return model.load(folder)

@@ -22,7 +22,7 @@ from pathlib import Path
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file, kept_config
 from alexnet_jax.experiment.flags import SettingsParser
-from alexnet_jax.runtime import command_line, heartbeat, joining, supervisor
+from alexnet_jax.runtime import command_line, files, heartbeat, joining, supervisor
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.runtime.stop import stop_requests
 
@@ -43,7 +43,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         '--config',
         help='a Python file whose get_config() is called, or the name of one in configs/',
     )
-    parser.add_argument('--workdir', type=Path, help='default: runs/NAME for configs/NAME.py')
+    parser.add_argument('--workdir', help='default: runs/NAME for configs/NAME.py')
     parser.add_argument('--mode', choices=('train', 'eval', 'predict', 'report'), default='train')
     joining.add_options(parser)
     options, overrides, words = parser.parse_with_words(argv)
@@ -55,25 +55,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     if options.config is None and options.workdir is None:
         parser.error('neither --config nor --workdir is given')
     if options.workdir is not None:
-        _require_possible(parser, options.workdir)
+        options.workdir = files.possible_folder(options.workdir, '--workdir')
     options.joining = joining.read(options)
     if options.joining and options.mode not in ('train', 'eval'):
         parser.error('--processes goes with --mode=train and --mode=eval')
     return options, overrides
-
-
-def _require_possible(parser: SettingsParser, workdir: Path) -> None:
-    """
-    Raises:
-      InputError: no folder can be there, whether or not there is one.
-    """
-    try:
-        workdir.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # is made, or cannot be: that is seen then
-    except (OSError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or str(error)
-        parser.error(f'--workdir {workdir!s:.500} cannot be used: {reason}')
 
 
 def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configuration.Config:

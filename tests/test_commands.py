@@ -35,6 +35,8 @@ def test_the_version_is_printed(capsys):
 
 
 def test_packaged_configurations_are_listed(capsys):
+    assert commands.main(['configs', '--help']) == DONE
+    assert 'packaged configuration' in capsys.readouterr().out
     assert commands.main(['configs']) == DONE
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == sorted(path.stem for path in Path('configs').glob('*.py'))

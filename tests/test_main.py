@@ -183,6 +183,7 @@ BAD_COMMANDS = {
         ['--config', 'configs/digits.py', '--workdir', '/dev/null/run'],
         '--workdir /dev/null/run cannot be written',
     ),
+    'no workdir': (['--config', 'configs/digits.py', '--workdir='], 'cannot be used: it is empty'),
     'no checkpoint': (
         ['--config', 'configs/digits.py', '--workdir', '{tmp}/new', '--mode=eval'],
         '{tmp}/new holds no checkpoints',

@@ -84,6 +84,8 @@ def read_square(
             if isinstance(picture, np.ndarray):
                 picture = _of_pixels(picture)
             if isinstance(picture, Image.Image):
+                if picture.mode in ('F', 'I') and not picture.format:  # on a scale of their own
+                    raise BadImageError(f'has the mode {picture.mode}; allowed: of 8 or 16 bits')
                 return _square(picture, b'', size, max_pixels, resize)
             content = picture if isinstance(picture, bytes) else _content(picture)
             if fault := image_files.fault(content):

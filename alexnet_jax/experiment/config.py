@@ -9,14 +9,22 @@ Beside the settings there is `network.table`: the whole table of the net, or Non
 `network.name` and its group name one of this package. Workdirs and weight files keep the table.
 """
 
+import contextlib
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import FrozenConfigDict
 
-from alexnet_jax.experiment.defaults import TABLE, Config, assign, default_config, is_protocol
+from alexnet_jax.experiment.defaults import (
+    TABLE,
+    Config,
+    assign,
+    default_config,
+    given_values,
+    in_words,
+)
 from alexnet_jax.experiment.settings import (
     CHANNEL_KINDS,
     RATES,
@@ -34,7 +42,6 @@ from alexnet_jax.training.protocols import PROTOCOLS, Protocol
 
 # The settings that make a table; another value of one makes another net.
 OF_TABLE = ('network.name', 'network.input_size', 'network.width', 'network.activation')
-DEEPEST = 2  # groups within groups that are looked into: one may hold itself
 
 
 def flat(config: Config) -> dict[str, Any]:
@@ -57,10 +64,9 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
             assign(copied, name, value)
     except Exception:  # a value of the caller's can be anything: a module, an array
         given = {name: normalized(name, x) for name, x in values.items() if name in SETTINGS}
-        faults = dict.fromkeys(_faults(flat(config)) + _faults(given))
-        if not faults:
-            raise
-        raise InputError('\n'.join(faults)) from None
+        if faults := _faults(given):
+            raise InputError('\n'.join(faults)) from None
+        raise
     return copied
 
 
@@ -80,46 +86,76 @@ def complete(
     """
     if isinstance(given, FrozenConfigDict):
         given = Config(given.to_dict())
-    values = dict(_leaves(given)) if isinstance(given, Config) else dict(given)
-    _refuse_unknown([name for name in values if name != TABLE])
-    if isinstance(given, Config) and values.keys() >= SETTINGS.keys():
-        return override(given, overrides)  # with the references of a `default_config`
-    return override(changed(default_config(), values), overrides)
-
-
-def _leaves(config: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Yields the full name and value of each field that is not a group."""
-    for key, value in config.items():
-        name = f'{prefix}{key}'
-        is_group = isinstance(value, ConfigDict) and name not in (*SETTINGS, TABLE)
-        if is_group and prefix.count('.') < DEEPEST:
-            yield from _leaves(value, f'{name}.')
+    if not isinstance(given, Mapping | Config):
+        raise InputError(
+            f'the configuration is {shown(given)}; allowed: a ConfigDict, which'
+            ' alexnet_jax.default_config() makes'
+        )
+    values = given_values(given) if isinstance(given, Config) else dict(given)
+    known = {name: value for name, value in values.items() if is_setting(name) or name == TABLE}
+    faults = [unknown(name) for name in values if name not in known]
+    faults += _beside_table(known, overrides)
+    if 'train.epochs' in known and 'train.steps' not in known:
+        known['train.steps'] = 0  # a number of epochs that is given replaces the protocol's steps
+    try:
+        if isinstance(given, Config) and values.keys() >= {*SETTINGS, TABLE}:
+            config = given  # with the references of a `default_config`
         else:
-            yield name, value
+            config = changed(default_config(), known)
+        config = override(config, overrides)
+    except InputError as error:
+        raise InputError('\n'.join([*faults, str(error)])) from None
+    if faults:
+        raise InputError('\n'.join(faults))
+    return config
+
+
+def _beside_table(values: Mapping[str, Any], overrides: Mapping[str, str]) -> list[str]:
+    """Returns the settings that would have to make another net of a table of the caller's own."""
+    table = values.get(TABLE)
+    making = [values.get(name, SETTINGS[name].default) for name in OF_TABLE]
+    with contextlib.suppress(Exception):  # as these settings may be anything
+        if table is None or table == architecture(*making):
+            return []
+    given = {
+        name: values[name] for name in ('network.width', 'network.activation') if name in values
+    }
+    given = {name: value for name, value in given.items() if value != SETTINGS[name].default}
+    given |= {name: overrides[name] for name in OF_TABLE if name in overrides}
+    return [
+        f'{name} is {shown(value)}; allowed: none, as network.table is a net of its own'
+        for name, value in given.items()
+    ]
 
 
 def override(config: Config, overrides: Mapping[str, str]) -> Config:
     """Returns a complete configuration changed by `overrides`; raises as `complete` does. A
     number of epochs replaces the number of steps that the configuration had, unless both are
     given."""
-    _refuse_unknown(overrides)
     changes = {name: from_text(name, text) for name, text in overrides.items() if name in SETTINGS}
     if 'train.epochs' in overrides:
         changes = {'train.steps': 0} | changes
-    factors = {name: text for name, text in overrides.items() if name not in SETTINGS}
-    if factors:
+    layers = {name: text for name, text in overrides.items() if name.startswith(f'{RATES}.')}
+    if layers:
         own = normalized(RATES, changes.get(RATES, config[RATES]))
-        own |= {name.removeprefix(f'{RATES}.'): _factor(factors[name]) for name in factors}
+        own |= {name.removeprefix(f'{RATES}.'): _factor(text) for name, text in layers.items()}
         changes[RATES] = own
-    protocol = changes.get('train.protocol', config['train.protocol'])
-    faults = []
-    if not is_protocol(protocol):  # from which other settings have their defaults
-        faults = [_fault('train.protocol', protocol)]
-        changes['train.protocol'] = 'paper'
-    config = changed(config, changes).copy_and_resolve_references()
-    for name, value in flat(config).items():
-        assign(config, name, value)
-    faults += validate(config)
+    faults = [unknown(name) for name in overrides if not is_setting(name)] + _faults(changes)
+    if faults:  # no reference can follow the changes
+        others = {name: value for name, value in flat(config).items() if name not in changes}
+        faults += _faults(others, config.network.table)
+    else:
+        try:
+            config = changed(config, changes).copy_and_resolve_references()
+        except InputError:
+            raise
+        except Exception as error:  # a value of the caller's can be anything
+            fault = f'a reference of the configuration has no value: {in_words(error)}'
+            faults = _faults(flat(config), config.network.table) or [fault]
+            raise InputError('\n'.join(faults)) from None
+        for name, value in flat(config).items():
+            assign(config, name, value)
+        faults = validate(config)
     if faults:
         raise InputError('\n'.join(faults))
     return config
@@ -137,12 +173,6 @@ def followed(overrides: Mapping[str, str], later: Mapping[str, str]) -> dict[str
     that was given before, as in `override`."""
     replaced = ('train.steps',) if 'train.epochs' in later else ()
     return {name: text for name, text in overrides.items() if name not in replaced} | dict(later)
-
-
-def _refuse_unknown(names: Collection[str]) -> None:
-    faults = [unknown(name) for name in names if not is_setting(name)]
-    if faults:
-        raise InputError('\n'.join(faults))
 
 
 def unknown(name: str) -> str:
@@ -170,16 +200,17 @@ def absolute(source: str) -> str:
 
 def validate(config: Config) -> list[str]:
     """Returns every fault of a complete configuration, a line each; [] for none."""
-    values = flat(config)
-    if config.network.table is not None and isinstance(config.network.name, str):
-        del values['network.name']  # the table may be one that this package does not have
-    faults = _faults(values)
+    faults = _faults(flat(config), config.network.table)
     if not isinstance(config.network.table, Architecture | None):
         faults.append(f'{TABLE} is {shown(config.network.table)}; allowed: an Architecture or None')
     return faults or _validate_together(config)
 
 
-def _faults(values: Mapping[str, Any]) -> list[str]:
+def _faults(values: Mapping[str, Any], table: Any = None) -> list[str]:
+    """Returns what is wrong with each value by itself, beside a table of the net."""
+    if table is not None and isinstance(values.get('network.name'), str):
+        values = dict(values)
+        del values['network.name']  # the table may be one that this package does not have
     return [fault for name, value in values.items() if (fault := _fault(name, value))]
 
 
@@ -255,16 +286,18 @@ def start_layers(config: Config, net: Architecture) -> tuple[str, ...]:
 
 
 def _validate_together(config: Config) -> list[str]:
+    faults = []
     try:
         net = network_of(config)
-        _require_own_table(config, net)
-        protocol_of(config, net)
-        start_layers(config, net)
     except InputError as error:
         return str(error).splitlines()
+    for check in (_require_own_table, protocol_of, start_layers):
+        try:
+            check(config, net)
+        except InputError as error:
+            faults += str(error).splitlines()
     batch, data, column = config.data.batch_size, config.mesh.data, config.mesh.column
     size, parts = config.data.record_size, config.train.micro_batches
-    faults = []
     if data and batch % data:
         faults.append(
             f'data.batch_size is {batch}; allowed: a multiple of mesh.data, which is {data}'

@@ -8,15 +8,18 @@ import ast
 import inspect
 import os
 import re
+import sys
 import traceback
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.defaults import Config, default_config
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, plain, shown
+from alexnet_jax.runtime.errors import InputError, counted, plain, shown
+
+MODULE = '<config>'  # the name of a file while it runs
 
 
 def load(config: str | None, overrides: Mapping[str, str]) -> Config:
@@ -87,7 +90,10 @@ def read(config: str) -> Config:
         raise InputError(f'{option} cannot be read: {error.strerror}') from error
     except ValueError as error:
         raise InputError(f'{option} cannot be read: {error}') from error
-    names: dict[str, Any] = {'__name__': '<config>', '__file__': str(path)}
+    module = types.ModuleType(MODULE)
+    module.__file__ = str(path)
+    sys.modules[MODULE] = module  # where dataclasses and pickle look for it
+    names = vars(module)
     arguments = [] if argument is None else [argument]
     try:
         exec(compile(source, str(path), 'exec', dont_inherit=True), names)
@@ -113,9 +119,11 @@ def read(config: str) -> Config:
 
 
 def _found(path: Path) -> Path:
-    """Returns the file of a packaged configuration for its bare name; else the path itself."""
-    is_name = not path.suffix and len(path.parts) == 1 and not os.path.exists(path)
-    return _packaged_folder() / f'{path}.py' if is_name else path
+    """Returns the file of a packaged configuration for its bare name; else the path itself. A
+    folder of that name, such as a workdir, does not count."""
+    packaged = _packaged_folder() / f'{path.name}.py'
+    is_name = not path.suffix and len(path.parts) == 1
+    return packaged if is_name and packaged.exists() and not path.is_file() else path
 
 
 def _require_takes(get_config: Callable, arguments: list[str], option: str) -> None:
@@ -124,13 +132,15 @@ def _require_takes(get_config: Callable, arguments: list[str], option: str) -> N
     Raises:
       InputError: it cannot.
     """
+    signature = inspect.signature(get_config)
     try:
-        inspect.signature(get_config).bind(*arguments)
+        signature.bind(*arguments)
     except TypeError:
-        fault = 'takes an argument; allowed: --config=FILE:ARGUMENT'
-        if arguments:
-            fault = f'takes no argument, but has {shown(arguments[0])}'
-        raise InputError(f'{option}: get_config() {fault}') from None
+        count = len(signature.parameters)
+        takes = f'takes {counted(count, "argument")}' if count else 'takes no argument'
+        given = f'but has {shown(arguments[0])}' if arguments else 'but has none'
+        allowed = '; allowed: one, as --config=FILE:ARGUMENT' if count else ''
+        raise InputError(f'{option}: get_config() {takes}, {given}{allowed}') from None
 
 
 def _where(error: BaseException, source: bytes) -> str:
@@ -140,9 +150,10 @@ def _where(error: BaseException, source: bytes) -> str:
         number = error.lineno or number
     for frame, line in traceback.walk_tb(error.__traceback__):
         last = frame.f_globals.get('__name__', '')
-        if last == '<config>':
+        if last == MODULE:
             number = line
-    if last.startswith('ml_collections') and isinstance(error, AttributeError | KeyError):
+    no_field = isinstance(error, AttributeError | KeyError) and 'ConfigDict is' not in str(error)
+    if last.startswith('ml_collections') and no_field:
         text = source.decode(errors='replace').splitlines()[number - 1]
         return f'line {number}: {_unknown_field(str(error), text)}'
     first = (str(error).splitlines() or [''])[0]

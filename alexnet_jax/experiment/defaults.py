@@ -1,12 +1,14 @@
 """The configuration that others begin as: a field for each setting, with the default of a protocol."""
 
+import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict, FieldReference
 
 from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.runtime.errors import InputError, plain
 from alexnet_jax.training.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 else:
     Config = ConfigDict
 
+DEEPEST = 2  # groups within groups that are looked into: one may hold itself
 TABLE = 'network.table'  # the whole table of the net, or None where `network.name` tells it
 
 
@@ -48,15 +51,14 @@ def default_config(protocol: str = 'paper') -> Config:
 
 def _following(name: str, named: FieldReference, *epochs: FieldReference) -> FieldReference:
     """Returns a reference to the value that a setting has under the protocol referred to."""
+    return _computed(functools.partial(_of_protocol, name), named, *epochs)
 
-    def value(protocol: Any, epochs: Any = None) -> Any:
-        own = PROTOCOLS[protocol].settings if is_protocol(protocol) else {}
-        of_protocol = own.get('train.epochs', SETTINGS['train.epochs'].default)
-        if epochs not in (None, of_protocol):
-            return 0  # a number of epochs that was given replaces the protocol's steps
-        return own.get(name, SETTINGS[name].default)
 
-    return _computed(value, named, *epochs)
+def _of_protocol(name: str, protocol: Any, epochs: Any = None) -> Any:
+    own = PROTOCOLS[protocol].settings if is_protocol(protocol) else {}
+    if epochs not in (None, own.get('train.epochs', SETTINGS['train.epochs'].default)):
+        return 0  # a number of epochs that was given replaces the protocol's steps
+    return own.get(name, SETTINGS[name].default)
 
 
 def _computed(value: Callable, of: FieldReference, *others: FieldReference) -> FieldReference:
@@ -83,3 +85,37 @@ def assign(config: Config, name: str, value: Any) -> None:
             config[group] = ConfigDict(type_safe=False)
         config = config[group]
     config[last] = value
+
+
+def given_values(config: Config) -> dict[str, Any]:
+    """Returns the values of a configuration in which fields may be missing, by full name.
+
+    Raises:
+      InputError: a reference has no value, or names are not text.
+    """
+    try:
+        return dict(_leaves(config))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f'the configuration cannot be read: {in_words(error)}') from None
+
+
+def _leaves(config: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yields the full name and value of each field that is not a group."""
+    for key in config:
+        name = f'{prefix}{key}'
+        try:
+            value = config[key]
+        except Exception as error:
+            raise InputError(f'{plain(name)} has no value: {in_words(error)}') from None
+        is_group = isinstance(value, ConfigDict) and name not in (*SETTINGS, TABLE)
+        if is_group and prefix.count('.') < DEEPEST:
+            yield from _leaves(value, f'{name}.')
+        else:
+            yield name, value
+
+
+def in_words(error: Exception) -> str:
+    """Returns the kind of an error and its message."""
+    return plain(f'{type(error).__name__}: {error}')

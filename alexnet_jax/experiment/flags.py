@@ -76,6 +76,10 @@ class SettingsParser(Parser):
                 text = next(words, '--')
                 if text.startswith('--'):
                     self.error(f'--config.{name} has no value; settings are --config.NAME=VALUE')
+            for part in [part for part in overrides if part.startswith(f'{name}.')]:
+                del overrides[
+                    part
+                ]  # optimizer.layer_rates.conv1 before all of optimizer.layer_rates
             overrides[name] = text
         return overrides, rest
 

@@ -36,7 +36,7 @@ Picture = str | images.Picture
 ARRAYS = ('variables', 'mean', 'scale')  # of a `Model`; its leaves
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class _Rest:
     """Holds the fields of a model that are not arrays; `jax.jit` compiles anew where they differ."""
 
@@ -46,6 +46,9 @@ class _Rest:
     mirror: bool
     step: int
     data: Mapping[str, str] = dataclasses.field(hash=False)
+
+    def __repr__(self) -> str:  # in JAX's messages
+        return f'step {self.step} of {plain(self.net.architecture.name)}'
 
 
 @jax.tree_util.register_pytree_with_keys_class

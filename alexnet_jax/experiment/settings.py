@@ -89,9 +89,9 @@ def are_factors(factors: dict[Any, Any]) -> bool:
     return all(
         isinstance(layer, str)
         and layer
-        and '.' not in layer
+        and not ('.' in layer or hasattr(ConfigDict, layer))  # it cannot hold these
         and type(factor) is float
-        and 0 <= factor < float('inf')
+        and 0 <= factor <= HUGE
         for layer, factor in factors.items()
     )
 
@@ -111,7 +111,7 @@ ANY_PATH = Rule('a folder, or nothing for the usual place', can_name_a_file)
 MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
 DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
 LAYERS = Rule('names of layers, or nothing', all)
-FACTORS = Rule('a finite number of at least 0 for each layer, as conv1=0,fc8=10', are_factors)
+FACTORS = Rule(f'a number from 0 to {HUGE:g} for each layer, as conv1=0,fc8=10', are_factors)
 BOOLEAN = Rule('true or false', lambda value: True)
 
 

@@ -38,7 +38,7 @@ def from_json(tree: Any) -> Architecture:
       InputError: it is not such a table: an unknown kind or field, a value of another type, or
         as `Architecture`.
     """
-    _require(isinstance(tree, dict), 'the table of the net', tree, 'an object')
+    _require(isinstance(tree, dict), 'the whole', tree, 'an object')
     rows, output = tree.get('layers'), tree.get('output')
     _require(isinstance(rows, list) and len(rows) <= MOST_ROWS, 'layers', rows, 'a list of rows')
     return _made(Architecture, tree | {'layers': tuple(map(_row, rows)), 'output': _output(output)})

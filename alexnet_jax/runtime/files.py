@@ -21,6 +21,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from alexnet_jax.runtime.errors import InputError, plain
+
 MOST_BYTES = 2**26  # of a file of text; a configuration has 4,000, 100,000 class names 2 million
 HEADER_BYTES = 10_000  # of an array in an .npz file, at most
 ABANDONED_SECONDS = 60  # after which a temporary folder without a lock is nobody's
@@ -38,6 +40,28 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(None, 'it is not a regular file', str(path))
         yield file
+
+
+def possible_folder(path: str | Path, name: str) -> Path:
+    """Returns the path of a folder that is there or may be made.
+
+    Args:
+      path: as it was given.
+      name: what a message calls it.
+
+    Raises:
+      InputError: there can be no such folder.
+    """
+    try:
+        if not str(path):  # of a shell variable that is not set; Path('') is the current folder
+            raise ValueError('it is empty')
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # is made, or cannot be: that is seen then
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or str(error)
+        raise InputError(f'{name} {plain(path, 500)} cannot be used: {reason}') from None
+    return Path(path)
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:

@@ -67,7 +67,7 @@ BAD_TEXTS = [
     ('def get_config():\n    pass', r'get_config\(\) returns None; allowed: a ConfigDict'),
     (
         'def get_config(a):\n    pass',
-        r'get_config\(\) takes an argument; .* --config=FILE:ARGUMENT',
+        r'get_config\(\) takes 1 argument, but has none; .* --config=FILE:ARGUMENT',
     ),
 ]
 
@@ -95,6 +95,7 @@ BAD_LINES = [
     ('config.optimizer.layer_rates.conv9 = 1', r"names layer 'conv9'"),
     ("config.start['form'] = 'x'", r'unknown setting form; the nearest is'),
     ("{}['own']", "line 7: KeyError: 'own'"),
+    ('del config.data.mirror', 'line 7: AttributeError: .*is locked'),
     ('config.data = 3', r'unknown setting data; the nearest is'),
     ('config.seed = True', r'^seed is True'),
     ('config.data.batch_size = 64.0', r'^data\.batch_size is 64\.0'),
@@ -118,3 +119,24 @@ def test_a_bad_line_is_named_without_the_other_fields(line, message, tmp_path):
 def test_an_argument_where_none_is_taken(tmp_path):
     with pytest.raises(InputError, match=r"get_config\(\) takes no argument, but has 'fast'"):
         config_file.load(f'{written(tmp_path)}:fast', {})
+    path = Path(written(tmp_path))
+    path.write_text('def get_config(a, b):\n    pass')
+    with pytest.raises(InputError, match=r"takes 2 arguments, but has 'x'; allowed: one, as --"):
+        config_file.load(f'{path}:x', {})
+
+
+def test_a_file_is_a_module_of_its_own(tmp_path):
+    """As dataclasses need it whose annotations are text."""
+    own = 'import dataclasses', '@dataclasses.dataclass', 'class Size:', '    side: int = 40'
+    path = Path(written(tmp_path, 'config.data.record_size = Size().side'))
+    path.write_text('\n'.join(['from __future__ import annotations', *own, path.read_text()]))
+    assert config_file.load(str(path), {'network.name': 'small'}).data.record_size == 40
+
+
+def test_a_folder_hides_no_packaged_configuration(tmp_path, monkeypatch):
+    expected = config_file.load('configs/digits.py', {})
+    monkeypatch.chdir(tmp_path)
+    Path('digits').mkdir()  # as --workdir digits makes it
+    assert config_file.load('digits', {}) == expected
+    Path(written(tmp_path, 'config.seed = 5')).rename('digits.py')
+    assert config_file.load('digits.py', {}).seed == 5

@@ -17,10 +17,12 @@ FLAGS = [
     (['--config.data.mean=(1,2,3)'], {'data.mean': '(1,2,3)'}),
     (['--config.data.mean', '1,2,3'], {'data.mean': '1,2,3'}),
     (['--config.optimizer.layer_rates.conv1=0'], {'optimizer.layer_rates.conv1': '0'}),
+    (['--config.optimizer.layer_rates.conv1=0', '--config.optimizer.layer_rates=fc8=9'],
+     {'optimizer.layer_rates': 'fc8=9'}),
     (['--config.train.log_to='], {'train.log_to': ''}),
     (['--config.data.source=folder:a=b\nc'], {'data.source': 'folder:a=b\nc'}),
     (['--config.batch_sise', '64'], {'batch_sise': '64'}),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(('argv', 'expected'), FLAGS)
