@@ -111,20 +111,16 @@ def complete(
 
 
 def _beside_table(values: Mapping[str, Any], overrides: Mapping[str, str]) -> list[str]:
-    """Returns the settings that would have to make another net of a table of the caller's own."""
+    """Returns the overrides that would have to make another net of a table that is given."""
     table = values.get(TABLE)
     making = [values.get(name, SETTINGS[name].default) for name in OF_TABLE]
     with contextlib.suppress(Exception):  # as these settings may be anything
         if table is None or table == architecture(*making):
             return []
-    given = {
-        name: values[name] for name in ('network.width', 'network.activation') if name in values
-    }
-    given = {name: value for name, value in given.items() if value != SETTINGS[name].default}
-    given |= {name: overrides[name] for name in OF_TABLE if name in overrides}
     return [
-        f'{name} is {shown(value)}; allowed: none, as network.table is a net of its own'
-        for name, value in given.items()
+        f'{name} is {shown(overrides[name])}; allowed: none, as network.table is a net of its own'
+        for name in OF_TABLE
+        if name in overrides
     ]
 
 
