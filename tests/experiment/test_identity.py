@@ -40,6 +40,7 @@ def test_a_set_that_changed_is_another_run(folder, capsys, change, messages, ste
     assert all(part in message for part in messages), message
 
 
+@pytest.mark.thorough
 def test_an_evaluation_of_other_pictures_is_not_the_run_s_own(folder, capsys):
     folder.result(capsys, '--config.eval.split=val')
     kept = folder.run / 'eval' / 'val-1.json'
@@ -119,6 +120,7 @@ def test_something_else_in_the_place_of_a_file_is_refused(folder, capsys, name, 
     assert sorted(run.glob('checkpoints*')) == ([run / name] if name == 'checkpoints' else [])
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_of_another_run_is_refused(folder, capsys):
     other = ('--config.seed=7', '--config.train.steps=6')
     assert main.main(folder.arguments(*other, workdir='other')) == DONE

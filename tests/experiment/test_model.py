@@ -110,6 +110,7 @@ def test_its_leaves_are_its_arrays(model):
         assert getattr(doubled, field) == getattr(model, field), field
 
 
+@pytest.mark.thorough
 def test_it_is_an_argument_of_jit_and_grad(model, run, random):
     images = random.integers(0, 256, (2, 28, 28, 3)).astype(np.uint8)
 

@@ -101,6 +101,7 @@ def test_names_of_other_sets_are_names_of_files(source, name):
     assert results.which(None, source, None) == '' and results.which(3, source, None) == '-step-3'
 
 
+@pytest.mark.thorough
 def test_a_set_is_known_by_its_images_and_not_by_its_place(tmp_path):
     """The run's own, moved: its result. Another of one source: a name of its own."""
     write_classes(tmp_path / 'images' / 'train', 4)

@@ -171,6 +171,7 @@ def dropped_by(apply, x) -> np.ndarray:
     return kept.reshape(x.shape[0], -1)
 
 
+@pytest.mark.thorough
 def test_images_drop_units_of_their_own_however_a_batch_is_split(small):
     """Without numbers given: by `jax.vmap`, once and twice, inside and outside `jax.jit`, with
     gradients, and over the mesh, as in one batch."""

@@ -60,6 +60,7 @@ def logits_of(module: nnx.bridge.ToNNX, images: np.ndarray) -> jax.Array:
     return module(images)[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('table', [TWO_COLUMNS, SMALL], ids=lambda table: table.name)
 def test_an_nnx_module_computes_what_the_net_computes(table):
     """Logits, and the gradients of all parameters."""

@@ -93,6 +93,7 @@ def test_other_nets_stay_as_they_are(compute, x64):
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('name', ['small', 'torchvision', 'batchnorm227'])
 def test_initial_values(name):
     """In float64 of the table's spread; in float32 the same with x64 and without."""
@@ -111,6 +112,7 @@ def test_initial_values(name):
         assert np.std(one) == pytest.approx(np.std(other), rel=0.3, abs=1e-12)
 
 
+@pytest.mark.thorough
 def test_the_same_units_drop_out():
     images, key = np.ones((4, 28, 28, 3), np.float32), jax.random.key(3)
     params = nn.unbox(jax.jit(AlexNet(SMALL, 10).init)(key, images))

@@ -69,6 +69,7 @@ def products_by(loss):
 SLOW = ('batchnorm227 training', 'cifar18', 'krizhevsky2012', 'caffe', 'four_layer maxout')
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     'case', ['small', *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)]
 )
@@ -92,6 +93,7 @@ def test_hessian_products_equal_pytorch_s_and_differences(case, x64, random):
         assert not theirs or max(parity.apart(found, theirs).values()) < 1e-12, name
 
 
+@pytest.mark.thorough
 def test_tangents_of_logits_and_activations_equal_differences(x64, random):
     """Along parameters and images; by `jax.jvp`, `jax.linearize` and under `jax.vmap`."""
     net = AlexNet(parity.reduced('small'), parity.CLASSES, compute='float64')
@@ -113,6 +115,7 @@ def test_tangents_of_logits_and_activations_equal_differences(x64, random):
     chex.assert_trees_all_close(both, expected, **CLOSE)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(('case', 'shape'), [('small', (2, 2)), ('batchnorm227 training', (2, 1))])
 def test_on_the_mesh_they_are_those_of_one_device(case, shape, random):
     """Of the loss of the whole batch, in float32: its tangent, and a product with its Hessian."""

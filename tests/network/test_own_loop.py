@@ -91,6 +91,7 @@ def test_the_gradient_may_be_taken_outside_the_map():
     assert not too_far(parity.digest(results(compiled(gradient), 'small')), stored('small'))
 
 
+@pytest.mark.thorough
 def test_five_steps_equal_those_without_a_mesh():
     """With an optimizer that is not the package's."""
     table = architecture('small', width=0.5)

@@ -91,6 +91,7 @@ def test_the_report_of_the_patterns(browser, tmp_path):
     assert_sound(browser, workdir / 'report' / 'index.html')
 
 
+@pytest.mark.thorough
 def test_runs_beside_each_other(made, browser, tmp_path):
     other = shutil.copytree(made, tmp_path / 'other')
     several.compare([made, other], tmp_path / 'page')

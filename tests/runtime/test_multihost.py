@@ -250,6 +250,7 @@ def test_processes_on_different_sets_are_refused_by_all(mode, tmp_path):
     assert (tmp_path / 'run').exists() == (mode == 'eval')
 
 
+@pytest.mark.thorough
 def test_processes_that_do_not_share_the_workdir_are_refused(command, tmp_path):
     own = [['--workdir', str(tmp_path / str(index))] for index in range(2)]
     found = several.run(2, command('run'), own)

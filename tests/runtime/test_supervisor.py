@@ -104,6 +104,7 @@ def test_a_child_that_stands_still_is_ended(play):
     assert time.monotonic() - begun < 15
 
 
+@pytest.mark.thorough
 def test_a_child_that_is_frozen_is_ended_even_in_what_may_be_slow(play):
     status, error = ended(play('heartbeat.slow("saving"); os.kill(os.getpid(), signal.SIGSTOP)'))
     assert status == 1

@@ -79,6 +79,7 @@ def test_a_large_batch_is_the_same_step_in_parts_and_on_a_mesh(batches):
     assert np.ptp(losses[0]) > 1e-3  # it moves
 
 
+@pytest.mark.thorough
 def test_gradients_are_exchanged_once_a_step(batches):
     """Between the parts only sums of scores are."""
     mesh = device_mesh.make_mesh(2, 2)
@@ -105,6 +106,7 @@ def test_four_parts_equal_the_whole(shape, batches):
     chex.assert_trees_all_close(parts, whole, rtol=0, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_part_takes_less_memory_than_the_whole(batches):
     net, mesh = AlexNet(SMALL, 10), device_mesh.make_mesh()
     state = step.create_state(net, 0, mesh)

@@ -143,6 +143,7 @@ BATCHNORM67 = with_stages(
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_initial_values_are_the_same_on_every_mesh():
     net = AlexNet(TWO_COLUMNS, 10)
     expected = jax.device_get(step.create_state(net, 5, device_mesh.make_mesh()))

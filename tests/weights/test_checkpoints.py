@@ -278,6 +278,7 @@ def quantized(torch):
         return torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8)
 
 
+@pytest.mark.thorough
 def test_real_checkpoints_of_pytorch(tmp_path):
     torch = pytest.importorskip('torch')
     from tests.weights import torch_forms

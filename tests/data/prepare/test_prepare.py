@@ -113,6 +113,7 @@ def test_only_an_empty_folder_is_taken(folder, tmp_path):
         make(folder, Path('/dev/null/x'))
 
 
+@pytest.mark.thorough
 def test_images_that_cannot_be_read_are_named(spoilt, tmp_path):
     same = words(spoilt, tmp_path / 'set', '--val_fraction=0.2')
     done = run(*same)
