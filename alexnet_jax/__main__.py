@@ -39,7 +39,8 @@ def print_configs(argv: list[str]) -> int:
     """Prints the name of each packaged configuration and the first line of its text."""
     if argv in (['-h'], ['--help']):
         print(print_configs.__doc__)
-    elif argv:
+        return DONE
+    if argv:
         raise InputError(f'configs takes no arguments; it has {shown(argv[0])}')
     from alexnet_jax.experiment import config_file
 

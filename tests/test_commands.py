@@ -29,6 +29,18 @@ def test_a_bad_command_is_refused(argv, capsys):
     assert argv != ['trian'] or line.endswith('the nearest is train')
 
 
+@pytest.mark.parametrize('argv', [
+    ['weights', 'export', 'runs/x', '--out='], ['ablations', '--config=digits', '--workdir', ''],
+    ['pages', ''], ['tables', 'runs/x', '--out='], ['prepare', '--source=digits', '--out='],
+])  # fmt: skip
+def test_an_empty_path_is_refused(argv, tmp_path, monkeypatch, capsys):
+    """Not taken for the current folder: a shell variable may not be set."""
+    monkeypatch.chdir(tmp_path)
+    assert commands.main(argv) == BAD_INPUT
+    assert 'it is empty; allowed: a path' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_version_is_printed(capsys):
     assert commands.main(['--version']) == DONE
     assert capsys.readouterr().out.split() == ['alexnet_jax', metadata.version('alexnet_jax')]

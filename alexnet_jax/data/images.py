@@ -85,7 +85,9 @@ def read_square(
                 picture = _of_pixels(picture)
             if isinstance(picture, Image.Image):
                 if picture.mode in ('F', 'I') and not picture.format:  # on a scale of their own
-                    raise BadImageError(f'has the mode {picture.mode}; allowed: of 8 or 16 bits')
+                    raise BadImageError(
+                        f'has the mode {picture.mode}; allowed: modes of 8 or 16 bits'
+                    )
                 return _square(picture, b'', size, max_pixels, resize)
             content = picture if isinstance(picture, bytes) else _content(picture)
             if fault := image_files.fault(content):
@@ -120,8 +122,8 @@ def _square(
     _check_size(image, max_pixels)
     if resize == SHORT_SIDE:
         _check_resized(image, size, max_pixels)
-    # Pixels first: to look for metadata Pillow decodes a PNG, too, and what it raises
-    # then would be taken for broken metadata.
+    # Pixels first: Pillow decodes a PNG when it is asked for metadata, and an error of the
+    # pixels would look like one of the metadata.
     rgb = as_rgb(image, content)
     if content:
         _check_pixels(image, content)

@@ -23,7 +23,6 @@ from alexnet_jax.experiment.defaults import (
     assign,
     default_config,
     given_values,
-    in_words,
 )
 from alexnet_jax.experiment.settings import (
     CHANNEL_KINDS,
@@ -32,11 +31,12 @@ from alexnet_jax.experiment.settings import (
     from_text,
     is_setting,
     normalized,
+    replaces,
 )
 from alexnet_jax.network import shapes
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.network.layers import Architecture
-from alexnet_jax.runtime.errors import InputError, counted, nearest, plain, shown
+from alexnet_jax.runtime.errors import InputError, counted, in_words, nearest, plain, shown
 from alexnet_jax.training import protocols
 from alexnet_jax.training.protocols import PROTOCOLS, Protocol
 
@@ -166,8 +166,10 @@ def _factor(text: str) -> float | str:
 
 def followed(overrides: Mapping[str, str], later: Mapping[str, str]) -> dict[str, str]:
     """Returns overrides changed by later ones; a number of epochs replaces the number of steps
-    that was given before, as in `override`."""
-    replaced = ('train.steps',) if 'train.epochs' in later else ()
+    that was given before, as in `override`, and all of the layers' factors those of some."""
+    replaced = {name for name in overrides for one in later if replaces(one, name)}
+    if 'train.epochs' in later:
+        replaced |= {'train.steps'}
     return {name: text for name, text in overrides.items() if name not in replaced} | dict(later)
 
 

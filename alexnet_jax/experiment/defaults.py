@@ -1,4 +1,4 @@
-"""The configuration that others begin as: a field for each setting, with the default of a protocol."""
+"""Configurations as ConfigDicts: the default one, and how fields are assigned and read by full name."""
 
 import functools
 import types
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict, FieldReference
 
 from alexnet_jax.experiment.settings import SETTINGS
-from alexnet_jax.runtime.errors import InputError, plain
+from alexnet_jax.runtime.errors import InputError, in_words, plain
 from alexnet_jax.training.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _following(name: str, named: FieldReference, *epochs: FieldReference) -> Fie
 
 
 def _of_protocol(name: str, protocol: Any, epochs: Any = None) -> Any:
-    own = PROTOCOLS[protocol].settings if is_protocol(protocol) else {}
+    own = PROTOCOLS[protocol].settings if _is_protocol(protocol) else {}
     if epochs not in (None, own.get('train.epochs', SETTINGS['train.epochs'].default)):
         return 0  # a number of epochs that was given replaces the protocol's steps
     return own.get(name, SETTINGS[name].default)
@@ -72,8 +72,7 @@ def _count(value: Any) -> int | str:
     return value if isinstance(value, int) else 'no number'
 
 
-def is_protocol(name: Any) -> bool:
-    """Returns whether a value of `train.protocol` is one that there is."""
+def _is_protocol(name: Any) -> bool:
     return isinstance(name, str) and name in PROTOCOLS
 
 
@@ -114,8 +113,3 @@ def _leaves(config: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f'{name}.')
         else:
             yield name, value
-
-
-def in_words(error: Exception) -> str:
-    """Returns the kind of an error and its message."""
-    return plain(f'{type(error).__name__}: {error}')

@@ -9,7 +9,7 @@ import re
 import textwrap
 from typing import NoReturn
 
-from alexnet_jax.experiment.settings import SETTINGS, as_text
+from alexnet_jax.experiment.settings import SETTINGS, as_text, replaces
 from alexnet_jax.runtime.command_line import Parser
 from alexnet_jax.runtime.errors import InputError, nearest, shown
 from alexnet_jax.training.protocols import PROTOCOLS
@@ -76,10 +76,7 @@ class SettingsParser(Parser):
                 text = next(words, '--')
                 if text.startswith('--'):
                     self.error(f'--config.{name} has no value; settings are --config.NAME=VALUE')
-            for part in [part for part in overrides if part.startswith(f'{name}.')]:
-                del overrides[
-                    part
-                ]  # optimizer.layer_rates.conv1 before all of optimizer.layer_rates
+            overrides = {one: kept for one, kept in overrides.items() if not replaces(name, one)}
             overrides[name] = text
         return overrides, rest
 

@@ -35,7 +35,7 @@ class Rule:
 
 
 MOST = 2**31 - 1  # of a count: steps and images are counted in 32 bits
-HUGE = 1e30  # of a factor: float32 has it, and its product with the largest of the others
+HUGE = 1e30  # of a factor; float32 has it
 
 
 def at_least(least: int) -> Rule:
@@ -249,6 +249,11 @@ def is_setting(name: str) -> bool:
     (`optimizer.layer_rates.conv1`)."""
     group, _, layer = name.rpartition('.')
     return name in SETTINGS or (group == RATES and layer != '')
+
+
+def replaces(later: str, name: str) -> bool:
+    """Returns whether a flag takes the place of an earlier one: the same, or of a part of it."""
+    return later == name or name.startswith(f'{later}.')
 
 
 def from_text(name: str, text: str) -> Any:

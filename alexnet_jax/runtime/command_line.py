@@ -37,11 +37,18 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=96)
 
 
+def _path(text: str) -> Path:
+    if not text:  # of a shell variable that is not set; Path('') is the current folder
+        raise argparse.ArgumentTypeError('it is empty; allowed: a path')
+    return Path(text)
+
+
 class Parser(argparse.ArgumentParser):
     """Takes full option names only; a bad command is an `InputError`."""
 
     def __init__(self, **settings):
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
+        self.register('type', Path, _path)
         self.add_argument('--debug', action='store_true', help='show tracebacks')
 
     def error(self, message: str) -> NoReturn:

@@ -70,3 +70,8 @@ def shown(value: object) -> str:
         return plain(repr(value))
     except Exception:  # a number of thousands of digits, or whatever a config file has made
         return f'a {type(value).__name__} that cannot be printed'
+
+
+def in_words(error: Exception) -> str:
+    """Returns the kind of an error and its message, on one line."""
+    return plain(f'{type(error).__name__}: {error}')

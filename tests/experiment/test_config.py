@@ -235,6 +235,14 @@ def test_the_factor_of_one_layer_keeps_those_of_others():
     assert configuration.flat(found)['optimizer.layer_rates'] == {'fc8': 10.0}
 
 
+def test_later_overrides_take_the_place_of_earlier_ones():
+    """As an ablation's do of the command line's."""
+    earlier = {'train.steps': '5', 'seed': '1', 'optimizer.layer_rates.conv1': '0'}
+    later = {'train.epochs': '3', 'optimizer.layer_rates': 'fc8=10'}
+    assert configuration.followed(earlier, later) == {'seed': '1'} | later
+    assert configuration.followed(later, {'seed': '2'}) == later | {'seed': '2'}
+
+
 def test_the_ways_to_make_a_square_are_those_that_there_are():
     assert settings.RESIZES == images.RESIZES
 

@@ -27,8 +27,8 @@ def numbers_of(tree) -> list[float]:
 def test_a_member_that_ended_in_nan_is_refused_by_name(runs, workdir, tmp_path, capsys):
     change_weights(workdir, make_nan)
     arguments = ['ensemble', str(runs / '1'), str(workdir), '--out', str(tmp_path / 'out')]
-    told = refused(capsys, evaluation.main, arguments)
-    assert f'{workdir} gives NaN or infinite probabilities' in told
+    message = refused(capsys, evaluation.main, arguments)
+    assert f'{workdir} gives NaN or infinite probabilities' in message
     assert not (tmp_path / 'out').exists()
 
 
@@ -44,8 +44,8 @@ def test_members_on_images_of_their_own_seeds_are_refused(data_dir, tmp_path, ca
     of_runs = ['ensemble', str(tmp_path / '0'), str(tmp_path / '1'), *SYNTHETIC]
     of_config = ['ensemble', '--config', str(config), '--seeds=2', *SYNTHETIC[2:]]
     for arguments in (of_runs, of_config):
-        told = refused(capsys, evaluation.main, [*arguments, *out])
-        assert 'is of another set than' in told and 'seed 0' in told and 'seed 1' in told
+        message = refused(capsys, evaluation.main, [*arguments, *out])
+        assert 'is of another set than' in message and 'seed 0' in message and 'seed 1' in message
     assert not (tmp_path / 'out').exists()
     # Each by itself kept its predictions: of different sets.
     folders = []
@@ -53,8 +53,8 @@ def test_members_on_images_of_their_own_seeds_are_refused(data_dir, tmp_path, ca
         arguments = ['--workdir', str(tmp_path / name), '--mode=eval', *SYNTHETIC]
         assert main.main([*arguments, '--config.eval.save=predictions']) == DONE
         folders += map(str, (tmp_path / name / 'eval').glob('*-predictions'))
-    told = refused(capsys, evaluation.main, ['ensemble', *folders, *out])
-    assert 'is of another set than' in told and 'seed 1' in told
+    message = refused(capsys, evaluation.main, ['ensemble', *folders, *out])
+    assert 'is of another set than' in message and 'seed 1' in message
 
 
 @pytest.mark.parametrize('weights', ['-1,1', '0,1', 'nan,1', '1,inf', '1', '1,1,1', 'a,b', '1,,1'])
@@ -69,8 +69,8 @@ def test_an_ensemble_beside_its_members(runs, tmp_path, capsys):
     assert evaluation.main(['ensemble', *paths, '--weights=1,3', '--out', str(out)]) == DONE
     printed = capsys.readouterr().out
     probabilities, labels = [], None
-    told = json.loads((out / 'ensemble.json').read_text())
-    for path, member in zip(paths, told['members'], strict=True):
+    written = json.loads((out / 'ensemble.json').read_text())
+    for path, member in zip(paths, written['members'], strict=True):
         model, features = load(path), tmp_path / path[-1]
         arguments = ['features', path, '--activations=fc8', '--out', str(features)]
         assert evaluation.main(arguments) == DONE
@@ -82,12 +82,12 @@ def test_an_ensemble_beside_its_members(runs, tmp_path, capsys):
         assert member['top1_error'] == np.mean(probabilities[-1].argmax(axis=1) != labels)
         assert f'| {member["top1_error"]:.4f} [' in printed
     mean = (probabilities[0] + 3 * probabilities[1]) / 4
-    assert told['together']['top1_error'] == np.mean(mean.argmax(axis=1) != labels)
+    assert written['together']['top1_error'] == np.mean(mean.argmax(axis=1) != labels)
     agree = np.mean(probabilities[0].argmax(axis=1) == probabilities[1].argmax(axis=1))
-    np.testing.assert_allclose(told['agreement'], [[1, agree], [agree, 1]])
+    np.testing.assert_allclose(written['agreement'], [[1, agree], [agree, 1]])
     assert 0 < agree < 1
     result = json.loads((out / 'eval' / 'test-1.json').read_text())
-    assert result['top1_error'] == told['together']['top1_error']
+    assert result['top1_error'] == written['together']['top1_error']
     assert result['members'] == paths
 
 
@@ -98,14 +98,16 @@ def test_a_run_is_counted_once(runs, workdir, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     same_folder = [workdir, './run', tmp_path / 'link', f'{tmp_path}/out/../run']
     for other in same_folder:
-        told = refused(
+        message = refused(
             capsys, evaluation.main, ['ensemble', str(workdir), str(other), '--out', str(out)]
         )
-        assert f'{os.path.normpath(other) if other == "./run" else other} and {workdir} are' in told
-        assert 'the same folder' in told
+        assert (
+            f'{os.path.normpath(other) if other == "./run" else other} and {workdir} are' in message
+        )
+        assert 'the same folder' in message
     copies = ['ensemble', str(workdir), str(runs / '0'), '--out', str(out)]
-    told = refused(capsys, evaluation.main, copies)
-    assert f'{runs / "0"} and {workdir} are the same net' in told
+    message = refused(capsys, evaluation.main, copies)
+    assert f'{runs / "0"} and {workdir} are the same net' in message
     assert not out.exists()
 
 

@@ -189,8 +189,8 @@ def test_an_image_that_cannot_be_read_is_named(model, tmp_path):
         (b'no image', 'the image is no JPEG or PNG'),
         ([good, b'no image', good], 'image 2 of 3 is no JPEG or PNG'),
         (Image.new('RGB', (3, 3)), 'the image has 3×3 pixels; allowed: at least 8 a side'),
-        (Image.new('F', (32, 32)), 'the image has the mode F; allowed: of 8 or 16 bits'),
-        (Image.new('I', (32, 32)), 'the image has the mode I; allowed: of 8 or 16 bits'),
+        (Image.new('F', (32, 32)), 'the image has the mode F; allowed: modes of 8 or 16 bits'),
+        (Image.new('I', (32, 32)), 'the image has the mode I; allowed: modes of 8 or 16 bits'),
         ([good, np.zeros((9, 9, 3))], 'image 2 of 2 is float64 [9, 9, 3]; allowed: uint8 [height,'),
     ]
     for picture, message in cases:

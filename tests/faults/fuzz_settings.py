@@ -184,8 +184,8 @@ def fault_of(config: Config) -> str:
         if type(value) is not type(SETTINGS[name].default):
             return f'{name} {value!r}'
     tree = json.loads(json.dumps(kept_config.to_tree(config), allow_nan=False))
-    told, again = configuration.validate(config), configuration.flat(kept_config.of_tree(tree))
-    return '' if not told and again == configuration.flat(config) else f'{told} {tree}'
+    faults, again = configuration.validate(config), configuration.flat(kept_config.of_tree(tree))
+    return '' if not faults and again == configuration.flat(config) else f'{faults} {tree}'
 
 
 def outcome(here: Path, seed: int) -> str:

@@ -61,12 +61,12 @@ def caffe_blobs(random: np.random.Generator) -> dict[str, list[np.ndarray]]:
 
 
 def refusal(read: Callable[..., Any], path: Path, *more: Any, lines: int = 1) -> str:
-    """What is said of a file that is refused: it is named, shortly."""
+    """Returns the message about a file that is refused: short, and with the file's name."""
     with pytest.raises(InputError) as error:
         read(path, *more)
-    told = str(error.value)
-    assert str(path) in told and len(told.splitlines()) <= lines and len(told) < 400
-    return told
+    message = str(error.value)
+    assert str(path) in message and len(message.splitlines()) <= lines and len(message) < 400
+    return message
 
 
 def same(one: dict, other: dict) -> bool:
