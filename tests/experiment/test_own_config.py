@@ -107,6 +107,13 @@ def test_references_of_a_program():
         configuration.complete(config, {'seed': '5'})
 
 
+def test_faults_of_a_program_and_of_flags_are_named_together():
+    config = default_config()
+    config.data.threads = -1
+    with pytest.raises(InputError, match=r"^seed is 'x'.*\ndata\.threads is -1; [^\n]*$"):
+        configuration.complete(config, {'seed': 'x'})
+
+
 def test_what_is_no_configuration_is_refused():
     for form in ('digits', None, 7):
         with pytest.raises(InputError, match=r'^the configuration is .*; allowed: a ConfigDict'):
