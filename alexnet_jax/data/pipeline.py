@@ -58,6 +58,7 @@ class _TrainBatch(grain.transforms.Map):
     size: int
     batch_size: int
     rows: slice
+    random_crop: bool
     mirror: bool
     color: ColorShift
     seed: int
@@ -75,8 +76,10 @@ class _TrainBatch(grain.transforms.Map):
         offsets = augment.crop_offsets(draws.crops, image_size, self.size).tolist()
         for i, row in enumerate(rows.tolist()):
             image, labels[i], _ = self.records.read(row, scratch)
-            top, left = offsets[i]
-            images[i] = augment.crop(image, top, left, self.size)
+            if self.random_crop:
+                images[i] = augment.crop(image, *offsets[i], self.size)
+            else:
+                images[i] = augment.center_crop(image, self.size)
         batch['mirrored'][:] = draws.mirrored & self.mirror
         std = self.color.std_at(stream // len(self.records))
         batch['color_shift'][:] = augment.color_shifts(
@@ -93,6 +96,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     color: ColorShift = ColorShift(),
+    random_crop: bool = True,
     mirror: bool = True,
     first_step: int = 0,
     rows: slice = slice(None),
@@ -107,6 +111,7 @@ def train_batches(
       images: the set; its 'train' split is read.
       size: side of the crops, pixels.
       batch_size: of the whole batch, all hosts together.
+      random_crop: whether crops lie at random places, or all in the middle.
       mirror: whether images are mirrored, if the set allows it at all.
       rows: which rows of each batch to make; the others are not read.
       threads: how many batches are made at a time, and as many are kept ready;
@@ -118,6 +123,7 @@ def train_batches(
         size=size,
         batch_size=batch_size,
         rows=rows,
+        random_crop=random_crop,
         mirror=mirror and images.mirror,
         color=color,
         seed=seed,

@@ -291,6 +291,7 @@ def train_batches(experiment: Experiment, first_step: int):
         color=pipeline.ColorShift(
             config.data.color_std, config.data.color_scale, config.data.color_epochs
         ),
+        random_crop=config.data.random_crop,
         mirror=config.data.mirror,
         first_step=first_step,
         rows=device_mesh.rows_here(mesh, config.data.batch_size),

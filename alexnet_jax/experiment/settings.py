@@ -160,6 +160,8 @@ SETTINGS: dict[str, Setting] = {
         ' is prepared so (alexnet_jax.data.prepare --resize)'),
     'data.batch_size': Setting(128, at_least(1),
         'images a step, all devices together (§5: 128)'),
+    'data.random_crop': Setting(True, BOOLEAN,
+        'whether training images are cropped at random places (§4.1), or in the middle'),
     'data.mirror': Setting(True, BOOLEAN,
         'whether training images are mirrored (§4.1), and mirror images are among the ten views;'
         ' those of digits and patterns never are'),

@@ -56,10 +56,16 @@ METRICS = 'metrics.jsonl'
 
 
 def train(
-    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+    config: Config,
+    workdir: Path,
+    stop_requested: Callable[[], bool] = lambda: False,
+    reached: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Trains, from the workdir's last whole checkpoint if it has one, and evaluates the
     result. Returns whether the run came to its end; False if it was stopped.
+
+    Args:
+      reached: as in `loop.train`.
 
     Raises:
       InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
@@ -82,7 +88,7 @@ def train(
             if multihost.is_first():
                 stack.enter_context(locked(workdir))
         stop = multihost.agreed(stop_requested)
-        return _train_there(experiment, workdir, values, of_start, stop)
+        return _train_there(experiment, workdir, values, of_start, stop, reached)
 
 
 def _train_there(
@@ -91,6 +97,7 @@ def _train_there(
     values: Layers,
     of_start: list[str],
     stop_requested: Callable[[], bool],
+    reached: Callable[[], bool],
 ) -> bool:
     """`train`, in a workdir that is ours."""
     config, plan = experiment.config, experiment.plan
@@ -129,7 +136,10 @@ def _train_there(
             )
         boards = _open_boards(config, workdir, first_step, stack)
         try:
-            _run(experiment, workdir, state, checkpoints, log, boards, reporter, stop_requested)
+            _run(
+                experiment, workdir, state, checkpoints, log, boards, reporter, stop_requested,
+                reached,
+            )  # fmt: skip
         except StopRequestedError:
             kept = last_checkpoint(workdir)
             saved = 'no step was done yet' if kept is None else f'step {kept} is saved'
@@ -217,6 +227,7 @@ def _run(
     boards: Sequence[Board],
     reporter: Reporter,
     stop_requested: Callable[[], bool],
+    reached: Callable[[], bool],
 ) -> None:
     """From a state to the end of the plan, and the evaluation of what is held out.
 
@@ -253,15 +264,18 @@ def _run(
             ),
             watch=functools.partial(_watch, experiment, workdir, boards),
             stop_requested=stop_requested,
+            reached=reached,
         )
     if stopped:
         raise StopRequestedError
     held_out, at_step = held_out_split(config, experiment.images), int(state.step)
     if at_step < plan.steps:
-        reporter.say(
-            f'ended after step {at_step} of {plan.steps}: the validation error no longer improves'
-            ' at the lowest rate (schedule.drops, schedule.patience)'
+        why = (
+            'the validation error no longer improves at the lowest rate (schedule.drops,'
+            ' schedule.patience)'
         )
+        why = 'it has reached what the study asks for' if reached() else why
+        reporter.say(f'ended after step {at_step} of {plan.steps}: {why}')
     heartbeat.slow(f'evaluating {held_out}')
     tally = evaluate_split(held_out, config.eval.views, state.variables)
     require_finite(tally.scores()['loss'], f'the loss on the {held_out} images', at_step)

@@ -6,6 +6,7 @@ in `then`, what follows it, in order. `network/alexnet.py` runs any table,
 """
 
 import dataclasses
+from typing import Any
 
 from alexnet_jax.network.layers import (
     ACTIVATIONS,
@@ -27,6 +28,7 @@ from alexnet_jax.network.variants import (
     with_layers,
     with_lrn_across_columns,
     with_stages,
+    without_stages,
 )
 from alexnet_jax.runtime.errors import InputError, shown
 
@@ -87,39 +89,41 @@ KRIZHEVSKY2012 = Architecture(
 )  # fmt: skip
 
 
-def _ablations(base: Architecture, prefix: str) -> tuple[Architecture, ...]:
-    """Returns `base` with one part changed, once for each published ablation of net 145; the
-    numbers are those of the authors' code. Nothing else differs from `base`."""
-    # 145-half: one column with the kernels of one (but all 256 of conv5) and all of
-    # fc6 and fc7 (§3.2: about as many weights).
+def _ablations(
+    base: Architecture, prefix: str, **pooled: dict[str, Any]
+) -> tuple[Architecture, ...]:
+    """Returns `base` with one part changed, once for each ablation; the numbers are those of the
+    authors' code. Nothing else differs from `base`.
+
+    Args:
+      pooled: changes of rows that keep the sizes of maps where pools are 2×2.
+    """
+    features = {row.name: row.features for row in base.layers}
+    # 145-half: one column with the kernels of one (but all of conv5) and all of fc6 and fc7
+    # (§3.2: about as many weights).
     half = with_layers(
         dataclasses.replace(base, columns=1), f'{prefix}half',
-        conv1={'features': 48}, conv2={'features': 128},
-        conv3={'features': 192}, conv4={'features': 192},
+        **{name: {'features': features[name] // 2} for name in ('conv1', 'conv2', 'conv3', 'conv4')},
     )  # fmt: skip
-    # 148: no normalisation of either kind (§3.3).
-    no_lrn = with_stages(
-        base, f'{prefix}no_lrn',
-        lambda stage: None if isinstance(stage, LocalResponseNorm | SameMapNorm) else stage,
-    )  # fmt: skip
-    # 147: pooling over 2×2 (§3.4); less padding in conv2 and conv5 keeps the sizes.
-    pooled = with_stages(
+    # 148: no normalization of either kind (§3.3).
+    no_lrn = without_stages(base, f'{prefix}no_lrn', LocalResponseNorm | SameMapNorm)
+    # 147: pooling over 2×2 (§3.4).
+    small_pools = with_stages(
         base, base.name, lambda stage: MaxPool(2, 2) if isinstance(stage, MaxPool) else stage
     )
-    non_overlapping = with_layers(
-        pooled, f'{prefix}non_overlapping', conv2={'padding': (1, 1)}, conv5={'padding': (0, 0)}
-    )
+    non_overlapping = with_layers(small_pools, f'{prefix}non_overlapping', **pooled)
     # 150: columns that meet at the classifier alone. More kernels in conv2 and more
     # units in fc6 make up for the weights that are gone.
     no_communication = with_layers(
         base, f'{prefix}no_communication',
-        conv2={'features': 320}, conv3={'reads_all': False},
-        fc6={'features': 8192, 'reads_all': False}, fc7={'reads_all': False},
+        conv2={'features': features['conv2'] * 5 // 4}, conv3={'reads_all': False},
+        fc6={'features': features['fc6'] * 2, 'reads_all': False}, fc7={'reads_all': False},
     )  # fmt: skip
     # 146: a sixth convolution above pool5, with initial values as conv5's; the paper's CNN*
     # (§6), which began from a net trained on 22,000 classes.
-    conv6 = Conv('conv6', 256, kernel=3, padding=(1, 1), reads_all=True,
-                 std=base.layers[4].std, bias=1.0)  # fmt: skip
+    conv5 = base.layers[4]
+    conv6 = Conv('conv6', conv5.features, kernel=3, padding=(1, 1), reads_all=True,
+                 std=conv5.std, bias=1.0)  # fmt: skip
     six_conv = dataclasses.replace(
         base, name=f'{prefix}six_conv', layers=(*base.layers[:5], conv6, *base.layers[5:])
     )
@@ -128,7 +132,17 @@ def _ablations(base: Architecture, prefix: str) -> tuple[Architecture, ...]:
         base, name=f'{prefix}no_conv4',
         layers=tuple(row for row in base.layers if row.name != 'conv4'),
     )  # fmt: skip
-    return half, no_lrn, non_overlapping, no_communication, six_conv, no_conv4
+    # §4.2 and §3.2 without a net of the authors': no dropout; all kernels in one column, where each
+    # reads all below.
+    no_dropout = without_stages(base, f'{prefix}no_dropout', Dropout)
+    one_column = dataclasses.replace(base, name=f'{prefix}one_column', columns=1)
+    return (
+        half, no_lrn, non_overlapping, no_communication, six_conv, no_conv4, no_dropout, one_column,
+    )  # fmt: skip
+
+
+# Less padding in conv2 and conv5 keeps the sizes of maps where pools are 2×2.
+_POOLED = {'conv2': {'padding': (1, 1)}, 'conv5': {'padding': (0, 0)}}
 
 
 # What Caffe ships as bvlc_alexnet: both of the paper's columns on one device as
@@ -294,17 +308,41 @@ PATTERNS_NO_COMMUNICATION = with_layers(
 )  # fmt: skip
 PATTERNS_ONE_COLUMN = dataclasses.replace(PATTERNS, name='patterns_one_column', columns=1)
 
+# The paper's net for photographs of 64 pixels, cropped to 56: a quarter as wide in all but conv1,
+# whose 9×9 kernels are 2 pixels apart. As in the paper, the window of conv1 may overhang at the
+# bottom and right. Initial values let the images' differences reach fc8, as those of the authors'
+# code do at full width: with 0.02 in fc6 and fc7 they are half as large there.
+PHOTOGRAPHS = Architecture(
+    name='photographs',
+    input_size=56,
+    columns=2,
+    layers=(
+        Conv('conv1', 32, kernel=9, stride=2, padding=(0, 1),
+             then=(Relu(), LocalResponseNorm(), MaxPool())),
+        Conv('conv2', 64, kernel=5, padding=(2, 2), std=0.03, bias=1.0,
+             then=(Relu(), LocalResponseNorm(), MaxPool())),
+        Conv('conv3', 96, kernel=3, padding=(1, 1), reads_all=True, std=0.06),
+        Conv('conv4', 96, kernel=3, padding=(1, 1), std=0.06, bias=1.0),
+        Conv('conv5', 64, kernel=3, padding=(1, 1), std=0.06, bias=1.0,
+             then=(Relu(), MaxPool())),
+        Dense('fc6', 1024, std=0.04, bias=1.0, then=(Relu(), Dropout())),
+        Dense('fc7', 1024, std=0.04, bias=1.0, then=(Relu(), Dropout())),
+    ),
+    output=Output('fc8'),
+)  # fmt: skip
+
 ARCHITECTURES = {
     net.name: net
     for net in (
-        PAPER, PAPER_LRN_ACROSS, KRIZHEVSKY2012, *_ablations(KRIZHEVSKY2012, ''),
+        PAPER, PAPER_LRN_ACROSS, KRIZHEVSKY2012, *_ablations(KRIZHEVSKY2012, '', **_POOLED),
         CAFFE, CAFFENET, TORCHVISION, ONE_WEIRD_TRICK, BATCHNORM227, ONE_TOWER, CONV5_192,
         CIFAR18, FOUR_LAYER, SMALL, PATTERNS, PATTERNS_NO_COMMUNICATION, PATTERNS_ONE_COLUMN,
-        *_ablations(PAPER, 'paper_'),
+        *_ablations(PAPER, 'paper_', **_POOLED),
+        PHOTOGRAPHS, *_ablations(PHOTOGRAPHS, 'photographs_', conv2={'padding': (1, 2)}),
     )
 }  # fmt: skip
 # The nets of which the ablations are there, and what the ablations' names begin with.
-ABLATED = {'krizhevsky2012': '', 'paper': 'paper_'}
+ABLATED = {'krizhevsky2012': '', 'paper': 'paper_', 'photographs': 'photographs_'}
 
 
 def architecture(

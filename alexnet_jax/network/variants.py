@@ -40,6 +40,17 @@ def with_stages(
     )
 
 
+def without_stages(architecture: Architecture, name: str, kinds: Any) -> Architecture:
+    """Returns the same net without stages of some kinds.
+
+    Args:
+      kinds: a class, or a union of classes.
+    """
+    return with_stages(
+        architecture, name, lambda stage: None if isinstance(stage, kinds) else stage
+    )
+
+
 def with_lrn_across_columns(architecture: Architecture, name: str) -> Architecture:
     """The same net, its normalisation windows reaching over both columns."""
 

@@ -68,6 +68,12 @@ PUBLISHED = (
              'Table 2, started from a net of 22,000 classes'),
     Ablation('no_conv4', {'network.name': 'no_conv4'}, (0.02, None), '§7, "about 2 %"'),
     Ablation('no_color', {'data.color_std': '0'}, (0.01, None), '§4.1, "over 1 %"'),
+    # Without numbers: the paper says of these nets that they overfit, and compares no columns of
+    # equal kernels.
+    Ablation('no_dropout', {'network.name': 'no_dropout'}, source='§4.2, "substantial overfitting"'),
+    Ablation('no_crops', {'data.random_crop': 'false', 'data.mirror': 'false'},
+             source='§4.1, "substantial overfitting"'),
+    Ablation('one_column', {'network.name': 'one_column'}, source='not published: kernels read all'),
 )  # fmt: skip
 
 

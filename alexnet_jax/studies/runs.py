@@ -16,6 +16,8 @@ from alexnet_jax.studies import study
 from alexnet_jax.training.protocols import PROTOCOLS
 
 RESULTS = 'results.json'
+# By name, whether a run has reached what the study asks for, before its plan ends.
+Reached = Mapping[str, Callable[[], bool]]
 SET = (
     'data.source', 'data.dir', 'data.record_size', 'data.resize', 'data.synthetic_examples',
     'data.synthetic_classes',
@@ -33,20 +35,29 @@ class Expected:
     identity: dict[str, Any]
 
 
-def check(runs: Mapping[str, Config], folder: Path) -> None:
+def check(runs: Mapping[str, Config], folder: Path, ends_early: bool = False) -> None:
     """Checks that each run is new, or in its folder as far as its plan or less far.
+
+    Args:
+      ends_early: whether results may be of a step before the end of the plan.
 
     Raises:
       InputError: one is of another configuration, net, classes or images, or is beyond the end of
         its plan; the images cannot be had; results.json cannot be read.
     """
-    _check(runs, folder, _expected(runs), _read(folder / RESULTS))
+    _check(runs, folder, _expected(runs), _read(folder / RESULTS), ends_early)
 
 
 def train_all(
-    runs: Mapping[str, Config], folder: Path, stop_requested: Callable[[], bool]
+    runs: Mapping[str, Config],
+    folder: Path,
+    stop_requested: Callable[[], bool],
+    reached: Reached | None = None,
 ) -> dict[str, dict[str, Any]] | None:
     """Trains every configuration in folder/NAME, those that are finished not again.
+
+    Args:
+      reached: of every run, if runs may end before their plans.
 
     Returns:
       by name, {'split', 'views', 'examples', 'loss', 'top1_error', 'top5_error',
@@ -59,13 +70,19 @@ def train_all(
     """
     expected = _expected(runs)
     finished = _read(folder / RESULTS)
-    _check(runs, folder, expected, finished)
+    ends_early = reached is not None
+    _check(runs, folder, expected, finished, ends_early)
     results = {}
     for number, (name, config) in enumerate(runs.items(), start=1):
         kept = finished.get(name)
-        if kept is None or not _is_of(kept, config, folder / name):
+        has_reached = reached[name] if reached else never
+        if (
+            kept is None
+            or not _is_of(kept, config, folder / name)
+            or (ends_early and not _has_ended(kept['result'], expected[name].steps, has_reached))
+        ):
             print(f'run {number}/{len(runs)}: {name}', flush=True)
-            result = _train(config, folder / name, stop_requested)
+            result = _train(config, folder / name, stop_requested, has_reached)
             if result is None:
                 return None
             kept = {
@@ -73,18 +90,30 @@ def train_all(
                 'identity': expected[name].identity,
                 'result': result,
             }
-            _require_end(kept['result'], config, expected[name].steps, folder / name)
+            steps = expected[name].steps
+            _require_end(kept['result'], config, steps, folder / name, ends_early)
             finished = _read(folder / RESULTS) | {name: kept}
             write_json(folder / RESULTS, finished)
         results[name] = kept['result']
     return results
 
 
+def never() -> bool:
+    return False
+
+
+def _has_ended(result: Mapping[str, Any], steps: int, reached: Callable[[], bool]) -> bool:
+    return 'fault' in result or result['step'] == steps or reached()
+
+
 def _train(
-    config: Config, workdir: Path, stop_requested: Callable[[], bool]
+    config: Config,
+    workdir: Path,
+    stop_requested: Callable[[], bool],
+    reached: Callable[[], bool],
 ) -> dict[str, Any] | None:
     try:
-        if not training_run.train(config, workdir, stop_requested):
+        if not training_run.train(config, workdir, stop_requested, reached):
             return None
     except NotFiniteError as error:
         return {'fault': str(error).splitlines()[0]}
@@ -123,6 +152,7 @@ def _check(
     folder: Path,
     expected: Mapping[str, Expected],
     finished: Mapping[str, dict[str, Any]],
+    ends_early: bool,
 ) -> None:
     for name, config in runs.items():
         workdir, steps = folder / name, expected[name].steps
@@ -140,7 +170,7 @@ def _check(
         if kept is not None and 'identity' in kept:
             _require_same(kept['identity'], expected[name].identity, workdir)
         if kept is not None and _is_of(kept, config, workdir):
-            _require_end(kept['result'], config, steps, workdir)
+            _require_end(kept['result'], config, steps, workdir, ends_early)
 
 
 def _is_of(kept: Mapping[str, Any], config: Config, workdir: Path) -> bool:
@@ -172,17 +202,20 @@ def _require_same(kept: Mapping[str, Any], now: Mapping[str, Any], workdir: Path
         )
 
 
-def _require_end(result: Mapping[str, Any], config: Config, steps: int, workdir: Path) -> None:
-    """Checks that a result is of the end of the plan, which a plateau may bring before its last
-    step.
+def _require_end(
+    result: Mapping[str, Any], config: Config, steps: int, workdir: Path, ends_early: bool
+) -> None:
+    """Checks that a result is of the end of the plan, which a plateau or the study may bring before
+    its last step.
 
     Raises:
       InputError: it is of another step.
     """
     if 'fault' in result:
         return
-    step, may_end_early = result['step'], PROTOCOLS[config.train.protocol].watches_plateaus
-    if step > steps or (step < steps and not may_end_early):
+    ends_early = ends_early or PROTOCOLS[config.train.protocol].watches_plateaus
+    step = result['step']
+    if step > steps or (step < steps and not ends_early):
         raise InputError(
             f'{plain(workdir)} has a result of step {step}; its plan ends at step {steps}: it is not'
             ' filed; take another folder, or remove that run to train it again'

@@ -33,7 +33,7 @@ UNUSED = {
     'start.from': 'every run begins with random values',
 }
 Row = dict[str, Any]
-TrainAll = Callable[[Mapping[str, Config]], dict[str, Row] | None]
+TrainAll = Callable[..., dict[str, Row] | None]  # as `runs.train_all`, of configurations by name
 
 
 def what_counts(config: Config) -> dict[str, Any]:
@@ -62,6 +62,8 @@ def computed(config: Config) -> list[Any]:
         without |= {'data.synthetic_examples', 'data.synthetic_classes'}
     if source in ('digits', 'patterns', 'synthetic'):  # which are made as squares
         without |= {'data.resize'}
+    if config.data.record_size == net.input_size:  # there is one place for a crop
+        without |= {'data.random_crop'}
     if source in ('digits', 'patterns'):  # which are never mirrored
         without |= {'data.mirror'}
     settings = {name: value for name, value in what_counts(config).items() if name not in without}
@@ -283,6 +285,7 @@ def conduct(
     asking: Mapping[str, Any],
     configs: Mapping[str, Config],
     work: Callable[[TrainAll, Callable[[], bool]], Any] | None = None,
+    ends_early: bool = False,
 ) -> Any:
     """Checks that a study can be had in a folder, keeps what it asks for and trains its runs.
 
@@ -290,6 +293,7 @@ def conduct(
       configs: of all runs, to be checked before any work.
       work: trains what it chooses of them, with a function that returns results by name, and may
         measure them; it is also given whether a stop was requested.
+      ends_early: whether runs may end before their plans.
 
     Returns:
       what `work` returns, by default the results of all runs; None if it was stopped on request.
@@ -302,12 +306,16 @@ def conduct(
     command_line.before_jax()
     from alexnet_jax.studies import runs  # JAX starts here: not before a bad setting is found
 
-    runs.check(configs, folder)
+    runs.check(configs, folder, ends_early)
     write_json(folder / STUDY, asking)
     with stop_requests() as stop_requested:
         if work is None:
             return runs.train_all(configs, folder, stop_requested)
-        return work(lambda some: runs.train_all(some, folder, stop_requested), stop_requested)
+
+        def train_all(some: Mapping[str, Config], **options: Any) -> dict[str, Row] | None:
+            return runs.train_all(some, folder, stop_requested, **options)
+
+        return work(train_all, stop_requested)
 
 
 def left_out(faults: Mapping[str, str]) -> list[str]:

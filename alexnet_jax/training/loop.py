@@ -55,8 +55,9 @@ def train(
     health: Health,
     watch: Callable[[int, Any], None] = lambda step, variables: None,
     stop_requested: Callable[[], bool] = lambda: False,
+    reached: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainState, bool]:
-    """Trains from the state's step on until the plan or the learning rate ends
+    """Trains from the state's step on until the plan, the learning rate or `reached` ends
     it, or a stop is requested. The last state is always saved.
 
     Validates whenever an epoch is full. What happens at a step's end, happens in
@@ -74,6 +75,7 @@ def train(
       watch: is shown the step and the net's variables before the first step and at every
         validation.
       stop_requested: whether to stop before the next step.
+      reached: whether the run has reached what it is for, before its plan ends.
 
     Raises:
       NotFiniteError: a loss, a gradient or a weight is no finite number. Nothing of it is
@@ -107,7 +109,7 @@ def train(
                 state = state.replace(plateau=jax.device_put(plateau, state.step.sharding))
 
         at_last_plateau = plan.drops is not None and schedule.finished(plateau, plan.drops)
-        ended = not stopped and (step >= plan.steps or at_last_plateau)
+        ended = not stopped and (step >= plan.steps or at_last_plateau or reached())
         stopped = stopped or (not ended and stop_requested())
         every = plan.save_every
         due = (is_best or step % every == 0) if every else error is not None

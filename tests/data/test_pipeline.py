@@ -93,6 +93,12 @@ def test_crops_and_mirrors_are_drawn_alike():
     assert ((counts - expected) ** 2 / expected).sum() < 222  # 0.1 % point of 161
 
 
+def test_crops_may_all_lie_in_the_middle():
+    for batch in batches(numbered(size=37), 3, random_crop=False):
+        np.testing.assert_array_equal(batch['image'][:, 0, 0, :2], 4)  # (37 − 28) // 2
+        np.testing.assert_array_equal(batch['image'][:, -1, -1, :2], 31)
+
+
 def test_images_are_mirrored_where_set_and_setting_allow_it():
     def mirrored(images, **options):
         return np.mean([batch['mirrored'] for batch in batches(images, 10, **options)])

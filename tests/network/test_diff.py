@@ -21,10 +21,16 @@ ABLATIONS = {
     },
     'six_conv': {'conv6'},
     'no_conv4': {'conv4'},
+    'no_dropout': {'fc6.then', 'fc7.then'},
+    'one_column': {'columns'},
 }  # fmt: skip
 KNOWN = {
     **{(name, 'krizhevsky2012'): fields for name, fields in ABLATIONS.items()},
     **{(f'paper_{name}', 'paper'): fields for name, fields in ABLATIONS.items()},
+    **{(f'photographs_{name}', 'photographs'): fields for name, fields in ABLATIONS.items()},
+    ('photographs_non_overlapping', 'photographs'): {
+        'conv1.then', 'conv2.then', 'conv5.then', 'conv2.padding',
+    },
     ('krizhevsky2012', 'paper'): {
         'conv1.then', 'conv2.then', 'conv5.then', 'conv3.std', 'conv4.std', 'conv5.std',
     },

@@ -21,6 +21,9 @@ PARAMETERS = {name: (60_965_224, 56_909_194) for name in PAPERS} | {
     'no_communication': (60_714_408, 56_658_378),
     'six_conv': (61_555_304, 57_499_274),
     'no_conv4': (60_301_288, 56_245_258),
+    'no_dropout': (60_965_224, 56_909_194),
+    # By hand: conv2, conv4 and conv5 read twice as many maps.
+    'one_column': (60_965_224 + 1_413_120, 56_909_194 + 1_413_120),
     'torchvision': (61_100_840, 57_044_810),
     'one_weird_trick': (61_100_840, 57_044_810),
     'batchnorm227': (62_383_848, 58_327_818),
@@ -37,8 +40,22 @@ PARAMETERS = {name: (60_965_224, 56_909_194) for name in PAPERS} | {
 }
 
 # The ablations of the paper's net have those of net 145's: normalisations have no parameters.
-ABLATIONS = ('half', 'no_lrn', 'non_overlapping', 'no_communication', 'six_conv', 'no_conv4')
+ABLATIONS = (
+    'half', 'no_lrn', 'non_overlapping', 'no_communication', 'six_conv', 'no_conv4', 'no_dropout',
+    'one_column',
+)  # fmt: skip
 PARAMETERS |= {f'paper_{name}': PARAMETERS[name] for name in ABLATIONS}
+# By hand: conv1 7,808, conv2 25,664, conv3 55,392, conv4 41,568, conv5 27,712, fc6 590,848,
+# fc7 1,049,600, fc8 1,025,000 or 10,250; what an ablation adds or takes.
+_PHOTOGRAPHS = {
+    '': 0, '_no_lrn': 0, '_non_overlapping': 0, '_no_dropout': 0, '_six_conv': 36_928,
+    '_no_conv4': -41_568, '_one_column': 25_600 + 41_472 + 27_648,
+    '_half': -3_904 - 12_832 - 41_520 - 20_784, '_no_communication': 6_416 - 20_736 + 1_024,
+}  # fmt: skip
+PARAMETERS |= {
+    f'photographs{name}': (2_823_592 + more, 1_808_842 + more)
+    for name, more in _PHOTOGRAPHS.items()
+}
 
 # What a layer leaves to the next, all columns together: by hand.
 PAPER_LEAVES = [(27, 27, 96), (13, 13, 256), (13, 13, 384), (13, 13, 384), (6, 6, 256),
@@ -63,8 +80,18 @@ LEAVES = {name: PAPER_LEAVES for name in (*PAPERS, 'batchnorm227', 'one_tower')}
     'four_layer': CIFAR_LEAVES,
     **dict.fromkeys(('patterns', 'patterns_no_communication', 'patterns_one_column'), SMALL_LEAVES),
     'small': SMALL_LEAVES,
+    'no_dropout': PAPER_LEAVES,
+    'one_column': PAPER_LEAVES,
 }  # fmt: skip
 LEAVES |= {f'paper_{name}': LEAVES[name] for name in ABLATIONS}
+_LEAVES = [(12, 12, 32), (6, 6, 64), (6, 6, 96), (6, 6, 96), (3, 3, 64), (1024,), (1024,), (1000,)]
+LEAVES |= {f'photographs{name}': _LEAVES for name in _PHOTOGRAPHS} | {
+    'photographs_half': [(12, 12, 16), (6, 6, 32), (6, 6, 48), (6, 6, 48), *_LEAVES[4:]],
+    'photographs_non_overlapping': [(13, 13, 32), *_LEAVES[1:]],
+    'photographs_no_communication': [_LEAVES[0], (6, 6, 80), *_LEAVES[2:5], (2048,), *_LEAVES[6:]],
+    'photographs_six_conv': [*_LEAVES[:5], (3, 3, 64), *_LEAVES[5:]],
+    'photographs_no_conv4': [*_LEAVES[:3], *_LEAVES[4:]],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize('name', ARCHITECTURES)

@@ -25,9 +25,14 @@ Layer = dict[str, Tensor]
 Net = dict[str, Layer]
 
 
-def conv(x: Tensor, layer: Layer, **how) -> Tensor:
+def conv(
+    x: Tensor, layer: Layer, padding: int | tuple[int, int] = 0, stride: int = 1, groups: int = 1
+) -> Tensor:
+    """`padding`: the same on all sides, or (above and left, below and right)."""
+    before, after = padding if isinstance(padding, tuple) else (padding, padding)
+    x = F.pad(x, (before, after, before, after))
     kernel = layer['kernel'].permute(0, 4, 3, 1, 2).flatten(0, 1)
-    return F.conv2d(x, kernel, layer['bias'].flatten(), **how)
+    return F.conv2d(x, kernel, layer['bias'].flatten(), stride=stride, groups=groups)
 
 
 def units(x: Tensor) -> Tensor:
@@ -54,9 +59,8 @@ def classifier(net: Net, x: Tensor, dense=dense) -> Tensor:
     return logits(F.relu(dense(x, net['fc7'])), net['fc8'])
 
 
-def overhanging(x: Tensor) -> Tensor:
-    """224 pixels as the authors' code reads them: zeros below and to the right."""
-    return F.pad(x, (0, 3, 0, 3))
+# 224 pixels as the authors' code reads them: zeros below and to the right.
+OVERHANGING = {'padding': (0, 3), 'stride': 4}
 
 
 def pool(x: Tensor, size: int = 3) -> Tensor:
@@ -84,13 +88,12 @@ paper_lrn = partial(lrn, alpha=5e-4)
 
 
 def paper(
-    net, x, norm=paper_lrn, norm5=None, conv1=None, columns=2, apart=False, pool=pool, padding2=2,
+    net, x, norm=paper_lrn, norm5=None, conv1=OVERHANGING, columns=2, apart=False, pool=pool, padding2=2,
     padding5=1, middle=('conv3', 'conv4'), conv6=False,
 ) -> Tensor:  # fmt: skip
     """§3.5. `norm5`: a normalisation after conv5 too; `conv1`: another reading of the image;
     `apart`: columns that meet at fc8 alone; `middle`, `conv6`: as for `krizhevsky2012`."""
-    x = conv(x, net['conv1'], **conv1) if conv1 else conv(overhanging(x), net['conv1'], stride=4)
-    x = pool(norm(F.relu(x)))
+    x = pool(norm(F.relu(conv(x, net['conv1'], **conv1))))
     x = pool(norm(F.relu(conv(x, net['conv2'], padding=padding2, groups=columns))))
     for name in middle:
         groups = columns if apart or name == 'conv4' else 1
@@ -111,7 +114,7 @@ def krizhevsky2012(
     `middle`: the convolutions between the second and the fifth; `conv6`: one above
     the last pooling; `apart`: columns that meet at fc8 alone.
     """
-    x = F.relu(pool(norm(conv(overhanging(x), net['conv1'], stride=4))))
+    x = F.relu(pool(norm(conv(x, net['conv1'], **OVERHANGING))))
     x = F.relu(conv(x, net['conv2'], padding=padding2, groups=columns))
     x = pool(norm_in_map(norm(x)))
     for name in middle:
@@ -134,7 +137,12 @@ ABLATIONS = {
     'no_communication': {'apart': True},
     'six_conv': {'conv6': True},
     'no_conv4': {'middle': ('conv3',)},
+    'no_dropout': {},  # which no net here has
 }
+ONE_COLUMN = {'columns': 1, 'norm': partial(paper_lrn, columns=1)}  # of the paper's net
+# That for photographs of 64 pixels.
+photographs = partial(paper, conv1={'padding': (0, 1), 'stride': 2})
+SMALL_POOLS = {'pool': partial(pool, size=2), 'padding2': (1, 2)}
 
 
 def caffe(net, x, pool_first=False) -> Tensor:
@@ -164,7 +172,7 @@ def torchvision(net, x, groups2=1) -> Tensor:
 def one_weird_trick(net, x) -> Tensor:
     """cuda-convnet2's layers-imagenet-1gpu.cfg."""
     norm = partial(lrn, columns=1)
-    x = F.relu(pool(norm(conv(overhanging(x), net['conv1'], stride=4))))
+    x = F.relu(pool(norm(conv(x, net['conv1'], **OVERHANGING))))
     x = pool(norm(F.relu(conv(x, net['conv2'], padding=2))))
     x = F.relu(conv(x, net['conv3'], padding=1))
     x = F.relu(conv(x, net['conv4'], padding=1))
@@ -218,15 +226,20 @@ NETS: dict[str, Callable[..., Tensor]] = {
     'small': partial(paper, conv1={'padding': 2}),
     'patterns': partial(paper, conv1={'padding': 4}),
     'patterns_no_communication': partial(paper, conv1={'padding': 4}, apart=True),
-    'patterns_one_column': partial(
-        paper, conv1={'padding': 4}, columns=1, norm=partial(paper_lrn, columns=1)
-    ),
+    'patterns_one_column': partial(paper, conv1={'padding': 4}, **ONE_COLUMN),
     'krizhevsky2012': krizhevsky2012,
     'half': partial(krizhevsky2012, columns=1, norm=partial(lrn, columns=1)),
+    'one_column': partial(krizhevsky2012, columns=1, norm=partial(lrn, columns=1)),
     **{name: partial(krizhevsky2012, **how) for name, how in ABLATIONS.items()},
     'no_lrn': partial(krizhevsky2012, norm=same, norm_in_map=same),
-    'paper_half': partial(paper, columns=1, norm=partial(paper_lrn, columns=1)),
+    'paper_half': partial(paper, **ONE_COLUMN),
+    'paper_one_column': partial(paper, **ONE_COLUMN),
     **{f'paper_{name}': partial(paper, **how) for name, how in ABLATIONS.items()},
+    'photographs': photographs,
+    'photographs_half': partial(photographs, **ONE_COLUMN),
+    'photographs_one_column': partial(photographs, **ONE_COLUMN),
+    **{f'photographs_{name}': partial(photographs, **how) for name, how in ABLATIONS.items()},
+    'photographs_non_overlapping': partial(photographs, **SMALL_POOLS),
     'caffe': caffe,
     'caffenet': partial(caffe, pool_first=True),
     'torchvision': torchvision,

@@ -85,9 +85,9 @@ def test_the_plan_has_every_net_with_every_seed():
 def test_ablations_of_the_paper_s_net_are_made_from_it():
     plan = planned('', network__name='paper')
     nets = {name.partition('/')[0]: run['network.name'] for name, run in plan.items()}
-    assert nets.pop('no_color') == nets.pop('paper') == 'paper'
+    assert nets.pop('no_color') == nets.pop('no_crops') == nets.pop('paper') == 'paper'
     assert all(name == net and net.startswith('paper_') for name, net in nets.items())
-    assert len(nets) == 6
+    assert len(nets) == 8
     assert planned('half', network__name='paper').keys() == {'paper/seed-0', 'paper_half/seed-0'}
     for base, whose in (('paper', 'not of this base'), ('krizhevsky2012', 'are of net 145')):
         chosen = make_from(network__name=base)({})

@@ -11,7 +11,7 @@ import numpy as np
 
 from alexnet_jax.data import set_files
 from alexnet_jax.data.images import CENTER_SQUARE, read_square
-from alexnet_jax.data.prepare import layout
+from alexnet_jax.data.prepare import layout, tiny_imagenet
 from alexnet_jax.data.prepare.originals import Source
 from alexnet_jax.runtime.errors import InputError, counted, nearest, plain
 
@@ -45,9 +45,10 @@ class Files:
 
 def open_folder(spec: str, root: Path) -> Source:
     """Opens a folder of class folders, or of folders for `train`, `val` and maybe `test` that
-    hold such, as `layout.splits_below` finds them. All files in a class folder, however deep,
-    are taken for images, but for those whose name begins with a dot and what operating systems
-    leave behind. Classes are numbered in the order of their names.
+    hold such, as `layout.splits_below` finds them, or Tiny ImageNet as it is distributed. All files
+    in a class folder, however deep, are taken for images, but for those whose name begins with a
+    dot, what operating systems leave behind and files of boxes. Classes are numbered in the order
+    of their names.
 
     Raises:
       InputError: no such folder; no classes; an empty class folder; two classes
@@ -58,7 +59,7 @@ def open_folder(spec: str, root: Path) -> Source:
     try:
         tops = layout.splits_below(root)
         classes = _class_names(tops['train'])
-        listings = {split: _list_classes(top, classes) for split, top in tops.items()}
+        listings = {split: _list_split(top, classes) for split, top in tops.items()}
     except OSError as error:
         raise InputError(f'{spec}: {error.filename}: {error.strerror}') from error
     splits, digest = {}, hashlib.sha256()
@@ -134,6 +135,12 @@ def _class_names(top: Path) -> tuple[str, ...]:
             )
         seen[same] = name
     return tuple(names)
+
+
+def _list_split(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
+    if tiny_imagenet.has_annotations(top):
+        return tiny_imagenet.list_annotated(top, classes)
+    return _list_classes(top, classes)
 
 
 def _list_classes(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:

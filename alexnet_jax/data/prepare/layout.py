@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from alexnet_jax.data.prepare import tiny_imagenet
 from alexnet_jax.runtime.errors import InputError, plain
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -42,6 +43,8 @@ def splits_below(root: Path) -> dict[str, Path]:
         return {'train': top}
     _refuse_unclear(top, found, [path for path in folders if path not in found])
     splits = {split: _innermost(path, split) for path, (split, _) in found.items()}
+    if 'test' in splits and _lacks_labels(splits['test'], splits.get('train')):
+        del splits['test']
     if 'train' not in splits:
         raise InputError(f'{top} has folders for {" and ".join(splits)}, but none for train')
     return {split: splits[split] for split in WORDS if split in splits}
@@ -71,6 +74,14 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
+
+
+def _lacks_labels(top: Path, train: Path | None) -> bool:
+    """Whether all images of a split are in one folder `images`, which is no class of train, as
+    Tiny ImageNet's for testing."""
+    if [path.name for path in folders_in(top)] != [tiny_imagenet.IMAGES]:
+        return False
+    return not train or not (train / tiny_imagenet.IMAGES).is_dir()
 
 
 def _innermost(top: Path, split: str = '') -> Path:
@@ -147,7 +158,7 @@ def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
     """
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_hidden(entry.name):
+            if is_hidden(entry.name) or entry.name.endswith(tiny_imagenet.BOXES):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from walk_files(Path(entry.path))

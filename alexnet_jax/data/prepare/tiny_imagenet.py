@@ -1,0 +1,58 @@
+"""Tiny ImageNet as it is distributed: one file has the labels of all validation images.
+
+train/WNID/images/WNID_0.JPEG, train/WNID/WNID_boxes.txt
+val/images/val_0.JPEG, val/val_annotations.txt
+test/images/test_0.JPEG, without labels
+"""
+
+from pathlib import Path
+
+from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
+
+ANNOTATIONS, IMAGES = 'val_annotations.txt', 'images'
+BOXES = '_boxes.txt'  # how the names of files of bounding boxes end
+
+
+def has_annotations(top: Path) -> bool:
+    """Returns whether the labels of the images of a split are in a file, rather than in the names
+    of folders."""
+    return (top / ANNOTATIONS).is_file() and (top / IMAGES).is_dir()
+
+
+def list_annotated(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
+    """Returns (path, label, bytes) of all annotated images of a split, ordered by class and path.
+
+    Raises:
+      InputError: a line names no image and class, a class that is not among `classes`, or an image
+        that is missing or was named before; an image is in no line.
+      OSError: a file cannot be read.
+    """
+    path = top / ANNOTATIONS
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f'{plain(path)} is no text: {error}') from error
+    images = {entry.name: entry for entry in (top / IMAGES).iterdir() if entry.name[0] != '.'}
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        where = f'{plain(path)}, line {number}'
+        name, tab, rest = line.partition('\t')
+        label = rest.partition('\t')[0]
+        if not tab or not label:
+            raise InputError(f'{where} is {shown(line)}; allowed: image, tab, class')
+        if label not in classes:
+            raise InputError(
+                f'{where} has the class {shown(label)}, which is not in train;'
+                f' the nearest is {nearest(label, classes)}'
+            )
+        if name not in images:
+            raise InputError(f'{where} names {shown(name)}, which is not in {plain(top / IMAGES)}')
+        if name in found:
+            raise InputError(f'{where} names {shown(name)} again; allowed: once')
+        found[name] = classes.index(label)
+    if missing := sorted(images.keys() - found):
+        raise InputError(f'{plain(images[missing[0]])} is not in {plain(path)}')
+    rows = [
+        (str(images[name]), label, images[name].stat().st_size) for name, label in found.items()
+    ]
+    return sorted(rows, key=lambda row: (row[1], row[0]))

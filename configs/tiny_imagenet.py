@@ -1,0 +1,19 @@
+"""The paper's net (§3) for photographs of 64 pixels: Tiny ImageNet, 200 classes of ImageNet.
+
+python -m alexnet_jax.data.prepare --source folder:tiny-imagenet-200 --size 64 --encoding raw --out sets/tiny_imagenet
+python -m alexnet_jax.main --config configs/tiny_imagenet.py --workdir runs/tiny_imagenet
+"""
+
+from alexnet_jax import default_config
+
+
+def get_config():
+    config = default_config()
+    config.network.name = 'photographs'
+    config.data.source = 'folder:tiny-imagenet-200'
+    config.data.dir = 'sets/tiny_imagenet'
+    config.data.record_size = 64
+    config.schedule.patience = 3
+    config.train.epochs = 30
+    config.train.micro_batches = 8  # 16 images fit the caches of a CPU; give 1 on a GPU
+    return config
