@@ -198,11 +198,11 @@ class Figure1Run:
     def curve(self) -> list[tuple[float, float]]:
         """Returns the training error by epochs so far."""
         from alexnet_jax.experiment import config_file
-        from alexnet_jax.studies import figure1
+        from alexnet_jax.studies import curves, figure1
 
         batch_size = config_file.load(str(ROOT / FIGURE1_CONFIG), {}).data.batch_size
         run = figure1.run_name(self.activation, self.rate, 0)
-        return figure1.curve(self.place.scratch / 'figure1' / self.name / run, batch_size)
+        return curves.curve(self.place.scratch / 'figure1' / self.name / run, batch_size)
 
 
 def _start_figure1(place: Place, activation: str, rate: float, settings: list[str]) -> Figure1Run:

@@ -1,4 +1,4 @@
-"""A table from a table: rows changed, stages changed, another width or activation."""
+"""A table from a table: rows changed, stages changed, another width or activation; ablations."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,10 +8,14 @@ from alexnet_jax.network import rules
 from alexnet_jax.network.layers import (
     Activation,
     Architecture,
+    Conv,
+    Dropout,
     Layer,
     LocalResponseNorm,
     Maxout,
+    MaxPool,
     Output,
+    SameMapNorm,
     Stage,
 )
 from alexnet_jax.runtime.errors import InputError, shown
@@ -114,3 +118,55 @@ def resized(architecture: Architecture, input_size: int, width: float = 1.0) -> 
         ),
         output=dataclasses.replace(architecture.output, std=std(architecture.output)),
     )
+
+
+def ablations(
+    base: Architecture, prefix: str, **pooled: dict[str, Any]
+) -> tuple[Architecture, ...]:
+    """Returns `base` with one part changed, once for each ablation; the numbers are those of the
+    authors' code. Nothing else differs from `base`.
+
+    Args:
+      pooled: changes of rows that keep the sizes of maps where pools are 2×2.
+    """
+    features = {row.name: row.features for row in base.layers}
+    # 145-half: one column with the kernels of one (but all of conv5) and all of fc6 and fc7
+    # (§3.2: about as many weights).
+    half = with_layers(
+        dataclasses.replace(base, columns=1), f'{prefix}half',
+        **{name: {'features': features[name] // 2} for name in ('conv1', 'conv2', 'conv3', 'conv4')},
+    )  # fmt: skip
+    # 148: no normalization of either kind (§3.3).
+    no_lrn = without_stages(base, f'{prefix}no_lrn', LocalResponseNorm | SameMapNorm)
+    # 147: pooling over 2×2 (§3.4).
+    small_pools = with_stages(
+        base, base.name, lambda stage: MaxPool(2, 2) if isinstance(stage, MaxPool) else stage
+    )
+    non_overlapping = with_layers(small_pools, f'{prefix}non_overlapping', **pooled)
+    # 150: columns that meet at the classifier alone. More kernels in conv2 and more
+    # units in fc6 make up for the weights that are gone.
+    no_communication = with_layers(
+        base, f'{prefix}no_communication',
+        conv2={'features': features['conv2'] * 5 // 4}, conv3={'reads_all': False},
+        fc6={'features': features['fc6'] * 2, 'reads_all': False}, fc7={'reads_all': False},
+    )  # fmt: skip
+    # 146: a sixth convolution above pool5, with initial values as conv5's; the paper's CNN*
+    # (§6), which began from a net trained on 22,000 classes.
+    conv5 = base.layers[4]
+    conv6 = Conv('conv6', conv5.features, kernel=3, padding=(1, 1), reads_all=True,
+                 std=conv5.std, bias=1.0)  # fmt: skip
+    six_conv = dataclasses.replace(
+        base, name=f'{prefix}six_conv', layers=(*base.layers[:5], conv6, *base.layers[5:])
+    )
+    # A middle layer less (§7): conv4. Not among the authors' files.
+    no_conv4 = dataclasses.replace(
+        base, name=f'{prefix}no_conv4',
+        layers=tuple(row for row in base.layers if row.name != 'conv4'),
+    )  # fmt: skip
+    # §4.2 and §3.2 without a net of the authors': no dropout; all kernels in one column, where each
+    # reads all below.
+    no_dropout = without_stages(base, f'{prefix}no_dropout', Dropout)
+    one_column = dataclasses.replace(base, name=f'{prefix}one_column', columns=1)
+    return (
+        half, no_lrn, non_overlapping, no_communication, six_conv, no_conv4, no_dropout, one_column,
+    )  # fmt: skip

@@ -6,8 +6,8 @@
 An ablation is one of the paper's (below), a net's name, or SETTING=VALUE, which is applied as
 --config.SETTING=VALUE would be: a protocol brings its own defaults, train.epochs=N replaces the
 train.steps of the base. Refused are settings that change nothing, that this command sets itself
-(seed), or that decide which images are evaluated. Published ablations are those of krizhevsky2012
-and of paper; each is made from the base that is trained, and differs from it in that part alone.
+(seed), or that decide which images are evaluated. The paper's ablations are there for
+krizhevsky2012, paper and photographs; each differs from the base that is trained in one part alone.
 Each run is an ordinary workdir, runs/ablations/NAME/seed-0 and so on; stopped and called again, the
 command goes on. A folder holds one study (study.json): ablations, seeds and steps may be added to
 it, everything else is refused, as are runs that are already longer than asked for. A run that ended
@@ -16,7 +16,6 @@ Exit status: as for alexnet_jax.main.
 """
 
 import argparse
-import dataclasses
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -32,61 +31,11 @@ from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import STOPPED
 from alexnet_jax.runtime.errors import InputError, nearest, shown
 from alexnet_jax.studies import study
+from alexnet_jax.studies.published import PUBLISHED, Ablation, published
 
 ERRORS = ('top1_error', 'top5_error')
 Make = Callable[[Mapping[str, str]], Config]  # overrides -> the whole configuration
 Row = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Ablation:
-    """One change of the base, and by how much the top-1 and top-5 errors rose by it where it was
-    published, as fractions.
-
-    changes: values as text, by setting, as on the command line.
-    """
-
-    name: str
-    changes: dict[str, str]
-    published: tuple[float | None, float | None] = (None, None)
-    source: str = ''
-
-    @property
-    def net(self) -> str:
-        return self.changes.get('network.name', '')
-
-
-# Differences from net 145 (`krizhevsky2012`); the authors' numbers are of ten views on
-# the validation images of ILSVRC-2012.
-PUBLISHED = (
-    Ablation('half', {'network.name': 'half'}, (0.017, 0.012), '§3.2'),
-    Ablation('no_lrn', {'network.name': 'no_lrn'}, (0.014, 0.012), '§3.3'),
-    Ablation('non_overlapping', {'network.name': 'non_overlapping'}, (0.004, 0.003), '§3.4'),
-    Ablation('no_communication', {'network.name': 'no_communication'},
-             (0.0117, 0.0112), "the authors' code, net 150"),
-    Ablation('six_conv', {'network.name': 'six_conv'}, (-0.017, -0.016),
-             'Table 2, started from a net of 22,000 classes'),
-    Ablation('no_conv4', {'network.name': 'no_conv4'}, (0.02, None), '§7, "about 2 %"'),
-    Ablation('no_color', {'data.color_std': '0'}, (0.01, None), '§4.1, "over 1 %"'),
-    # Without numbers: the paper says of these nets that they overfit, and compares no columns of
-    # equal kernels.
-    Ablation('no_dropout', {'network.name': 'no_dropout'}, source='§4.2, "substantial overfitting"'),
-    Ablation('no_crops', {'data.random_crop': 'false', 'data.mirror': 'false'},
-             source='§4.1, "substantial overfitting"'),
-    Ablation('one_column', {'network.name': 'one_column'}, source='not published: kernels read all'),
-)  # fmt: skip
-
-
-def published(base: str) -> list[Ablation]:
-    """Returns the published ablations, made from the net `base`; none for nets without any."""
-    if base not in ABLATED:
-        return []
-    rows = []
-    for row in PUBLISHED:
-        name = ABLATED[base] + row.net if row.net else row.name
-        changes = {'network.name': name} if row.net else row.changes
-        rows.append(dataclasses.replace(row, name=name, changes=changes))
-    return rows
 
 
 def parse_ablations(text: str, base: Config) -> list[Ablation]:
@@ -103,7 +52,7 @@ def parse_ablations(text: str, base: Config) -> list[Ablation]:
     if not text:
         if not rows:
             raise InputError(
-                f'--ablations is not given; those of the paper are of {" and ".join(ABLATED)}, not'
+                f'--ablations is not given; those of the paper are of {", ".join(ABLATED)}, not'
                 f' of network {name_of_base}: name nets, or SETTING=VALUE'
             )
         return rows
@@ -238,7 +187,7 @@ def summarize(
         names = [run_name(ablation.name, seed) for seed in seeds]
         row: Row = {'name': ablation.name, 'source': ablation.source}
         row['faults'] = {name: results[name]['fault'] for name in names if 'fault' in results[name]}
-        for error, published in zip(ERRORS, ablation.published, strict=True):
+        for error, theirs in zip(ERRORS, ablation.published, strict=True):
             found: list[list[Any]] = [
                 [_error(results[run_name(name, seed)], error) for seed in seeds]
                 for name in (ablation.name, first)
@@ -252,7 +201,7 @@ def summarize(
                 'mean': None if None in values else statistics.mean(values),
                 'difference': difference,
                 'standard_error': deviation,
-                'published': published,
+                'published': theirs,
             }
         rows.append(row)
     return rows

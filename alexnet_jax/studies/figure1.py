@@ -6,8 +6,10 @@ each activation at its own best rate.
         [--config.NAME=VALUE ...]
 
 Each activation is trained once at each rate of the grid, and with the other seeds at
-the rate that reached the error soonest. The training error is that of the last epoch's
-worth of batches, each image as the net met it. This command sets network.activation,
+the rate that reached the error soonest. A run ends when it has reached the error, at a rate of the
+grid also when it has taken longer than an earlier rate, and after train.epochs at the latest. The
+training error is that of the last epoch's worth of batches, each image as the net met it. This
+command sets network.activation,
 optimizer.learning_rate and train.log_every_steps itself; the file's own are not used, and the
 command line may not give them. A run that ended in NaN is named and counts nowhere. Stopped and
 called again, the command goes on. A folder holds one study (study.json): activations, rates, seeds
@@ -23,10 +25,7 @@ import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from alexnet_jax.evaluation.seeds import epochs_text
 from alexnet_jax.experiment import config_file
@@ -34,9 +33,9 @@ from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.network.layers import ACTIVATIONS
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import STOPPED
-from alexnet_jax.runtime.errors import InputError, counted, plain
+from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.studies import study
-from alexnet_jax.training import metrics_log
+from alexnet_jax.studies.curves import Curve, Reached, epochs_to, train_rows, whole_curve
 
 OWN = {
     'network.activation': 'use --activations',
@@ -44,51 +43,6 @@ OWN = {
     'train.log_every_steps': 'it logs every step',
 }
 Row = dict[str, Any]
-Curve = list[tuple[float, float]]  # (epochs, training error)
-
-
-def curve(workdir: Path, batch_size: int) -> Curve:
-    """Returns the training error after each step from the end of the first epoch on: the mean
-    over the batches of the last epoch.
-
-    Raises:
-      InputError: metrics.jsonl does not have one train row of each step.
-    """
-    rows = train_rows(workdir)
-    if not rows:
-        return []
-    # epoch = step · batch_size / epoch_size, rounded once: what is a whole number comes back.
-    epoch_size = round(rows[0]['step'] * batch_size / rows[0]['epoch'])
-    window = -(-epoch_size // batch_size)
-    sums = np.cumsum([0.0, *(row['top1_error'] for row in rows)])
-    means = (sums[window:] - sums[:-window]) / window
-    return [
-        (row['epoch'], float(mean)) for row, mean in zip(rows[window - 1 :], means, strict=True)
-    ]
-
-
-def train_rows(workdir: Path) -> list[Row]:
-    """Returns the train rows of a run, one of each step; none where nothing was trained.
-
-    Raises:
-      InputError: a step has none, or several.
-    """
-    path = workdir / 'metrics.jsonl'
-    rows, _ = metrics_log.read(path)
-    rows = [row for row in rows if row['split'] == 'train']
-    for step, row in enumerate(rows, start=1):
-        if row['step'] != step:
-            raise InputError(
-                f'{plain(path)} has no train row of step {step}, or has it twice, or at another'
-                ' place; Figure 1 needs one of every step (train.log_every_steps 1)\n'
-                'Remove that run to train it again, or take another folder'
-            )
-    return rows
-
-
-def epochs_to(curve: Curve, error: float) -> float | None:
-    """The epochs after which the training error was first no higher than `error`."""
-    return next((epochs for epochs, reached in curve if reached <= error), None)
 
 
 def best_rate(curves: Mapping[float, Curve], error: float) -> float:
@@ -242,8 +196,9 @@ def run(argv: list[str]) -> int:
     for name in configs:
         train_rows(folder / name)
     trained = study.conduct(
-        folder, asking, configs, lambda train_all, _: train(base, options, seeds, train_all)
-    )
+        folder, asking, configs, lambda train_all, _: train(base, options, seeds, train_all),
+        ends_early=True,
+    )  # fmt: skip
     if trained is None:
         return STOPPED
     curves, chosen, faults = trained
@@ -272,19 +227,28 @@ def train(
     faults: dict[str, str] = {}
     chosen = {}
 
-    def done(configs: Mapping[str, Config]) -> bool:
-        results = train_all(configs)
+    def done(configs: Mapping[str, Config], most_epochs: float = math.inf) -> bool:
+        def reached(name: str) -> Reached:
+            batch_size = configs[name].data.batch_size
+            return Reached(options.workdir / name, batch_size, options.error, most_epochs)
+
+        results = train_all(configs, reached=reached)
         for name, result in (results or {}).items():
             if 'fault' in result:
                 faults[name] = result['fault']
             else:
-                curves[name] = whole_curve(options.workdir / name, configs[name], result['step'])
+                curves[name] = whole_curve(
+                    options.workdir / name, configs[name].data.batch_size, result['step']
+                )
         return results is not None
 
     for activation in options.activations:
         grid = plan(base, activation, options.rates, seeds[:1])
-        if not done(grid):
-            return None
+        soonest = math.inf
+        for name, config in grid.items():
+            if not done({name: config}, soonest):
+                return None
+            soonest = min(soonest, epochs_to(curves.get(name, []), options.error) or math.inf)
         rate = choose(dict(zip(options.rates, grid, strict=True)), faults, curves, options.error)
         chosen[activation] = rate
         if rate is None:
@@ -294,21 +258,6 @@ def train(
         if not done(plan(base, activation, [rate], seeds[1:])):
             return None
     return curves, chosen, faults
-
-
-def whole_curve(workdir: Path, config: Config, steps: int) -> Curve:
-    """Returns the curve of a run that ended after `steps` steps.
-
-    Raises:
-      InputError: as `curve`; metrics.jsonl ends at another step.
-    """
-    rows = train_rows(workdir)
-    if len(rows) != steps:
-        raise InputError(
-            f'{plain(workdir / "metrics.jsonl")} has train rows of {counted(len(rows), "step")}; the run has'
-            f' {steps}: remove that run to train it again, or take another folder'
-        )
-    return curve(workdir, config.data.batch_size)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from alexnet_jax.studies import study
 from alexnet_jax.training.protocols import PROTOCOLS
 
 RESULTS = 'results.json'
-# By name, whether a run has reached what the study asks for, before its plan ends.
-Reached = Mapping[str, Callable[[], bool]]
+# From a run's name: whether it has reached what the study asks for, before its plan ends.
+Reached = Callable[[str], Callable[[], bool]]
 SET = (
     'data.source', 'data.dir', 'data.record_size', 'data.resize', 'data.synthetic_examples',
     'data.synthetic_classes',
@@ -57,7 +57,7 @@ def train_all(
     """Trains every configuration in folder/NAME, those that are finished not again.
 
     Args:
-      reached: of every run, if runs may end before their plans.
+      reached: of every run, if runs may end before their plans; called anew for each use.
 
     Returns:
       by name, {'split', 'views', 'examples', 'loss', 'top1_error', 'top5_error',
@@ -75,14 +75,15 @@ def train_all(
     results = {}
     for number, (name, config) in enumerate(runs.items(), start=1):
         kept = finished.get(name)
-        has_reached = reached[name] if reached else never
+        steps = expected[name].steps
         if (
             kept is None
             or not _is_of(kept, config, folder / name)
-            or (ends_early and not _has_ended(kept['result'], expected[name].steps, has_reached))
+            or (reached and not _has_ended(kept['result'], steps, reached(name)))
         ):
             print(f'run {number}/{len(runs)}: {name}', flush=True)
-            result = _train(config, folder / name, stop_requested, has_reached)
+            more = (reached(name),) if reached else ()
+            result = _train(config, folder / name, stop_requested, *more)
             if result is None:
                 return None
             kept = {
@@ -90,7 +91,6 @@ def train_all(
                 'identity': expected[name].identity,
                 'result': result,
             }
-            steps = expected[name].steps
             _require_end(kept['result'], config, steps, folder / name, ends_early)
             finished = _read(folder / RESULTS) | {name: kept}
             write_json(folder / RESULTS, finished)
@@ -98,22 +98,13 @@ def train_all(
     return results
 
 
-def never() -> bool:
-    return False
-
-
 def _has_ended(result: Mapping[str, Any], steps: int, reached: Callable[[], bool]) -> bool:
     return 'fault' in result or result['step'] == steps or reached()
 
 
-def _train(
-    config: Config,
-    workdir: Path,
-    stop_requested: Callable[[], bool],
-    reached: Callable[[], bool],
-) -> dict[str, Any] | None:
+def _train(config: Config, workdir: Path, *until: Callable[[], bool]) -> dict[str, Any] | None:
     try:
-        if not training_run.train(config, workdir, stop_requested, reached):
+        if not training_run.train(config, workdir, *until):
             return None
     except NotFiniteError as error:
         return {'fault': str(error).splitlines()[0]}

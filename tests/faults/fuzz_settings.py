@@ -239,7 +239,7 @@ def stopped_before_training() -> Iterator[list[Config]]:
     """Within, a run ends when all that it needs is there; configurations that came so far."""
     accepted: list[Config] = []
 
-    def train(config, workdir, stop_requested):
+    def train(config, workdir, stop_requested, reached=None):
         refuse_other(workdir, config)
         if config.start['from']:
             build.read_donor(Path(config.start['from']), workdir)

@@ -62,10 +62,13 @@ def test_initial_values_have_the_table_s_std_and_bias(small):
 MEETINGS = {name: {'conv3', 'fc6', 'fc7', 'fc8'} for name in (
     'paper', 'paper_lrn_across', 'krizhevsky2012', 'no_lrn', 'non_overlapping', 'no_conv4',
     'paper_no_lrn', 'paper_non_overlapping', 'paper_no_conv4', 'caffe', 'caffenet', 'conv5_192',
-    'small', 'patterns',
+    'conv5_192_std03', 'small', 'patterns', 'photographs', 'no_dropout', 'paper_no_dropout',
+    *(f'photographs_{name}' for name in ('no_lrn', 'non_overlapping', 'no_conv4', 'no_dropout')),
 )} | {
-    **{name: {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'} for name in ('six_conv', 'paper_six_conv')},
-    **{f'{base}no_communication': {'fc8'} for base in ('', 'paper_', 'patterns_')},
+    **{f'{base}six_conv': {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'}
+       for base in ('', 'paper_', 'photographs_')},
+    **{f'{base}no_communication': {'fc8'}
+       for base in ('', 'paper_', 'patterns_', 'photographs_')},
 }  # fmt: skip
 ACROSS = {'paper_lrn_across', 'caffe', 'caffenet'}
 

@@ -35,7 +35,9 @@ KNOWN = {
         'conv1.then', 'conv2.then', 'conv5.then', 'conv3.std', 'conv4.std', 'conv5.std',
     },
     ('paper_lrn_across', 'paper'): {'conv1.then', 'conv2.then'},
+    ('cifar18_no_norm', 'cifar18'): {'conv1.then', 'conv2.then'},
     ('conv5_192', 'paper'): {'conv5.features', 'conv5.then'},
+    ('conv5_192_std03', 'conv5_192'): {'conv3.std', 'conv4.std', 'conv5.std'},
     ('caffe', 'caffenet'): {
         'conv1.then', 'conv2.then', 'conv2.bias', 'conv4.bias', 'conv5.bias', 'fc6.bias', 'fc7.bias',
     },

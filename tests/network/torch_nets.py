@@ -199,9 +199,11 @@ def batchnorm227(net, x, statistics: Net, training=False) -> Tensor:
     return classifier(net, x)
 
 
-def cifar18(net, x) -> Tensor:
+cifar_norm = partial(same_map_norm, size=3, scale=5e-5)
+
+
+def cifar18(net, x, norm=cifar_norm) -> Tensor:
     """The authors' layers-18pct.cfg."""
-    norm = partial(same_map_norm, size=3, scale=5e-5)
     x = norm(F.relu(pool(conv(x, net['conv1'], padding=2))))
     x = norm(mean_pool(F.relu(conv(x, net['conv2'], padding=2))))
     x = mean_pool(F.relu(conv(x, net['conv3'], padding=2)))
@@ -223,6 +225,7 @@ NETS: dict[str, Callable[..., Tensor]] = {
     'paper': paper,
     'paper_lrn_across': partial(paper, norm=partial(paper_lrn, columns=1)),
     'conv5_192': partial(paper, norm5=paper_lrn),
+    'conv5_192_std03': partial(paper, norm5=paper_lrn),
     'small': partial(paper, conv1={'padding': 2}),
     'patterns': partial(paper, conv1={'padding': 4}),
     'patterns_no_communication': partial(paper, conv1={'padding': 4}, apart=True),
@@ -248,6 +251,7 @@ NETS: dict[str, Callable[..., Tensor]] = {
     'batchnorm227': batchnorm227,
     'batchnorm227 training': partial(batchnorm227, training=True),
     'cifar18': cifar18,
+    'cifar18_no_norm': partial(cifar18, norm=same),
     'four_layer': four_layer,
     'four_layer tanh': partial(four_layer, activation=torch.tanh),
     'four_layer sigmoid': partial(four_layer, activation=torch.sigmoid),

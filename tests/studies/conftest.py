@@ -17,7 +17,7 @@ def played(monkeypatch):
 
     calls = Played()
 
-    def train(config, folder, stop_requested):
+    def train(config, folder, stop_requested, reached=None):
         calls.append(str(folder))
         steps = build.clock(config, config['data.synthetic_examples']).steps
         write_rows(folder, config['data.synthetic_examples'], config['data.batch_size'],

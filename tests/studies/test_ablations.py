@@ -9,7 +9,7 @@ from alexnet_jax.experiment import config, config_file, training_run
 from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.command_line import run as run_command
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.studies import ablations
+from alexnet_jax.studies import ablations, published
 from tests import config_files
 
 GIVEN = {'network.name': 'krizhevsky2012', 'data.source': 'synthetic'}
@@ -74,7 +74,7 @@ def test_the_top5_error_of_five_classes_is_none():
 def test_the_plan_has_every_net_with_every_seed():
     rows = ablations.parse_ablations('', BASE)
     plan = ablations.plan(make_from(), rows, [4, 5])
-    assert len(plan) == 2 * (1 + len(ablations.PUBLISHED))
+    assert len(plan) == 2 * (1 + len(published.PUBLISHED))
     assert [plan[f'six_conv/seed-{seed}']['seed'] for seed in (4, 5)] == [4, 5]
     assert plan['six_conv/seed-4']['network.name'] == 'six_conv'
     assert plan['no_color/seed-4']['data.color_std'] == 0
@@ -138,6 +138,7 @@ REFUSED = [
             ('data.resize=squash', {}), ('train.epochs=90', {}),
             ('data.mirror=off', {'data__source': 'digits'}),
             ('data.mirror=off', {'data__source': 'patterns'}),
+            ('data.random_crop=off', {'data__record_size': '224'}),
             ('data.color_epochs=3', {'data__color_std': '0'}),
             ('data.color_scale=variance', {'data__color_std': '0'}),
             ('schedule.patience=3', {'train__protocol': 'diary'}),
@@ -171,6 +172,7 @@ def test_ablations_that_compare_nothing_are_refused(text, given, message):
 
 @pytest.mark.parametrize(('text', 'given'), [
     ('data.mirror=off', {}),
+    ('data.random_crop=off', {}),
     ('train.epochs=9', {}),
     ('train.steps=9', {}),
     ('start.from=runs/x', {}),
@@ -188,7 +190,7 @@ def test_ablations_that_compare_something_are_taken(text, given):
 @pytest.mark.parametrize(('text', 'base', 'message'), [
     ('haf', BASE, "'haf'; the nearest is half"),
     ('seeed=1', BASE, "'seeed=1'; the nearest is"),
-    ('', SMALL, r'of krizhevsky2012 and paper, not of network small'),
+    ('', SMALL, r'of krizhevsky2012, paper, photographs, not of network small'),
 ])  # fmt: skip
 def test_ablations_that_cannot_be(text, base, message):
     with pytest.raises(InputError, match=message):

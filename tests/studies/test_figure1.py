@@ -9,7 +9,7 @@ from alexnet_jax.experiment import config_file
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.command_line import run as run_command
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.studies import figure1, runs
+from alexnet_jax.studies import curves, figure1, runs
 from tests.studies.test_ablations import QUICK
 
 
@@ -31,15 +31,35 @@ VAL = {'split': 'val', 'step': 4, 'epoch': 1.0, 'loss': 1.0, 'top1_error': 0.0, 
 def test_epochs_to_an_error_by_hand(tmp_path):
     """Four steps an epoch; errors fall from 1 by 0.1 a step."""
     write_rows(tmp_path, 40, 10, [1 - step / 10 for step in range(1, 11)], [VAL])
-    curve = figure1.curve(tmp_path, 10)
+    curve = curves.curve(tmp_path, 10)
     # The mean over the last four steps: at step 4 of 0.9, 0.8, 0.7, 0.6.
     assert curve[0] == (1.0, pytest.approx(0.75))
     assert curve[-1] == (2.5, pytest.approx(0.15))
-    assert figure1.epochs_to(curve, 0.26) == 2.25
-    assert figure1.epochs_to(curve, 0.1) is None
+    assert curves.epochs_to(curve, 0.26) == 2.25
+    assert curves.epochs_to(curve, 0.1) is None
     slow = [(epochs, error + 0.05) for epochs, error in curve]
     assert figure1.best_rate({0.1: slow, 0.01: curve}, 0.26) == 0.01
     assert figure1.best_rate({0.1: slow, 0.01: []}, 0.01) == 0.1  # none reached it
+
+
+def test_a_run_has_reached_an_error_or_its_last_epoch_by_hand(tmp_path):
+    """Four steps an epoch, as above: after step n the mean is 1.15 - n / 10, from step 4 on. Rows
+    are read as they come, one write at a time."""
+    workdir, path = tmp_path / 'run', tmp_path / 'run' / 'metrics.jsonl'
+    reached = curves.Reached(workdir, 10, 0.55)
+    late = curves.Reached(workdir, 10, 0.0, epochs=1.75)
+    assert not reached() and not late()  # not begun
+    write_rows(workdir, 40, 10, [1 - step / 10 for step in range(1, 11)], [VAL])
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text('')
+    found = []
+    for line in lines:
+        with path.open('a') as file:
+            file.write(line)
+        found.append((reached(), late()))
+    # 0.55 after step 6, 1.75 epochs after step 7; the row of a validation changes nothing.
+    assert found == [(step > 5, step > 6) for step in range(1, 11)] + [(True, True)]
+    assert curves.Reached(workdir, 10, 0.15)() and not curves.Reached(workdir, 10, 0.14)()
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 128])
@@ -51,8 +71,8 @@ def test_the_window_is_an_epoch_of_batches_for_every_length(batch_size, tmp_path
             {'step': step, 'epoch': step * batch_size / epoch_size, 'top1_error': step == 1}
             for step in range(1, window + 2)
         ]
-        monkeypatch.setattr(figure1, 'train_rows', lambda workdir, rows=rows: rows)
-        curve = figure1.curve(tmp_path, batch_size)
+        monkeypatch.setattr(curves, 'train_rows', lambda workdir, rows=rows: rows)
+        curve = curves.curve(tmp_path, batch_size)
         assert [error for _, error in curve] == [pytest.approx(1 / window), 0], epoch_size
 
 
@@ -65,17 +85,16 @@ def test_gaps_repetitions_and_another_order_are_refused(steps, tmp_path):
     rows = (tmp_path / 'metrics.jsonl').read_text().splitlines()
     (tmp_path / 'metrics.jsonl').write_text(''.join(rows[step - 1] + '\n' for step in steps))
     with pytest.raises(InputError, match=r'has no train row of step \d') as error:
-        figure1.curve(tmp_path, 10)
+        curves.curve(tmp_path, 10)
     assert len(str(error.value).splitlines()) == 2
 
 
 def test_a_log_that_ends_at_another_step_than_the_run_is_refused(tmp_path):
     write_rows(tmp_path, 40, 10, [0.5] * 6)
-    config = config_file.load(None, {'data.batch_size': '10'})
-    assert figure1.whole_curve(tmp_path, config, 6) == figure1.curve(tmp_path, 10)
+    assert curves.whole_curve(tmp_path, 10, 6) == curves.curve(tmp_path, 10)
     for steps in (5, 7):
         with pytest.raises(InputError, match=f'rows of 6 steps; the run has {steps}'):
-            figure1.whole_curve(tmp_path, config, steps)
+            curves.whole_curve(tmp_path, 10, steps)
 
 
 def test_a_rate_that_ended_in_nan_is_never_the_best(tmp_path, monkeypatch, capsys):
@@ -83,7 +102,7 @@ def test_a_rate_that_ended_in_nan_is_never_the_best(tmp_path, monkeypatch, capsy
     lost = {'relu/rate-0.1/seed-0', 'relu/rate-0.01/seed-1', 'tanh/rate-0.1/seed-0',
             'tanh/rate-0.01/seed-0'}  # fmt: skip
 
-    def train_all(configs, folder, stop_requested):
+    def train_all(configs, folder, stop_requested, reached):
         for name, config in configs.items():
             soon = 1 if config['optimizer.learning_rate'] == 0.1 else 3
             write_rows(folder / name, 20, 10, [0.9] * soon + [0.1] * (6 - soon))
@@ -118,6 +137,27 @@ def test_a_rate_that_ended_in_nan_is_never_the_best(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.thorough
+def test_runs_end_at_the_error_or_when_another_rate_was_sooner(tmp_path, data_dir, capsys):
+    """At 1e-9 nothing is learned: it ends where 0.01 had the error, and is longer when asked to."""
+    command = [
+        '--config', 'configs/figure1.py', '--workdir', str(tmp_path), '--seeds', '1',
+        '--activations', 'relu', '--rates', '0.01,1e-9', f'--config.data.dir={data_dir}', *QUICK,
+        '--config.train.epochs=6', '--error',
+    ]  # fmt: skip
+    assert run_command(figure1.run, [*command, '0.8']) == DONE
+    curves = [curves.curve(tmp_path / 'relu' / rate / 'seed-0', 128) for rate in ('rate-0.01', 'rate-1e-09')]  # fmt: skip
+    soonest = curves.epochs_to(curves[0], 0.8)
+    assert soonest is not None and soonest < 6
+    assert [curve[-1][0] for curve in curves] == [soonest, soonest]
+    assert 'it has reached what the study asks for' in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('relu/*/*/metrics.jsonl')}
+    assert run_command(figure1.run, [*command, '0.8']) == DONE  # nothing is trained again
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert run_command(figure1.run, [*command, '0.7']) == DONE
+    assert curves.curve(tmp_path / 'relu' / 'rate-0.01' / 'seed-0', 128)[-1][0] > soonest
+
+
+@pytest.mark.thorough
 def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
     command = [
         '--config', 'configs/figure1.py', '--workdir', str(tmp_path), '--seeds', '2',
@@ -134,9 +174,9 @@ def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
     for row in kept['rows']:
         for seed, epochs in enumerate(row['epochs']):
             name = figure1.run_name(row['activation'], row['learning_rate'], seed)
-            curve = figure1.curve(tmp_path / name, 128)
+            curve = curves.curve(tmp_path / name, 128)
             assert len(curve) == 1  # of a single epoch
-            assert figure1.epochs_to(curve, 0.95) == epochs
+            assert curves.epochs_to(curve, 0.95) == epochs
     config_kept = json.loads((tmp_path / 'maxout/rate-0.01/seed-0/config.json').read_text())
     assert config_kept['network']['activation'] == 'maxout'
     assert 'times maxout' in capsys.readouterr().out
