@@ -13,7 +13,8 @@ def get_config():
     config.data.source = 'folder:tiny-imagenet-200'
     config.data.dir = 'sets/tiny_imagenet'
     config.data.record_size = 64
-    config.schedule.patience = 3
-    config.train.epochs = 30
+    config.optimizer.learning_rate = 0.004  # at 0.01 the first epochs take twice as long
+    config.schedule.patience = 2
+    config.train.epochs = 32
     config.train.micro_batches = 8  # 16 images fit the caches of a CPU; give 1 on a GPU
     return config
