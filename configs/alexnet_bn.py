@@ -1,4 +1,4 @@
-"""nvcaffe's `alexnet_bn`, in large batches with LARS (arXiv:1708.03888), by the first author's solvers.
+"""nvcaffe's `alexnet_bn`, in large batches with LARS (arXiv:1708.03888), by its last author's solvers.
 
     python -m alexnet_jax.data.prepare --source tfds:imagenet2012 --manual_dir TARS --resize=squash
     python -m alexnet_jax.main --config configs/alexnet_bn.py --workdir runs/alexnet_bn

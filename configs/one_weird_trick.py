@@ -7,9 +7,9 @@ files.
 each class: the sum of their binary cross-entropies is minimized. Images and hardware as in
 configs/imagenet.py.
 Error to expect on the validation set: top-1 0.4255, top-5 0.1981, one view; 0.4042, 0.1815 over ten
-(cuda-convnet2's wiki, TrainingExample, with a softmax in place of the logistic units). The paper's net
-has 384 maps in conv4, where the file has 256: top-1 0.423 to 0.433, batches of 128 to 1024, by notes of
-third parties.
+(cuda-convnet2's wiki, TrainingExample, with a softmax in place of the logistic units). With logistic
+units the paper has top-1 0.423 to 0.433, by notes of third parties; its net has 384 maps in conv4,
+where the file has 256.
 """
 
 from alexnet_jax import default_config

@@ -91,7 +91,7 @@ def _ablations(base: Architecture, prefix: str) -> tuple[Architecture, ...]:
     """Returns `base` with one part changed, once for each published ablation of net 145; the
     numbers are those of the authors' code. Nothing else differs from `base`."""
     # 145-half: one column with the kernels of one (but all 256 of conv5) and all of
-    # fc6 and fc7 (§3.2: about as many weights).
+    # fc6 and fc7 (§3.2: about as many weights). Its error is of ILSVRC-2010.
     half = with_layers(
         dataclasses.replace(base, columns=1), f'{prefix}half',
         conv1={'features': 48}, conv2={'features': 128},
@@ -175,7 +175,8 @@ TORCHVISION = Architecture(
     ),
     output=Output('fc8', std=None),
 )
-# cuda-convnet2's file of that net (layers-223-1gpu.cfg), by the paper's first author.
+# cuda-convnet2's file of that net (layers-223-ce2-1gpu-crp.cfg), by the paper's author. Its fc8 begins at
+# −7: a logistic unit then gives 1/1100, about the share of one class.
 ONE_WEIRD_TRICK = Architecture(
     name='one_weird_trick',
     input_size=224,

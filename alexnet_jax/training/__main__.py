@@ -45,7 +45,9 @@ def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[st
         what = 'weights and biases' if group.part == 'both' else group.part
         where = ' of ' + ', '.join(group.layers) if group.layers else ''
         lars = f', LARS {group.trust:g}' if group.trust else ''
-        lines.append(f'{group.name:16}{group.rate:9g}{group.decay * decay:14g}  {what}{where}{lars}')
+        lines.append(
+            f'{group.name:16}{group.rate:9g}{group.decay * decay:14g}  {what}{where}{lars}'
+        )
     return [*lines, '']
 
 

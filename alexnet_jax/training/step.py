@@ -277,7 +277,9 @@ def _bias_gradients(gradients: Any, net: Architecture) -> jax.Array:
     each. Biases alone say what `health` wants to know, and cost nothing to look at."""
 
     # Batch normalization right after a layer takes its biases out: its shifts stand for them.
-    behind_norm = {row.name for row in net.layers if any(isinstance(x, BatchNorm) for x in row.then[:1])}
+    behind_norm = {
+        row.name for row in net.layers if any(isinstance(x, BatchNorm) for x in row.then[:1])
+    }
 
     def of_columns(layer: str) -> jax.Array:
         if layer in behind_norm:

@@ -36,7 +36,10 @@ def test_differences_are_those_that_change_what_is_computed():
 
 def test_the_length_of_a_run_counts_where_rates_depend_on_it():
     for protocol, expected in (
-        ('diary', 0), ('one_weird_trick', 1), ('large_batch', 1), ('alexnet_bn_8k', 1),
+        ('diary', 0),
+        ('one_weird_trick', 1),
+        ('large_batch', 1),
+        ('alexnet_bn_8k', 1),
     ):
         one = load(data__source='synthetic', train__protocol=protocol, train__epochs='90')
         longer = configuration.changed(one, {'train.epochs': 91})

@@ -186,7 +186,9 @@ def test_nvcaffe_s_ramp_and_polynomial(name, batch, full, ramp):
     clock = schedule.Clock(steps, batch, IMAGENET)
     expected = {
         **{step: 1 + (full - 1) * step / ramp for step in (0, 1, 100, ramp - 1)},
-        **{step: full * (1 - step / steps) ** 2 for step in (ramp, ramp + 1, steps // 2, steps - 1)},
+        **{
+            step: full * (1 - step / steps) ** 2 for step in (ramp, ramp + 1, steps // 2, steps - 1)
+        },
     }
     ours = [row['all'] for row in rates(name, list(expected), clock, learning_rate=full)]
     assert ours == pytest.approx(list(expected.values()), rel=1e-5)

@@ -30,7 +30,9 @@ ROWS = (
     Conv('conv1', 8, 4, stride=4), Conv('conv2', 8, 3), Dense('fc6', 32, then=(Relu(), Dropout())),
 )  # fmt: skip
 NET = AlexNet(Architecture('tiny', 16, 1, ROWS, Output('fc8')), 10)
-WITHOUT_DROPOUT = AlexNet(Architecture('tiny', 16, 1, (*ROWS[:2], Dense('fc6', 32)), Output('fc8')), 10)
+WITHOUT_DROPOUT = AlexNet(
+    Architecture('tiny', 16, 1, (*ROWS[:2], Dense('fc6', 32)), Output('fc8')), 10
+)
 NORMALIZED = AlexNet(
     Architecture('normalized', 16, 2, (
         Conv('conv1', 8, 4, stride=4, then=(BatchNorm(), Relu())), Dense('fc6', 32),
@@ -123,7 +125,9 @@ def test_a_step_minimizes_the_protocol_s_loss_and_reports_the_softmax_s(shape, p
         )  # fmt: skip
         placed = jax.device_put(state, step.state_shardings(WITHOUT_DROPOUT, mesh))
         after, scores = train_step(placed, batch)
-        moved = np.float64(jax.device_get(after.params)['fc8']['bias']) - state.params['fc8']['bias']
+        moved = (
+            np.float64(jax.device_get(after.params)['fc8']['bias']) - state.params['fc8']['bias']
+        )
         np.testing.assert_allclose(moved, -rate * (p - one_hot).mean(0), rtol=1e-4, atol=1e-8)
         assert float(scores['loss']) == pytest.approx(cross_entropy, rel=1e-5)
 
