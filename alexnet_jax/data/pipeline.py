@@ -229,7 +229,7 @@ def normalization(
 
     Args:
       kind: 'mean_image', the mean image (paper §2) and 1; 'channel_mean', the mean of
-        each channel and 1, as Caffe has it; 'standardized', that and each channel's
+        each channel and 1; 'standardized', that and each channel's
         standard deviation over the training set's pixels, as torchvision has it.
       mean, std: of the channels, [3], in place of the training set's own; () for those.
 

@@ -166,7 +166,7 @@ SETTINGS: dict[str, Setting] = {
         'whether training images are mirrored (§4.1), and mirror images are among the ten views;'
         ' those of digits and patterns never are'),
     'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
-        "subtract the mean image (§2) or each channel's mean (Caffe), or subtract that and divide"
+        "subtract the mean image (§2) or each channel's mean, or subtract that and divide"
         " by each channel's standard deviation (torchvision)"),
     'data.mean': Setting((), MEANS,
         "means of the channels on the scale of 0 to 255; nothing: the training set's"),

@@ -136,7 +136,8 @@ TORCHVISION = Architecture(
     ),
     output=Output('fc8', std=None),
 )
-# cuda-convnet2's file of that net (layers-223-1gpu.cfg), by the paper's first author.
+# cuda-convnet2's file of that net (layers-223-ce2-1gpu-crp.cfg), by the paper's author. Its fc8 begins at
+# −7: a logistic unit then gives 1/1100, about the share of one class.
 ONE_WEIRD_TRICK = Architecture(
     name='one_weird_trick',
     input_size=224,
@@ -173,6 +174,18 @@ BATCHNORM227 = Architecture(
     ),
     output=Output('fc8'),
 )
+# nvcaffe's models/alexnet_bn/train_val.prototxt: `caffe` with batch normalization, right after the
+# convolution, in place of LRN. The file has no biases in conv1 to conv4. Those here change nothing:
+# they begin at 0, and the normalization subtracts the mean of each map, which they are a part of.
+_NVCAFFE_NORM = BatchNorm(epsilon=1e-4, momentum=0.9)
+ALEXNET_BN = with_layers(
+    CAFFE, 'alexnet_bn',
+    conv1={'then': (_NVCAFFE_NORM, Relu(), MaxPool())},
+    conv2={'then': (_NVCAFFE_NORM, Relu(), MaxPool()), 'bias': 0.0},
+    conv3={'then': (_NVCAFFE_NORM, Relu())},
+    conv4={'then': (_NVCAFFE_NORM, Relu()), 'bias': 0.0},
+    conv5={'then': (_NVCAFFE_NORM, Relu(), MaxPool())},
+)  # fmt: skip
 # Another: one tower, groups in conv2 alone, no normalisation; PyTorch's initial values.
 ONE_TOWER = Architecture(
     name='one_tower',
@@ -288,8 +301,10 @@ ARCHITECTURES = {
     net.name: net
     for net in (
         PAPER, PAPER_LRN_ACROSS, KRIZHEVSKY2012, *ablations(KRIZHEVSKY2012, '', **_POOLED),
-        CAFFE, CAFFENET, TORCHVISION, ONE_WEIRD_TRICK, BATCHNORM227, ONE_TOWER, CONV5_192, CONV5_192_STD03,
-        CIFAR18, CIFAR18_NO_NORM, FOUR_LAYER, SMALL, PATTERNS, PATTERNS_NO_COMMUNICATION, PATTERNS_ONE_COLUMN,
+        CAFFE, CAFFENET, TORCHVISION, ONE_WEIRD_TRICK, BATCHNORM227, ALEXNET_BN, ONE_TOWER,
+        CONV5_192, CONV5_192_STD03,
+        CIFAR18, CIFAR18_NO_NORM, FOUR_LAYER, SMALL,
+        PATTERNS, PATTERNS_NO_COMMUNICATION, PATTERNS_ONE_COLUMN,
         *ablations(PAPER, 'paper_', **_POOLED),
         PHOTOGRAPHS, *ablations(PHOTOGRAPHS, 'photographs_', conv2={'padding': (1, 2)}),
     )

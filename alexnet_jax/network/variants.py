@@ -131,7 +131,7 @@ def ablations(
     """
     features = {row.name: row.features for row in base.layers}
     # 145-half: one column with the kernels of one (but all of conv5) and all of fc6 and fc7
-    # (§3.2: about as many weights).
+    # (§3.2: about as many weights). Its error is of ILSVRC-2010.
     half = with_layers(
         dataclasses.replace(base, columns=1), f'{prefix}half',
         **{name: {'features': features[name] // 2} for name in ('conv1', 'conv2', 'conv3', 'conv4')},

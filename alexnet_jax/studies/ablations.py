@@ -239,9 +239,9 @@ def notes(base: Config, rows: Sequence[Row]) -> list[str]:
     found = []
     if any(row[error]['published'] is not None for row in rows for error in ERRORS):
         whose = 'Published differences are of net 145 (`krizhevsky2012`)'
-        if base.network.name == 'paper':
-            whose += ", not of this base: the same parts are changed here in the paper's net as printed"  # fmt: skip
-        found.append(f'{whose}; on ILSVRC-2012, ten views.')
+        if base.network.name != 'krizhevsky2012':
+            whose += f', not of this base: the same parts are changed here in `{base.network.name}`'
+        found.append(f'{whose}; on ILSVRC-2012, half on ILSVRC-2010, ten views.')
     for row in rows:
         found += study.left_out(row['faults'])
     return found

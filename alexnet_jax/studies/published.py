@@ -24,9 +24,9 @@ class Ablation:
 
 
 # Differences from net 145 (`krizhevsky2012`); the authors' numbers are of ten views on
-# the validation images of ILSVRC-2012.
+# the validation images of ILSVRC-2012, those of `half` on the test images of ILSVRC-2010.
 PUBLISHED = (
-    Ablation('half', {'network.name': 'half'}, (0.017, 0.012), '§3.2'),
+    Ablation('half', {'network.name': 'half'}, (0.017, 0.012), '§3.2, ILSVRC-2010'),
     Ablation('no_lrn', {'network.name': 'no_lrn'}, (0.014, 0.012), '§3.3'),
     Ablation('non_overlapping', {'network.name': 'non_overlapping'}, (0.004, 0.003), '§3.4'),
     Ablation('no_communication', {'network.name': 'no_communication'},

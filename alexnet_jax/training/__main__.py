@@ -30,12 +30,12 @@ def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[st
     """The run in a line, then a line a group."""
     decay = config.optimizer.weight_decay
     rule = 'inside' if protocol.rate_in_velocity else 'outside'
-    lars = f', LARS {protocol.trust:g} for weights' if protocol.trust else ''
+    loss = '' if protocol.loss == 'softmax' else f', {protocol.loss} loss'
     passes = clock.epoch(clock.steps)
     scaled = f', ε for {protocol.reference_batch} images' if protocol.reference_batch else ''
     lines = [
         f'protocol {protocol.name} ({protocol.source}): ε {config.optimizer.learning_rate:g}'
-        f'{scaled}, momentum {config.optimizer.momentum:g}, ε {rule} the velocity{lars}',
+        f'{scaled}, momentum {config.optimizer.momentum:g}, ε {rule} the velocity{loss}',
         f'{counted(clock.steps, "step")} of {counted(clock.batch_size, "image")},'
         f' {passes:.6g} epoch{"s" * (passes != 1)} of {clock.epoch_size}',
         '',
@@ -44,7 +44,10 @@ def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[st
     for group in protocol.groups:
         what = 'weights and biases' if group.part == 'both' else group.part
         where = ' of ' + ', '.join(group.layers) if group.layers else ''
-        lines.append(f'{group.name:16}{group.rate:9g}{group.decay * decay:14g}  {what}{where}')
+        lars = f', LARS {group.trust:g}' if group.trust else ''
+        lines.append(
+            f'{group.name:16}{group.rate:9g}{group.decay * decay:14g}  {what}{where}{lars}'
+        )
     return [*lines, '']
 
 

@@ -27,8 +27,8 @@ def sgd(
         v ← momentum · v + weight_decay · w + ∂L/∂w
         w ← w − ε · v
 
-    With `trust`, ε of a layer's weights is multiplied by trust · ‖w‖ / ‖∂L/∂w +
-    weight_decay · w‖ (LARS). Where ε is 0, w and v stay as they are.
+    In a group with `trust` (LARS, arXiv:1708.03888), ε of each array of parameters is
+    multiplied by `lars_factor`. Where ε is 0, w and v stay as they are.
 
     Args:
       rates: ε of each of the protocol's groups; may be traced: v does not depend
@@ -39,9 +39,7 @@ def sgd(
 
     def update(updates, state, params: Any = None):
         rate = _of_group(protocol, rates, params)
-        to_add = updates
-        for step in _before_velocity(protocol, weight_decay):
-            to_add, _ = step.update(to_add, step.init(params), params)
+        to_add = _before_velocity(protocol, weight_decay, updates, params)
         moves = jax.tree.map(lambda rate: rate > 0, rate)
         _, velocity = trace.update(_down(to_add, rate) if inside else to_add, state)
         velocity = jax.tree.map(jnp.where, optax.TraceState(moves), velocity, state)
@@ -58,21 +56,33 @@ def start(params: Any) -> optax.OptState:
     return sgd(PAPER, []).init(params)
 
 
-def _before_velocity(protocol: Protocol, weight_decay: float) -> list[optax.GradientTransformation]:
-    """What a gradient goes through before it is added to v; none of it has a state."""
+def lars_factor(
+    gradient: jax.Array, weights: jax.Array, trust: float, weight_decay: float
+) -> jax.Array:
+    """Returns λ = trust · ‖w‖ / (‖∂L/∂w‖ + weight_decay · ‖w‖), norms over all numbers of an array
+    (arXiv:1708.03888); 1 where w or its gradient is 0 throughout, as in nvcaffe.
 
-    def decay(gradients, params):
-        shares = [weight_decay * group.decay for group in protocol.groups]
-        shares = _of_group(protocol, shares, params)
-        return jax.tree.map(lambda g, w, share: g + share * w, gradients, params, shares)
+    `optax.lars` divides by ‖∂L/∂w + weight_decay · w‖ instead, which is smaller where the two
+    point apart.
+    """
+    of_weights, of_gradient = (jnp.sqrt(jnp.sum(x**2)) for x in (weights, gradient))
+    factor = trust * of_weights / (of_gradient + weight_decay * of_weights)
+    return jnp.where((of_weights == 0) | (of_gradient == 0), 1.0, factor)
 
-    def are_weights(params):
-        return jax.tree_util.tree_map_with_path(lambda path, _: part_of(path) == 'weights', params)
 
-    if protocol.trust is None:
-        return [optax.stateless(decay)]
-    adapt = optax.scale_by_trust_ratio(trust_coefficient=protocol.trust)
-    return [optax.stateless(decay), optax.masked(adapt, are_weights)]
+def _before_velocity(protocol: Protocol, weight_decay: float, gradients: Any, params: Any) -> Any:
+    """Returns what is added to v, but for −ε: the gradients with weight decay, times LARS's
+    factor in groups that have one."""
+
+    def to_add(path: tuple, gradient: jax.Array, weights: jax.Array) -> jax.Array:
+        group = protocol.groups[group_of(protocol, path)]
+        decay = weight_decay * group.decay
+        decayed = gradient + decay * weights
+        if group.trust is None:
+            return decayed
+        return lars_factor(gradient, weights, group.trust, decay) * decayed
+
+    return jax.tree_util.tree_map_with_path(to_add, gradients, params)
 
 
 def _down(tree: Any, rate: Any) -> Any:

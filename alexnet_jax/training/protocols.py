@@ -1,4 +1,4 @@
-"""Training protocols, as data: how fast which parameters learn, and when.
+"""Training protocols, as data: which loss is minimized, and how fast which parameters learn when.
 
 A protocol gives defaults for settings (`settings.py`), and groups of parameters,
 each with a share of the rate ε and of the weight decay and a schedule of its
@@ -45,7 +45,18 @@ class WarmupPolynomial:
     power: float
 
 
-Schedule = Plateau | Steps | ExponentialSteps | WarmupPolynomial
+@dataclasses.dataclass(frozen=True)
+class RampPolynomial:
+    """Rises linearly from `start` · ε for `ramp_steps` steps; afterwards (1 − progress)^`power`,
+    with the ramp's steps in the progress: the rate jumps down where the ramp ends (nvcaffe's
+    `rampup_interval` and `poly`)."""
+
+    ramp_steps: int
+    start: float
+    power: float
+
+
+Schedule = Plateau | Steps | ExponentialSteps | WarmupPolynomial | RampPolynomial
 CONSTANT = Steps()
 
 
@@ -56,6 +67,7 @@ class Group:
     in the first group that takes it.
 
     rate, decay: times ε, times the weight decay.
+    trust: of layer-wise adaptive rates (LARS, arXiv:1708.03888); None: without them.
     """
 
     name: str
@@ -64,6 +76,7 @@ class Group:
     layers: tuple[str, ...] = ()
     rate: float = 1.0
     decay: float = 1.0
+    trust: float | None = None
 
     def takes(self, layer: str, part: str) -> bool:
         return (not self.layers or layer in self.layers) and self.part in (part, 'both')
@@ -78,10 +91,9 @@ class Protocol:
     settings: defaults of settings, in place of those of `settings.SETTINGS`.
     rate_in_velocity: ε inside the velocity, as the paper has it, or outside as in
       PyTorch (`optimizer.py`).
-    trust: of layer-wise adaptive rates (LARS, arXiv:1708.03888), for weights;
-      None: without them.
     reference_batch: ε is meant for that many images a step and grows with the
       batch; None: it is taken as it is.
+    loss: what is minimized, one of `losses.LOSSES`.
     """
 
     name: str
@@ -89,8 +101,8 @@ class Protocol:
     groups: tuple[Group, ...]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rate_in_velocity: bool = True
-    trust: float | None = None
     reference_batch: int | None = None
+    loss: Literal['softmax', 'logistic'] = 'softmax'
 
     @property
     def watches_plateaus(self) -> bool:
@@ -99,9 +111,8 @@ class Protocol:
     @property
     def looks_at_length(self) -> bool:
         """Whether rates depend on how long the run is to be."""
-        return any(
-            isinstance(group.schedule, ExponentialSteps | WarmupPolynomial) for group in self.groups
-        )
+        to_the_end = ExponentialSteps | WarmupPolynomial | RampPolynomial
+        return any(isinstance(group.schedule, to_the_end) for group in self.groups)
 
     @property
     def main_group(self) -> int:
@@ -123,21 +134,69 @@ def weights_and_biases(schedule: Schedule, biases: Schedule | None = None) -> tu
 
 PAPER = Protocol('paper', '§5', (Group('all', Plateau()),))
 
-# The diary beneath the authors' parameter file of net 145 (layer-params-145.cfg).
-# Its entries set the rates of weights alone: the file as it was left has biases
-# at 0.02 still, and those of conv1 at 0 with its weights.
-DIARY = Protocol(
-    name='diary',
-    source="the authors' code, net 145",
-    groups=(
-        Group('conv1 weights', Steps(((25, 0.1), (51, 0.01), (67, 0.001), (72, 0.0))),
-              'weights', ('conv1',)),
-        Group('conv1 biases', Steps(((72, 0.0),)), 'biases', ('conv1',), rate=2.0, decay=0.0),
-        *weights_and_biases(Steps(((25, 0.1), (51, 0.01), (79, 0.001))), biases=CONSTANT),
+# Diaries beneath the authors' parameter files (layer-params-NET.cfg): the epochs of the run, those
+# with a color shift (0: all), and factors of ε, each from an epoch on: of all weights, of conv1's
+# where they differ, and of other layers' weights. What the files hold beside: docs/protocols.md.
+_Drops = tuple[tuple[float, float], ...]
+# Net 146-2012-2011 waited 300 of the authors' data batches, of 1,024 images each, before fc8 sped up.
+_FC8_WAITS = 300 * 1024 / 1_281_167
+_DIARIES: dict[str, tuple[str, int, int, _Drops, _Drops, dict[str, _Drops]]] = {
+    'diary': (
+        '145', 91, 67,
+        ((25, 0.1), (51, 0.01), (79, 0.001)), ((67, 0.001), (72, 0.0)), {},
     ),
-    settings={'train.epochs': 91, 'data.color_epochs': 67},
-)  # fmt: skip
+    'diary_half': (
+        '145-half', 96, 66,
+        ((20, 0.1), (48, 0.01)), ((66, 0.001), (72, 0.0)), {},
+    ),
+    'diary_no_lrn': (
+        '148', 97, 69,
+        ((22, 0.1), (44, 0.01), (86, 0.001)), ((69, 0.001), (73, 0.0)), {},
+    ),
+    'diary_non_overlapping': (
+        '147', 90, 0,
+        ((23, 0.1), (51, 0.01), (79, 0.001)), ((79, 0.0),), {},
+    ),
+    'diary_no_communication': (
+        '150', 92, 66,
+        ((25, 0.1), (49, 0.01), (79, 0.001)), ((66, 0.001), (72, 0.0)), {},
+    ),
+    'diary_six_conv': (
+        '146-2012-2011', 54, 38,
+        ((0, 0.1), (22, 0.01), (42, 0.001)), ((0, 0.01), (5, 0.001), (7, 0.0)),
+        {'fc8': ((0, 0.1), (_FC8_WAITS, 1.0), (9, 0.1), (22, 0.01), (42, 0.001))},
+    ),
+}  # fmt: skip
 
+
+def _diary(
+    name: str, net: str, epochs: int, color_epochs: int,
+    weights: _Drops, conv1: _Drops, layers: Mapping[str, _Drops],
+) -> Protocol:  # fmt: skip
+    """Returns the protocol of a row of `_DIARIES`. Its entries set the rates of weights; biases
+    stay at 0.02, those of conv1 until its weights are frozen."""
+    before = tuple(drop for drop in weights if drop[0] < conv1[0][0])
+    frozen = tuple(drop for drop in conv1 if drop[1] == 0)
+    return Protocol(
+        name,
+        source=f"the authors' code, net {net}",
+        groups=(
+            Group('conv1 weights', Steps(before + conv1), 'weights', ('conv1',)),
+            Group('conv1 biases', Steps(frozen), 'biases', ('conv1',), rate=2.0, decay=0.0),
+            *(
+                Group(f'{layer} weights', Steps(drops), 'weights', (layer,))
+                for layer, drops in layers.items()
+            ),
+            *weights_and_biases(Steps(weights), biases=CONSTANT),
+        ),
+        settings={'train.epochs': epochs, 'data.color_epochs': color_epochs},
+    )
+
+
+DIARIES = tuple(_diary(name, *row) for name, row in _DIARIES.items())
+DIARY = DIARIES[0]
+
+# Images less the mean image, the default, in training and testing (`mean_file` in train_val.prototxt).
 CAFFE = Protocol(
     name='caffe',
     source='BVLC Caffe, models/bvlc_alexnet/solver.prototxt',
@@ -146,7 +205,6 @@ CAFFE = Protocol(
     ),
     settings={
         'data.batch_size': 256,
-        'data.normalization': 'channel_mean',
         'data.color_std': 0.0,
         'train.steps': 450_000,
     },
@@ -167,12 +225,14 @@ TORCHVISION = Protocol(
     rate_in_velocity=False,
 )
 
+# Of the first commit of its repository, as in arXiv:1404.5997; a softmax since 2014-07-16.
 ONE_WEIRD_TRICK = Protocol(
     name='one_weird_trick',
     source='cuda-convnet2, layer-params-223-ce2-1gpu.cfg',
     groups=weights_and_biases(
         ExponentialSteps(count=4, total=250.0), biases=ExponentialSteps(count=2, total=10.0)
     ),
+    loss='logistic',
 )
 
 # Large batches in the manner of You et al.; the numbers are ours. LARS adapts weights
@@ -181,7 +241,7 @@ LARGE_BATCH = Protocol(
     name='large_batch',
     source='arXiv:1708.03888',
     groups=(
-        Group('weights', WarmupPolynomial(warmup_epochs=5, power=2), 'weights'),
+        Group('weights', WarmupPolynomial(warmup_epochs=5, power=2), 'weights', trust=0.001),
         Group('biases', WarmupPolynomial(warmup_epochs=5, power=2), 'biases', rate=0.04, decay=0.0),
     ),
     settings={
@@ -189,8 +249,31 @@ LARGE_BATCH = Protocol(
         'optimizer.learning_rate': 0.25,
         'train.epochs': 100,
     },
-    trust=0.001,
     reference_batch=256,
+)
+
+
+def _alexnet_bn(thousands: int, file: str, rate: float, ramp_steps: int) -> Protocol:
+    """Returns the protocol of a solver of nvcaffe's models/alexnet_bn (commit b66e1ede, September
+    2017): batches of `thousands` · 1024 images, a ramp that begins at a rate of 1, and LARS and
+    weight decay for all parameters, each array by itself."""
+    return Protocol(
+        f'alexnet_bn_{thousands}k',
+        source=f'nvcaffe, models/alexnet_bn/{file}',
+        groups=(Group('all', RampPolynomial(ramp_steps, 1 / rate, power=2), trust=0.001),),
+        settings={
+            'data.batch_size': thousands * 1024,
+            'data.color_std': 0.0,
+            'optimizer.learning_rate': rate,
+            'train.epochs': 100,
+        },
+    )
+
+
+ALEXNET_BN = (
+    _alexnet_bn(8, 'solver_8K.prototxt', rate=10.0, ramp_steps=600),
+    _alexnet_bn(16, 'solver_16k.prototxt', rate=24.0, ramp_steps=400),
+    _alexnet_bn(32, 'solver_32k.prototxt', rate=32.0, ramp_steps=400),
 )
 
 # No crops, mirrors or colour shifts; the last layer is decayed 250 times as hard.
@@ -226,7 +309,8 @@ CONSTANT_RATE = Protocol(
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        PAPER, DIARY, CAFFE, TORCHVISION, ONE_WEIRD_TRICK, LARGE_BATCH, CIFAR18, CONSTANT_RATE,
+        PAPER, *DIARIES, CAFFE, TORCHVISION, ONE_WEIRD_TRICK, LARGE_BATCH, *ALEXNET_BN, CIFAR18,
+        CONSTANT_RATE,
     )
 }  # fmt: skip
 

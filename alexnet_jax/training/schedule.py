@@ -13,6 +13,7 @@ from alexnet_jax.training.protocols import (
     ExponentialSteps,
     Plateau,
     Protocol,
+    RampPolynomial,
     Schedule,
     Steps,
     WarmupPolynomial,
@@ -101,7 +102,7 @@ def rates(
 
 
 def changes(schedule: Schedule, clock: Clock) -> list[int]:
-    """The steps from which on a schedule of constant pieces has another rate."""
+    """The steps at which a schedule's rate jumps."""
     match schedule:
         case Steps(drops, 'steps'):
             return [int(start) for start, _ in drops]
@@ -109,6 +110,8 @@ def changes(schedule: Schedule, clock: Clock) -> list[int]:
             return [clock.first_step(start) for start, _ in drops]
         case ExponentialSteps(count, _):
             return [math.ceil(clock.steps * part / count) for part in range(1, count)]
+        case RampPolynomial(ramp_steps, _, _):
+            return [ramp_steps]
     return []
 
 
@@ -137,6 +140,10 @@ def _rate(
             progress = (step - warmup) / max(1, clock.steps - warmup)
             falling = (1 - jnp.clip(progress, 0, 1)) ** power
             return jnp.float32(initial) * jnp.where(step < warmup, rising, falling)
+        case RampPolynomial(ramp_steps, first, power):
+            rising = first + (1 - first) * (step / ramp_steps)
+            falling = ((clock.steps - step) / max(1, clock.steps)) ** power
+            return jnp.float32(initial) * jnp.where(step < ramp_steps, rising, falling)
     raise TypeError(f'unknown schedule {schedule!r}')
 
 

@@ -23,7 +23,7 @@ from alexnet_jax.network.inference import Array, Variables
 from alexnet_jax.network.layers import Architecture, BatchNorm
 from alexnet_jax.network.normalization import widened
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.training import accumulation, optimizer, schedule
+from alexnet_jax.training import accumulation, losses, optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
 Batch = Mapping[str, Array]
@@ -119,8 +119,7 @@ def score(logits: Array, labels: Array, mask: Array) -> Scores:
     checks.require_shape('mask', mask, len(logits))
     checks.require_type('mask', mask, jnp.floating, jnp.integer, jnp.bool_)
     logits, mask = widened(jnp.asarray(logits)), widened(jnp.asarray(mask))
-    log_probability = jax.nn.log_softmax(logits)
-    loss = -jnp.take_along_axis(log_probability, labels[:, None], axis=1)[:, 0]
+    loss = losses.softmax(logits, jnp.asarray(labels))
     of_label = jnp.take_along_axis(logits, labels[:, None], axis=1)
     earlier = jnp.arange(logits.shape[1]) < labels[:, None]
     behind = (logits < of_label) | ((logits == of_label) & ~earlier)
@@ -134,11 +133,12 @@ def score(logits: Array, labels: Array, mask: Array) -> Scores:
 
 
 def _scores_over_mesh(
-    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float, parts: int
+    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float, parts: int, loss: str
 ) -> Callable[..., tuple[Scores, Any]]:
     """(variables, batch, dropout_key, part) -> `score` of that part of the batch, a `parts`th
-    of each device's rows, but the count of all; and the batch statistics, moved. Parameters
-    may be copies, as `accumulation.copy_specs`."""
+    of each device's rows, but the count of all, and the sum to minimize under 'objective' unless
+    it is 'loss'; and the batch statistics, moved. Parameters may be copies, as
+    `accumulation.copy_specs`."""
     specs = inference.variable_specs(net)
     copies = accumulation.takes_copies(mesh, parts)
     in_specs = specs | ({'params': accumulation.copy_specs(net)} if copies else {})
@@ -164,6 +164,9 @@ def _scores_over_mesh(
             dropout_key=dropout_key, examples=examples, mutable=['batch_stats'],
         )  # fmt: skip
         sums = score(logits, batch['label'], batch['mask']) | {'count': count}
+        if loss != 'softmax':
+            objective = losses.LOSSES[loss](widened(logits), batch['label'])
+            sums['objective'] = jnp.sum(objective * batch['mask'])
         return lax.psum(sums, device_mesh.DATA), moved.get('batch_stats', {})
 
     over_mesh = jax.shard_map(
@@ -202,24 +205,25 @@ def make_train_step(
       micro_batches: in how many parts the gradient is computed, one after the other, each
         a device's rows divided by that many: less memory, the same step.
 
-    The scores are means over the batch, {'loss', 'top1_error', 'top5_error'},
-    before the update, and of the update its 'learning_rate', that of the protocol's
-    `main_group`, and 'bias_gradients' [layers, columns], in the order of `layer_names`: 0 where
-    the loss does not depend on any unit, not finite if a gradient in the layer is not.
+    The scores are means over the batch, {'loss', 'top1_error', 'top5_error'}, before the update
+    (`score`'s loss, whichever the protocol minimizes), and of the update its 'learning_rate', that
+    of the protocol's `main_group`, and 'bias_gradients' [layers, columns], in the order of
+    `layer_names`: 0 where the loss does not depend on any unit, not finite if a gradient in the
+    layer is not.
 
     Raises:
       InputError: more than one part of a net with batch normalisation.
     """
     require_parts_suffice(net, micro_batches)
-    scores_of = _scores_over_mesh(net, mesh, mean, scale, micro_batches)
+    scores_of = _scores_over_mesh(net, mesh, mean, scale, micro_batches, protocol.loss)
 
     def loss_share(params, batch_stats, batch, key, part):
-        """What the part adds to the batch's mean loss, and to its other means."""
+        """What the part adds to the batch's mean of what is minimized, and to its other means."""
         variables = {'params': params, 'batch_stats': batch_stats}
         sums, batch_stats = scores_of(variables, batch, key, part)
         count = sums.pop('count')
         shares = {name: total / count for name, total in sums.items()}
-        return shares['loss'], (shares, batch_stats)
+        return shares.pop('objective', shares['loss']), (shares, batch_stats)
 
     def gradients_of(params, state: TrainState, batch: Batch, part: Array | int):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -272,7 +276,15 @@ def _bias_gradients(gradients: Any, net: Architecture) -> jax.Array:
     """Sums of absolute values, [layers, columns]; a layer that all columns share has its own in
     each. Biases alone say what `health` wants to know, and cost nothing to look at."""
 
+    # Batch normalization right after a layer takes its biases out: its shifts stand for them.
+    behind_norm = {
+        row.name for row in net.layers if any(isinstance(x, BatchNorm) for x in row.then[:1])
+    }
+
     def of_columns(layer: str) -> jax.Array:
+        if layer in behind_norm:
+            shifts = gradients[f'{layer}_norm']['bias']
+            return jnp.sum(jnp.abs(shifts).reshape(net.columns, -1), axis=-1)
         sizes = jnp.abs(gradients[layer]['bias'])
         return jnp.broadcast_to(jnp.sum(sizes, axis=-1), (net.columns,))
 

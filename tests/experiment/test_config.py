@@ -48,7 +48,8 @@ def test_fields_follow_the_protocol_until_they_are_changed():
     found = configuration.complete(config, {'train.protocol': 'large_batch'})
     assert (found.data.batch_size, found.train.epochs, found.train.steps) == (128, 100, 0)
     assert found.optimizer.learning_rate == 0.25
-    assert default_config('caffe').data.batch_size == 256
+    caffe = default_config('caffe').data
+    assert (caffe.batch_size, caffe.normalization) == (256, 'mean_image')
 
 
 def test_a_default_config_takes_no_new_fields_and_shares_nothing():

@@ -35,10 +35,29 @@ def test_differences_are_those_that_change_what_is_computed():
 
 
 def test_the_length_of_a_run_counts_where_rates_depend_on_it():
-    for protocol, expected in (('diary', 0), ('one_weird_trick', 1), ('large_batch', 1)):
+    for protocol, expected in (
+        ('diary', 0),
+        ('one_weird_trick', 1),
+        ('large_batch', 1),
+        ('alexnet_bn_8k', 1),
+    ):
         one = load(data__source='synthetic', train__protocol=protocol, train__epochs='90')
         longer = configuration.changed(one, {'train.epochs': 91})
         assert len(kept_config.differences(longer, one)) == expected, protocol
+
+
+def test_a_workdir_of_caffe_s_protocol_keeps_its_channel_means(tmp_path):
+    """Those were the protocol's default once; the config.json of such a run states them."""
+    tree = kept_config.to_tree(config_file.load('configs/caffe.py', {}))
+    assert tree['data']['normalization'] == 'mean_image'
+    tree['data']['normalization'] = 'channel_mean'
+    (tmp_path / 'config.json').write_text(json.dumps(tree))
+    older = kept_config.of_workdir(tmp_path, {'eval.views': '10'})
+    assert (older.train.protocol, older.data.normalization) == ('caffe', 'channel_mean')
+    (line,) = kept_config.differences(config_file.load('configs/caffe.py', {}), older)
+    assert line == "data.normalization was 'channel_mean', now 'mean_image'"
+    flags = {'data.normalization': 'channel_mean'}
+    assert kept_config.differences(config_file.load('configs/caffe.py', flags), older) == []
 
 
 def test_a_relative_source_of_an_older_workdir(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes
 CASES = (
     *ARCHITECTURES,
     'batchnorm227 training',
+    'alexnet_bn training',
     *(f'four_layer {name}' for name in ACTIVATIONS if name != 'relu'),
 )
 
@@ -79,7 +80,7 @@ def variables(net: Architecture, seed: int) -> dict[str, dict]:
     random = np.random.RandomState(seed)
     # Tens in the first layer's sums, without which normalisation would change little;
     # ones where activations saturate or moving statistics are to fit.
-    size = 1 if net.name in ('four_layer', 'batchnorm227') else 30
+    size = 1 if net.name in ('four_layer', 'batchnorm227', 'alexnet_bn') else 30
 
     def draw(layer: str, part: str, shape: tuple[int, ...]):
         noise = random.standard_normal(shape)
@@ -108,11 +109,12 @@ def images_and_labels(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def apart(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """By name, the norm of the difference relative to the norm of theirs."""
+    """By name, the norm of the difference relative to the norm of theirs; where theirs is 0, as it
+    is."""
     return {
-        name: float(np.linalg.norm(np.float64(ours[name]) - theirs[name]) / np.linalg.norm(theirs[name]))
-        for name in theirs
-    }  # fmt: skip
+        name: float(np.linalg.norm(np.float64(ours[name]) - x) / (np.linalg.norm(x) or 1.0))
+        for name, x in theirs.items()
+    }
 
 
 def digest(results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

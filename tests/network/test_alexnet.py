@@ -37,7 +37,9 @@ def made_up(architecture: Architecture, classes: int = 10):
         inputs = np.prod(like.shape[1:-1], initial=1)
         return jnp.asarray(random.normal(0, (2 / inputs) ** 0.5, like.shape), jnp.float32)
 
-    return net, jax.tree.map(draw, shapes)
+    drawn = jax.tree.map(draw, shapes)
+    statistics = jax.tree.map(jnp.abs, drawn.pop('batch_stats', {}))  # no variance is below 0
+    return net, drawn | {'batch_stats': statistics}
 
 
 @pytest.fixture(scope='module')
@@ -61,8 +63,9 @@ def test_initial_values_have_the_table_s_std_and_bias(small):
 # Layers that read both columns, and nets whose normalisation reaches across: by hand.
 MEETINGS = {name: {'conv3', 'fc6', 'fc7', 'fc8'} for name in (
     'paper', 'paper_lrn_across', 'krizhevsky2012', 'no_lrn', 'non_overlapping', 'no_conv4',
-    'paper_no_lrn', 'paper_non_overlapping', 'paper_no_conv4', 'caffe', 'caffenet', 'conv5_192',
-    'conv5_192_std03', 'small', 'patterns', 'photographs', 'no_dropout', 'paper_no_dropout',
+    'paper_no_lrn', 'paper_non_overlapping', 'paper_no_conv4', 'caffe', 'caffenet', 'alexnet_bn',
+    'conv5_192', 'conv5_192_std03', 'small', 'patterns', 'photographs', 'no_dropout',
+    'paper_no_dropout',
     *(f'photographs_{name}' for name in ('no_lrn', 'non_overlapping', 'no_conv4', 'no_dropout')),
 )} | {
     **{f'{base}six_conv': {'conv3', 'conv6', 'fc6', 'fc7', 'fc8'}
@@ -79,15 +82,15 @@ def test_the_nets_of_two_columns_are_these():
 
 
 @functools.partial(quick_jit, static_argnums=0)
-def activations_of(module, params):
-    return module.apply({'params': params}, images(module.architecture.input_size))[1]
+def activations_of(module, variables):
+    return module.apply(variables, images(module.architecture.input_size))[1]
 
 
 def changed_by(module, variables, layer: str, kernel) -> set[str]:
     """Names of the activations whose first half changes with another kernel."""
     params = variables['params']
-    changed = params | {layer: params[layer] | {'kernel': kernel}}
-    before, after = activations_of(module, params), activations_of(module, changed)
+    changed = variables | {'params': params | {layer: params[layer] | {'kernel': kernel}}}
+    before, after = activations_of(module, variables), activations_of(module, changed)
     return {
         name
         for name, x in before.items()

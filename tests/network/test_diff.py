@@ -41,6 +41,9 @@ KNOWN = {
     ('caffe', 'caffenet'): {
         'conv1.then', 'conv2.then', 'conv2.bias', 'conv4.bias', 'conv5.bias', 'fc6.bias', 'fc7.bias',
     },
+    ('alexnet_bn', 'caffe'): {
+        *(f'conv{number}.then' for number in range(1, 6)), 'conv2.bias', 'conv4.bias',
+    },
     ('caffe', 'paper'): {
         'input_size', 'conv1.padding', 'conv1.then', 'conv2.then', 'conv2.bias', 'conv4.bias',
         'conv5.bias', 'fc6.std', 'fc6.bias', 'fc7.std', 'fc7.bias',

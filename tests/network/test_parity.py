@@ -109,6 +109,7 @@ def test_full_width_against_pytorch(case):
         ('krizhevsky2012', 'no_lrn'),
         ('caffe', 'caffenet'),
         ('batchnorm227', 'batchnorm227 training'),
+        ('alexnet_bn', 'alexnet_bn training'),
         ('four_layer', 'four_layer tanh'),
         ('four_layer', 'four_layer leaky_relu'),
     ],

@@ -27,6 +27,8 @@ PARAMETERS = {name: (60_965_224, 56_909_194) for name in PAPERS} | {
     'torchvision': (61_100_840, 57_044_810),
     'one_weird_trick': (61_100_840, 57_044_810),
     'batchnorm227': (62_383_848, 58_327_818),
+    # By hand: caffe's, and scale, shift, mean and variance of 1,376 maps.
+    'alexnet_bn': (60_965_224 + 4 * 1376, 56_909_194 + 4 * 1376),
     'one_tower': (62_071_144, 58_015_114),
     'conv5_192': (51_417_384, 47_361_354),
     'conv5_192_std03': (51_417_384, 47_361_354),
@@ -68,7 +70,7 @@ SMALL_LEAVES = [
     (14, 14, 32), (7, 7, 64), (7, 7, 96), (7, 7, 96), (3, 3, 64), (512,), (512,), (1000,),
 ]  # fmt: skip
 CIFAR_LEAVES = [(16, 16, 32), (8, 8, 32), (4, 4, 64), (1000,)]
-LEAVES = {name: PAPER_LEAVES for name in (*PAPERS, 'batchnorm227', 'one_tower')} | {
+LEAVES = {name: PAPER_LEAVES for name in (*PAPERS, 'batchnorm227', 'alexnet_bn', 'one_tower')} | {
     'half': [(27, 27, 48), (13, 13, 128), (13, 13, 192), (13, 13, 192), *PAPER_LEAVES[4:]],
     'non_overlapping': [(28, 28, 96), *PAPER_LEAVES[1:]],
     'no_communication': [PAPER_LEAVES[0], (13, 13, 320), *PAPER_LEAVES[2:5], (8192,),

@@ -199,6 +199,36 @@ def batchnorm227(net, x, statistics: Net, training=False) -> Tensor:
     return classifier(net, x)
 
 
+def alexnet_bn(net, x, statistics: Net, training=False) -> Tensor:
+    """nvcaffe's models/alexnet_bn/train_val.prototxt. In training conv1 to conv5 have no biases,
+    as in the file (but for conv5's); moved statistics keep nine tenths of themselves."""
+
+    def norm(x, name):
+        layer, kept = net[f'{name}_norm'], statistics[f'{name}_norm']
+        if not training:
+            x = x + net[name]['bias'].flatten()[:, None, None]
+            moments = kept['mean'], kept['var']
+        else:
+            var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+            moments = mean, var
+            bias = net[name]['bias'].flatten()
+            kept['mean'] = 0.9 * kept['mean'] + 0.1 * (mean + bias).detach()
+            kept['var'] = 0.9 * kept['var'] + 0.1 * var.detach()
+        mean, var = (moment[:, None, None] for moment in moments)
+        scale, shift = (layer[part][:, None, None] for part in ('scale', 'bias'))
+        return scale * (x - mean) / torch.sqrt(var + 1e-4) + shift
+
+    def above(x, name, **how):
+        kernel = net[name]['kernel'].permute(0, 4, 3, 1, 2).flatten(0, 1)
+        return F.relu(norm(F.conv2d(x, kernel, **how), name))
+
+    x = pool(above(x, 'conv1', stride=4))
+    x = pool(above(x, 'conv2', padding=2, groups=2))
+    x = above(x, 'conv3', padding=1)
+    x = above(x, 'conv4', padding=1, groups=2)
+    return classifier(net, pool(above(x, 'conv5', padding=1, groups=2)))
+
+
 cifar_norm = partial(same_map_norm, size=3, scale=5e-5)
 
 
@@ -250,6 +280,8 @@ NETS: dict[str, Callable[..., Tensor]] = {
     'one_weird_trick': one_weird_trick,
     'batchnorm227': batchnorm227,
     'batchnorm227 training': partial(batchnorm227, training=True),
+    'alexnet_bn': alexnet_bn,
+    'alexnet_bn training': partial(alexnet_bn, training=True),
     'cifar18': cifar18,
     'cifar18_no_norm': partial(cifar18, norm=same),
     'four_layer': four_layer,
@@ -285,10 +317,14 @@ def results(
     case: str, variables: dict, images: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
     """In float64: the logits, the mean cross-entropy's gradient to every parameter
-    (`conv1/kernel`, ...), and moving statistics (`conv1_norm/mean`, ...) as they are then."""
+    (`conv1/kernel`, ..., 0 to what the net does not read), and moving statistics
+    (`conv1_norm/mean`, ...) as they are then."""
     net, kept, outputs, loss = _loss(case, variables, images, labels)
     loss.backward()
-    gradients = {name: x.grad.numpy() for name, x in _by_name(net).items()}
+    gradients = {
+        name: np.zeros(x.shape) if x.grad is None else x.grad.numpy()
+        for name, x in _by_name(net).items()
+    }
     moved = {name: x.numpy() for name, x in _by_name(kept).items()}
     return {'logits': outputs.detach().numpy()} | gradients | moved
 

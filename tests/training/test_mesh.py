@@ -25,6 +25,7 @@ from alexnet_jax.network.layers import (
 )
 from alexnet_jax.network.variants import with_layers, with_lrn_across_columns, with_stages
 from alexnet_jax.training import step
+from alexnet_jax.training.protocols import ALEXNET_BN
 from alexnet_jax.training.schedule import Clock
 from tests.network import parity
 
@@ -141,6 +142,45 @@ BATCHNORM67 = with_stages(
     architecture('batchnorm227', 67, width=0.125), 'batchnorm67',
     lambda stage: None if isinstance(stage, Dropout) else stage,
 )  # fmt: skip
+
+
+NORM_FIRST = with_layers(
+    TWO_COLUMNS, 'norm_first', conv1={'then': (BatchNorm(), Relu(), MaxPool())}
+)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(('shape', 'exchange'), [((1, 2), 'scatter'), ((2, 2), 'gather')])
+def test_lars_takes_its_norms_over_all_columns(shape, exchange, random):
+    """Three steps in which all parameters have rates of their own, as on one device; the biases
+    before batch normalization are left out, which follow rounding alone."""
+    batches = [
+        {
+            'image': random.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8),
+            'mirrored': random.random(16) < 0.5,
+            'color_shift': np.zeros((16, 3), np.float32),
+            'label': random.integers(0, 10, 16, dtype=np.int32),
+            'mask': np.ones(16, np.float32),
+        }
+        for _ in range(3)
+    ]
+
+    def params(shape, exchange):
+        net, mesh = AlexNet(NORM_FIRST, 10, exchange=exchange), device_mesh.make_mesh(*shape)
+        train_step = step.make_train_step(
+            net, mesh, np.full((16, 16, 3), 127, np.float32), seed=0, learning_rate=10.0,
+            clock=Clock(1000, 16, 160), protocol=ALEXNET_BN[0],
+        )  # fmt: skip
+        state = step.create_state(net, 0, mesh)
+        for batch in batches:
+            state, _ = train_step(state, batch)
+        found = jax.device_get(state.params)
+        del found['conv1']['bias']
+        return found
+
+    chex.assert_trees_all_close(
+        params(shape, exchange), params((1, 1), 'gather'), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.thorough

@@ -1,6 +1,7 @@
 """The update rules beside float64 recurrences and PyTorch's written-out formula."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from alexnet_jax.training.optimizer import sgd
 from alexnet_jax.training.protocols import (
+    ALEXNET_BN,
     CONSTANT,
     LARGE_BATCH,
     PAPER,
@@ -89,18 +91,57 @@ def test_biases_have_a_rate_of_their_own_and_no_decay(random):
         assert close(ours['conv1']['kernel'], w) and close(ours['conv1']['bias'], b), step
 
 
-def test_lars_scales_each_layer_s_weights_by_its_norms(random):
-    """arXiv:1708.03888 in float64; biases learn as ever."""
-    protocol = dataclasses.replace(LARGE_BATCH, trust=0.01)
+def lars(w: np.ndarray, g: np.ndarray, trust: float, decay: float) -> float:
+    """arXiv:1708.03888 in float64, number by number: η ‖w‖ / (‖g‖ + β ‖w‖)."""
+    of_w = math.sqrt(sum(x * x for x in w.ravel().tolist()))
+    of_g = math.sqrt(sum(x * x for x in g.ravel().tolist()))
+    return trust * of_w / (of_g + decay * of_w)
+
+
+DECAY = 0.5  # far more than usual, or no denominator would show
+
+
+def test_lars_has_the_sum_of_both_norms_beneath_it_and_biases_learn_as_ever(random):
+    """Each layer's weights by their own norms; the momentum takes ε and the factor in."""
+    protocol = dataclasses.replace(LARGE_BATCH, groups=tuple(
+        dataclasses.replace(group, trust=group.trust and 0.01) for group in LARGE_BATCH.groups
+    ))  # fmt: skip
+    params = draw(random, 5, 6) | {'conv2': draw(random, 7, 2)['conv1']}
+    gradients = [draw(random, 5, 6) | {'conv2': draw(random, 7, 2)['conv1']} for _ in range(6)]
+    w = {layer: {part: x.copy() for part, x in parts.items()} for layer, parts in params.items()}
+    v = {layer: {part: 0 * x for part, x in parts.items()} for layer, parts in w.items()}
+    ours = run(protocol, params, gradients, [[2.0, 0.1]] * 6, weight_decay=DECAY)
+    for step, ((ours_now, _), gradient) in enumerate(zip(ours, gradients, strict=True)):
+        for layer, parts in gradient.items():
+            kernel, g, b = w[layer]['kernel'], parts['kernel'], parts['bias']
+            rate = 2.0 * lars(kernel, g, 0.01, DECAY)
+            v[layer]['kernel'] = 0.9 * v[layer]['kernel'] - rate * (g + DECAY * kernel)
+            v[layer]['bias'] = 0.9 * v[layer]['bias'] - 0.1 * b
+            for part in ('kernel', 'bias'):
+                w[layer][part] = w[layer][part] + v[layer][part]
+                assert close(ours_now[layer][part], w[layer][part]), (step, layer, part)
+
+
+def test_nvcaffe_adapts_and_decays_every_array_by_itself(random):
+    """Biases, scales and shifts too; at rate ε itself where an array or its gradient is 0."""
     params, gradients = draw(random, 5, 6), [draw(random, 5, 6) for _ in range(4)]
-    w, b = params['conv1']['kernel'].copy(), params['conv1']['bias'].copy()
-    v, u = np.zeros_like(w), np.zeros_like(b)
-    for step, (ours, _) in enumerate(run(protocol, params, gradients, [[2.0, 0.1]] * 4)):
-        g = gradients[step]['conv1']['kernel'] + 0.0005 * w
-        v = 0.9 * v - 2.0 * 0.01 * np.linalg.norm(w) / np.linalg.norm(g) * g
-        u = 0.9 * u - 0.1 * gradients[step]['conv1']['bias']
-        w, b = w + v, b + u
-        assert close(ours['conv1']['kernel'], w) and close(ours['conv1']['bias'], b), step
+    params['conv1_norm'] = {'scale': np.ones(4), 'bias': np.zeros(4)}
+    for step, gradient in enumerate(gradients):
+        still = step == 2
+        gradient['conv1_norm'] = {part: random.standard_normal(4) for part in ('scale', 'bias')}
+        gradient['conv1']['bias'] *= not still
+    w = {layer: {part: x.copy() for part, x in parts.items()} for layer, parts in params.items()}
+    v = {layer: {part: 0 * x for part, x in parts.items()} for layer, parts in w.items()}
+    ours = run(ALEXNET_BN[0], params, gradients, [[0.3]] * 4, weight_decay=DECAY)
+    for step, ((ours_now, _), gradient) in enumerate(zip(ours, gradients, strict=True)):
+        for layer, parts in gradient.items():
+            for part, g in parts.items():
+                x = w[layer][part]
+                nothing = not x.any() or not g.any()
+                rate = 0.3 * (1.0 if nothing else lars(x, g, 0.001, DECAY))
+                v[layer][part] = 0.9 * v[layer][part] - rate * (g + DECAY * x)
+                w[layer][part] = x + v[layer][part]
+                assert close(ours_now[layer][part], w[layer][part]), (step, layer, part)
 
 
 @pytest.mark.parametrize('inside', [True, False])

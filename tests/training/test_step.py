@@ -1,7 +1,9 @@
+import math
 import re
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,9 +11,17 @@ from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
 from alexnet_jax.network.inference import mirror, normalize
-from alexnet_jax.network.layers import Architecture, Conv, Dense, Dropout, Output, Relu
-from alexnet_jax.training import step
-from alexnet_jax.training.protocols import DIARY
+from alexnet_jax.network.layers import (
+    Architecture,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Output,
+    Relu,
+)
+from alexnet_jax.training import losses, step
+from alexnet_jax.training.protocols import DIARY, ONE_WEIRD_TRICK, PAPER
 from alexnet_jax.training.schedule import Clock
 
 CLOCK = Clock(steps=100, batch_size=16, epoch_size=160)
@@ -20,6 +30,14 @@ ROWS = (
     Conv('conv1', 8, 4, stride=4), Conv('conv2', 8, 3), Dense('fc6', 32, then=(Relu(), Dropout())),
 )  # fmt: skip
 NET = AlexNet(Architecture('tiny', 16, 1, ROWS, Output('fc8')), 10)
+WITHOUT_DROPOUT = AlexNet(
+    Architecture('tiny', 16, 1, (*ROWS[:2], Dense('fc6', 32)), Output('fc8')), 10
+)
+NORMALIZED = AlexNet(
+    Architecture('normalized', 16, 2, (
+        Conv('conv1', 8, 4, stride=4, then=(BatchNorm(), Relu())), Dense('fc6', 32),
+    ), Output('fc8')), 10,
+)  # fmt: skip
 
 
 def make_batch(random: np.random.Generator, size: int = 16) -> dict[str, np.ndarray]:
@@ -62,6 +80,56 @@ def test_scores_by_hand():
     without_nan = np.where(np.isnan(logits), 0, logits)
     mask[6] = 0
     assert float(step.score(without_nan, labels, mask)['loss']) == pytest.approx(expected, rel=1e-6)
+
+
+def test_logistic_units_by_hand():
+    """Number by number in float64, far from 0 too: −log σ(z) of the label, −log(1 − σ(z)) of all
+    others, added up over the classes."""
+    random = np.random.default_rng(0)
+    logits = np.concatenate([random.normal(0, 3, (6, 9)), random.normal(0, 60, (6, 9))])
+    labels = random.integers(0, 9, 12)
+    expected = [
+        sum(
+            math.log1p(math.exp(-abs(z))) + max(0, -z if of_class == label else z)
+            for of_class, z in enumerate(row)
+        )
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    found = losses.logistic(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    torch = pytest.importorskip('torch')
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.tensor(logits), torch.eye(9, dtype=torch.float64)[labels], reduction='none'
+    ).sum(1)
+    np.testing.assert_allclose(found, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (2, 1)])
+@pytest.mark.parametrize('parts', [1, 2])
+def test_a_step_minimizes_the_protocol_s_loss_and_reports_the_softmax_s(shape, parts, random):
+    """fc8's biases after a step without momentum: moved by −ε times the mean over the batch of
+    σ(z) − 1[label], or of the softmax's p − 1[label]. Masked images do not count."""
+    mesh = device_mesh.make_mesh(*shape)
+    batch = make_batch(random) | {'mask': (np.arange(16) < 13).astype(np.float32)}
+    state = jax.device_get(step.create_state(WITHOUT_DROPOUT, 0, mesh))
+    images = normalize(mirror(batch['image'], batch['mirrored']), MEAN, 1.0, batch['color_shift'])
+    logits = np.float64(WITHOUT_DROPOUT.apply({'params': state.params}, images)[0])[:13]
+    one_hot = np.eye(10)[batch['label']][:13]
+    of_softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    cross_entropy = -np.log((of_softmax * one_hot).sum(1)).mean()
+    for protocol, p, rate in ((ONE_WEIRD_TRICK, 1 / (1 + np.exp(-logits)), 0.02),
+                              (PAPER, of_softmax, 0.01)):  # fmt: skip
+        train_step = step.make_train_step(
+            WITHOUT_DROPOUT, mesh, MEAN, seed=0, learning_rate=0.01, clock=CLOCK,
+            weight_decay=0.0, protocol=protocol, micro_batches=parts,
+        )  # fmt: skip
+        placed = jax.device_put(state, step.state_shardings(WITHOUT_DROPOUT, mesh))
+        after, scores = train_step(placed, batch)
+        moved = (
+            np.float64(jax.device_get(after.params)['fc8']['bias']) - state.params['fc8']['bias']
+        )
+        np.testing.assert_allclose(moved, -rate * (p - one_hot).mean(0), rtol=1e-4, atol=1e-8)
+        assert float(scores['loss']) == pytest.approx(cross_entropy, rel=1e-5)
 
 
 @pytest.mark.parametrize('size', [1, 2, 7])
@@ -135,6 +203,26 @@ def test_bias_gradients_are_those_that_moved_the_biases(shape, random):
         np.testing.assert_allclose(found[layer], moved.sum(-1) / 0.01, rtol=2e-3)
     assert list(found) == ['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8']
     assert found['conv5'][1] == 0 and found['conv5'][0] > 0 and found['conv1'].all()
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 2)])
+def test_shifts_stand_for_biases_that_batch_normalization_takes_out(shape, random):
+    """From the first velocity of the shifts, by column; a column whose units all give 0 has none,
+    though rounding moves its biases."""
+    mesh = device_mesh.make_mesh(*shape)
+    state = jax.device_get(step.create_state(NORMALIZED, 0, mesh))
+    shifts = np.zeros(8, np.float32)
+    shifts[4:] = -1e3
+    state.params['conv1_norm']['bias'] = shifts
+    train_step = step.make_train_step(
+        NORMALIZED, mesh, MEAN, seed=0, learning_rate=0.01, clock=CLOCK, weight_decay=0.0
+    )
+    placed = jax.device_put(state, step.state_shardings(NORMALIZED, mesh))
+    after, scores = train_step(placed, make_batch(random))
+    found = np.asarray(scores['bias_gradients'])[0]
+    moved = np.abs(np.float64(jax.device_get(after.params)['conv1_norm']['bias']) - shifts)
+    np.testing.assert_allclose(found[0], moved[:4].sum() / 0.01, rtol=1e-3)
+    assert found[0] > 1e-4 and found[1] == 0
 
 
 @pytest.fixture

@@ -1,0 +1,36 @@
+"""Losses to minimize, of each image, from logits."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def softmax(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns the cross-entropy of the softmax (§3.5): −log p(label).
+
+    Args:
+      logits: float [batch, classes].
+      labels: int [batch].
+
+    Returns:
+      float [batch].
+    """
+    return -_of_label(jax.nn.log_softmax(logits), labels)
+
+
+def logistic(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns the sum over the classes of the binary cross-entropies of as many independent
+    logistic units (arXiv:1404.5997): −log σ(z of the label) − Σ over the others log(1 − σ(z)),
+    which is Σ over all log(1 + e^z) less z of the label. Arguments and result as of `softmax`."""
+    return jnp.sum(jax.nn.softplus(logits), axis=1) - _of_label(logits, labels)
+
+
+def _of_label(values: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(values, labels[:, None], axis=1)[:, 0]
+
+
+LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    'softmax': softmax,
+    'logistic': logistic,
+}
