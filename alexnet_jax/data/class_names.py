@@ -1,6 +1,8 @@
 """Names of ImageNet's thousand classes, from the lists that come with TFDS."""
 
+import collections
 import functools
+from collections.abc import Sequence
 from importlib import resources
 
 
@@ -30,8 +32,20 @@ def _english() -> dict[str, str]:
     return dict(zip(imagenet_classes(), IMAGENET_LABELS_LIST, strict=True))
 
 
-def told(name: str) -> str:
-    """A class for people: n02123045 as 'tabby, tabby cat'; any other name as it is, on
-    one line: it may come from a stranger's file."""
+def display_name(name: str) -> str:
+    """Returns a class's name for people, on one line: n02123045 as 'tabby, tabby cat'; any other
+    name as it is, but for characters that cannot be printed, which are escaped."""
     plain = ''.join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in name)
     return _english().get(name, plain)
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Returns the first synonym of each display name, 'tabby' of 'tabby, tabby cat'; the whole name
+    where another class has the same first synonym, as the two of 'maillot'."""
+    whole = [display_name(name) for name in names]
+    first = [name.split(', ')[0] for name in whole]
+    times = collections.Counter(first)
+    return [
+        short if short and times[short] == 1 else name
+        for short, name in zip(first, whole, strict=True)
+    ]

@@ -59,8 +59,8 @@ def keep(
     path = place(workdir, about['split'], about['views'], which)
     lines = [
         *(
-            f'{row["images"]} of {plain(class_names.told(row["label"]))} taken for'
-            f' {plain(class_names.told(row["taken_for"]))}'
+            f'class {plain(class_names.display_name(row["label"]))}: {images_told(row["images"])}'
+            f' predicted as {plain(class_names.display_name(row["taken_for"]))}'
             for row in by_class['confusions'][:SHOWN]
         ),
         f'{about["split"]}: {told(scores)}  ({images_told(scores["examples"])},'

@@ -1,11 +1,13 @@
-"""The section of a report on what the columns have come to do (docs/columns.md)."""
+"""The section of a report on the columns: kernels, errors with a part cut, similarity (docs/columns.md)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alexnet_jax.evaluation import selectivity
+from alexnet_jax.evaluation.selectivity import PERMUTATIONS, Separation
 from alexnet_jax.experiment import two_columns
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
@@ -14,45 +16,71 @@ from alexnet_jax.runtime.errors import counted
 
 MOMENTS = 20  # of a training, at which the columns are compared
 DEALS = 999  # permutations at each
+LEVEL = 0.05  # of p, below which columns are said to differ
+INDICES = (
+    "Color index: the share of a kernel's squared weights that gray images cannot reach, 0 for a gray"
+    ' kernel and 0.67 on average for random weights. Orientation index: the share that has one'
+    ' orientation in common, 1 for a grating and 0 for a blob.'
+)
 
 
 def content(
     workdir: Path, folder: Path, model: Model, showing: Showing | None, runner: Any
 ) -> list[str]:
-    """The section's parts, its figures in `folder`.
+    """The section's parts, its figures in `folder`; none for a net of one column.
 
     Args:
       showing: None where there are no images. runner: of the showing, if there is one.
     """
     net = model.net.architecture
-    parts = []
+    if net.columns == 1:
+        return []
+    parts, drawn = [], []
     if two_columns.has_first_kernels(net):
-        parts += _selectivity(workdir, model, folder)
-    if showing is not None and net.columns > 1:
-        parts += _cuts(showing, runner, folder) + _alikeness(showing, folder)
-    return parts
+        kernel = two_columns.kernel_of(model)
+        found = two_columns.separations(kernel)
+        about = page.paragraph(about_p(found))
+        parts = [page.paragraph(INDICES), page.side_by_side(_separations(found), about)]
+        drawn = [selectivity_figure(kernel, folder), *_over_training(workdir, model, folder)]
+    if showing is not None:
+        drawn += _cuts(showing, runner, folder) + _alikeness(showing, folder)
+    return [*parts, page.side_by_side(*drawn)] if drawn else parts
 
 
-def _selectivity(workdir: Path, model: Model, folder: Path) -> list[str]:
-    kernel = two_columns.kernel_of(model)
+def selectivity_figure(kernel: np.ndarray, folder: Path) -> str:
+    """Both indices of conv1's kernels, [columns, side, side, 3, features]."""
     found = two_columns.indices(kernel)
     columns.selectivity(found['color'], found['orientation'], folder / 'selectivity')
-    parts = [page.paragraph(
-        'Colour index: the share of a kernel that a grey image cannot reach; random kernels lie at'
-        ' 0.67. Orientation index: the share that has one orientation in common.'
-    )]  # fmt: skip
-    described = 'Colour and orientation index of each kernel of the first layer, by column.'
-    drawn = [page.picture(folder / 'selectivity', described, 'Each mark a kernel.')]
-    if len(kernel) > 1:
-        found = two_columns.separations(kernel)
-        parts.append(page.table(
-            ('index', 'column 1', 'column 2', 'difference', 'by chance', 'p'),
-            [(name, *one.means, one.difference, one.by_chance, one.p) for name, one in found.items()],
-            'Means over the kernels of either column. By chance: the mean difference where kernels are'
-            ' dealt to the columns at random; p: how often that is as large.',
-        ))  # fmt: skip
-        drawn += _over_training(workdir, model, folder)
-    return [*parts, page.side_by_side(*drawn)]
+    by = ', by column' if len(kernel) > 1 else ''
+    described = f'Color and orientation index of each kernel of the first layer{by}.'
+    return page.picture(
+        folder / 'selectivity', described, 'Each mark is a kernel of the first layer.'
+    )
+
+
+def _separations(found: Mapping[str, Separation]) -> str:
+    return page.table(
+        ('index', 'column 1', 'column 2', 'difference', 'by chance', 'p'),
+        [(name, *one.means, one.difference, one.by_chance, one.p) for name, one in found.items()],
+        'Means of each index over the kernels of a column',
+    )
+
+
+def about_p(found: Mapping[str, Separation]) -> str:
+    """Returns what the p-values mean, and what they say here."""
+    text = (
+        f'p: the same kernels are dealt to two columns at random, {PERMUTATIONS:,} times; p is the share'
+        ' of deals whose difference is at least as large, and by chance their mean difference. Where'
+        f' columns do not differ, p is below {LEVEL:g} in one of {1 / LEVEL:.0f} cases.'
+    )
+    said = [_conclusion(name, one.p) for name, one in found.items() if np.isfinite(one.p)]
+    return ' '.join([text, *said])
+
+
+def _conclusion(name: str, p: float) -> str:
+    if p < LEVEL:
+        return f'A difference in {name} as large as this is rare by chance (p = {p:.4f}): here the columns differ.'
+    return f'A difference in {name} as large as this is common by chance (p = {p:.2f}).'
 
 
 def _over_training(workdir: Path, model: Model, folder: Path) -> list[str]:
@@ -69,8 +97,8 @@ def _over_training(workdir: Path, model: Model, folder: Path) -> list[str]:
             one = selectivity.separation(values[0], values[1], DEALS)
             apart.setdefault(name, []).append((one.difference, one.by_chance, one.p))
     columns.separation(steps, apart, folder / 'separation')
-    described = f"How far the columns' means lie apart from step {steps[0]} to {steps[-1]}."
-    caption = 'Over training; dotted: by chance.'
+    described = f"Difference between the columns' means from step {steps[0]} to {steps[-1]}."
+    caption = "The difference between the columns' means over training; dotted: by chance."
     return [page.picture(folder / 'separation', described, caption)]
 
 
@@ -86,8 +114,11 @@ def _cuts(showing: Showing, runner: Any, folder: Path) -> list[str]:
     )
     images = next(iter(scores.values()))['examples']
     on = counted(images, f'{showing.split} image')
-    caption = f'On {on}. Cut: weights from the other column set to 0.'
-    return [page.heading('With a part cut'), page.picture(path, described, caption)]
+    caption = (
+        f'Errors on {on} with a part of the net cut: weights that read the other column are set to 0'
+        ' in one layer (no crossing) or everywhere (column alone). Nothing is trained again.'
+    )
+    return [page.picture(path, described, caption)]
 
 
 def _alikeness(showing: Showing, folder: Path) -> list[str]:
@@ -104,5 +135,8 @@ def _alikeness(showing: Showing, folder: Path) -> list[str]:
     described = 'CKA between the columns by layer: ' + ', '.join(
         f'{row.layer} {row.columns:.2f}' for row in rows
     )
-    caption = 'Centred kernel alignment of what either column makes of the same images: 1 is alike.'
-    return [page.heading('How alike the columns are'), page.picture(path, described, caption)]
+    caption = (
+        "Centered kernel alignment (CKA) of the two columns' outputs for the same images: 1 where one is"
+        ' the other turned and scaled, about 0 where they are unrelated.'
+    )
+    return [page.picture(path, described, caption)]

@@ -37,7 +37,8 @@ def content(
             parts.append(page.table((what, 'here', 'in the paper'), rows, name))
         else:
             parts.append(page.paragraph(f"{name}: the paper's."))
-    return parts
+    of_net, *others = parts
+    return [page.side_by_side(of_net, ''.join(others))]
 
 
 def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]) -> list[Row]:

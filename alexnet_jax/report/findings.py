@@ -1,4 +1,4 @@
-"""What a trained net makes of the images it is shown, for a report."""
+"""Predictions of a trained net on the images of a report, and their nearest training images."""
 
 import dataclasses
 import heapq
@@ -21,16 +21,17 @@ from alexnet_jax.report.figures.predictions import Prediction
 
 DRAWN = 8  # images shown, as in Figure 4 (left)
 MISTAKES = 8
-ASKED, NEAREST = 5, 6  # images with so many neighbours each, as in Figure 4 (right)
+ASKED, NEAREST = 5, 6  # images with so many neighbors each, as in Figure 4 (right)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """An image with what the net takes it for, its five most probable classes; its record's id;
-    and the place of its own class among the five, None if it is not one of them."""
+    """An image with its five most probable classes; its record's id; its label; and the place of its
+    own class among the five, None if it is not one of them. Classes have their short names."""
 
     prediction: Prediction
     id: str
+    label: int
     place: int | None
 
 
@@ -72,7 +73,7 @@ def find(showing: Showing, runner: Any) -> Findings:
         own = asked if showing.split == 'train' else [None] * len(asked)
         nearest = search(features, (_features(batch) for batch in train), own)
         neighbors = [
-            [_itself(seen.shown(row)), *(_neighbor(showing, *found) for found in line)]
+            _row(showing, seen.names, seen.shown(row), line)
             for row, line in zip(asked, nearest, strict=True)
         ]
     return Findings(tally, shown, mistakes, neighbors)
@@ -83,6 +84,7 @@ class _Seen:
 
     def __init__(self, showing: Showing, rows: list[int]):
         self._showing, self._rows = showing, set(rows)
+        self.names = class_names.short_names(showing.model.classes)
         self._count = 0
         self._classes: dict[int, list[tuple[str, float]]] = {}
         self._records: dict[int, tuple[str, int, int | None]] = {}
@@ -106,17 +108,16 @@ class _Seen:
             elif taken != label and mean[place, taken] > self.mistakes[0][0]:
                 heapq.heapreplace(self.mistakes, (float(mean[place, taken]), row))
             if row in self._rows or (taken != label and row in {r for _, r in self.mistakes}):
-                entries = predict.top(self._showing.model, log_probabilities[place])
-                self._classes[row] = [(entry['name'], entry['probability']) for entry in entries]
-                own = self._showing.model.classes[label]
-                at = next((i for i, entry in enumerate(entries) if entry['class'] == own), None)
+                top = predict.top_labels(log_probabilities[place])
+                self._classes[row] = [(self.names[one], float(mean[place, one])) for one in top]
+                at = top.index(label) if label in top else None
                 self._records[row] = as_text(batch.ids[place : place + 1])[0], label, at
 
     def shown(self, row: int) -> Shown:
         identifier, label, place = self._records[row]
-        title = class_names.told(self._showing.model.classes[label])
         image = middle(self._showing, self._showing.split, row)
-        return Shown(Prediction(image, title, self._classes[row]), identifier, place)
+        prediction = Prediction(image, self.names[label], self._classes[row])
+        return Shown(prediction, identifier, label, place)
 
 
 def search(
@@ -164,12 +165,15 @@ def middle(showing: Showing, split: str, row: int) -> np.ndarray:
     return np.array(augment.views(record.image, size, 1)[0])
 
 
-def _itself(shown: Shown) -> Neighbor:
-    return Neighbor(shown.prediction.image, shown.prediction.title, shown.id, 0.0)
-
-
-def _neighbor(showing: Showing, row: int, distance: float) -> Neighbor:
-    record = showing.images.splits['train'].read(row)
-    title = class_names.told(showing.model.classes[record.label])
-    (identifier,) = as_text(np.array([record.id], object))
-    return Neighbor(middle(showing, 'train', row), title, identifier, distance)
+def _row(
+    showing: Showing, names: Sequence[str], shown: Shown, nearest: Sequence[tuple[int, float]]
+) -> list[Neighbor]:
+    """An image, and its (row, distance) of the training set as neighbors."""
+    row = [Neighbor(shown.prediction.image, shown.prediction.title, shown.id, 0.0, True)]
+    for place, distance in nearest:
+        record = showing.images.splits['train'].read(place)
+        (identifier,) = as_text(np.array([record.id], object))
+        image = middle(showing, 'train', place)
+        is_alike = record.label == shown.label
+        row.append(Neighbor(image, names[record.label], identifier, distance, is_alike))
+    return row

@@ -79,16 +79,20 @@ def _draw(drawn: Sequence[Prediction], path: Path) -> None:
         raise StorageError(f'{path} cannot be written: {error.strerror}') from error
 
 
+def top_labels(log_probabilities: np.ndarray) -> list[int]:
+    """Returns the most probable labels, ties in the order of the classes."""
+    return np.argsort(-log_probabilities, kind='stable')[:TOP].tolist()
+
+
 def top(model: Model, log_probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """The most probable classes, ties in the order of the classes."""
-    labels = np.argsort(-log_probabilities, kind='stable')[:TOP]
+    """Returns the most probable classes with their probabilities."""
     return [
         {
             'class': model.classes[label],
-            'name': class_names.told(model.classes[label]),
+            'name': class_names.display_name(model.classes[label]),
             'probability': float(np.exp(log_probabilities[label])),
         }
-        for label in labels
+        for label in top_labels(log_probabilities)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The section of a report on the run itself: its command, versions, pace, checkpoint and results."""
+"""The section of a report on the run itself: its command, hardware, rate, versions and results."""
 
 import json
 import statistics
@@ -25,31 +25,34 @@ def content(workdir: Path, config: Config, step: int, metrics: Sequence[Row]) ->
     Args:
       step: of the checkpoint that the report is of. metrics: the rows of metrics.jsonl.
     """
-    checkpoint = workdir / 'checkpoints' / str(step)
-    facts = [*_kept(workdir / 'config.json'), *_pace(config, metrics)]
-    facts.append(('checkpoint', str(checkpoint)))
+    checkpoint, kept = workdir / 'checkpoints' / str(step), _kept(workdir / 'config.json')
+    facts = [*_named(kept, ('command',)), *_pace(config, metrics, kept)]
+    facts += [('checkpoint', str(checkpoint)), ('mesh', json.dumps(kept.get('mesh')))]
+    versions = kept.get('versions')
+    origin = _named(kept, ('commit', 'python'))
+    origin += [(name, str(x)) for name, x in versions.items()] if isinstance(versions, dict) else []
     tree = json.dumps(kept_config.to_tree(config), indent=1)
     return [
-        page.table(('what', 'value'), facts),
+        page.side_by_side(
+            page.table(('of the run', 'value'), facts), page.table(('software', 'version'), origin)
+        ),
         *_evaluations(workdir),
         page.folded('The whole configuration', page.listing(tree)),
         page.folded('Checksums of the checkpoint', _checksums(checkpoint)),
     ]
 
 
-def _kept(path: Path) -> list[tuple[str, str]]:
-    """What config.json holds beside the settings."""
+def _kept(path: Path) -> dict[str, Any]:
+    """What config.json holds; nothing if it cannot be read."""
     try:
         kept = files.read_json(path)
     except (OSError, ValueError):
-        return []
-    if not isinstance(kept, dict):
-        return []
-    versions = kept.get('versions')
-    names = ('command', 'commit', 'python', 'platform', 'devices')
-    rows = [(name, str(kept[name])) for name in names if kept.get(name) is not None]
-    rows += [(name, str(x)) for name, x in versions.items()] if isinstance(versions, dict) else []
-    return [*rows, ('mesh', json.dumps(kept.get('mesh')))]
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _named(kept: dict[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, str(kept[name])) for name in names if kept.get(name) is not None]
 
 
 def _checksums(checkpoint: Path) -> str:
@@ -89,15 +92,21 @@ def cells(row: Row) -> list[Cell]:
     ]  # fmt: skip
 
 
-def _pace(config: Config, metrics: Sequence[Row]) -> list[tuple[str, str]]:
-    """Time and rate of the training, from its rows."""
+def _pace(config: Config, metrics: Sequence[Row], kept: dict[str, Any]) -> list[tuple[str, str]]:
+    """Time and rate of the training, from its rows, and the hardware, as far as config.json has it."""
+    hardware = [str(kept[name]) for name in ('devices', 'platform') if kept.get(name) is not None]
+    facts = [('hardware', ', '.join(hardware))] if hardware else []
     train = [row for row in metrics if row['split'] == 'train' and row['images_per_second'] > 0]
     if not train:
-        return []
+        return facts
     images = config.data.batch_size * config.train.log_every_steps
     seconds = sum(images / row['images_per_second'] for row in train)
     evaluations = [row.get('seconds_evaluation', 0) for row in metrics]
     seconds += sum(x for x in evaluations if isinstance(x, int | float))
     rate = statistics.median(row['images_per_second'] for row in train)
-    return [('time of training and validation', f'{seconds / 60:.1f} minutes'),
-            ('images a second, median', f'{rate:.0f}')]  # fmt: skip
+    on = f' on {kept["devices"]}' if kept.get('devices') is not None else ''
+    return [
+        *facts,
+        ('images per second, median', f'{rate:.0f}{on}'),
+        ('time of training and validation', f'{seconds / 60:.1f} minutes'),
+    ]

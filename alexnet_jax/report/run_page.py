@@ -7,26 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from alexnet_jax.data import class_names
 from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.experiment import results, trained, two_columns
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
-from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.report import column_section, differences, run_facts
-from alexnet_jax.report.figures import (  # fmt: skip
-    bars,
-    confusion,
-    curves,
-    diagram,
-    kernels,
-    neighbors,
-    page,
-    predictions,
+from alexnet_jax.network.shapes import LayerShape, layer_shapes
+from alexnet_jax.report import (
+    class_section,
+    column_section,
+    differences,
+    run_facts,
+    training_section,
 )
+from alexnet_jax.report.figures import bars, diagram, kernels, neighbors, page, predictions
 from alexnet_jax.report.figures.canvas import write_numbers
 from alexnet_jax.report.figures.page import Section
 from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
@@ -35,7 +29,6 @@ from alexnet_jax.runtime.errors import InputError, StorageError, counted
 from alexnet_jax.training import metrics_log
 
 MANY = 20_000  # training images, which take a while
-WORST = 20  # classes, and confusions, that are listed
 SPLITS = {'train': 'training', 'val': 'validation', 'test': 'test'}
 Row = dict[str, Any]
 
@@ -95,15 +88,18 @@ def _page(run: Run) -> str:
         runner = run.showing.runner([last_hidden(run.showing)])
         count = len(run.showing.images.splits.get('train', ()))
         if count > MANY:
-            print(f'report: {count} training images are looked through for neighbours', flush=True)
+            print(f'report: {count} training images are searched for neighbors', flush=True)
         found = find(run.showing, runner)
         if not math.isfinite(found.tally.scores()['loss']):
             reason = 'its net gives NaN or infinite values for them.'
             run, found = dataclasses.replace(run, showing=None, reason=reason), None
     sections = [
         Section('The net', _net(run)),
-        Section('Training', _training(run)),
-        Section('What conv1 looks for', _kernels(run)),
+        Section(
+            'Training',
+            training_section.content(run.folder, run.model, run.rows, run.lost_lines),
+        ),
+        Section('Kernels of the first layer', _kernels(run)),
         Section(f'{_kind(run).capitalize()} images', _images(run, found)),
         Section('Nearest training images', _neighbors(run, found)),
         Section('Errors by class', _classes(run, found)),
@@ -117,8 +113,14 @@ def _page(run: Run) -> str:
         ),
         Section('The run', run_facts.content(run.workdir, run.config, run.model.step, run.rows)),
     ]
-    net, source = run.config.network.name, run.model.config.data.source
+    net, source = run.config.network.name, set_name(run.model.config.data.source)
     return page.render(f'{net} on {source}', _lead(run, found), [s for s in sections if s.content])
+
+
+def set_name(source: str) -> str:
+    """Returns a set's name for a title: the last part of a folder's path."""
+    kind, _, path = source.partition(':')
+    return Path(path).name if kind == 'folder' else source
 
 
 def _kind(run: Run) -> str:
@@ -140,10 +142,17 @@ def _lead(run: Run, found: Findings | None) -> str:
     low, high = scores['top1_interval']
     top5 = f', top-5 error {scores["top5_error"]:.4f}' if has_top5(scores) else ''
     count, views = results.images_told(scores['examples']), results.views_told(run.showing.about)
+    meaning = 'The top-1 error is the share of images whose most probable class is wrong' + (
+        '; the top-5 error, of those whose class is not among the five most probable'
+        if top5
+        else ''
+    )
     return page.paragraph(
         f'{split}{_of_source(run)}: top-1 error {scores["top1_error"]:.4f} [{low:.4f}, {high:.4f}]'
         f'{top5}, on {count}, {views}.', 'big'
-    ) + page.paragraph(f'{about} In brackets, here and below: the 95 % interval.', 'muted')  # fmt: skip
+    ) + page.paragraph(
+        f'{about} {meaning}. In brackets, here and below: the 95 % interval.', 'muted'
+    )  # fmt: skip
 
 
 def _net(run: Run) -> list[str]:
@@ -152,48 +161,55 @@ def _net(run: Run) -> list[str]:
     shapes = layer_shapes(net, classes)
     rows = [(row.name, '×'.join(map(str, row.output)), f'{row.parameters:,}', f'{row.multiply_adds:,}')
             for row in shapes]  # fmt: skip
-    total = f'{sum(row.parameters for row in shapes):,} parameters in all.'
-    caption = 'Each box a layer of one column; where arrows cross, the columns meet.'
+    total = f'{sum(row.parameters for row in shapes):,} parameters. Multiply-adds are those of one image.'
+    caption = 'Each box is a layer of one column. Where arrows cross, each column reads both.'
     if net.columns == 1:
-        caption = 'Each box a layer.'
-    return [
-        page.side_by_side(
-            page.picture(path, diagram.described(net, classes), caption),
-            page.table(('layer', 'leaves', 'parameters', 'multiply-adds an image'), rows, total),
-        )
-    ]
+        caption = 'Each box is a layer.'
+    table = page.table(('layer', 'output', 'parameters', 'multiply-adds'), rows, total)
+    drawing = page.picture(path, diagram.described(net, classes), caption)
+    return [page.side_by_side(drawing, table + _shares(run.folder / 'shares', shapes))]
 
 
-def _training(run: Run) -> list[str]:
-    parts = []
-    if run.lost_lines:
-        lines = f'{run.lost_lines} line{"s" * (run.lost_lines > 1)}'
-        parts.append(page.paragraph(f'{lines} of metrics.jsonl cannot be read and are left out.'))
-    if not run.rows:
-        return [*parts, page.paragraph('There is no log of a training: metrics.jsonl has no rows.')]
-    path = run.folder / 'curves'
-    curves.draw(run.rows, path, top5=len(run.model.classes) > 5)
-    last = run.rows[-1]
-    described = (
-        f'Error and loss by epoch, up to epoch {last["epoch"]:.1f}: at last {last["split"]} loss'
-        f' {last["loss"]:.3f}, top-1 error {last["top1_error"]:.3f}.'
+def _shares(path: Path, shapes: Sequence[LayerShape]) -> str:
+    """A figure of the parameters and the arithmetic of each layer."""
+    sums = [sum(getattr(row, of) for row in shapes) for of in ('parameters', 'multiply_adds')]
+    parameters = [row.parameters / sums[0] for row in shapes]
+    arithmetic = [row.multiply_adds / sums[1] for row in shapes]
+    bars.draw(
+        [row.name for row in shapes], parameters, path, 'share of the parameters',
+        marks=('of the multiply-adds', arithmetic),
+    )  # fmt: skip
+    described = 'Share of the parameters and of the multiply-adds of each layer: ' + ', '.join(
+        f'{row.name} {one:.2f} and {other:.2f}'
+        for row, one, other in zip(shapes, parameters, arithmetic, strict=True)
     )
-    return [
-        *parts,
-        page.picture(path, described, 'Training values are means over neighbouring steps.'),
-    ]
+    return page.picture(path, described, '')
 
 
 def _kernels(run: Run) -> list[str]:
-    if not two_columns.has_first_kernels(run.model.net.architecture):
+    net = run.model.net.architecture
+    if not two_columns.has_first_kernels(net):
         return []
     path = run.folder / 'kernels'
     kernel = two_columns.kernel_of(run.model)
     kernels.draw(kernel, path)
-    count, side = kernel.shape[0] * kernel.shape[-1], kernel.shape[1]
-    described = f'The {count} kernels of the first layer, {side}×{side} pixels, by column.'
-    caption = "As the paper's Figure 3. Grey is 0; each kernel is scaled by its own largest weight."
-    return [page.picture(path, described, caption)]
+    columns, side, count = kernel.shape[0], kernel.shape[1], kernel.shape[-1]
+    caption = (
+        f"As the paper's Figure 3: each square is a kernel of {net.layers[0].name}, {side}×{side}"
+        ' weights in red, green and blue. Gray is 0; each kernel is scaled by its own largest weight.'
+        ' Kernels are in the order of their color index, gray ones first.'
+    )
+    about = page.note(page.links(path, caption))
+    described = f'{count} kernels of {net.layers[0].name}, {side}×{side} pixels.'
+    if columns == 1:
+        (sheet,) = kernels.sheets(kernel)
+        drawn = page.sheet(sheet, described, '') + about + page.paragraph(column_section.INDICES)
+        return [page.side_by_side(drawn, column_section.selectivity_figure(kernel, run.folder))]
+    sheets = [
+        page.sheet(sheet, f'Column {number}: {described}', f'Column {number}')
+        for number, sheet in enumerate(kernels.sheets(kernel), start=1)
+    ]
+    return [page.side_by_side(*sheets), about]
 
 
 def _images(run: Run, found: Findings | None) -> list[str]:
@@ -201,13 +217,17 @@ def _images(run: Run, found: Findings | None) -> list[str]:
         return [page.paragraph('There are no images at hand.')]
     parts = [
         page.paragraph(f"As the paper's Figure 4, left: {_kind(run)} images drawn at random"
-                       f'{_of_source(run)}, their class, and the five classes that the net holds'
-                       ' for most probable.'),
+                       f'{_of_source(run)}. Below each its class, green if the prediction is right and'
+                       ' red if it is wrong; then the five most probable classes with their'
+                       ' probabilities.'),
         _cards(run, found.drawn),
     ]  # fmt: skip
     _draw_predictions(run, 'images', found.drawn)
     if found.mistakes:
-        parts += [page.heading('The surest mistakes'), _cards(run, found.mistakes)]
+        parts += [
+            page.heading('Wrong predictions with the highest probability'),
+            _cards(run, found.mistakes),
+        ]
         _draw_predictions(run, 'mistakes', found.mistakes)
     return parts
 
@@ -236,56 +256,22 @@ def _neighbors(run: Run, found: Findings | None) -> list[str]:
     assert run.showing is not None
     count = len(run.showing.images.splits['train'])
     but = ' but itself' * (run.showing.split == 'train')
+    nearest = [one for row in found.neighbors for one in row[1:]]
+    alike = sum(one.is_alike for one in nearest)
     about = (
         f"As the paper's Figure 4, right: a {_kind(run)} image{_of_source(run)}, and of all {count}"
-        f' training images{but} those whose activations in the last hidden layer ({last_hidden(run.showing)}) have the smallest'
-        ' Euclidean distance from its own, which stands below.'
+        f' training images{but} those whose activations in the last hidden layer'
+        f' ({last_hidden(run.showing)}) have the smallest Euclidean distance from its own. Below each its'
+        f' class, green if it is that of the {_kind(run)} image, and the distance. Of these'
+        f' {counted(len(nearest), "neighbor")} {alike} {"is" if alike == 1 else "are"} of the same class'
+        ' as their image.'
     )
-    rows = [[(one.image, one.title, one.distance) for one in row] for row in found.neighbors]
+    rows = [[(one.image, one.title, one.distance, one.is_alike) for one in row]
+            for row in found.neighbors]  # fmt: skip
     return [page.paragraph(about), page.neighbors(rows, f'{_kind(run)} image')]
 
 
 def _classes(run: Run, found: Findings | None) -> list[str]:
-    names = run.model.classes
     if found is None:
         return [page.paragraph('There are no images at hand.')]
-    by_class = found.tally.by_class(names)
-    rows = [row for row in by_class['classes'] if row['examples']]
-    rows.sort(key=lambda row: -row['top1_error'])
-    worst: list[Row] = [row | {'name': class_names.told(row['class'])} for row in rows[:WORST]]
-    bars.draw(
-        [row['name'] for row in worst], [row['top1_error'] for row in worst],
-        run.folder / 'classes', 'top-1 error',
-    )  # fmt: skip
-    some = f'The {len(worst)} worst of {len(rows)} classes.' if len(rows) > len(worst) else ''
-    described = 'Top-1 error by class, the worst first: ' + ', '.join(
-        f'{row["name"]} {row["top1_error"]:.3f}' for row in worst[:3]
-    )
-    parts = [page.picture(run.folder / 'classes', described, some)]
-    if 1 < len(names) <= confusion.MOST_CLASSES:
-        parts.append(_confusion(run, found, [class_names.told(name) for name in names]))
-    listed = by_class['confusions'][:WORST]
-    if listed:
-        parts.append(page.table(
-            ('class', 'taken for', 'images'),
-            [(class_names.told(row['label']), class_names.told(row['taken_for']), row['images'])
-             for row in listed],
-            'The costliest confusions',
-        ))  # fmt: skip
-    else:
-        parts.append(page.paragraph('No image was taken for one of another class.'))
-    return [page.side_by_side(*parts)]
-
-
-def _confusion(run: Run, found: Findings, names: list[str]) -> str:
-    counts = np.diag(found.tally.examples - found.tally.top1)
-    for (label, taken_for), times in found.tally.confusions.items():
-        counts[label, taken_for] = times
-    confusion.draw(counts, names, run.folder / 'confusion')
-    wrong = int(found.tally.top1.sum())
-    described = (
-        f'How often each class was taken for each: {counted(wrong, "image")} off the diagonal.'
-    )
-    return page.picture(
-        run.folder / 'confusion', described, 'Rows: the class; columns: what it was taken for.'
-    )
+    return class_section.content(run.folder, run.model.classes, found.tally)

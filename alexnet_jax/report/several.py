@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import kept_config, results
+from alexnet_jax.experiment import identity, kept_config, results, settings
 from alexnet_jax.report import run_facts
 from alexnet_jax.report.figures import bars, curves, page
 from alexnet_jax.report.figures.page import Section
@@ -19,6 +19,7 @@ from alexnet_jax.runtime.errors import InputError, StorageError, counted
 from alexnet_jax.training import metrics_log
 
 Row = dict[str, Any]
+TITLES = {'top1_error': 'top-1 error', 'top5_error': 'top-5 error', 'loss': 'loss'}
 ERRORS = ('top1_error', 'top5_error')
 MOST_LINES = 12  # of a figure
 PAGES = ('figure1.json', 'ablations.json', 'specialization.json')
@@ -84,20 +85,20 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
         [(row['activation'], row['learning_rate'], seeds.epochs_text(row),
           row['mean'], row['standard_deviation'],
           row['mean'] / first if row['mean'] and first else None) for row in rows],
-        'Epochs of each',
+        'Epochs by activation',
     )  # fmt: skip
     drawn = []
     if chosen:
         curves.compare(chosen, out / 'figure1', ('epoch', 'training error'), level=error)
         described = f'Training error by epoch of {counted(len(chosen), "activation")}, each at its best rate.'
-        caption = f'The first seed of each; the grey line is the error of {error:g}.'
+        caption = f'The first seed of each; the gray line is the error of {error:g}.'
         drawn.append(page.picture(out / 'figure1', described, caption))
     lead = page.paragraph(
-        "The paper's Figure 1 (§3.1): how soon a four-layer net learns with one activation or"
-        ' another, each at the rate that was best for it.'
+        "The paper's Figure 1 (§3.1): the epochs that a four-layer net needs with each activation, at"
+        ' its best learning rate.'
     )
     notes = [f'{name} counts nowhere: {fault}' for name, fault in kept.get('faults', {}).items()]
-    content = [*drawn, table, *map(page.paragraph, notes)]
+    content = [page.side_by_side(*drawn, table), *map(page.paragraph, notes)]
     return page.render(f'Figure 1: {folder.name}', lead, [Section('Activations', content)])
 
 
@@ -115,50 +116,61 @@ def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def _ablations(kept: Row, folder: Path, out: Path) -> str:
-    sections = []
-    base, *rows = kept['rows']
-    for error in ERRORS:
-        if not any(value is not None for row in kept['rows'] for value in row[error]['seeds']):
-            continue  # of five classes or fewer there is no top-5 error
-        spread = [
-            None if row[error]['difference'] is None or row[error]['standard_error'] is None
-            else (row[error]['difference'] - row[error]['standard_error'],
-                  row[error]['difference'] + row[error]['standard_error'])
-            for row in rows
-        ]  # fmt: skip
-        axis = f'rise of the {error.replace("_", " ")}'
-        bars.draw(
-            [row['name'] for row in rows], [row[error]['difference'] for row in rows],
-            out / error, axis, spread, ('published', [row[error]['published'] for row in rows]),
-        )  # fmt: skip
-        table = page.table(
-            ('net', 'mean', 'by seed', f'rise over {base["name"]}', '± standard error', 'published', 'where'),
-            [(row['name'], row[error]['mean'],
-              ', '.join('none' if x is None else f'{x:.4f}' for x in row[error]['seeds']),
-              row[error]['difference'], row[error]['standard_error'], row[error]['published'],
-              row['source']) for row in kept['rows']],
-            f'The {error.replace("_", " ")} of each net',
-        )  # fmt: skip
-        described = f'How much the {error.replace("_", " ")} rises by each ablation: ' + ', '.join(
-            f'{row["name"]} {row[error]["difference"]:+.4f}'
-            for row in rows if row[error]['difference'] is not None
-        )  # fmt: skip
-        caption = 'Means over pairs of runs with the same seed, ± their standard error.'
-        content = [page.picture(out / error, described, caption), table]
-        sections.append(Section(error.replace('_', ' '), content))
+    # Of five classes or fewer there is no top-5 error.
+    shown = [error for error in ERRORS
+             if any(value is not None for row in kept['rows'] for value in row[error]['seeds'])]  # fmt: skip
+    drawn = [_rises(kept['rows'][1:], error, out / error) for error in shown]
+    tables = [_errors_by_seed(kept['rows'], error) for error in shown]
     views = kept.get('views')
-    how = '' if views is None else f', {views} view{"s" * (views > 1)}'
+    how = '' if views is None else f', {counted(views, "view")}'
     lead = page.paragraph(
-        f'Errors on the {kept["split"]} images{how}. Published numbers are of ImageNet; what is taken'
-        ' away here may do otherwise on other images.'
+        f'Errors on the {kept["split"]} images{how}. Published numbers are of ImageNet; an ablation may'
+        ' have another effect on other images.'
     )
     lead += ''.join(page.paragraph(note) for note in kept.get('notes', []))
-    return page.render(f'Ablations of {kept["rows"][0]["name"]}', lead, sections)
+    sections = [Section('Differences', [page.side_by_side(*drawn)]), Section('Errors', tables)]
+    return page.render(f'Ablations of {kept["rows"][0]["name"]}', lead, sections if shown else [])
+
+
+def _rises(rows: Sequence[Row], error: str, path: Path) -> str:
+    """A figure of how much an error rises by each ablation."""
+    spread = [
+        None if row[error]['difference'] is None or row[error]['standard_error'] is None
+        else (row[error]['difference'] - row[error]['standard_error'],
+              row[error]['difference'] + row[error]['standard_error'])
+        for row in rows
+    ]  # fmt: skip
+    bars.draw(
+        [row['name'] for row in rows], [row[error]['difference'] for row in rows],
+        path, f'rise of the {TITLES[error]}', spread, ('published', [row[error]['published'] for row in rows]),
+    )  # fmt: skip
+    described = f'Rise of the {TITLES[error]} by ablation: ' + ', '.join(
+        f'{row["name"]} {row[error]["difference"]:+.4f}'
+        for row in rows if row[error]['difference'] is not None
+    )  # fmt: skip
+    caption = 'Means over pairs of runs with the same seed, ± their standard error.'
+    return page.picture(path, described, caption)
+
+
+def _errors_by_seed(rows: Sequence[Row], error: str) -> str:
+    return page.table(
+        ('net', 'mean', 'by seed', f'rise over {rows[0]["name"]}', '± standard error', 'published', 'where'),
+        [(row['name'], row[error]['mean'],
+          ', '.join('none' if x is None else f'{x:.4f}' for x in row[error]['seeds']),
+          row[error]['difference'], row[error]['standard_error'], row[error]['published'],
+          row['source']) for row in rows],
+        f'The {TITLES[error]} of each net',
+    )  # fmt: skip
 
 
 def _columns(kept: Row, folder: Path, out: Path) -> str:
     rows, runs = kept['rows'], kept['runs']
     table = page.table(*seeds.measure_table(rows), 'Over the seeds')
+    p = page.paragraph(
+        'p of a run: its kernels are dealt to two columns at random; p is the share of deals whose'
+        ' difference between the columns is at least as large. Of 20 runs whose columns do not differ,'
+        ' one is expected to have p < 0.05.'
+    )
     drawn = []
     for index in rows[0]['apart']:
         lines = {row['net']: _over_training(runs, row['net'], index) for row in rows}
@@ -166,15 +178,17 @@ def _columns(kept: Row, folder: Path, out: Path) -> str:
         if lines:
             path = out / f'apart_{index}'
             curves.compare(lines, path, ('step', f'{index}: difference over chance'))
-            described = f"How far apart the columns' mean {index} index lies over training, by net."
+            described = (
+                f"Difference between the columns' mean {index} indices over training, by net."
+            )
             drawn.append(page.picture(path, described, 'Mean over the seeds; 1 is chance.'))
     lead = page.paragraph(
-        'Do two columns share the work out among themselves? What a measure is: docs/columns.md.'
+        'Do the two columns of a net specialize? docs/columns.md defines the measures.'
     )
     lead += ''.join(page.paragraph(note) for note in kept.get('notes', []))
     return page.render(
         f'Columns: {folder.name}', lead,
-        [Section('Measures', [table]), Section('Over training', [page.side_by_side(*drawn)])],
+        [Section('Measures', [table, p]), Section('Over training', [page.side_by_side(*drawn)])],
     )  # fmt: skip
 
 
@@ -213,23 +227,18 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
 
 
 def _run(workdir: Path) -> Row:
-    config = kept_config.read_workdir(workdir / 'config.json')
+    config = kept_config.read_workdir(workdir / identity.CONFIG)
     rows, _ = metrics_log.read(workdir / 'metrics.jsonl')
-    return {'config': config, 'rows': rows, 'stored': results.own(workdir)}
+    about = workdir / identity.ABOUT
+    classes = len(identity.read_about(about)['classes']) if about.exists() else None
+    return {'config': config, 'rows': rows, 'stored': results.own(workdir), 'classes': classes}
 
 
 def _compared(runs: Mapping[str, Row], out: Path) -> str:
     sections = [Section('Errors', [_errors(runs)])]
     shown = dict(list(runs.items())[:MOST_LINES])
-    drawn = []
-    for split, value in (('val', 'top1_error'), ('val', 'loss'), ('train', 'loss')):
-        lines = {name: _line(run['rows'], split, value) for name, run in shown.items()}
-        lines = {name: line for name, line in lines.items() if line}
-        if lines:
-            path, told = out / f'{split}_{value}', value.replace('_', ' ')
-            curves.compare(lines, path, ('epoch', f'{split} {told}'))
-            at_last = ', '.join(f'{name} {line[-1][1]:.4f}' for name, line in lines.items())
-            drawn.append(page.picture(path, f'{split} {told} by epoch; at last: {at_last}.', ''))
+    drawn = [figure for split, value in (('val', 'top1_error'), ('val', 'loss'), ('train', 'loss'))
+             if (figure := _curves_of(shown, split, value, out))]  # fmt: skip
     if drawn:
         more = [page.paragraph(f'The first {MOST_LINES} of {len(runs)} runs.')] * (
             len(runs) > len(shown)
@@ -237,6 +246,21 @@ def _compared(runs: Mapping[str, Row], out: Path) -> str:
         sections.append(Section('Training', [*more, page.side_by_side(*drawn)]))
     sections.append(Section('Settings that differ', [_settings(runs)]))
     return page.render('Runs beside each other', page.paragraph(', '.join(runs)), sections)
+
+
+def _curves_of(runs: Mapping[str, Row], split: str, value: str, out: Path) -> str:
+    """A figure of a value by epoch, a line a run; '' where no run has it."""
+    lines = {name: _line(run['rows'], split, value) for name, run in runs.items()}
+    lines = {name: line for name, line in lines.items() if line}
+    if not lines:
+        return ''
+    path, title = out / f'{split}_{value}', f'{curves.SPLITS[split]} {TITLES[value]}'
+    is_loss, classes = value == 'loss', {runs[name]['classes'] for name in lines}
+    guessing = classes.pop() if is_loss and len(classes) == 1 else None
+    curves.compare(lines, path, ('epoch', title), classes=guessing, log=not is_loss)
+    at_last = ', '.join(f'{name} {line[-1][1]:.4f}' for name, line in lines.items())
+    caption = 'Logarithmic axis.' if not is_loss else ''
+    return page.picture(path, f'{title.capitalize()} by epoch; at last: {at_last}.', caption)
 
 
 def _errors(runs: Mapping[str, Row]) -> str:
@@ -262,9 +286,11 @@ def _line(rows: Sequence[Row], split: str, value: str) -> list[tuple[float, floa
 
 
 def _settings(runs: Mapping[str, Row]) -> str:
-    configs = [run['config'] for run in runs.values()]
-    differing = [name for name in configs[0] if len({str(config[name]) for config in configs}) > 1]
-    if not differing:
+    configs = [configuration.flat(run['config']) for run in runs.values()]
+    texts = {
+        name: [settings.as_text(name, config[name]) for config in configs] for name in configs[0]
+    }
+    rows = [(name, *values) for name, values in texts.items() if len(set(values)) > 1]
+    if not rows:
         return page.paragraph('None: all have the same configuration.')
-    rows = [(name, *(str(config[name]) for config in configs)) for name in differing]
     return page.table(('setting', *runs), rows)

@@ -53,7 +53,7 @@ SHOWN_IN = {
 OF_OTHER_SET = (
     'top', 'Validation images', 'Nearest training images', 'What differs from the paper',
 )  # fmt: skip
-FIGURES = {'metrics.jsonl': ('curves',), 'kernels': ('selectivity',)}  # and their numbers
+FIGURES = {'metrics.jsonl': ('errors', 'loss'), 'kernels': ('selectivity',)}  # and their numbers
 
 
 class References:

@@ -61,11 +61,11 @@ def test_files_of_older_versions_have_pages_too(tmp_path):
 def test_ablations_show_differences_beside_the_published(tmp_path):
     out = page_of(tmp_path, 'ablations')
     lrn, mirror = numbers(out / 'top1_error.csv')
-    assert (lrn['name'], float(lrn['rise of the top1 error'])) == ('no_lrn', 0.03)
+    assert (lrn['name'], float(lrn['rise of the top-1 error'])) == ('no_lrn', 0.03)
     assert [float(lrn[end]) for end in ('low', 'high', 'published')] == pytest.approx(
         [0.02, 0.04, 0.014]
     )
-    assert mirror['rise of the top1 error'] == ''
+    assert mirror['rise of the top-1 error'] == ''
     assert 'no_lrn +0.0300' in page(out) and '§3.3' in page(out)
     assert 'test images, 10 views.' in page(out)
     assert 'no_lrn/seed-1 counts nowhere: nan' in page(out)
@@ -113,7 +113,9 @@ def test_runs_beside_each_other(run, tmp_path):
     assert f'>{kept["top1_error"]:.4f}<' in content and 'none kept' in content
     lines = numbers(tmp_path / 'out' / 'val_top1_error.csv')
     expected = [(row['epoch'], row['top1_error']) for row in ROWS if row['split'] == 'val']
-    assert [(float(row['epoch']), float(row['val top1 error'])) for row in lines] == expected
+    assert [
+        (float(row['epoch']), float(row['validation top-1 error'])) for row in lines
+    ] == expected
     assert {row['line'] for row in lines} == {'a/run'}
     assert '>seed</td><td>0</td><td>7</td>' in content.replace(' class="number"', '')
 

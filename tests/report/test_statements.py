@@ -30,7 +30,7 @@ def page(workdir: Path) -> str:
 def section(workdir: Path, title: str) -> str:
     found = re.search(f'<h2>{title}</h2>(.*?)</section>', page(workdir), re.DOTALL)
     assert found, title
-    return found[1]
+    return re.sub(' data-name="[^"]*"', '', found[1])
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -79,8 +79,8 @@ def test_five_classes_of_hostile_names(run, capsys):
     content = page(workdir)
     assert 'top-5 error 0.' not in content
     assert '<td>–</td>' in section(workdir, 'The run')
-    assert 'top5_error' not in numbers(workdir, 'curves')[0]
-    assert 'top-5' not in (workdir / 'report' / 'curves.svg').read_text()
+    assert 'top5_error' not in numbers(workdir, 'errors')[0]
+    assert 'top-5' not in (workdir / 'report' / 'errors.svg').read_text()
     result = json.loads((workdir / 'eval' / 'test-1.json').read_text())
     assert isinstance(result['top5_error'], float) and result['class_count'] == 5
 
@@ -94,8 +94,8 @@ def test_five_classes_of_hostile_names(run, capsys):
 
 def test_of_ten_classes_it_is_shown(made):
     assert 'top-5 error 0.' in page(made) and '<td>–</td>' not in section(made, 'The run')
-    assert 'top5_error' in numbers(made, 'curves')[0]
-    assert 'training, top-5' in (made / 'report' / 'curves.svg').read_text()
+    assert 'top5_error' in numbers(made, 'errors')[0]
+    assert 'training, top-5' in (made / 'report' / 'errors.svg').read_text()
 
 
 def test_the_top5_error_of_five_classes_in_lines_and_tables(tmp_path, capsys):

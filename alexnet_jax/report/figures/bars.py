@@ -47,6 +47,7 @@ def draw(
     axes.invert_yaxis()
     axes.grid(False, axis='y')
     axes.axvline(0, color=MUTED[0], linewidth=0.8)
+    axes.locator_params(axis='x', nbins=6)
     axes.set_xlabel(axis + (f' (diamonds: {name})' if marks else ''))
     save(figure, path)
     rows = [

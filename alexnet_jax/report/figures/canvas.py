@@ -18,13 +18,13 @@ from alexnet_jax.runtime import files
 
 WIDTH = 4.6  # inches: on a phone, letters keep their size
 SHORTEN = 28  # characters of a name
-# By role: the colour on light paper, and on dark.
+# By role: the color on light paper, and on dark.
 INK, MUTED, FAINT = ('#1f2328', '#e6edf3'), ('#59636e', '#9198a1'), ('#d1d9e0', '#3d444d')
 BLUE, ORANGE, GREEN = ('#0969da', '#4493f8'), ('#bc4c00', '#f0883e'), ('#1a7f37', '#3fb950')
 PURPLE, RED, PAPER = ('#8250df', '#ab7df8'), ('#cf222e', '#f85149'), ('#ffffff', '#0d1117')
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, RED, MUTED)
 TURNING = ('LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI', 'PDI')
-LINES = ('-', '--', '-.', ':')  # colour alone tells nothing to some
+LINES = ('-', '--', '-.', ':')  # color alone tells nothing to some
 
 
 def color(number: int) -> str:
@@ -42,7 +42,7 @@ def canvas(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH)
 
 
 def dress(axes: Axes) -> None:
-    """Our colours and letters, and no frame but the axes."""
+    """Our colors and letters, and no frame but the axes."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.spines[['left', 'bottom']].set_color(MUTED[0])
     axes.tick_params(colors=MUTED[0], labelcolor=INK[0], labelsize=9)
@@ -84,7 +84,7 @@ def _any_letters() -> Iterator[None]:
 
 
 def _themed(svg: str) -> str:
-    """Colours by role in place of fixed ones."""
+    """Colors by role in place of fixed ones."""
     roles = {f'c{number}': pair for number, pair in
              enumerate((INK, MUTED, FAINT, BLUE, ORANGE, GREEN, PURPLE, RED, PAPER))}  # fmt: skip
     for name, (light, _) in roles.items():

@@ -37,7 +37,7 @@ def selectivity(color_index: np.ndarray, orientation_index: np.ndarray, path: Pa
     axes.set(
         xlim=(-0.03, 1.03),
         ylim=(-0.03, 1.03),
-        xlabel='colour index (lines: means)',
+        xlabel='color index (lines: means)',
         ylabel='orientation index',
     )
     if len(color_index) > 1:

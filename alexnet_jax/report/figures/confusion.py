@@ -1,6 +1,6 @@
-"""What was taken for what."""
+"""The confusion matrix: how often each class was predicted as each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,31 +8,39 @@ from matplotlib.colors import to_rgb
 
 from alexnet_jax.report.figures.canvas import BLUE, INK, canvas, label, save, write_numbers
 
-MOST_CLASSES = 24  # whose names and numbers still can be read
+MOST_CLASSES = 20  # whose names and numbers still can be read
 
 
-def draw(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
-    """counts: [label, taken for]. Draws path.png and path.svg; path.csv has what is not 0."""
+def draw(counts: np.ndarray, totals: np.ndarray, names: Sequence[str], path: Path) -> None:
+    """Draws path.png and path.svg.
+
+    Args:
+      counts: [class, predicted class]. totals: [class], of all images, also those predicted as
+        a class that is not among these.
+    """
     side = len(names)
     figure, ((axes,),) = canvas(height=4.6)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = counts / np.maximum(totals[:, None], 1)
     ink = np.broadcast_to(to_rgb(BLUE[0]), (side, side, 3))
-    axes.imshow(np.concatenate([ink, shares[:, :, None]], axis=-1))
-    size = 9 if side <= 10 else 6
+    axes.imshow(np.concatenate([ink, shares[:, :, None]], axis=-1), interpolation='none')
+    size = 9 if side <= 10 else 7
     for row, column in zip(*np.nonzero(counts), strict=True):
         dark = shares[row, column] > 0.5
         axes.text(
             column, row, str(counts[row, column]), ha='center', va='center', fontsize=size,
             color='#fefefe' if dark else INK[0],
         )  # fmt: skip
-    texts = [label(name, 14) for name in names]
-    axes.set_xticks(range(side), texts, rotation=90, fontsize=size)
+    texts = [label(name, 18) for name in names]
+    turned = 90 if max(map(len, texts)) > 2 else 0
+    axes.set_xticks(range(side), texts, rotation=turned, fontsize=size)
     axes.set_yticks(range(side), texts, fontsize=size)
     axes.grid(False)
-    axes.set(xlabel='taken for', ylabel='class')
+    axes.set(xlabel='predicted class', ylabel='class')
     axes.spines[:].set_color(INK[0])
     save(figure, path)
-    rows = [
-        (names[i], names[j], int(counts[i, j])) for i, j in zip(*np.nonzero(counts), strict=True)
-    ]
+
+
+def write(counts: Mapping[tuple[int, int], int], names: Sequence[str], path: Path) -> None:
+    """Writes path.csv: of all classes, the counts by (class, predicted class) that are not 0."""
+    rows = [(names[i], names[j], counts[i, j]) for i, j in sorted(counts)]
     write_numbers(path, ('class', 'taken_for', 'images'), rows)

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,7 +13,11 @@ from PIL import Image
 
 from alexnet_jax.report.figures.canvas import printable
 
-SMALL = 64  # pixels a side: up to here an image is kept as it is, and shown enlarged
+SMALL = 64  # pixels a side: up to here an image keeps its pixels as they are
+MOST_COLUMNS = 4  # of a table that a phone shows as it is
+SHEET = (
+    1600  # pixels across that a sheet of kernels is enlarged to: a reader sees each weight's edge
+)
 Cell = str | int | float | None
 
 STYLE = """
@@ -21,33 +26,45 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--muted:#9da7b3;--faint:#3d444d;
 --paper:#0d1117;--panel:#161b22;--accent:#79b8ff;--bar:#1f4b82;--right:#56d364;--wrong:#ff8a84}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:1.2rem 1rem 4rem;max-width:62rem;background:var(--paper);
+body{margin:0 auto;padding:1.2rem 1rem 4rem;max-width:74rem;background:var(--paper);
 color:var(--ink);font:1rem/1.55 system-ui,sans-serif;overflow-wrap:anywhere}
-h1{font-size:1.7rem;line-height:1.2;margin:.4rem 0}h2{font-size:1.25rem;margin:2.6rem 0 .4rem;
+h1{font-size:1.7rem;line-height:1.2;margin:.4rem 0}h2{font-size:1.25rem;margin:2.6rem 0 .6rem;
 border-bottom:1px solid var(--faint);padding-bottom:.2rem}h3{font-size:1rem;margin:1.4rem 0 .3rem}
-p,ul{max-width:46rem}a{color:var(--accent)}nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1rem;
+p,ul{max-width:50rem}a{color:var(--accent)}nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1rem;
 list-style:none;padding:0}.muted,figcaption{color:var(--muted);font-size:.87rem}
-.big{font-size:1.15rem}figure{margin:1rem 0}figure>img{width:100%;max-width:30rem;height:auto;
-display:block}.pair{display:grid;gap:0 2rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr))}
-.cards{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,13rem),1fr));
-list-style:none;padding:0;max-width:none}.card{background:var(--panel);border-radius:.5rem;
-padding:.6rem;margin:0}.card img{width:7rem;height:7rem;object-fit:contain;display:block}
-.pixels img,img.pixels{image-rendering:pixelated}.card strong{display:block;margin:.3rem 0}
-.bars{list-style:none;margin:0;padding:0;font-size:.87rem}.bars li{position:relative;
-padding:.05rem .35rem;margin:2px 0;z-index:0;display:flex;justify-content:space-between;gap:.5rem}
+.big{font-size:1.15rem;max-width:none}figure{margin:.6rem 0 1rem}figure>img{width:100%;max-width:36rem;height:auto;
+display:block}.pair{display:grid;gap:0 2rem;grid-template-columns:repeat(2,minmax(0,1fr))}
+.three{grid-template-columns:repeat(3,minmax(0,1fr))}.pair>:only-child{grid-column:1/-1}
+.cards{display:grid;gap:1rem;grid-template-columns:repeat(4,minmax(0,1fr));list-style:none;
+padding:0;max-width:none}.card{background:var(--panel);border-radius:.5rem;padding:.6rem;margin:0}
+.card img{width:100%;height:auto;display:block}
+.card strong,.bars span:first-of-type{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.card strong{display:block;margin:.3rem 0}.bars{list-style:none;margin:0;padding:0;font-size:.87rem}
+.bars li{position:relative;padding:.05rem .35rem;margin:2px 0;z-index:0;display:flex;
+justify-content:space-between;gap:.5rem}
 .bars i{position:absolute;z-index:-1;left:0;top:0;bottom:0;background:var(--bar);border-radius:2px}
 .right{color:var(--right)}.wrong{color:var(--wrong)}
-.strip{display:flex;flex-wrap:wrap;gap:.6rem;list-style:none;padding:.6rem;margin:.8rem 0;
-background:var(--panel);border-radius:.5rem;max-width:none}.strip li{width:5.6rem;font-size:.8rem;
-line-height:1.3}.strip img{width:5.6rem;height:5.6rem;object-fit:contain;display:block}
-.strip li:first-child{padding-right:.6rem;border-right:2px solid var(--faint);width:6.3rem}
+.strip{display:grid;grid-template-columns:repeat(7,minmax(0,1fr));gap:.6rem;list-style:none;
+padding:.6rem;margin:.8rem 0;background:var(--panel);border-radius:.5rem;max-width:none}
+.strip li{font-size:.8rem;line-height:1.3}.strip img{width:100%;height:auto;display:block}
+.strip li:first-child{position:relative}.strip li:first-child::after{content:"";position:absolute;
+top:0;bottom:0;right:-.35rem;border-right:2px solid var(--muted)}
 .scroll{overflow-x:auto;margin:.8rem 0}table{border-collapse:collapse;font-size:.87rem}
 th,td{text-align:left;vertical-align:top;padding:.25rem .9rem .25rem 0;
-border-bottom:1px solid var(--faint);overflow-wrap:break-word;max-width:26rem}
+border-bottom:1px solid var(--faint);max-width:26rem}
+th,td:first-child{overflow-wrap:break-word}
 th{font-weight:600}.number{text-align:right;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--muted);padding-bottom:.3rem}
 pre{background:var(--panel);border-radius:.5rem;padding:.7rem;white-space:pre-wrap;font-size:.82rem}
 details{margin:.8rem 0}summary{cursor:pointer}
+@media(max-width:64rem){.three{grid-template-columns:repeat(2,minmax(0,1fr))}}
+@media(max-width:48rem){.pair{grid-template-columns:minmax(0,1fr)}.cards{grid-template-columns:repeat(2,minmax(0,1fr));gap:.6rem}
+.strip{grid-template-columns:repeat(4,minmax(0,1fr))}.strip li:first-child{grid-row:span 2}
+th,td{padding-right:.6rem}.wide thead{display:none}.wide tr{display:block;padding:.5rem 0;
+border-bottom:1px solid var(--faint)}.wide td{display:flex;gap:1rem;justify-content:space-between;
+border:0;padding:.1rem 0;text-align:right;max-width:none}.wide,.wide tbody,.wide caption{display:block}
+.wide td::before{content:attr(data-name);color:var(--muted);text-align:left}
+.wide td:empty{display:none}}
 """
 
 
@@ -64,12 +81,19 @@ def paragraph(content: str, kind: str = '') -> str:
     return f'<p{_kind(kind)}>{text(content)}</p>'
 
 
+def note(content: str) -> str:
+    """A paragraph of HTML in smaller letters."""
+    return f'<p class="muted">{content}</p>'
+
+
 def heading(content: str, level: int = 3) -> str:
     return f'<h{level}>{text(content)}</h{level}>'
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '') -> str:
-    """Numbers to the right; wider than the screen, it scrolls by itself."""
+    """Numbers to the right. On a phone a table of many columns has a line a cell, with the column's
+    name; what is still wider than the screen scrolls by itself."""
+    is_wide = len(names) > MOST_COLUMNS
     numeric = [
         rows and all(isinstance(row[i], int | float) for row in rows) for i in range(len(names))
     ]
@@ -79,15 +103,16 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '
     )
     lines = ''.join(
         '<tr>' + ''.join(
-            f'<td{_kind("number" if isinstance(cell, int | float) else "")}>{text(cell)}</td>'
-            for cell in row
+            f'<td{_kind("number" if isinstance(cell, int | float) else "")}'
+            f'{_data_name(name) if is_wide else ""}>{text(cell)}</td>'
+            for name, cell in zip(names, row, strict=True)
         ) + '</tr>'
         for row in rows
     )  # fmt: skip
     about = f'<caption>{text(caption)}</caption>' if caption else ''
     region = f' role="region" tabindex="0" aria-label="{text(caption or names[0])}"'
     return (
-        f'<div class="scroll"{region}><table>{about}<thead><tr>{head}</tr></thead>'
+        f'<div class="scroll"{region}><table{_kind("wide" if is_wide else "")}>{about}<thead><tr>{head}</tr></thead>'
         f'<tbody>{lines}</tbody></table></div>'
     )
 
@@ -102,29 +127,52 @@ def folded(summary: str, content: str) -> str:
 
 
 def side_by_side(*parts: str) -> str:
-    return f'<div class="pair">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+    """Parts in rows of three where that leaves no hole, else of two; below each other on a phone."""
+    three = ' three' * (len(parts) % 3 == 0)
+    return f'<div class="pair{three}">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
 
 
 def picture(path: Path, described: str, caption: str) -> str:
     """A figure that lies in the page's folder as path.svg and path.png, its numbers beside it."""
     svg = base64.b64encode(path.with_suffix('.svg').read_bytes()).decode()
+    return _figure(f'data:image/svg+xml;base64,{svg}', described, links(path, caption))
+
+
+def links(path: Path, caption: str) -> str:
+    """The caption of a figure, and links to the files of it in the page's folder."""
     files = [path.with_suffix(suffix) for suffix in ('.png', '.svg', '.csv', '.npz')]
-    links = ', '.join(
+    named = ', '.join(
         f'<a href="{text(file.name)}">{text(file.name)}</a>' for file in files if file.exists()
     )
+    return f'{text(caption)} {named}'
+
+
+def sheet(pixels: np.ndarray, described: str, caption: str) -> str:
+    """A picture whose every pixel is to be seen, uint8 [height, width, channels]."""
+    times = math.ceil(SHEET / pixels.shape[1])
+    data = _encoded(pixels.repeat(times, axis=0).repeat(times, axis=1), 'png')
+    return _figure(f'data:image/png;base64,{data}', described, text(caption))
+
+
+def _figure(source: str, described: str, caption: str) -> str:
+    """`caption` is HTML."""
     return (
-        f'<figure><img alt="{text(described)}" src="data:image/svg+xml;base64,{svg}">'
-        f'<figcaption>{text(caption)} {links}</figcaption></figure>'
+        f'<figure><img alt="{text(described)}" src="{source}">'
+        f'<figcaption>{caption}</figcaption></figure>'
     )
 
 
 def image(pixels: np.ndarray, described: str) -> str:
     """uint8 [size, size, 3]."""
-    content, small = io.BytesIO(), len(pixels) <= SMALL
-    Image.fromarray(np.asarray(pixels)).save(content, 'png' if small else 'jpeg', quality=85)
-    form = 'png' if small else 'jpeg'
-    data = base64.b64encode(content.getvalue()).decode()
-    return f'<img{_kind("pixels" if small else "")} alt="{text(described)}" src="data:image/{form};base64,{data}">'
+    form = 'png' if len(pixels) <= SMALL else 'jpeg'
+    return f'<img alt="{text(described)}" src="data:image/{form};base64,{_encoded(pixels, form)}">'
+
+
+def _encoded(pixels: np.ndarray, form: str) -> str:
+    """A picture's file in base64."""
+    content = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(content, form, quality=85)
+    return base64.b64encode(content.getvalue()).decode()
 
 
 def predictions(
@@ -159,8 +207,9 @@ def _card(
     )
 
 
-def neighbors(rows: Sequence[Sequence[tuple[np.ndarray, str, float]]], kind: str) -> str:
-    """(image, its class, distance) each: an image, then those nearest to it.
+def neighbors(rows: Sequence[Sequence[tuple[np.ndarray, str, float, bool]]], kind: str) -> str:
+    """(image, its class, distance, whether it is of the first's class) each: an image, then those
+    nearest to it.
 
     Args:
       kind: what to call the image.
@@ -172,10 +221,13 @@ def neighbors(rows: Sequence[Sequence[tuple[np.ndarray, str, float]]], kind: str
     )
 
 
-def _neighbor(kind: str, place: int, pixels: np.ndarray, label: str, distance: float) -> str:
+def _neighbor(
+    kind: str, place: int, pixels: np.ndarray, label: str, distance: float, is_alike: bool
+) -> str:
     described = f'neighbor {place}, class {label}' if place else f'{kind}, class {label}'
     far = f'<br><span class="muted">{distance:.2f}</span>' if place else ''
-    return f'<li>{image(pixels, described)}{text(label)}{far}</li>'
+    name = f'<span class="{"right" if is_alike else "wrong"}">{text(label)}</span>'
+    return f'<li>{image(pixels, described)}{name if place else f"<strong>{text(label)}</strong>"}{far}</li>'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +254,10 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
         f'<body><header><h1>{text(title)}</h1>{lead}<nav aria-label="sections"><ul>{links}</ul></nav>'
         f'</header><main>{body}</main></body></html>\n'
     )
+
+
+def _data_name(name: str) -> str:
+    return f' data-name="{text(name)}"'
 
 
 def _kind(name: str) -> str:

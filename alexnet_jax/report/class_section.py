@@ -1,0 +1,85 @@
+"""The section of a report on the classes: their errors, and which are confused with which."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_jax.data import class_names
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.report.figures import bars, confusion, page
+from alexnet_jax.runtime.errors import counted
+
+WORST = 20  # classes, and confusions, that are listed
+
+
+def content(folder: Path, classes: tuple[str, ...], tally: Tally) -> list[str]:
+    """The section's parts, its figures in `folder`."""
+    short = class_names.short_names(classes)
+    parts = [_errors(folder, short, tally)]
+    if not tally.confusions:
+        return [*parts, page.paragraph('No image was predicted as one of another class.')]
+    parts.append(_matrix(folder, short, tally))
+    ordered = sorted(tally.confusions.items(), key=lambda item: (-item[1], item[0]))
+    rows = [
+        (short[label], short[predicted], times) for (label, predicted), times in ordered[:WORST]
+    ]
+    table = page.table(('class', 'predicted as', 'images'), rows, 'The most frequent confusions')
+    return [page.side_by_side(*parts, table)]
+
+
+def _errors(folder: Path, short: list[str], tally: Tally) -> str:
+    rows = [
+        (int(wrong) / int(count), name)
+        for wrong, count, name in zip(tally.top1, tally.examples, short, strict=True)
+        if count
+    ]
+    rows.sort(key=lambda row: -row[0])
+    worst = rows[:WORST]
+    path = folder / 'classes'
+    bars.draw([name for _, name in worst], [error for error, _ in worst], path, 'top-1 error')
+    described = 'Top-1 error by class, the worst first: ' + ', '.join(
+        f'{name} {error:.3f}' for error, name in worst[:3]
+    )
+    some = f'The {len(worst)} worst of {len(rows)} classes.' if len(rows) > len(worst) else ''
+    return page.picture(path, described, some)
+
+
+def _matrix(folder: Path, short: list[str], tally: Tally) -> str:
+    """The confusion matrix, or of many classes the part of it that has the most confusions."""
+    shown = most_confused(tally.confusions, len(short), confusion.MOST_CLASSES)
+    right = tally.examples - tally.top1
+    counts = np.array(
+        [
+            [
+                right[row] if row == column else tally.confusions.get((row, column), 0)
+                for column in shown
+            ]
+            for row in shown
+        ]
+    )
+    path = folder / 'confusion'
+    confusion.draw(counts, tally.examples[shown], [short[label] for label in shown], path)
+    kept = {**{(label, label): int(n) for label, n in enumerate(right) if n}, **tally.confusions}
+    confusion.write(kept, short, path)
+    wrong = int(tally.top1.sum())
+    described = f'Confusion matrix: {counted(wrong, "image")} off the diagonal.'
+    caption = 'Rows: the class; columns: the predicted class. Color: the share of the row.'
+    if len(shown) < len(short):
+        caption = (
+            f'The {len(shown)} classes of the most frequent confusions, of {len(short)}. {caption}'
+            ' Predictions of other classes are not drawn.'
+        )
+    return page.picture(path, described, caption)
+
+
+def most_confused(confusions: Mapping[tuple[int, int], int], classes: int, most: int) -> list[int]:
+    """Returns the labels of the most frequent confusions, `most` at most, in the order of the
+    labels; all labels where there are no more."""
+    if classes <= most:
+        return list(range(classes))
+    shown: set[int] = set()
+    for pair in sorted(confusions, key=lambda pair: (-confusions[pair], pair)):
+        if len(shown.union(pair)) <= most:
+            shown.update(pair)
+    return sorted(shown)
