@@ -134,66 +134,54 @@ def weights_and_biases(schedule: Schedule, biases: Schedule | None = None) -> tu
 
 PAPER = Protocol('paper', '§5', (Group('all', Plateau()),))
 
-# Diaries beneath the authors' parameter files (layer-params-NET.cfg): the epochs of the run, those
-# with a color shift (0: all), and factors of ε, each from an epoch on: of all weights, of conv1's
-# where they differ, and of other layers' weights. What the files hold beside: docs/protocols.md.
-_Drops = tuple[tuple[float, float], ...]
-# Net 146-2012-2011 waited 300 of the authors' data batches, of 1,024 images each, before fc8 sped up.
-_FC8_WAITS = 300 * 1024 / 1_281_167
-_DIARIES: dict[str, tuple[str, int, int, _Drops, _Drops, dict[str, _Drops]]] = {
-    'diary': (
-        '145', 91, 67,
-        ((25, 0.1), (51, 0.01), (79, 0.001)), ((67, 0.001), (72, 0.0)), {},
-    ),
-    'diary_half': (
-        '145-half', 96, 66,
-        ((20, 0.1), (48, 0.01)), ((66, 0.001), (72, 0.0)), {},
-    ),
-    'diary_no_lrn': (
-        '148', 97, 69,
-        ((22, 0.1), (44, 0.01), (86, 0.001)), ((69, 0.001), (73, 0.0)), {},
-    ),
-    'diary_non_overlapping': (
-        '147', 90, 0,
-        ((23, 0.1), (51, 0.01), (79, 0.001)), ((79, 0.0),), {},
-    ),
-    'diary_no_communication': (
-        '150', 92, 66,
-        ((25, 0.1), (49, 0.01), (79, 0.001)), ((66, 0.001), (72, 0.0)), {},
-    ),
-    'diary_six_conv': (
-        '146-2012-2011', 54, 38,
-        ((0, 0.1), (22, 0.01), (42, 0.001)), ((0, 0.01), (5, 0.001), (7, 0.0)),
-        {'fc8': ((0, 0.1), (_FC8_WAITS, 1.0), (9, 0.1), (22, 0.01), (42, 0.001))},
-    ),
-}  # fmt: skip
+_Factors = tuple[tuple[float, float], ...]  # of ε, each from an epoch on
 
 
 def _diary(
-    name: str, net: str, epochs: int, color_epochs: int,
-    weights: _Drops, conv1: _Drops, layers: Mapping[str, _Drops],
+    name: str, net: str, *, epochs: int, color_epochs: int,
+    weights: _Factors, conv1: _Factors, fc8: _Factors = (),
 ) -> Protocol:  # fmt: skip
-    """Returns the protocol of a row of `_DIARIES`. Its entries set the rates of weights; biases
-    stay at 0.02, those of conv1 until its weights are frozen."""
-    before = tuple(drop for drop in weights if drop[0] < conv1[0][0])
-    frozen = tuple(drop for drop in conv1 if drop[1] == 0)
+    """Returns the diary beneath one of the authors' parameter files, layer-params-NET.cfg. Its
+    entries set the rates of weights. Biases stay at 0.02, as most files were left
+    (docs/protocols.md), and those of conv1 until its weights are frozen.
+
+    Args:
+      epochs, color_epochs: of the run, and those with a color shift (0: all).
+      weights, conv1, fc8: those of all layers, and where conv1's and fc8's differ from them.
+    """
+    alike = tuple(factor for factor in weights if factor[0] < conv1[0][0])
+    frozen = tuple(factor for factor in conv1 if factor[1] == 0)
     return Protocol(
         name,
         source=f"the authors' code, net {net}",
         groups=(
-            Group('conv1 weights', Steps(before + conv1), 'weights', ('conv1',)),
+            Group('conv1 weights', Steps(alike + conv1), 'weights', ('conv1',)),
             Group('conv1 biases', Steps(frozen), 'biases', ('conv1',), rate=2.0, decay=0.0),
-            *(
-                Group(f'{layer} weights', Steps(drops), 'weights', (layer,))
-                for layer, drops in layers.items()
-            ),
+            *([Group('fc8 weights', Steps(fc8), 'weights', ('fc8',))] if fc8 else []),
             *weights_and_biases(Steps(weights), biases=CONSTANT),
         ),
         settings={'train.epochs': epochs, 'data.color_epochs': color_epochs},
     )
 
 
-DIARIES = tuple(_diary(name, *row) for name, row in _DIARIES.items())
+# Net 146-2012-2011 waited 300 of the authors' data batches, of 1,024 images each, before fc8 sped up.
+_FC8_WAITS = 300 * 1024 / 1_281_167
+DIARIES = (
+    _diary('diary', '145', epochs=91, color_epochs=67,
+           weights=((25, 0.1), (51, 0.01), (79, 0.001)), conv1=((67, 0.001), (72, 0.0))),
+    _diary('diary_half', '145-half', epochs=96, color_epochs=66,
+           weights=((20, 0.1), (48, 0.01)), conv1=((66, 0.001), (72, 0.0))),
+    _diary('diary_no_lrn', '148', epochs=97, color_epochs=69,
+           weights=((22, 0.1), (44, 0.01), (86, 0.001)), conv1=((69, 0.001), (73, 0.0))),
+    _diary('diary_non_overlapping', '147', epochs=90, color_epochs=0,
+           weights=((23, 0.1), (51, 0.01), (79, 0.001)), conv1=((79, 0.0),)),
+    _diary('diary_no_communication', '150', epochs=92, color_epochs=66,
+           weights=((25, 0.1), (49, 0.01), (79, 0.001)), conv1=((66, 0.001), (72, 0.0))),
+    _diary('diary_six_conv', '146-2012-2011', epochs=54, color_epochs=38,
+           weights=((0, 0.1), (22, 0.01), (42, 0.001)),
+           conv1=((0, 0.01), (5, 0.001), (7, 0.0)),
+           fc8=((0, 0.1), (_FC8_WAITS, 1.0), (9, 0.1), (22, 0.01), (42, 0.001))),
+)  # fmt: skip
 DIARY = DIARIES[0]
 
 # Images less the mean image, the default, in training and testing (`mean_file` in train_val.prototxt).

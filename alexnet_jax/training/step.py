@@ -165,7 +165,7 @@ def _scores_over_mesh(
         )  # fmt: skip
         sums = score(logits, batch['label'], batch['mask']) | {'count': count}
         if loss != 'softmax':
-            objective = losses.LOSSES[loss](widened(logits), batch['label'])
+            objective = losses.LOSSES[loss](widened(logits), jnp.asarray(batch['label']))
             sums['objective'] = jnp.sum(objective * batch['mask'])
         return lax.psum(sums, device_mesh.DATA), moved.get('batch_stats', {})
 
