@@ -16,16 +16,19 @@ WORST = 20  # classes, and confusions, that are listed
 def content(folder: Path, classes: tuple[str, ...], tally: Tally) -> list[str]:
     """The section's parts, its figures in `folder`."""
     short = class_names.short_names(classes)
-    parts = [_errors(folder, short, tally)]
+    errors = _errors(folder, short, tally)
     if not tally.confusions:
-        return [*parts, page.paragraph('No image was predicted as one of another class.')]
-    parts.append(_matrix(folder, short, tally))
+        return [errors, page.paragraph('No image was predicted as one of another class.')]
     ordered = sorted(tally.confusions.items(), key=lambda item: (-item[1], item[0]))
-    rows = [
-        (short[label], short[predicted], times) for (label, predicted), times in ordered[:WORST]
+    sentences = [
+        f'class {short[label]}: {counted(times, "image")} predicted as {short[predicted]}'
+        for (label, predicted), times in ordered[:WORST]
     ]
-    table = page.table(('class', 'predicted as', 'images'), rows, 'The most frequent confusions')
-    return [page.side_by_side(*parts, table)]
+    return [
+        page.side_by_side(_matrix(folder, short, tally), errors),
+        page.heading('The most frequent confusions'),
+        page.listed(sentences),
+    ]
 
 
 def _errors(folder: Path, short: list[str], tally: Tally) -> str:

@@ -12,6 +12,7 @@ from alexnet_jax.experiment import two_columns
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
 from alexnet_jax.report.figures import bars, columns, page
+from alexnet_jax.report.figures.curves import SPLITS
 from alexnet_jax.runtime.errors import counted
 
 MOMENTS = 20  # of a training, at which the columns are compared
@@ -113,7 +114,7 @@ def _cuts(showing: Showing, runner: Any, folder: Path) -> list[str]:
         f'{name} {row["top1_error"]:.3f}' for name, row in scores.items()
     )
     images = next(iter(scores.values()))['examples']
-    on = counted(images, f'{showing.split} image')
+    on = counted(images, f'{SPLITS[showing.split]} image')
     caption = (
         f'Errors on {on} with a part of the net cut: weights that read the other column are set to 0'
         ' in one layer (no crossing) or everywhere (column alone). Nothing is trained again.'

@@ -60,8 +60,8 @@ def _checksums(checkpoint: Path) -> str:
         named = manifest.read(checkpoint)['files']
     except DamagedError as fault:  # a training that goes on has removed it since
         return page.paragraph(f'There are none: {fault}.')
-    rows = [(name, f'{file["bytes"]:,}', file['sha256']) for name, file in named.items()]
-    return page.table(('file', 'bytes', 'SHA-256'), rows)
+    rows = [(f'{file["bytes"]:,}', name, file['sha256']) for name, file in named.items()]
+    return page.table(('bytes', 'file', 'SHA-256'), rows)
 
 
 def _evaluations(workdir: Path) -> list[str]:

@@ -22,6 +22,7 @@ from alexnet_jax.report import (
 )
 from alexnet_jax.report.figures import bars, diagram, kernels, neighbors, page, predictions
 from alexnet_jax.report.figures.canvas import write_numbers
+from alexnet_jax.report.figures.curves import SPLITS
 from alexnet_jax.report.figures.page import Section
 from alexnet_jax.report.findings import Findings, Shown, find, last_hidden
 from alexnet_jax.runtime import files
@@ -29,7 +30,6 @@ from alexnet_jax.runtime.errors import InputError, StorageError, counted
 from alexnet_jax.training import metrics_log
 
 MANY = 20_000  # training images, which take a while
-SPLITS = {'train': 'training', 'val': 'validation', 'test': 'test'}
 Row = dict[str, Any]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_jax.report import several
+from alexnet_jax.report.figures import kernels, page
 from alexnet_jax.runtime.command_line import DONE
 from tests import random_run
 from tests.report import many
@@ -34,6 +35,11 @@ CLIPPED = """() => [...document.querySelectorAll('body *')].filter(element => {
     && getComputedStyle(element).display !== 'inline';
 }).map(element => element.outerHTML.slice(0, 200))"""
 
+# Tables that a phone shows in part.
+SCROLLED = """() => [...document.querySelectorAll('.scroll')]
+  .filter(element => element.scrollWidth > element.clientWidth + 1)
+  .map(element => element.getAttribute('aria-label'))"""
+
 # Texts of a figure that reach beyond its edge.
 CUT_OFF = """() => {
   const edge = document.querySelector('svg').getBoundingClientRect();
@@ -53,7 +59,7 @@ def browser():
         browser.close()
 
 
-def assert_sound(browser, path: Path, views=((375, 'dark'), (1440, 'light'))) -> None:
+def assert_sound(browser, path: Path, views=((390, 'dark'), (1440, 'light'))) -> None:
     for width, scheme in views:
         asked, told = [], []
         view = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
@@ -67,6 +73,7 @@ def assert_sound(browser, path: Path, views=((375, 'dark'), (1440, 'light'))) ->
         assert view.evaluate('[...document.images].every(i => i.complete && i.naturalWidth)')
         assert min(view.evaluate(COLORS)) > 1
         assert view.evaluate(CLIPPED) == []
+        assert view.evaluate(SCROLLED) == []
         found = axe.Axe().run(view)
         assert found.violations_count == 0, found.generate_report()
         view.close()
@@ -79,7 +86,7 @@ def assert_sound(browser, path: Path, views=((375, 'dark'), (1440, 'light'))) ->
 
 @pytest.mark.thorough
 def test_the_report_of_the_digits(made, browser):
-    every = [(width, scheme) for width in (375, 1440) for scheme in ('light', 'dark')]
+    every = [(width, scheme) for width in (390, 1440) for scheme in ('light', 'dark')]
     assert_sound(browser, made / 'report' / 'index.html', every)
 
 
@@ -104,3 +111,23 @@ def test_pages_of_many_runs(kind, browser, tmp_path):
     many.ALL[kind](tmp_path)
     several.make(tmp_path)
     assert_sound(browser, tmp_path / 'report' / 'index.html')
+
+
+@pytest.mark.thorough
+def test_a_weight_of_the_paper_s_kernels_is_four_pixels_wide(browser, tmp_path, random):
+    """Two columns of 48 kernels of 11×11 pixels beside each other on a desk."""
+    columns = [
+        page.sheet(one, f'Column {number}', '')
+        for number, one in enumerate(kernels.sheets(random.normal(size=(2, 11, 11, 3, 48))))
+    ]
+    path = tmp_path / 'index.html'
+    path.write_text(page.render('', '', [page.Section('', [page.side_by_side(*columns)])]))
+    view = browser.new_page(viewport={'width': 1440, 'height': 900})
+    view.goto(path.as_uri())
+    boxes = view.evaluate(
+        '[...document.images].map(i => i.getBoundingClientRect()).map(b => [b.left, b.top, b.width])'
+    )
+    view.close()
+    (left, top, width), (other_left, other_top, other_width) = boxes
+    assert width == other_width and width / (8 * 12 + 1) >= 4
+    assert top == other_top and other_left > left + width

@@ -44,7 +44,7 @@ def draw(
         if mark is not None:
             axes.plot(mark, place, 'D', color=ORANGE[0], markersize=6)
     axes.set_yticks(range(len(names)), [label(text) for text in names])
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(False, axis='y')
     axes.axvline(0, color=MUTED[0], linewidth=0.8)
     axes.locator_params(axis='x', nbins=6)

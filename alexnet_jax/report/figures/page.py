@@ -14,10 +14,11 @@ from PIL import Image
 from alexnet_jax.report.figures.canvas import printable
 
 SMALL = 64  # pixels a side: up to here an image keeps its pixels as they are
-MOST_COLUMNS = 4  # of a table that a phone shows as it is
+MOST_COLUMNS, MOST_LETTERS = 4, 40  # of a table's head that a phone shows as it is
 SHEET = (
     1600  # pixels across that a sheet of kernels is enlarged to: a reader sees each weight's edge
 )
+LONG = 16  # letters of a word that may be broken
 Cell = str | int | float | None
 
 STYLE = """
@@ -38,7 +39,7 @@ display:block}.pair{display:grid;gap:0 2rem;grid-template-columns:repeat(2,minma
 .cards{display:grid;gap:1rem;grid-template-columns:repeat(4,minmax(0,1fr));list-style:none;
 padding:0;max-width:none}.card{background:var(--panel);border-radius:.5rem;padding:.6rem;margin:0}
 .card img{width:100%;height:auto;display:block}
-.card strong,.bars span:first-of-type{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.bars span:last-child{flex:none}
 .card strong{display:block;margin:.3rem 0}.bars{list-style:none;margin:0;padding:0;font-size:.87rem}
 .bars li{position:relative;padding:.05rem .35rem;margin:2px 0;z-index:0;display:flex;
 justify-content:space-between;gap:.5rem}
@@ -49,16 +50,17 @@ padding:.6rem;margin:.8rem 0;background:var(--panel);border-radius:.5rem;max-wid
 .strip li{font-size:.8rem;line-height:1.3}.strip img{width:100%;height:auto;display:block}
 .strip li:first-child{position:relative}.strip li:first-child::after{content:"";position:absolute;
 top:0;bottom:0;right:-.35rem;border-right:2px solid var(--muted)}
+.listed{columns:3;gap:2rem;padding-left:1.2rem;max-width:none;font-size:.87rem}
 .scroll{overflow-x:auto;margin:.8rem 0}table{border-collapse:collapse;font-size:.87rem}
 th,td{text-align:left;vertical-align:top;padding:.25rem .9rem .25rem 0;
 border-bottom:1px solid var(--faint);max-width:26rem}
-th,td:first-child{overflow-wrap:break-word}
+th,td{overflow-wrap:break-word}.long{overflow-wrap:anywhere}
 th{font-weight:600}.number{text-align:right;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--muted);padding-bottom:.3rem}
 pre{background:var(--panel);border-radius:.5rem;padding:.7rem;white-space:pre-wrap;font-size:.82rem}
 details{margin:.8rem 0}summary{cursor:pointer}
 @media(max-width:64rem){.three{grid-template-columns:repeat(2,minmax(0,1fr))}}
-@media(max-width:48rem){.pair{grid-template-columns:minmax(0,1fr)}.cards{grid-template-columns:repeat(2,minmax(0,1fr));gap:.6rem}
+@media(max-width:48rem){.pair{grid-template-columns:minmax(0,1fr)}.listed{columns:1}.cards{grid-template-columns:repeat(2,minmax(0,1fr));gap:.6rem}
 .strip{grid-template-columns:repeat(4,minmax(0,1fr))}.strip li:first-child{grid-row:span 2}
 th,td{padding-right:.6rem}.wide thead{display:none}.wide tr{display:block;padding:.5rem 0;
 border-bottom:1px solid var(--faint)}.wide td{display:flex;gap:1rem;justify-content:space-between;
@@ -93,7 +95,8 @@ def heading(content: str, level: int = 3) -> str:
 def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '') -> str:
     """Numbers to the right. On a phone a table of many columns has a line a cell, with the column's
     name; what is still wider than the screen scrolls by itself."""
-    is_wide = len(names) > MOST_COLUMNS
+    words = sum(max(map(len, name.split()), default=0) for name in names)  # these are not broken
+    is_wide = len(names) > MOST_COLUMNS or words > MOST_LETTERS
     numeric = [
         rows and all(isinstance(row[i], int | float) for row in rows) for i in range(len(names))
     ]
@@ -103,9 +106,8 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '
     )
     lines = ''.join(
         '<tr>' + ''.join(
-            f'<td{_kind("number" if isinstance(cell, int | float) else "")}'
-            f'{_data_name(name) if is_wide else ""}>{text(cell)}</td>'
-            for name, cell in zip(names, row, strict=True)
+            f'<td{_kind(_kind_of(cell, place))}{_data_name(name) if is_wide else ""}>{text(cell)}</td>'
+            for place, (name, cell) in enumerate(zip(names, row, strict=True))
         ) + '</tr>'
         for row in rows
     )  # fmt: skip
@@ -115,6 +117,11 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '
         f'<div class="scroll"{region}><table{_kind("wide" if is_wide else "")}>{about}<thead><tr>{head}</tr></thead>'
         f'<tbody>{lines}</tbody></table></div>'
     )
+
+
+def listed(sentences: Sequence[str]) -> str:
+    """Short sentences, on a desk in three columns."""
+    return f'<ul class="listed">{"".join(f"<li>{text(one)}</li>" for one in sentences)}</ul>'
 
 
 def listing(content: str) -> str:
@@ -254,6 +261,14 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
         f'<body><header><h1>{text(title)}</h1>{lead}<nav aria-label="sections"><ul>{links}</ul></nav>'
         f'</header><main>{body}</main></body></html>\n'
     )
+
+
+def _kind_of(cell: Cell, place: int) -> str:
+    """What the style has to know of a cell: it breaks long words, but none of the first column."""
+    if isinstance(cell, int | float):
+        return 'number'
+    words = cell.split() if cell else ()
+    return 'long' if place and max(map(len, words), default=0) > LONG else ''
 
 
 def _data_name(name: str) -> str:

@@ -1,0 +1,194 @@
+"""The kernels, classes, columns and facts of a report, against cases worked out by hand."""
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax import load
+from alexnet_jax.evaluation.selectivity import Separation
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.report import class_section, column_section, run_facts
+from alexnet_jax.report.figures import confusion, kernels, page
+from alexnet_jax.report.run_page import set_name
+from tests.report.conftest import ROWS
+from tests.report.test_run_page import numbers
+from tests.report.test_run_page import page as page_of
+
+COLORS = {'gray': (1, 1, 1), 'red': (1, 0, 0), 'none': (0, 0, 0), 'yellow': (-1, -1, 0)}
+
+
+def test_a_sheet_shows_each_weight_and_gray_kernels_first():
+    """Color indices: gray 0, yellow 1 − 4/3/2 = 1/3, red 1 − 1/3 = 2/3; a kernel of zeros has none."""
+    names = ['red', 'none', 'gray', 'yellow']
+    kernel = np.zeros((2, 2, 2, 3, 4))
+    for place, name in enumerate(names):
+        kernel[:, 0, 0, :, place] = COLORS[
+            name
+        ]  # one weight of four; the second column's are larger
+    kernel[1] *= 7
+    first, second = kernels.sheets(kernel)
+    np.testing.assert_array_equal(first, second)  # each kernel has a scale of its own
+    assert first.shape == (4, 13, 4)  # four of two pixels in a row, with a pixel between and around
+    shown = [tuple(first[1, 1 + 3 * place, :3]) for place in range(4)]
+    assert shown == [(255, 255, 255), (0, 0, 128), (255, 128, 128), (128, 128, 128)]
+    np.testing.assert_array_equal(first[1:3, 2, :3], 128)  # the other weights are 0
+    np.testing.assert_array_equal(first[2, 1, :3], 128)
+    between = np.ones(13, bool)
+    between[[1, 2, 4, 5, 7, 8, 10, 11]] = False
+    np.testing.assert_array_equal(first[1:3, between, 3], 0)
+    np.testing.assert_array_equal(first[1:3, ~between, 3], 255)
+
+
+def test_a_sheet_is_enlarged_by_whole_numbers(random):
+    """Of 13 pixels across each becomes 124 × 124: at least 1600 in all."""
+    pixels = random.integers(0, 256, (4, 13, 4)).astype(np.uint8)
+    source = re.search('base64,([^"]*)"', page.sheet(pixels, 'described', 'Column 1'))
+    assert source
+    large = np.asarray(Image.open(io.BytesIO(base64.b64decode(source[1]))))
+    assert large.shape == (4 * 124, 13 * 124, 4)
+    np.testing.assert_array_equal(large[62::124, 62::124], pixels)
+    np.testing.assert_array_equal(large[:124, :124], np.broadcast_to(pixels[0, 0], (124, 124, 4)))
+
+
+def test_kernels_of_two_columns_lie_beside_each_other(made):
+    content = page_of(made)
+    assert len(re.findall('alt="Column [12]: 8 kernels of conv1, 5×5 pixels."', content)) == 2
+    assert not (made / 'report' / 'kernels.svg').exists()
+
+
+def tally_of(confusions: dict[tuple[int, int], int], classes: int, images: int = 50) -> Tally:
+    tally = Tally.zero(classes)
+    tally.examples[:] = images
+    for (label, _), times in confusions.items():
+        tally.top1[label] += times
+    tally.confusions.update(confusions)
+    return tally
+
+
+def test_of_many_classes_those_that_are_confused_most_are_shown():
+    confusions = {(7, 3): 9, (3, 7): 8, (1, 2): 8, (5, 6): 7, (2, 9): 1}
+    assert class_section.most_confused(confusions, 10, most=4) == [1, 2, 3, 7]
+    assert class_section.most_confused(confusions, 10, most=5) == [
+        1,
+        2,
+        3,
+        7,
+        9,
+    ]  # no room for 5 and 6
+    assert class_section.most_confused(confusions, 4, most=4) == [0, 1, 2, 3]
+
+
+def test_the_confusions_of_many_classes_are_named(tmp_path, monkeypatch):
+    """Of 200 classes 20 at most are drawn, with their first names; the table and the file name
+    the most frequent and all."""
+    drawn = {}
+    draw = confusion.draw
+
+    def keep(counts, totals, names, path):
+        drawn.update(counts=counts, totals=totals, names=list(names))
+        draw(counts, totals, names, path)
+
+    monkeypatch.setattr(confusion, 'draw', keep)
+    names = ('n03977966', 'n02123045', *(f'class {label}' for label in range(2, 200)))
+    confusions = {(0, 1): 30, (1, 0): 20, (2, 3): 15, (3, 199): 2}
+    tally = tally_of(confusions, 200)
+    content = html.unescape(''.join(class_section.content(tmp_path, names, tally)))
+    assert drawn['names'] == ['police van', 'tabby', 'class 2', 'class 3', 'class 199']
+    np.testing.assert_array_equal(drawn['counts'], [
+        [20, 30, 0, 0, 0], [20, 30, 0, 0, 0], [0, 0, 35, 15, 0], [0, 0, 0, 48, 2], [0, 0, 0, 0, 50],
+    ])  # fmt: skip
+    assert list(drawn['totals']) == [50] * 5
+    assert re.findall('<li>(.*?)</li>', content) == [
+        'class police van: 30 images predicted as tabby',
+        'class tabby: 20 images predicted as police van',
+        'class class 2: 15 images predicted as class 3',
+        'class class 3: 2 images predicted as class 199',
+    ]
+    assert 'The 5 classes of the most frequent confusions, of 200.' in content
+    assert 'The 20 worst of 200 classes.' in content
+    with (tmp_path / 'confusion.csv').open() as file:
+        rows = {
+            (row['class'], row['taken_for']): int(row['images']) for row in csv.DictReader(file)
+        }
+    assert rows['police van', 'tabby'] == 30 and rows['class 77', 'class 77'] == 50
+    assert sum(rows.values()) == 200 * 50 and len(rows) == 200 + len(confusions)
+    with (tmp_path / 'classes.csv').open() as file:
+        worst = [(row['name'], float(row['top-1 error'])) for row in csv.DictReader(file)]
+    assert worst[:3] == [('police van', 0.6), ('tabby', 0.4), ('class 2', 0.3)] and len(worst) == 20
+
+
+def test_p_is_explained():
+    found = {
+        'color': Separation((0.3, 0.5), 0.2, 0.05, 0.0004),
+        'orientation': Separation((0.3, 0.31), 0.01, 0.05, 0.0501),
+        'nothing': Separation((np.nan, np.nan), np.nan, np.nan, np.nan),
+    }
+    text = column_section.about_p(found)
+    assert 'dealt to two columns at random, 9,999 times' in text
+    assert 'p is below 0.05 in one of 20 cases.' in text
+    assert text.endswith(
+        ' A difference in color as large as this is rare by chance (p = 0.0004): here the columns'
+        ' differ. A difference in orientation as large as this is common by chance (p = 0.05).'
+    )
+
+
+def test_neighbors_of_the_same_class_are_counted(made):
+    rows = numbers(made, 'neighbors')
+    alike = sum(row['image_class'] == row['neighbor_class'] for row in rows)
+    are = 'is' if alike == 1 else 'are'
+    assert f'Of these 30 neighbors {alike} {are} of the same class as their image.' in page_of(made)
+    strips = page_of(made).split('<ul class="strip">', 1)[1].split('</section>')[0]
+    assert strips.count('<span class="right">') == alike
+    assert strips.count('<span class="wrong">') == 30 - alike
+
+
+@pytest.mark.parametrize(('kept', 'shown'), [
+    ({'devices': '8 NVIDIA H100', 'platform': 'Linux'},
+     [('hardware', '8 NVIDIA H100, Linux'), ('images per second, median', '640 on 8 NVIDIA H100')]),
+    ({'platform': 'Linux'}, [('hardware', 'Linux'), ('images per second, median', '640')]),
+    ({}, [('images per second, median', '640')]),
+])  # fmt: skip
+def test_the_rate_stands_beside_its_hardware(kept, shown, made, tmp_path):
+    (tmp_path / 'config.json').write_text(json.dumps(kept))
+    config = load(made).config
+    content = ''.join(run_facts.content(tmp_path, config, 60, ROWS))
+    for name, value in shown:
+        assert f'<td>{name}</td><td>{value}</td>' in content
+    assert ('<td>hardware</td>' in content) == bool(kept)
+    # 60 steps of 64 images at 640 a second, and three validations of 1.5 seconds: 10.5 seconds.
+    assert '<td>time of training and validation</td><td>0.2 minutes</td>' in content
+    assert 'images per second' not in ''.join(run_facts.content(tmp_path, config, 60, []))
+
+
+@pytest.mark.parametrize(('source', 'name'), [
+    ('folder:/data/photos/tiny-imagenet-200', 'tiny-imagenet-200'), ('folder:photos/', 'photos'),
+    ('tfds:cifar10', 'tfds:cifar10'), ('digits', 'digits'),
+])  # fmt: skip
+def test_a_title_names_the_folder_and_not_its_path(source, name):
+    assert set_name(source) == name
+
+
+def test_a_table_of_many_columns_names_each_cell():
+    """For a phone, which shows a line a cell."""
+    four, five = (page.table([f'<{i}>' for i in range(n)], [list(range(n))]) for n in (4, 5))
+    assert 'data-name' not in four and '<table>' in four
+    assert '<table class="wide">' in five
+    assert '<table class="wide">' in page.table(['x' * 30, 'two ' + 'y' * 11], [[1, 2]])
+    assert '<table>' in page.table(['x' * 30, 'two ' + 'y' * 10, '', ''], [[1, 2, 3, 4]])
+    assert re.findall('data-name="([^"]*)">([0-9])', five) == [
+        (f'&lt;{i}&gt;', str(i)) for i in range(5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ('parts', 'three'), [(1, False), (2, False), (3, True), (4, False), (6, True)]
+)
+def test_parts_leave_no_hole_in_a_row(parts, three):
+    assert ('class="pair three"' in page.side_by_side(*['x'] * parts)) == three
