@@ -54,7 +54,10 @@ def test_differences_and_their_standard_error_by_hand():
     page = ablations.report([first, half, mirror], BASE, [0, 1, 2], 'val')
     assert 'data.mirror=off/seed-1 counts nowhere: nan' in page
     text = '\n'.join(ablations.table([first, half, mirror], 'top1_error'))
-    assert '| half | 0.2300 | 0.1300, 0.2100, 0.3500 | +0.0300 ± 0.0115 | +0.017 | §3.2 |' in text
+    assert (
+        '| half | 0.2300 | 0.1300, 0.2100, 0.3500 | +0.0300 ± 0.0115 | +0.017 | §3.2, ILSVRC-2010 |'
+        in text
+    )
     assert '0.0500, none, 0.2500' in text
     one = ablations.summarize(BASE, rows[:1], [0], results)
     assert one[1]['top1_error']['standard_error'] is None
