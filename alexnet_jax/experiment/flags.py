@@ -133,4 +133,7 @@ def _setting(name: str) -> list[str]:
 
 def _protocol(protocol) -> list[str]:
     flags = [as_flag(name, value) for name, value in protocol.settings.items()] or ['none']
-    return [f'{protocol.name} ({protocol.source})', *(f'    {flag}' for flag in flags)]
+    wrapper = textwrap.TextWrapper(
+        COLUMNS, initial_indent='    ', subsequent_indent='    ', break_on_hyphens=False
+    )
+    return [f'{protocol.name} ({protocol.source})', *wrapper.wrap(' '.join(flags))]

@@ -22,10 +22,10 @@ from alexnet_jax.runtime.errors import InputError
 @pytest.mark.parametrize('kind', [ConfigDict, FrozenConfigDict, dict])
 def test_a_program_s_own_configuration_is_completed(kind):
     """One that does not begin as `default_config()`, and holds only what differs."""
-    given = {'data.source': 'digits', 'train.protocol': 'caffe', 'data.mean': [1, 2, 3]}
+    given = {'data.source': 'digits', 'train.protocol': 'torchvision', 'data.mean': [1, 2, 3]}
     if kind is not dict:
         given = kind(
-            {'data': {'source': 'digits', 'mean': [1, 2, 3]}, 'train': {'protocol': 'caffe'}}
+            {'data': {'source': 'digits', 'mean': [1, 2, 3]}, 'train': {'protocol': 'torchvision'}}
         )
     found = configuration.complete(given, {'seed': '3'})
     assert (found.data.source, found.data.batch_size, found.seed) == ('digits', 256, 3)

@@ -50,6 +50,7 @@ FULL_WIDTH_SEEDS = {
     'one_column': 7, 'paper_no_dropout': 3, 'paper_one_column': 3, 'conv5_192_std03': 0,
     'caffe': 2, 'caffenet': 20, 'torchvision': 2, 'one_weird_trick': 3, 'batchnorm227': 1,
     'one_tower': 3, 'conv5_192': 0, 'batchnorm227 training': 38, 'alexnet_bn': 3,
+    'alexnet_bn training': 22,
     'paper_half': 2, 'paper_no_lrn': 0, 'paper_non_overlapping': 9, 'paper_no_communication': 3,
     'paper_six_conv': 0, 'paper_no_conv4': 0,
 }  # fmt: skip
