@@ -84,9 +84,7 @@ class SettingsParser(Parser):
         if text is not None:
             self.error(f'--noconfig.{name} has a value, {shown(text)}; allowed: none')
         if name in SETTINGS and name not in BOOLEANS:
-            self.error(
-                f'--noconfig.{name}: {name} is not true or false; {" and ".join(BOOLEANS)} are'
-            )
+            self.error(f'--noconfig.{name}: {name} is not true or false; {", ".join(BOOLEANS)} are')
         return 'false'
 
 

@@ -36,7 +36,10 @@ def test_settings_are_read(argv, expected):
 BAD = [
     (['--config.seed'], r'--config\.seed has no value'),
     (['--config.seed', '--workdir=x'], r'--config\.seed has no value'),
-    (['--noconfig.seed'], r'--noconfig\.seed: seed is not true or false; data\.mirror and train'),
+    (
+        ['--noconfig.seed'],
+        r'--noconfig\.seed: seed is not true or false; data.random_crop, data.mirror, train.report are',
+    ),
     (['--noconfig.data.mirror=1'], r"--noconfig\.data\.mirror has a value, '1'; allowed: none"),
     (['--config.data.mirror', 'true'], r"unknown argument 'true'"),
     (['--seed=1'], r"unknown argument '--seed=1'; settings are --config\.NAME=VALUE"),
