@@ -77,7 +77,8 @@ class _TrainBatch(grain.transforms.Map):
         for i, row in enumerate(rows.tolist()):
             image, labels[i], _ = self.records.read(row, scratch)
             if self.random_crop:
-                images[i] = augment.crop(image, *offsets[i], self.size)
+                top, left = offsets[i]
+                images[i] = augment.crop(image, top, left, self.size)
             else:
                 images[i] = augment.center_crop(image, self.size)
         batch['mirrored'][:] = draws.mirrored & self.mirror

@@ -145,10 +145,13 @@ def test_runs_end_at_the_error_or_when_another_rate_was_sooner(tmp_path, data_di
         '--config.train.epochs=6', '--error',
     ]  # fmt: skip
     assert run_command(figure1.run, [*command, '0.8']) == DONE
-    curves = [curves.curve(tmp_path / 'relu' / rate / 'seed-0', 128) for rate in ('rate-0.01', 'rate-1e-09')]  # fmt: skip
-    soonest = curves.epochs_to(curves[0], 0.8)
+    found = [
+        curves.curve(tmp_path / 'relu' / rate / 'seed-0', 128)
+        for rate in ('rate-0.01', 'rate-1e-09')
+    ]
+    soonest = curves.epochs_to(found[0], 0.8)
     assert soonest is not None and soonest < 6
-    assert [curve[-1][0] for curve in curves] == [soonest, soonest]
+    assert [curve[-1][0] for curve in found] == [soonest, soonest]
     assert 'it has reached what the study asks for' in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('relu/*/*/metrics.jsonl')}
     assert run_command(figure1.run, [*command, '0.8']) == DONE  # nothing is trained again
