@@ -10,7 +10,8 @@ from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.report.figures import bars, confusion, page
 from alexnet_jax.runtime.errors import counted
 
-WORST = 20  # classes, and confusions, that are listed
+ENDS = 10  # classes with the highest errors, and with the lowest, that are drawn
+LISTED = 20  # confusions
 
 
 def content(folder: Path, classes: tuple[str, ...], tally: Tally) -> list[str]:
@@ -22,7 +23,7 @@ def content(folder: Path, classes: tuple[str, ...], tally: Tally) -> list[str]:
     ordered = sorted(tally.confusions.items(), key=lambda item: (-item[1], item[0]))
     sentences = [
         f'class {short[label]}: {counted(times, "image")} predicted as {short[predicted]}'
-        for (label, predicted), times in ordered[:WORST]
+        for (label, predicted), times in ordered[:LISTED]
     ]
     return [
         page.side_by_side(_matrix(folder, short, tally), errors),
@@ -38,13 +39,15 @@ def _errors(folder: Path, short: list[str], tally: Tally) -> str:
         if count
     ]
     rows.sort(key=lambda row: -row[0])
-    worst = rows[:WORST]
+    shown, some = rows, ''
+    if len(rows) > 2 * ENDS:
+        shown = rows[:ENDS] + rows[-ENDS:]
+        some = f'The {ENDS} classes with the highest errors and the {ENDS} with the lowest, of {len(rows)}.'
     path = folder / 'classes'
-    bars.draw([name for _, name in worst], [error for error, _ in worst], path, 'top-1 error')
-    described = 'Top-1 error by class, the worst first: ' + ', '.join(
-        f'{name} {error:.3f}' for error, name in worst[:3]
+    bars.draw([name for _, name in shown], [error for error, _ in shown], path, 'top-1 error')
+    described = 'Top-1 error by class, the highest first: ' + ', '.join(
+        f'{name} {error:.3f}' for error, name in shown[:3]
     )
-    some = f'The {len(worst)} worst of {len(rows)} classes.' if len(rows) > len(worst) else ''
     return page.picture(path, described, some)
 
 

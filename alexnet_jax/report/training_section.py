@@ -116,28 +116,34 @@ def about_plateau(
         f'ln {classes} = {math.log(classes):.3f}, the loss of a net that gives each of the {classes}'
         ' classes the same probability'
     )
-    if last == train[-1]['step']:
-        text = f'In all {last:,} steps ({epoch:.1f} epochs) the training loss stays near {guess}: the net has learned nothing yet.'
-    else:
+    has_ended = last < train[-1]['step']
+    if has_ended:
         text = f'For the first {last:,} steps ({epoch:.1f} epochs) the training loss stays near {guess}.'
-    reason = '' if started_from else _reason(net)
-    return f'{text} {reason}'.strip()
+    else:
+        text = (
+            f'In all {last:,} steps ({epoch:.1f} epochs) the training loss stays near {guess}: the net has'
+            ' learned nothing yet.'
+        )
+    return ' '.join([text, *([] if started_from else _reason(net, has_ended))])
 
 
-def _reason(net: Architecture) -> str:
-    """Why small initial weights make a plateau; nothing for a net without them."""
+def _reason(net: Architecture, has_ended: bool) -> list[str]:
+    """Sentences on why small initial weights make a plateau; none for a net without them."""
     rows = (*net.layers, net.output)
     stds = sorted({row.std for row in rows if row.std is not None})
     is_normalized = any(isinstance(stage, BatchNorm) for row in net.layers for stage in row.then)
-    if len(stds) == 0 or is_normalized:
-        return ''
+    if not stds or is_normalized:
+        return []
     spread = f'{stds[0]:g}' if len(stds) == 1 else f'{stds[0]:g} to {stds[-1]:g}'
     biases = max(row.bias for row in net.layers)
     same = f' and biases of {biases:g} add the same to every image' if biases else ''
-    return (
-        f'The initial values explain it: weights are small (standard deviation {spread}){same}. Each'
-        ' layer passes on less of the differences between images than it reads, so the classifier'
+    return [
+        f'The initial values explain it: weights are small (standard deviation {spread}){same}.',
+        'Each layer passes on less of the differences between images than it reads, so the classifier'
         ' begins with nearly the same units for every image, and the gradients of the layers below it'
-        ' are small. The loss falls once training has made these differences larger; larger initial'
-        ' weights shorten the plateau.'
-    )
+        ' are small.',
+        'The loss falls once training has made these differences larger; larger initial weights shorten'
+        ' the plateau.'
+        if has_ended
+        else 'If that lasts, a layer may give 0 for every image; the training warns of such layers.',
+    ]

@@ -112,7 +112,7 @@ def test_the_confusions_of_many_classes_are_named(tmp_path, monkeypatch):
         'class class 3: 2 images predicted as class 199',
     ]
     assert 'The 5 classes of the most frequent confusions, of 200.' in content
-    assert 'The 20 worst of 200 classes.' in content
+    assert 'The 10 classes with the highest errors and the 10 with the lowest, of 200.' in content
     with (tmp_path / 'confusion.csv').open() as file:
         rows = {
             (row['class'], row['taken_for']): int(row['images']) for row in csv.DictReader(file)
@@ -120,8 +120,13 @@ def test_the_confusions_of_many_classes_are_named(tmp_path, monkeypatch):
     assert rows['police van', 'tabby'] == 30 and rows['class 77', 'class 77'] == 50
     assert sum(rows.values()) == 200 * 50 and len(rows) == 200 + len(confusions)
     with (tmp_path / 'classes.csv').open() as file:
-        worst = [(row['name'], float(row['top-1 error'])) for row in csv.DictReader(file)]
-    assert worst[:3] == [('police van', 0.6), ('tabby', 0.4), ('class 2', 0.3)] and len(worst) == 20
+        ends = [(row['name'], float(row['top-1 error'])) for row in csv.DictReader(file)]
+    assert ends[:5] == [
+        ('police van', 0.6), ('tabby', 0.4), ('class 2', 0.3), ('class 3', 0.04), ('class 4', 0.0)
+    ]  # fmt: skip
+    assert [name for name, _ in ends[5:]] == [
+        *(f'class {label}' for label in range(5, 10)), *(f'class {label}' for label in range(190, 200)),
+    ]  # fmt: skip
 
 
 def test_p_is_explained():

@@ -3,11 +3,13 @@
 import csv
 import html
 import json
+import re
 import shutil
 
 import pytest
 
 from alexnet_jax.report import __main__ as command
+from alexnet_jax.report import several
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.command_line import run as run_command
 from tests.report import many
@@ -118,6 +120,44 @@ def test_runs_beside_each_other(run, tmp_path):
     ] == expected
     assert {row['line'] for row in lines} == {'a/run'}
     assert '>seed</td><td>0</td><td>7</td>' in content.replace(' class="number"', '')
+
+
+def test_settings_are_compared_one_by_one(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / 'b' / 'run')
+    config = json.loads((other / 'config.json').read_text())
+    config['seed'] = 7
+    config['data'] |= {'batch_size': 32, 'color_std': 0.25}
+    (other / 'config.json').write_text(json.dumps(config))
+    shutil.rmtree(other / 'eval')  # of the other configuration
+    assert run_command(command.run, [str(run), str(other), '--out', str(tmp_path / 'out')]) == DONE
+    _, differing = page(tmp_path / 'out').split('<h2>Settings that differ</h2>')
+    rows = re.findall('<tr>(.*?)</tr>', differing)[1:]
+    assert [re.findall('<td[^>]*>(.*?)</td>', row) for row in rows] == [
+        ['seed', '0', '7'], ['data.batch_size', '64', '32'], ['data.color_std', '0.1', '0.25'],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(('classes', 'guessing'), [(10, 10), (9, None)])
+def test_curves_of_runs(classes, guessing, run, tmp_path, monkeypatch):
+    """Errors are on a logarithmic axis; ln(classes) is one line only where all have as many."""
+    drawn = {}
+    compare = several.curves.compare
+
+    def keep(lines, path, axes, **more):
+        drawn[axes[1]] = more
+        compare(lines, path, axes, **more)
+
+    monkeypatch.setattr(several.curves, 'compare', keep)
+    other = shutil.copytree(run, tmp_path / 'b' / 'run')
+    about = json.loads((other / 'model.json').read_text())
+    (other / 'model.json').write_text(json.dumps(about | {'classes': about['classes'][:classes]}))
+    shutil.rmtree(other / 'eval')  # of ten classes
+    assert run_command(command.run, [str(run), str(other), '--out', str(tmp_path / 'out')]) == DONE
+    assert drawn == {
+        'validation top-1 error': {'classes': None, 'log': True},
+        'validation loss': {'classes': guessing, 'log': False},
+        'training loss': {'classes': guessing, 'log': False},
+    }
 
 
 def test_a_broken_result_of_a_run_is_named(run, tmp_path, capsys):

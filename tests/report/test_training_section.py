@@ -76,12 +76,12 @@ def test_errors_are_drawn_on_a_logarithmic_axis(tmp_path, drawn):
 
 
 def test_errors_within_a_decade_have_a_tick_each_tenth(tmp_path, drawn):
-    rows = rows_of([2.0] * 3, errors=[0.8, 0.5, 0.3])
+    rows = rows_of([2.0] * 3, errors=[0.8, 0.5, 0.16])
     curves.draw_errors(rows, tmp_path / 'errors', top5=False)
     low, high = drawn().get_ylim()
-    assert (low, high) == pytest.approx((0.3 / 1.15, 0.8 * 1.15))
+    assert (low, high) == pytest.approx((0.16 / 1.15, 0.8 * 1.15))
     ticks = [tick for tick in drawn().get_yticks() if low <= tick <= high]
-    np.testing.assert_allclose(ticks, [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    np.testing.assert_allclose(ticks, [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     assert about_errors(rows, top5=False) == 'Logarithmic axis.'
 
 
@@ -108,7 +108,7 @@ LN10 = math.log(10)
 
 @pytest.mark.parametrize(('losses', 'every', 'last'), [
     ([LN10] * 100 + [1.0] * 50, 1, 90),  # from step 91 on ten losses are below 0.99 ln 10 together
-    ([LN10 - 0.02, LN10 + 0.02] * 50 + [1.0] * 50, 1, 90),  # as noisy as batches are
+    ([LN10 - 0.03, LN10 + 0.03] * 50 + [1.0] * 50, 1, 90),  # as noisy as batches are
     ([LN10] * 40 + [1.0] * 50, 1, 0),  # every net begins there
     ([LN10] * 3 + [1.0] * 20, 100, 300),  # the mean of ten says nothing where few are logged
     ([1.9] + [1.0] * 20, 100, 0),
@@ -143,6 +143,8 @@ def test_a_plateau_is_explained_by_the_initial_values():
     )
     assert 'In all 100 steps (5.0 epochs)' in about_plateau(100, rows, net, classes=10)
     assert 'the net has learned nothing yet.' in about_plateau(100, rows, net, classes=10)
+    assert about_plateau(100, rows, net, 10).endswith('the training warns of such layers.')
+    assert text.endswith('larger initial weights shorten the plateau.')
 
 
 def test_the_section_says_so_only_if_it_was(made, tmp_path):
