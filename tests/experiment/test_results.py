@@ -33,7 +33,9 @@ def test_a_result_is_said_and_kept(tally, tmp_path):
     kept = results.read(tmp_path, 'test', 1)
     assert (kept['top1_error'], kept['loss'], kept['step']) == (0.5, 0.875, 3)
     assert results.every(tmp_path) == [kept]
-    assert 'class b: 1 image predicted as a' in text and text.endswith(f' -> {tmp_path}/eval/test-1.json')
+    assert 'class b: 1 image predicted as a' in text and text.endswith(
+        f' -> {tmp_path}/eval/test-1.json'
+    )
     assert sorted(path.name for path in (tmp_path / 'eval').iterdir()) == [
         'test-1-classes.json', 'test-1.json',
     ]  # fmt: skip
