@@ -79,9 +79,11 @@ def about_p(found: Mapping[str, Separation]) -> str:
 
 
 def _conclusion(name: str, p: float) -> str:
-    if p < LEVEL:
-        return f'A difference in {name} as large as this is rare by chance (p = {p:.4f}): here the columns differ.'
-    return f'A difference in {name} as large as this is common by chance (p = {p:.2f}).'
+    explains = 'hardly explains' if p < LEVEL else 'may explain'
+    return (
+        f'{name.capitalize()}: {100 * p:.3g} % of the deals have a difference at least as large, so'
+        f' chance {explains} it.'
+    )
 
 
 def _over_training(workdir: Path, model: Model, folder: Path) -> list[str]:

@@ -257,10 +257,14 @@ def _curves_of(runs: Mapping[str, Row], split: str, value: str, out: Path) -> st
     path, title = out / f'{split}_{value}', f'{curves.SPLITS[split]} {TITLES[value]}'
     is_loss, classes = value == 'loss', {runs[name]['classes'] for name in lines}
     guessing = classes.pop() if is_loss and len(classes) == 1 else None
-    curves.compare(lines, path, ('epoch', title), classes=guessing, log=not is_loss)
+    falls = {name: curves.drops([row for row in runs[name]['rows'] if row['split'] == 'train'])
+             for name in lines}  # fmt: skip
+    curves.compare(lines, path, ('epoch', title), classes=guessing, log=not is_loss, falls=falls)
     at_last = ', '.join(f'{name} {line[-1][1]:.4f}' for name, line in lines.items())
-    caption = 'Logarithmic axis.' if not is_loss else ''
-    return page.picture(path, f'{title.capitalize()} by epoch; at last: {at_last}.', caption)
+    notes = [] if is_loss else ['Logarithmic axis.']
+    notes += ['Triangles: the learning rate falls.'] if any(falls.values()) else []
+    described = f'{title.capitalize()} by epoch; at last: {at_last}.'
+    return page.picture(path, described, ' '.join(notes))
 
 
 def _errors(runs: Mapping[str, Row]) -> str:

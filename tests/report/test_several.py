@@ -10,6 +10,7 @@ import pytest
 
 from alexnet_jax.report import __main__ as command
 from alexnet_jax.report import several
+from alexnet_jax.report.figures.curves import Drop
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.command_line import run as run_command
 from tests.report import many
@@ -153,11 +154,13 @@ def test_curves_of_runs(classes, guessing, run, tmp_path, monkeypatch):
     (other / 'model.json').write_text(json.dumps(about | {'classes': about['classes'][:classes]}))
     shutil.rmtree(other / 'eval')  # of ten classes
     assert run_command(command.run, [str(run), str(other), '--out', str(tmp_path / 'out')]) == DONE
+    falls = {'a/run': [Drop(2.0, 0.001)], 'b/run': [Drop(2.0, 0.001)]}  # at step 40 of 20 an epoch
     assert drawn == {
-        'validation top-1 error': {'classes': None, 'log': True},
-        'validation loss': {'classes': guessing, 'log': False},
-        'training loss': {'classes': guessing, 'log': False},
+        'validation top-1 error': {'classes': None, 'log': True, 'falls': falls},
+        'validation loss': {'classes': guessing, 'log': False, 'falls': falls},
+        'training loss': {'classes': guessing, 'log': False, 'falls': falls},
     }
+    assert 'Triangles: the learning rate falls.' in page(tmp_path / 'out')
 
 
 def test_a_broken_result_of_a_run_is_named(run, tmp_path, capsys):

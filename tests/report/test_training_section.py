@@ -103,6 +103,21 @@ def test_the_loss_is_drawn_beside_that_of_guessing(tmp_path, drawn):
     assert len(drawn().get_lines()) == 1
 
 
+def test_lines_of_several_runs(tmp_path, drawn):
+    """Errors of 0 at half of the smallest, a triangle on the line where the rate falls."""
+    lines = {'a': [(0.0, 0.8), (2.0, 0.4), (4.0, 0.0)], 'b': [(0.0, 0.5), (1.0, 0.3)]}
+    path, axes = tmp_path / 'both', ('epoch', 'error')
+    curves.compare(lines, path, axes, log=True, falls={'a': [Drop(1.0, 0.01)], 'b': []})
+    first, mark, second, none = drawn().get_lines()
+    np.testing.assert_allclose(first.get_ydata(), [0.8, 0.4, 0.15])
+    np.testing.assert_allclose(second.get_ydata(), [0.5, 0.3])
+    np.testing.assert_allclose(mark.get_xydata(), [[1, 0.6]])
+    assert len(none.get_xdata()) == 0
+    curves.compare(lines, path, axes, classes=10)
+    assert drawn().get_yscale() == 'linear' and len(drawn().get_lines()) == 5
+    assert drawn().texts[0].get_text() == 'ln 10 = 2.303: guessing'
+
+
 LN10 = math.log(10)
 
 

@@ -114,21 +114,29 @@ def compare(
     level: float | None = None,
     classes: int | None = None,
     log: bool = False,
+    falls: Mapping[str, Sequence[Drop]] | None = None,
 ) -> None:
     """Draws lines of several runs by name, [(x, y)] each.
 
     Args:
       level: a height to reach. classes: draws the loss of guessing among so many. log: errors, on
-        a logarithmic axis.
+        a logarithmic axis. falls: where the rate of each run fell, which a triangle marks on its line.
     """
     figure, ((place,),) = canvas(height=3.2 + 0.2 * len(curves))
     heights = [y for points in curves.values() for _, y in points]
     floor = log_axis(place, heights) if log else -math.inf
     for number, (name, points) in enumerate(curves.items()):
+        x, y = [x for x, _ in points], [max(y, floor) for _, y in points]
         place.plot(
-            [x for x, _ in points], [max(y, floor) for _, y in points], LINES[number % len(LINES)],
-            color=color(number), linewidth=1.4, label=label(name, 40),
-        )  # fmt: skip
+            x,
+            y,
+            LINES[number % len(LINES)],
+            color=color(number),
+            linewidth=1.4,
+            label=label(name, 40),
+        )
+        epochs = [drop.epoch for drop in (falls or {}).get(name, ())[:MOST_DROPS]]
+        place.plot(epochs, np.interp(epochs, x, y), 'v', color=color(number), markersize=7)
     if level is not None:
         place.axhline(level, color=FAINT[0], linewidth=2, zorder=0)
     place.set(xlabel=axes[0], ylabel=axes[1])
