@@ -34,7 +34,7 @@ def test_a_bad_command_is_refused(argv, capsys):
     ['pages', ''], ['tables', 'runs/x', '--out='], ['prepare', '--source=digits', '--out='],
 ])  # fmt: skip
 def test_an_empty_path_is_refused(argv, tmp_path, monkeypatch, capsys):
-    """Not taken for the current folder: a shell variable may not be set."""
+    """It does not stand for the current folder, as it may come from an unset shell variable."""
     monkeypatch.chdir(tmp_path)
     assert commands.main(argv) == BAD_INPUT
     assert 'it is empty; allowed: a path' in capsys.readouterr().err

@@ -274,7 +274,7 @@ def _run(
             'the validation error no longer improves at the lowest rate (schedule.drops,'
             ' schedule.patience)'
         )
-        why = 'it has reached what the study asks for' if reached() else why
+        why = 'the target of the study is reached' if reached() else why
         reporter.say(f'ended after step {at_step} of {plan.steps}: {why}')
     heartbeat.slow(f'evaluating {held_out}')
     tally = evaluate_split(held_out, config.eval.views, state.variables)

@@ -276,8 +276,8 @@ PATTERNS_ONE_COLUMN = dataclasses.replace(PATTERNS, name='patterns_one_column', 
 
 # The paper's net for photographs of 64 pixels, cropped to 56: a quarter as wide in all but conv1,
 # whose 9×9 kernels are 2 pixels apart. As in the paper, the window of conv1 may overhang at the
-# bottom and right. Initial values let the images' differences reach fc8, as those of the authors'
-# code do at full width: with 0.02 in fc6 and fc7 they are half as large there.
+# bottom and right. Initial values let the differences between images reach fc8: with 0.02 in fc6 and
+# fc7 they are a third as large there (docs/LOG.md).
 PHOTOGRAPHS = Architecture(
     name='photographs',
     input_size=56,

@@ -17,7 +17,7 @@ from alexnet_jax.runtime.errors import counted
 
 MOMENTS = 20  # of a training, at which the columns are compared
 DEALS = 999  # permutations at each
-LEVEL = 0.05  # of p, below which columns are said to differ
+LEVEL = 0.05  # of significance
 INDICES = (
     "Color index: the share of a kernel's squared weights that gray images cannot reach, 0 for a gray"
     ' kernel and 0.67 on average for random weights. Orientation index: the share that has one'

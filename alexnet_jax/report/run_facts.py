@@ -12,7 +12,7 @@ from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.report.figures import page
 from alexnet_jax.report.figures.page import Cell
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.runtime.errors import InputError, counted
 from alexnet_jax.training import manifest
 from alexnet_jax.training.manifest import DamagedError
 
@@ -95,6 +95,8 @@ def cells(row: Row) -> list[Cell]:
 def _pace(config: Config, metrics: Sequence[Row], kept: dict[str, Any]) -> list[tuple[str, str]]:
     """Time and rate of the training, from its rows, and the hardware, as far as config.json has it."""
     hardware = [str(kept[name]) for name in ('devices', 'platform') if kept.get(name) is not None]
+    if isinstance(kept.get('cores'), int):
+        hardware.append(counted(kept['cores'], 'CPU core'))
     facts = [('hardware', ', '.join(hardware))] if hardware else []
     train = [row for row in metrics if row['split'] == 'train' and row['images_per_second'] > 0]
     if not train:

@@ -59,7 +59,7 @@ def content(folder: Path, model: Model, rows: Sequence[Row], lost_lines: int) ->
 
 
 def about_errors(rows: Sequence[Row], top5: bool) -> str:
-    """Returns what a reader has to know of the lines."""
+    """Returns the caption of the error curves."""
     train = [row for row in rows if row['split'] == 'train']
     names = ('top1_error', 'top5_error') if top5 else ('top1_error',)
     text = 'Logarithmic axis.'

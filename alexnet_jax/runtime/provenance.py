@@ -1,5 +1,6 @@
 """What a run was computed by: versions, source, machine."""
 
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -13,7 +14,7 @@ SECONDS = 10  # that git may take
 
 
 def provenance() -> dict[str, Any]:
-    """Returns versions, the commit of the source, Python, platform and devices, as JSON."""
+    """Returns versions, the commit of the source, Python, platform, devices and CPU cores, as JSON."""
     import jax  # not before its environment is set
 
     devices = jax.devices()
@@ -23,6 +24,9 @@ def provenance() -> dict[str, Any]:
         'python': platform.python_version(),
         'platform': platform.platform(),
         'devices': f'{len(devices)} {devices[0].device_kind}',
+        'cores': len(os.sched_getaffinity(0))
+        if hasattr(os, 'sched_getaffinity')
+        else os.cpu_count(),
     }
 
 

@@ -16,7 +16,7 @@ from alexnet_jax.studies import study
 from alexnet_jax.training.protocols import PROTOCOLS
 
 RESULTS = 'results.json'
-# From a run's name: whether it has reached what the study asks for, before its plan ends.
+# From a run's name: whether it has reached the target of the study, before its plan ends.
 Reached = Callable[[str], Callable[[], bool]]
 SET = (
     'data.source', 'data.dir', 'data.record_size', 'data.resize', 'data.synthetic_examples',

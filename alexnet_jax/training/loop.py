@@ -75,7 +75,7 @@ def train(
       watch: is shown the step and the net's variables before the first step and at every
         validation.
       stop_requested: whether to stop before the next step.
-      reached: whether the run has reached what it is for, before its plan ends.
+      reached: whether the run has reached its target, before its plan ends.
 
     Raises:
       NotFiniteError: a loss, a gradient or a weight is no finite number. Nothing of it is
@@ -185,7 +185,7 @@ class _TrainRows:
     def flush(self) -> None:
         """Writes what waits. Time until the next step is nobody's."""
         self._write()
-        self._last_time = None
+        self._last_time, self._images = None, 0
 
     def _write(self) -> None:
         if self._last_time is None:

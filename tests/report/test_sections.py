@@ -158,6 +158,8 @@ def test_neighbors_of_the_same_class_are_counted(made):
 @pytest.mark.parametrize(('kept', 'shown'), [
     ({'devices': '8 NVIDIA H100', 'platform': 'Linux'},
      [('hardware', '8 NVIDIA H100, Linux'), ('images per second, median', '640 on 8 NVIDIA H100')]),
+    ({'platform': 'Linux', 'cores': 16}, [('hardware', 'Linux, 16 CPU cores')]),
+    ({'platform': 'Linux', 'cores': 'many'}, [('hardware', 'Linux')]),
     ({'platform': 'Linux'}, [('hardware', 'Linux'), ('images per second, median', '640')]),
     ({}, [('images per second, median', '640')]),
 ])  # fmt: skip

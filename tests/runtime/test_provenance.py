@@ -1,3 +1,5 @@
+import os
+import shutil
 import subprocess
 
 import jax
@@ -30,3 +32,6 @@ def test_versions_and_devices_are_named():
     assert found['versions']['jax'] == jax.__version__
     assert {'alexnet_jax', 'pillow', 'simplejpeg', 'numpy'} <= found['versions'].keys()
     assert found['devices'] == f'{jax.device_count()} cpu'
+    nproc = shutil.which('nproc')  # which macOS lacks
+    cores = int(subprocess.check_output([nproc], env={})) if nproc else os.cpu_count()
+    assert found['cores'] == cores

@@ -152,7 +152,7 @@ def test_runs_end_at_the_error_or_when_another_rate_was_sooner(tmp_path, data_di
     soonest = curves.epochs_to(found[0], 0.8)
     assert soonest is not None and soonest < 6
     assert [curve[-1][0] for curve in found] == [soonest, soonest]
-    assert 'it has reached what the study asks for' in capsys.readouterr().out
+    assert 'the target of the study is reached' in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('relu/*/*/metrics.jsonl')}
     assert run_command(figure1.run, [*command, '0.8']) == DONE  # nothing is trained again
     assert before == {path: path.stat().st_mtime_ns for path in before}

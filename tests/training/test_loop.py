@@ -103,6 +103,24 @@ def test_a_row_says_what_went_by_in_waiting_and_saving(monkeypatch):
     assert [row['seconds_evaluation'] for row in run.rows if row['split'] == 'val'] == [1, 1]
 
 
+def test_the_rate_after_a_validation_counts_no_image_from_before_it(monkeypatch):
+    """Each step takes a second and has four images. Step 3 is validated; the row of step 4 is
+    written a second after step 4 has begun."""
+    run, seconds = Run([0.5] * 9), itertools.count(1)
+    now = [0.0]
+    monkeypatch.setattr(loop.time, 'perf_counter', lambda: now[0])
+    step = run.train_step
+
+    def one_second(state, batch):
+        now[0] = float(next(seconds))
+        return step(state, batch)
+
+    monkeypatch.setattr(run, 'train_step', one_second)
+    run.train(steps=5, log_every=4)
+    (row,) = (row for row in run.rows if row['split'] == 'train')
+    assert (row['step'], row['images_per_second']) == (4, 4.0)
+
+
 @pytest.mark.parametrize(
     ('every', 'saved'), [(0, [3, 5, 8, 10, 11]), (4, [3, 4, 5, 8, 11]), (100, [3, 5, 11])]
 )

@@ -46,9 +46,9 @@ class Files:
 def open_folder(spec: str, root: Path) -> Source:
     """Opens a folder of class folders, or of folders for `train`, `val` and maybe `test` that
     hold such, as `layout.splits_below` finds them, or Tiny ImageNet as it is distributed. All files
-    in a class folder, however deep, are taken for images, but for those whose name begins with a
-    dot, what operating systems leave behind and files of boxes. Classes are numbered in the order
-    of their names.
+    in a class folder count as images, in its subfolders too; skipped are hidden files, files that
+    operating systems leave behind and files of bounding boxes. Classes are numbered in the order of
+    their names.
 
     Raises:
       InputError: no such folder; no classes; an empty class folder; two classes

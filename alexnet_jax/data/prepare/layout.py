@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet_jax.data.prepare import tiny_imagenet
 from alexnet_jax.runtime.errors import InputError, plain
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -20,6 +19,8 @@ FILLERS = ('set', 'data', 'dataset', 'images', 'image', 'imgs', 'img', 'split')
 UNLABELED = ('pred', 'predict', 'prediction', 'unlabeled', 'unlabelled')
 # What operating systems and archives leave behind.
 LEFT_BEHIND = ('__macosx', '@eadir', 'thumbs.db', 'desktop.ini', '$recycle.bin')
+# Of Tiny ImageNet: the only folder of images without classes, and files of bounding boxes.
+IMAGES, BOXES = 'images', '_boxes.txt'
 MOST_NAMED = 5
 
 
@@ -79,9 +80,9 @@ def is_image(name: str) -> bool:
 def _lacks_labels(top: Path, train: Path | None) -> bool:
     """Whether all images of a split are in one folder `images`, which is no class of train, as
     Tiny ImageNet's for testing."""
-    if [path.name for path in folders_in(top)] != [tiny_imagenet.IMAGES]:
+    if [path.name for path in folders_in(top)] != [IMAGES]:
         return False
-    return not train or not (train / tiny_imagenet.IMAGES).is_dir()
+    return not train or not (train / IMAGES).is_dir()
 
 
 def _innermost(top: Path, split: str = '') -> Path:
@@ -158,7 +159,7 @@ def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
     """
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_hidden(entry.name) or entry.name.endswith(tiny_imagenet.BOXES):
+            if is_hidden(entry.name) or entry.name.endswith(BOXES):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from walk_files(Path(entry.path))

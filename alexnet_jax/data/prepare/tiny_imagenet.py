@@ -5,18 +5,19 @@ val/images/val_0.JPEG, val/val_annotations.txt
 test/images/test_0.JPEG, without labels
 """
 
+import os
 from pathlib import Path
 
+from alexnet_jax.data.prepare import layout
 from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
 
-ANNOTATIONS, IMAGES = 'val_annotations.txt', 'images'
-BOXES = '_boxes.txt'  # how the names of files of bounding boxes end
+ANNOTATIONS = 'val_annotations.txt'
 
 
 def has_annotations(top: Path) -> bool:
     """Returns whether the labels of the images of a split are in a file, rather than in the names
     of folders."""
-    return (top / ANNOTATIONS).is_file() and (top / IMAGES).is_dir()
+    return (top / ANNOTATIONS).is_file() and (top / layout.IMAGES).is_dir()
 
 
 def list_annotated(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
@@ -27,12 +28,12 @@ def list_annotated(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, 
         that is missing or was named before; an image is in no line.
       OSError: a file cannot be read.
     """
-    path = top / ANNOTATIONS
+    path, folder = top / ANNOTATIONS, top / layout.IMAGES
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding='utf-8').splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f'{plain(path)} is no text: {error}') from error
-    images = {entry.name: entry for entry in (top / IMAGES).iterdir() if entry.name[0] != '.'}
+    images = {os.path.relpath(image, folder): size for image, size in layout.walk_files(folder)}
     found = {}
     for number, line in enumerate(lines, start=1):
         where = f'{plain(path)}, line {number}'
@@ -46,13 +47,11 @@ def list_annotated(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, 
                 f' the nearest is {nearest(label, classes)}'
             )
         if name not in images:
-            raise InputError(f'{where} names {shown(name)}, which is not in {plain(top / IMAGES)}')
+            raise InputError(f'{where} names {shown(name)}, which is not in {plain(folder)}')
         if name in found:
             raise InputError(f'{where} names {shown(name)} again; allowed: once')
         found[name] = classes.index(label)
     if missing := sorted(images.keys() - found):
-        raise InputError(f'{plain(images[missing[0]])} is not in {plain(path)}')
-    rows = [
-        (str(images[name]), label, images[name].stat().st_size) for name, label in found.items()
-    ]
+        raise InputError(f'{plain(folder / missing[0])} is not in {plain(path)}')
+    rows = [(str(folder / name), label, images[name]) for name, label in found.items()]
     return sorted(rows, key=lambda row: (row[1], row[0]))

@@ -27,6 +27,7 @@ def write_set(top: Path) -> Path:
 def test_the_labels_of_validation_images_are_read_from_their_file(within, tmp_path):
     write_set(tmp_path / within)
     spec = f'folder:{tmp_path}'
+    (tmp_path / within / 'val' / 'images' / 'Thumbs.db').write_bytes(b'left behind')
     source = open_source(spec)
     assert source.classes == (BEE, ANT) and not lacks_val(spec)
     assert source.splits.keys() == {'train', 'val'}  # images for testing have no labels
