@@ -1,5 +1,7 @@
 """Settings that reach what they are for."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,22 @@ def test_numbers_of_the_channels_take_the_place_of_the_training_set_s(data_dir):
     mean, scale = normalization(std='58.395,57.12,57.375')
     np.testing.assert_array_equal(mean, own_mean)
     np.testing.assert_array_equal(scale, np.float32([58.395, 57.12, 57.375]))
+
+
+@pytest.mark.parametrize('random_crop', [True, False])
+def test_where_training_images_are_cropped(random_crop):
+    """Of the 5 × 5 places of 28 pixels in 32, one is the middle."""
+    config = config_file.load('configs/digits.py', {
+        'data.source': 'synthetic', 'data.record_size': '32', 'data.batch_size': '32',
+        'data.random_crop': str(random_crop), 'data.synthetic_examples': '32',
+    })  # fmt: skip
+    experiment = build.build(config)
+    records = experiment.images.splits['train']
+    middles = {records.read(row).image[2:30, 2:30].tobytes() for row in range(32)}
+    with contextlib.closing(build.train_batches(experiment, 0)) as batches:
+        images = np.asarray(next(batches)['image'])
+    found = sum(image.tobytes() in middles for image in images)
+    assert (found == 32) != random_crop
 
 
 def test_the_source_s_digest_tells_programs_apart(tmp_path):
