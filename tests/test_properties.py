@@ -24,6 +24,7 @@ from alexnet_jax.training.protocols import (
     PROTOCOLS,
     ExponentialSteps,
     Plateau,
+    RampPolynomial,
     Protocol,
     Steps,
     WarmupPolynomial,
@@ -218,6 +219,11 @@ def plain_rate(protocol: Protocol, group: int, rate: float, clock: schedule.Cloc
             if step < warmup:
                 return rate * (step + 1) / warmup
             return rate * (1 - min(1, (step - warmup) / max(1, clock.steps - warmup))) ** power
+        case RampPolynomial(ramp_steps, start, power):
+            if step < ramp_steps:
+                return rate * (start + (1 - start) * step / ramp_steps)
+            return rate * ((clock.steps - step) / clock.steps) ** power
+    raise TypeError(f'unknown schedule {protocol.groups[group].schedule!r}')
 
 
 CLOCKS = st.builds(
@@ -240,7 +246,7 @@ def test_rates_are_the_protocol_s_and_those_that_step_down_never_rise(name, cloc
         number = protocol.groups.index(group)
         expected = [plain_rate(protocol, number, rate, clock, step) for step in steps.tolist()]
         np.testing.assert_allclose(rates, expected, rtol=2e-5, atol=1e-6 * max(expected))
-        if not isinstance(group.schedule, WarmupPolynomial):
+        if not isinstance(group.schedule, WarmupPolynomial | RampPolynomial):
             assert (np.diff(rates) <= 0).all()
 
 
