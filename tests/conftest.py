@@ -41,6 +41,19 @@ def random() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def tpu_forms(monkeypatch):
+    """Operations take the form that a TPU compiles, here computed on the CPU."""
+    monkeypatch.setattr(jax.lax, 'platform_dependent', lambda *args, tpu, default: tpu(*args))
+
+
+@pytest.fixture(params=['default', 'tpu'])
+def every_form(request):
+    """Operations take each of their forms."""
+    if request.param == 'tpu':
+        request.getfixturevalue('tpu_forms')
+
+
 @pytest.fixture(scope='module')
 def quickly():
     """Of modules that run nothing for long: less is done for it when it is compiled."""

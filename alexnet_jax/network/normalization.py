@@ -11,6 +11,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from alexnet_jax.network import checks, rules
@@ -67,14 +68,16 @@ def _require(function: str, a: jax.Array, alpha: float, beta: float, k: float) -
     )  # fmt: skip
 
 
-def _norm(a, *how):
+def _norm(a, size, alpha, beta, k, axes):
+    around = functools.partial(_window_sum, size=size, axes=axes, precision=_precision(a))
+    how = (around, alpha, beta, k)
     return with_gradient(functools.partial(_forward, how), functools.partial(_backward, how))(a)
 
 
 def _forward(how, a):
-    size, alpha, beta, k, axes = how
+    around, alpha, beta, k = how
     wide = widened(a)
-    return (wide * _power(_denominator(wide, size, alpha, k, axes), beta)).astype(a.dtype), a
+    return (wide * _power(k + alpha * around(wide * wide), beta)).astype(a.dtype), a
 
 
 def _backward(how, a, cotangent):
@@ -82,12 +85,13 @@ def _backward(how, a, cotangent):
     #   ∂/∂a_i = g_i · d_i^−β − 2αβ · a_i · Σ_j g_j · a_j · d_j^(−β−1)
     # j over the same neighbours. Only `a` is kept from the forward pass: d is
     # cheaper to compute again than to store and fetch.
-    size, alpha, beta, k, axes = how
+    around, alpha, beta, k = how
+    # XLA for TPU would find d in the forward pass and keep it, in float32, for this.
+    a = lax.platform_dependent(a, tpu=lax.optimization_barrier, default=lambda a: a)
     wide = widened(a)
-    d = _denominator(wide, size, alpha, k, axes)
+    d = k + alpha * around(wide * wide)
     direct = widened(cotangent) * _power(d, beta)
-    around = _window_sum(direct * wide / d, size, axes)
-    return ((direct + -2 * alpha * beta * wide * around).astype(a.dtype),)
+    return ((direct + -2 * alpha * beta * wide * around(direct * wide / d)).astype(a.dtype),)
 
 
 def widened(x: jax.Array) -> jax.Array:
@@ -95,21 +99,36 @@ def widened(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _denominator(a: jax.Array, size: int, alpha: float, k: float, axes) -> jax.Array:
-    return k + alpha * _window_sum(a * a, size, axes)
+def _precision(a: jax.Array) -> lax.Precision:
+    """Returns the precision of products on TPU: three passes of bfloat16 hold the square of a
+    bfloat16 number exactly; float32 numbers need six."""
+    return lax.Precision.HIGH if a.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
 
 
-def _window_sum(x: jax.Array, size: int, axes: tuple[int, ...]) -> jax.Array:
-    """The sum of the `size` neighbours along each of the axes, zeros beyond the ends."""
-    # Shifted slices, not `reduce_window`: XLA fuses them into one pass.
-    half = size // 2
+def _window_sum(x: jax.Array, size: int, axes: tuple[int, ...], precision) -> jax.Array:
+    """Returns the sum of the `size` neighbors along each of the axes, zeros beyond the ends."""
     for axis in axes:
-        padding = [(0, 0)] * x.ndim
-        padding[axis] = (half, half)
-        padded = jnp.pad(x, padding)
-        extent = x.shape[axis]
-        x = sum(lax.slice_in_dim(padded, i, i + extent, axis=axis) for i in range(size))  # pyright: ignore[reportAssignmentType]
+        slices = functools.partial(_sum_of_slices, size=size, axis=axis)
+        band = functools.partial(_band_product, size=size, axis=axis, precision=precision)
+        x = lax.platform_dependent(x, tpu=band, default=slices)
     return x
+
+
+def _sum_of_slices(x: jax.Array, size: int, axis: int) -> jax.Array:
+    """Adds shifted slices, which XLA fuses into one pass; `reduce_window` is slower."""
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (size // 2, size // 2)
+    padded, extent = jnp.pad(x, padding), x.shape[axis]
+    return sum(lax.slice_in_dim(padded, i, i + extent, axis=axis) for i in range(size))  # pyright: ignore[reportReturnType]
+
+
+def _band_product(x: jax.Array, size: int, axis: int, precision) -> jax.Array:
+    """Multiplies by a band matrix of ones: the matrix unit of a TPU has nothing else to do, and
+    everything around the product is fused with it."""
+    place = np.arange(x.shape[axis])
+    band = abs(place[:, None] - place) <= size // 2
+    product = jnp.tensordot(x, band.astype(x.dtype), (axis, 0), precision=precision)
+    return jnp.moveaxis(product, -1, axis)
 
 
 def _power(d: jax.Array, beta: float) -> jax.Array:

@@ -74,36 +74,73 @@ def _forward(size, stride, x):
 
 def _backward(size, stride, residuals, cotangent):
     # Each place of the input asks the few windows over it whether their largest value came
-    # from there: one pass. XLA's own gradient is a scatter, an order of magnitude slower on CPU.
+    # from there. XLA's own gradient is a scatter, an order of magnitude slower on CPU.
     place, like = residuals
-    height, width = like.shape[1:3]
-    blocks = [math.ceil(extent / stride) for extent in (height, width)]
-    before = math.ceil(size / stride) - 1  # windows that reach into a block from before it
-    shape = (len(place), blocks[0], stride, blocks[1], stride, like.shape[3])
+    shape = like.shape[1:3]
+    fold = functools.partial(_by_phases, size, stride, shape)
+    gather = functools.partial(_by_blocks, size, stride, shape)
+    return (lax.platform_dependent(place, cotangent, tpu=fold, default=gather),)
+
+
+def _by_blocks(size, stride, shape, place, cotangent):
+    """Gradient of the input, in one pass over it: blocks of `stride`×`stride` places, each a
+    broadcast of the windows over it. XLA for TPU would write the broadcasts to memory."""
+    height, width = shape
+    batch, _, _, maps = place.shape
+    blocks = [math.ceil(extent / stride) for extent in shape]
     phase = np.arange(stride)  # row stride · i + phase of the input is row `phase` of window i
-
-    def around(x: jax.Array) -> jax.Array:
-        padding = [
-            (before, block - windows, 0)
-            for block, windows in zip(blocks, x.shape[1:3], strict=True)
-        ]
-        return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *padding, (0, 0, 0)))
-
-    def earlier(x: jax.Array, up: int, left: int) -> jax.Array:
-        """For each place of a block of the input, the window that starts so many blocks before."""
-        row, column = before - up, before - left
-        windows = x[:, row : row + blocks[0], column : column + blocks[1]]
-        return lax.broadcast_in_dim(windows, shape, (0, 1, 3, 5))
-
-    place, cotangent = around(place), around(cotangent)
+    whole = (batch, blocks[0], stride, blocks[1], stride, maps)
     total = jnp.zeros((), widened(cotangent).dtype)
-    for up, left in itertools.product(range(before + 1), repeat=2):
+    for up, left, place_then, cotangent_then in _earlier(size, stride, shape, place, cotangent):
         row, column = phase[:, None, None, None] + up * stride, phase[:, None] + left * stride
         inside = (row < size) & (column < size)
         index = np.where(inside, row * size + column, size * size).astype(place.dtype)
-        total += jnp.where(earlier(place, up, left) == index, earlier(cotangent, up, left), 0)
-    whole = total.reshape(len(place), blocks[0] * stride, blocks[1] * stride, -1)
-    return (whole[:, :height, :width].astype(cotangent.dtype),)
+        spread = functools.partial(lax.broadcast_in_dim, shape=whole, broadcast_dimensions=(0, 1, 3, 5))
+        total += jnp.where(spread(place_then) == index, spread(cotangent_then), 0)
+    total = total.reshape(batch, blocks[0] * stride, blocks[1] * stride, maps)
+    return total[:, :height, :width].astype(cotangent.dtype)
+
+
+def _by_phases(size, stride, shape, place, cotangent):
+    """The same bits: the places of each phase of the stride by themselves, put between those of
+    the others by interior padding."""
+    blocks = [math.ceil(extent / stride) for extent in shape]
+    zero, total = jnp.zeros((), cotangent.dtype), None
+    earlier = list(_earlier(size, stride, shape, place, cotangent))
+    for row, column in itertools.product(range(stride), repeat=2):
+        own = jnp.zeros((), widened(cotangent).dtype)
+        for up, left, place_then, cotangent_then in earlier:
+            down, right = row + up * stride, column + left * stride
+            if down < size and right < size:
+                index = place.dtype.type(down * size + right)
+                own += jnp.where(place_then == index, cotangent_then, 0)
+        padding = [
+            (phase, extent - phase - (block - 1) * stride - 1, stride - 1)
+            for phase, extent, block in zip((row, column), shape, blocks, strict=True)
+        ]
+        own = lax.pad(own.astype(cotangent.dtype), zero, ((0, 0, 0), *padding, (0, 0, 0)))
+        total = own if total is None else total + own
+    return total
+
+
+def _earlier(size, stride, shape, place, cotangent):
+    """Yields (up, left, places, cotangents): for each block of the input, those of the window
+    that starts so many blocks before."""
+    blocks = [math.ceil(extent / stride) for extent in shape]
+    before = math.ceil(size / stride) - 1  # windows that reach into a block from before it
+    padding = [
+        (before, block - windows, 0)
+        for block, windows in zip(blocks, place.shape[1:3], strict=True)
+    ]
+
+    def around(x: jax.Array) -> jax.Array:
+        return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *padding, (0, 0, 0)))
+
+    place, cotangent = around(place), around(cotangent)
+    for up, left in itertools.product(range(before + 1), repeat=2):
+        row, column = before - up, before - left
+        here = (slice(None), slice(row, row + blocks[0]), slice(column, column + blocks[1]))
+        yield up, left, place[here], cotangent[here]
 
 
 def _max_and_place(x: jax.Array, size: int, stride: int) -> tuple[jax.Array, jax.Array]:

@@ -89,6 +89,7 @@ def relative(x, reference) -> float:
     return float(np.abs(np.asarray(x, np.float64) - reference).max() / np.abs(reference).max())
 
 
+@pytest.mark.usefixtures('every_form')
 @pytest.mark.parametrize('name', CONVENTIONS)
 @pytest.mark.parametrize('scale', [1.0, 100.0])
 def test_value_and_gradient_against_the_loop(name, scale, random):
@@ -104,6 +105,7 @@ def test_value_and_gradient_against_the_loop(name, scale, random):
     assert relative(pull(cotangent32)[0], gradient) < 1e-5
 
 
+@pytest.mark.usefixtures('every_form')
 @pytest.mark.thorough
 @pytest.mark.parametrize('name', SAME_MAP)
 @pytest.mark.parametrize('scale', [1.0, 100.0])
@@ -128,6 +130,7 @@ def on_mesh(row: LocalResponseNorm, devices: int):
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures('every_form')
 @pytest.mark.parametrize(('devices', 'size', 'across'), [
     (2, 5, False),
     (2, 5, True),

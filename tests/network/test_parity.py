@@ -84,6 +84,16 @@ def test_against_pytorch(case_and_results):
     assert not too_far(results, torch_results(case, parity.reduced(case), variables(case)))
 
 
+@pytest.mark.thorough
+@needs_torch
+@pytest.mark.usefixtures('tpu_forms')
+@pytest.mark.parametrize('case', ['paper', 'paper_lrn_across', 'krizhevsky2012', 'torchvision'])
+def test_forms_for_tpu_against_pytorch(case):
+    net = parity.reduced(case)
+    results = our_results(net, variables(case), False, parity.QUICK)
+    assert not too_far(results, torch_results(case, net, variables(case)))
+
+
 def test_every_reduced_case_has_a_seed_at_full_width():
     assert parity.FULL_WIDTH_SEEDS.keys() == {
         case for case in parity.CASES if parity.reduced(case) != parity.table(case, 1)

@@ -25,6 +25,7 @@ WINDOWS = pytest.mark.parametrize(('height', 'width', 'size', 'stride'), [
 ])  # fmt: skip
 
 
+@pytest.mark.usefixtures('every_form')
 @pytest.mark.thorough
 @WINDOWS
 def test_value_and_gradient_equal_xla_s_own(height, width, size, stride, random):
@@ -37,6 +38,7 @@ def test_value_and_gradient_equal_xla_s_own(height, width, size, stride, random)
     np.testing.assert_allclose(pull(cotangent)[0], pull_reference(cotangent)[0], atol=1e-6)
 
 
+@pytest.mark.usefixtures('every_form')
 def test_a_tie_sends_the_gradient_to_one_place():
     x = jnp.ones((1, 7, 7, 1))
     _, pull = jax.vjp(jax.jit(max_pool), x)
@@ -44,6 +46,23 @@ def test_a_tie_sends_the_gradient_to_one_place():
     expected = np.zeros((7, 7))
     expected[0:6:2, 0:6:2] = 1  # the first place of each of the nine windows
     np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
+
+
+@WINDOWS
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_form_for_tpu_has_the_same_bits(
+    height, width, size, stride, dtype, random, monkeypatch
+):
+    x = jnp.asarray(random.integers(-2, 3, (2, height, width, 3)), dtype)  # with ties
+    windows = max_pool(x, size, stride).shape
+    cotangent = jnp.asarray(random.standard_normal(windows), dtype)
+
+    def gradient():
+        return jax.vjp(lambda x: max_pool(x, size, stride), x)[1](cotangent)[0]
+
+    default = gradient()
+    monkeypatch.setattr(lax, 'platform_dependent', lambda *args, tpu, default: tpu(*args))
+    np.testing.assert_array_equal(gradient(), default)
 
 
 @pytest.mark.parametrize('place', [(0, 0), (1, 2), (2, 2)])
@@ -82,6 +101,7 @@ def test_the_mean_of_bfloat16_is_added_up_in_float32(random):
     assert pull(jnp.ones_like(y))[0].dtype == jnp.bfloat16
 
 
+@pytest.mark.usefixtures('every_form')
 @pytest.mark.parametrize('pool', [max_pool, average_pool])
 def test_gradients_of_windows_that_meet_are_added_up_in_float32(pool):
     """One place that four windows read: 1, and three parts too small to count beside it one at a
