@@ -9,6 +9,7 @@
   ablations, figure1, specialization  studies of many runs
   pages                               pages of several runs side by side
   nets, rates                         the nets, and the learning rates of a configuration, printed
+  compile                             programs for accelerators that are not at hand
   configs                             the configurations that come with this package, printed
 
 `alexnet-jax COMMAND --help` says more. Exit status: as for alexnet_jax.main.
@@ -32,6 +33,7 @@ COMMANDS = {
     'pages': ('report.__main__',),
     'nets': ('network.__main__',),
     'rates': ('training.__main__',),
+    'compile': ('experiment.ahead_of_time.__main__',),
 }
 
 

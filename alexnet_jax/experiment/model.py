@@ -282,7 +282,8 @@ def _normalization_of(config: Config) -> dict[str, np.ndarray]:
 
 
 def _model(kept: Identity, layers: Layers, step: int, source: Path) -> Model:
-    net = AlexNet(configuration.network_of(kept.config), len(kept.classes))
+    architecture = configuration.network_of(kept.config)
+    net = AlexNet(architecture, len(kept.classes), precision='highest')
     size = net.architecture.input_size
     for name, shapes in {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)}.items():
         found = getattr(kept, name).shape

@@ -142,6 +142,10 @@ SETTINGS: dict[str, Setting] = {
     'network.compute': Setting('float32', one_of(('float32', 'bfloat16')),
         'type of activations and products while training; parameters, their updates and the'
         ' output layer are float32 in either'),
+    'network.precision': Setting('default', one_of(('default', 'high', 'highest')),
+        'of products of float32 numbers while training: highest is float32, default one pass of'
+        ' bfloat16 on TPU and TF32 on GPU, high three passes and TF32; on CPU all are float32.'
+        ' Evaluations are always highest'),
     'start.from': Setting('', ANY_PATH,
         'a workdir, one of its checkpoints or a weight file to take initial values from; nothing:'
         ' from none'),

@@ -44,6 +44,7 @@ from alexnet_jax.network.shapes import layer_shapes
 
 Parts = list[jax.Array]
 COMPUTE = ('float32', 'bfloat16', 'float64')
+PRECISIONS = ('default', 'high', 'highest')
 
 
 class AlexNet(nn.Module):
@@ -73,6 +74,7 @@ class AlexNet(nn.Module):
     column_axis: str | None = None
     exchange: str = 'gather'
     compute: str = 'float32'
+    precision: str | None = None
 
     @nn.compact
     def __call__(
@@ -110,13 +112,20 @@ class AlexNet(nn.Module):
         self._require(images, dropout_key, examples)
         if examples is None and dropout_key is not None:
             examples = collectives.numbers_of(images, self.column_axis)
+        if self.precision is None:
+            return self._run(jnp.asarray(images, self.compute), dropout_key, examples)
+        with jax.default_matmul_precision(self.precision):
+            return self._run(jnp.asarray(images, self.compute), dropout_key, examples)
+
+    def _run(
+        self, images: jax.Array, dropout_key: jax.Array | None, examples: jax.Array | None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Logits and activations, as `__call__` returns them."""
         training = dropout_key is not None
         layers, output = self.architecture.layers, self.architecture.output
         activations = {}
         parts: Parts = []
-        seen: jax.Array | Parts = collectives.share(
-            jnp.asarray(images, self.compute), self.column_axis
-        )
+        seen: jax.Array | Parts = collectives.share(images, self.column_axis)
         for number, layer in enumerate(layers):
             parts = self._linear(layer, seen, training)
             activations[layer.name] = jnp.concatenate(parts, axis=-1)
@@ -141,6 +150,8 @@ class AlexNet(nn.Module):
         checks.require_one_of('exchange', self.exchange, EXCHANGES)
         checks.require_one_of('compute', self.compute, COMPUTE)
         checks.require_at_hand('compute', self.compute)
+        if self.precision is not None:
+            checks.require_one_of('precision', self.precision, PRECISIONS)
         net = self.architecture
         layer_shapes(net, self.classes)
         taken = f'; network {net.name} takes RGB images, channels last'

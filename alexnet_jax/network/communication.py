@@ -1,6 +1,7 @@
 """What devices must tell each other in a training step, worked out from a table.
 
-Numbers are bytes that a device sends in a step, in float32; it receives as many.
+Numbers are bytes that a device sends in a step; it receives as many. Gradients and logits are
+float32, activations too unless said.
 Of s bytes that each of n devices puts in, the best algorithms send, as a ring does:
 
     all-gather          (n − 1)·s       s is the device's own part
@@ -56,26 +57,35 @@ def step_traffic(
     mesh: tuple[int, int],
     batch_size: int,
     exchange: str = 'gather',
+    activation: int = FLOAT,
 ) -> list[Transfer]:
-    """The least a step can send on a mesh of (data, column) devices."""
+    """Returns the least a step can send on a mesh of (data, column) devices.
+
+    Args:
+      activation: bytes of an activation, 2 in bfloat16.
+    """
     data, column = mesh
     transfers = []
     if column > 1:
-        transfers += _between_columns(architecture, classes, column, batch_size // data, exchange)
+        images = batch_size // data
+        transfers += _between_columns(architecture, classes, column, images, exchange, activation)
     if data > 1:
         transfers += _between_batches(architecture, classes, data, column)
     return transfers
 
 
 def _between_columns(
-    architecture: Architecture, classes: int, column: int, images: int, exchange: str
-) -> list[Transfer]:
+    architecture: Architecture, classes: int, column: int, images: int, exchange: str,
+    activation: int,
+) -> list[Transfer]:  # fmt: skip
     """`images`: how many a device sees."""
     transfers = []
 
-    def add(what: str, collective: str, numbers: float, backward: bool) -> None:
-        """`numbers` of one image, put in by one device."""
-        sent = bytes_sent(collective, FLOAT * images * numbers, column)
+    def add(
+        what: str, collective: str, numbers: float, backward: bool, size: int = activation
+    ) -> None:
+        """`numbers` of one image, of `size` bytes each, put in by one device."""
+        sent = bytes_sent(collective, size * images * numbers, column)
         transfers.append(Transfer('column', what, collective, backward, sent))
 
     rows = layer_shapes(architecture, classes)
@@ -98,7 +108,7 @@ def _between_columns(
                         for _ in ('left', 'right'):  # the outermost devices have nobody there
                             add(layer.name, 'collective-permute', sent, backward)
     # The gradient of a sum needs no exchange: every device has it whole.
-    add(architecture.output.name, 'all-reduce', classes, False)
+    add(architecture.output.name, 'all-reduce', classes, False, FLOAT)
     return transfers
 
 

@@ -4,6 +4,7 @@ import functools
 
 import jax
 from jax.errors import JaxRuntimeError
+from jax.sharding import Mesh
 
 Options = dict[str, str | bool]
 
@@ -18,10 +19,14 @@ _CPU: Options = {
 }
 
 
-def options() -> Options:
-    """For `jax.jit(..., compiler_options=...)` on the backend at hand: those that its version
-    of XLA knows."""
-    return dict(_known()) if jax.default_backend() == 'cpu' else {}
+def options(mesh: Mesh | None = None) -> Options:
+    """Returns the options for `jax.jit(..., compiler_options=...)` that this version of XLA knows.
+
+    Args:
+      mesh: of the devices to compile for; None: those of JAX's default backend.
+    """
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return dict(_known()) if platform == 'cpu' else {}
 
 
 @functools.cache

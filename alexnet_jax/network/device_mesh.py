@@ -6,7 +6,7 @@ column or several.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -37,7 +37,12 @@ def make_mesh(data: int = 1, column: int = 1) -> Mesh:
             f'mesh.data × mesh.column is {data} × {column}; allowed: all devices of the'
             f' {processes} processes, {len(devices)} ({devices[0].platform})'
         )
-    grid = np.array(devices[:count]).reshape(data, column)
+    return mesh_of(devices[:count], column)
+
+
+def mesh_of(devices: Sequence[jax.Device], column: int) -> Mesh:
+    """Returns the mesh of these devices, the columns of a net next to each other."""
+    grid = np.array(devices).reshape(-1, column)
     return Mesh(grid, (DATA, COLUMN), axis_types=(AxisType.Auto,) * 2)
 
 

@@ -96,7 +96,8 @@ def make_forward(
     """A compiled function: (variables, images) -> (logits, activations); no dropout.
 
     Args:
-      net: with `column_axis` None; the function sets it, and `exchange` to 'gather'.
+      net: with `column_axis` None; the function sets it, `exchange` to 'gather' and `precision`
+        to 'highest'.
       mesh: axes 'data' and 'column'.
       mean, scale: as in `normalize`.
       names: the activations to give out, as `AlexNet` calls them.
@@ -107,7 +108,7 @@ def make_forward(
     gets as many images at a time: the same programs run on each device. Hence no
     'scatter', whose sums depend on the mesh.
     """
-    net = net.clone(exchange='gather')
+    net = net.clone(exchange='gather', precision='highest')
     specs = variable_specs(net)
     on_columns = net.clone(column_axis=device_mesh.COLUMN)
 
@@ -124,7 +125,7 @@ def make_forward(
     return jax.jit(
         lambda variables, images: over_mesh(variables, images, mean, scale),
         out_shardings=NamedSharding(mesh, P()),
-        compiler_options=compiler.options(),
+        compiler_options=compiler.options(mesh),
     )
 
 

@@ -51,7 +51,8 @@ def computed(config: Config) -> list[Any]:
     net = table_of(config)
     protocol = PROTOCOLS[config.train.protocol]
     source = config.data.source
-    without = {name for name in SETTINGS if name.startswith('network.')} - {'network.compute'}
+    kept = {'network.compute', 'network.precision'}
+    without = {name for name in SETTINGS if name.startswith('network.')} - kept
     without |= {RATES, 'start.layers' if not config.start['from'] else ''}
     without |= {'train.epochs' if config.train.steps else ''}
     if not config.data.color_std:

@@ -98,13 +98,13 @@ def in_parts(
             donate_argnums=0,
             in_shardings=(of_sums, of_state, of_batch, whole),
             out_shardings=of_sums,
-            compiler_options=compiler.options(),
+            compiler_options=compiler.options(mesh),
         ),
         jax.jit(
             add_up_and_update,
             donate_argnums=0,
             in_shardings=(of_state, of_sums),
             out_shardings=(of_state, of_scores),
-            compiler_options=compiler.options(),
+            compiler_options=compiler.options(mesh),
         ),
     )

@@ -67,19 +67,9 @@ def compile_step(
         net, mesh, np.zeros((size, size, 3), np.float32),
         seed=0, learning_rate=0.01, clock=Clock(90, batch_size, 1_281_167), **options,
     )  # fmt: skip
-    batch = {
-        name: jax.ShapeDtypeStruct(
-            (batch_size, *shape), dtype, sharding=NamedSharding(mesh, P(device_mesh.DATA))
-        )
-        for name, shape, dtype in (
-            ('image', (size, size, 3), np.uint8),
-            ('mirrored', (), np.bool_),
-            ('color_shift', (3,), np.float32),
-            ('label', (), np.int32),
-            ('mask', (), np.float32),
-        )
-    }
-    lowered = train_step.lower(step.abstract_state(net, mesh), batch)
+    lowered = train_step.lower(
+        step.abstract_state(net, mesh), step.abstract_batch(net, mesh, batch_size)
+    )
     return lowered.compile(compiler_options=compiler_options)
 
 
@@ -101,9 +91,7 @@ def report(
         f'network {architecture.name}, {classes} classes, on {data}×{column} devices (data ×'
         f' column), {batch_size:,} images a step; bytes that a device sends in a step',
         '',
-        f'{"axis":8}{"collective":20}{"forward":>8}{"back":>6}{"counted":>15}{"least":>15}'
-        f'{"ratio":>8}',
-        *_rows(count(program, mesh_shape), least),
+        *collectives_table(count(program, mesh_shape), least),
         '',
         'a device holds',
         f'{held:15,} parameters, {2 * FLOAT * held:,} bytes with their momentum',
@@ -113,8 +101,9 @@ def report(
     ]
 
 
-def _rows(counted: list[Counted], least: list[Transfer]) -> list[str]:
-    """A line an axis and collective, and one for all of an axis."""
+def collectives_table(counted: list[Counted], least: list[Transfer]) -> list[str]:
+    """Returns a line an axis and collective, and one for all of an axis: how often, and bytes."""
+    head = f'{"axis":8}{"collective":20}{"forward":>8}{"back":>6}{"counted":>15}{"least":>15}'
     lines = []
     for axis in ('column', 'data', 'both', 'other'):
         runs = [one for one in counted if one.axis == axis]
@@ -129,7 +118,7 @@ def _rows(counted: list[Counted], least: list[Transfer]) -> list[str]:
             if chosen or due:
                 lines.append(f'{axis:8}{kind:20}{times - back:8}{back:6}{sent:15,.0f}{due:15,.0f}'
                              f'{ratio:>8}')  # fmt: skip
-    return lines or ['no device sends anything']
+    return [f'{head}{"ratio":>8}', *lines] if lines else ['no device sends anything']
 
 
 KINDS = 'all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute'

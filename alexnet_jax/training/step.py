@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -66,6 +67,22 @@ def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
         nn.unbox(_shapes(net)),
         state_shardings(net, mesh),
     )
+
+
+def abstract_batch(net: AlexNet, mesh: Mesh, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, types and places of a batch's arrays, without the arrays."""
+    size = net.architecture.input_size
+    sharding = NamedSharding(mesh, P(device_mesh.DATA))
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+        for name, shape, dtype in (
+            ('image', (size, size, 3), np.uint8),
+            ('mirrored', (), np.bool_),
+            ('color_shift', (3,), np.float32),
+            ('label', (), np.int32),
+            ('mask', (), np.float32),
+        )
+    }
 
 
 def _specs(net: AlexNet) -> TrainState:
@@ -263,7 +280,7 @@ def make_train_step(
         donate_argnums=0,
         in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(device_mesh.DATA))),
         out_shardings=(state_shardings(net, mesh), _score_shardings(mesh)),
-        compiler_options=compiler.options(),
+        compiler_options=compiler.options(mesh),
     )
 
 

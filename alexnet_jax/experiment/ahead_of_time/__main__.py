@@ -1,0 +1,103 @@
+"""Compiles a configuration's programs for accelerators that are not at hand, and prints what they need.
+
+    alexnet-jax compile --config imagenet --target tpu:v5e:2x2
+        [--programs train,eval,predict] [--classes 1000] [--largest_batch] [--config.NAME=VALUE ...]
+
+Targets: slices of TPUs (tpu:v5e:2x2, tpu:v4:2x2x1, tpu:v5p:2x2x1, tpu:v6e:2x2, up to 256 chips)
+and CPU devices (cpu:4). For each program it prints the memory of a device and whether the chip has
+it, the compiler's FLOPs, bytes and cycles beside the least time by the chip's data, and the
+collectives beside the least that the net's table requires; for the training step also the default
+mesh on 4 to 256 chips. Nothing is run and no image is read. The compiler for TPUs is
+`pip install 'alexnet_jax[tpu-compile]'`; a program takes it one to three minutes.
+
+Exit status: 0 done; 1 a program that does not fit; 2 a bad command, setting or input.
+"""
+
+import argparse
+import sys
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import config_file
+from alexnet_jax.experiment.ahead_of_time import targets
+from alexnet_jax.experiment.ahead_of_time.targets import Request, Target
+from alexnet_jax.experiment.defaults import Config
+from alexnet_jax.experiment.flags import SettingsParser
+from alexnet_jax.network import communication
+from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime.command_line import DONE, FAULT
+from alexnet_jax.runtime.errors import InputError, counted, nearest, shown
+
+PROGRAMS = ('train', 'eval', 'predict')
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
+    parser = SettingsParser(prog='alexnet-jax compile', description=__doc__)
+    parser.add_argument('--config', help='a Python file, run to get the settings')
+    parser.add_argument('--target', required=True, help='tpu:v5e:2x2, cpu:4, ...')
+    parser.add_argument('--programs', default=','.join(PROGRAMS), help='commas between; all')
+    parser.add_argument('--classes', type=int, default=1000, help='1000')
+    parser.add_argument('--largest_batch', action='store_true',
+                        help='also find the largest batch of the training step that fits')  # fmt: skip
+    options, overrides = parser.parse_with_settings(argv)
+    config = config_file.load(options.config, overrides)
+    if not 2 <= options.classes <= 10**6:
+        raise InputError(f'--classes is {options.classes}; allowed: from 2 to 1000000')
+    programs = options.programs.split(',')
+    for name in programs:
+        if name not in PROGRAMS:
+            raise InputError(
+                f'--programs has {shown(name)}; the nearest is {nearest(name, PROGRAMS)};'
+                f' allowed: {", ".join(PROGRAMS)}'
+            )
+    target = targets.parse(options.target)
+    mesh = mesh_on(config, options.classes, target)
+    return options, Request(config, options.classes, target, mesh, programs)
+
+
+def mesh_on(config: Config, classes: int, target: Target) -> tuple[int, int]:
+    """Returns (data, column): as configured, or the default for the target's devices.
+
+    Raises:
+      InputError: no such mesh takes all the devices.
+    """
+    asked, net = (config.mesh.data, config.mesh.column), configuration.network_of(config)
+    mesh = communication.best_mesh(
+        net, classes, target.devices, config.data.batch_size, config.network.exchange,
+        config.train.micro_batches, asked,
+    )  # fmt: skip
+    if mesh[0] * mesh[1] != target.devices or config.data.batch_size % mesh[0]:
+        raise InputError(
+            f'no mesh of network {net.name} with data.batch_size {config.data.batch_size} takes the'
+            f' {counted(target.devices, "device")} of --target {target.name}; allowed: a batch size'
+            f' that they divide, and a mesh.data × mesh.column of {target.devices}'
+        )
+    return mesh
+
+
+def run(argv: list[str]) -> int:
+    options, request = parse(argv)
+    targets.before_jax(request.target)
+    command_line.before_jax()
+    from alexnet_jax.experiment.ahead_of_time import program_report, programs  # JAX starts: last
+    from alexnet_jax.network import device_mesh
+
+    net = programs.net_of(request.config, request.classes)
+    mesh = device_mesh.mesh_of(targets.devices(request.target), request.mesh[1])
+    print('\n'.join(program_report.header(request)), flush=True)
+    fits = []
+    for name in request.programs:
+        compiled = programs.compile_program(name, request.config, net, mesh)
+        print('\n'.join(program_report.program(request, compiled)), flush=True)
+        fits.append(compiled.fits(request.target.chip))
+    if options.largest_batch:
+        largest = programs.largest_batch(request.config, net, mesh, request.target.chip)
+        print(f'\nthe largest batch that fits, of those tried by doubling: {largest:,} images')
+    return DONE if all(fits) else FAULT
+
+
+def main(argv: list[str] | None = None) -> int:
+    return command_line.run(run, argv, prints=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The default mesh of a configuration on more chips than are compiled for, by calculation."""
+
+import dataclasses
+import math
+
+from alexnet_jax.experiment.ahead_of_time.targets import Chip
+from alexnet_jax.network.communication import best_mesh, parameters_held, step_traffic
+from alexnet_jax.network.layers import Architecture
+from alexnet_jax.network.shapes import layer_shapes
+
+UPDATE = 26  # bytes read and written a parameter: float32, momentum, gradient, a bfloat16 copy
+PAYS = 0.5  # of what as many single chips would do
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A training step on some chips: its mesh, least seconds of computing and of sending, and
+    its rate as a share of that of as many single chips."""
+
+    chips: int
+    mesh: tuple[int, int]
+    computing: float
+    sending: float
+    efficiency: float
+
+
+def table(
+    net: Architecture, classes: int, batch_size: int, exchange: str, chip: Chip, kind: str,
+    chips: tuple[int, ...] = (1, 4, 8, 64, 256),
+) -> list[Row]:  # fmt: skip
+    """Returns a row for each number of chips, the images a step being the same.
+
+    Computing takes its products at the chip's peak for `kind`, and the update at its bandwidth;
+    sending follows it, at the rate of all links together.
+    """
+    alone = 0.0
+    rows = []
+    for count in chips:
+        mesh = best_mesh(net, classes, count, batch_size, exchange)
+        computing = _computing(net, classes, mesh, batch_size, chip, kind)
+        sent = sum(one.sent for one in step_traffic(net, classes, mesh, batch_size, exchange))
+        seconds = computing + sent / chip.link
+        alone = alone or seconds
+        rows.append(Row(count, mesh, computing, sent / chip.link, alone / seconds / count))
+    return rows
+
+
+def where_it_stops_paying(rows: list[Row]) -> int:
+    """Returns the most chips with an efficiency of a half."""
+    return max(row.chips for row in rows if row.efficiency >= PAYS)
+
+
+def _computing(
+    net: Architecture, classes: int, mesh: tuple[int, int], batch_size: int, chip: Chip, kind: str
+) -> float:
+    shapes = layer_shapes(net, classes)
+    forward = sum(row.multiply_adds for row in shapes)
+    both = 3 * forward - shapes[0].multiply_adds  # the image needs no gradient
+    products = 2 * both * batch_size / math.prod(mesh) / chip.products[kind]
+    return products + UPDATE * parameters_held(net, classes, mesh[1]) / chip.bandwidth

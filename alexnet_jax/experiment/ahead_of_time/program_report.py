@@ -1,0 +1,94 @@
+"""The lines that the compile command prints."""
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.ahead_of_time import default_meshes, estimates
+from alexnet_jax.experiment.ahead_of_time.programs import Program
+from alexnet_jax.experiment.ahead_of_time.targets import Chip, Request
+from alexnet_jax.network.communication import step_traffic
+from alexnet_jax.training import compiled_collectives
+
+
+def header(request: Request) -> list[str]:
+    """Returns lines on what is compiled."""
+    config, (data, column) = request.config, request.mesh
+    return [
+        f'network {configuration.network_of(config).name}, {request.classes} classes, for'
+        f' {request.target.name}: mesh {data}×{column} (data × column), compute'
+        f' {config.network.compute}, precision {config.network.precision}'
+    ]
+
+
+def program(request: Request, found: Program) -> list[str]:
+    """Returns the lines on one program; figures are of one device."""
+    lines = ['', f'{found.name}: {found.images:,} images, compiled in {found.seconds:.0f} s']
+    if found.compiled is None:
+        return [*lines, f'  does not fit: {found.refusal}']
+    chip = request.target.chip
+    lines += _memory(estimates.memory(found.compiled), chip)
+    lines += _work(estimates.work(found.compiled), found.kind, chip)
+    lines += _collectives(request, found)
+    if found.name == 'train' and chip is not None:
+        lines += ['', *_default_meshes(request, found.kind, chip)]
+    return lines
+
+
+def _memory(memory: estimates.Memory, chip: Chip | None) -> list[str]:
+    parts = ('arguments', 'results', 'temporary', 'program')
+    each = ', '.join(f'{name} {getattr(memory, name) / 1e6:,.1f}' for name in parts)
+    line = f'  memory, MB: {each}; in all {memory.total / 1e6:,.1f}'
+    if chip is None:
+        return [line]
+    share = memory.total / chip.memory
+    fits = 'fits' if share <= 1 else 'does not fit'
+    return [f'{line}, {share:.0%} of the chip: {fits}']
+
+
+def _work(work: estimates.Work, kind: str, chip: Chip | None) -> list[str]:
+    line = f'  {work.flops / 1e9:,.1f} GFLOP, {work.accessed / 1e9:,.2f} GB read and written'
+    if work.cycles:
+        line += f", {work.cycles / 1e6:,.2f} million cycles by the compiler's estimate"
+    if chip is None:
+        return [line]
+    products, memory = work.products_seconds(chip, kind), work.memory_seconds(chip)
+    times = f'  least time, ms: products ({kind}) {1e3 * products:.2f}, memory {1e3 * memory:.2f}'
+    estimated = work.estimated_seconds(chip)
+    if estimated:
+        times += f'; by the estimate {1e3 * estimated:.2f}'
+    return [line, times]
+
+
+def _collectives(request: Request, found: Program) -> list[str]:
+    data, column = request.mesh
+    text = found.compiled and found.compiled.as_text()
+    if data * column == 1 or not text:
+        return []
+    counted = compiled_collectives.count(text, request.mesh)
+    least = []
+    if found.name == 'train':
+        config = request.config
+        least = step_traffic(
+            configuration.network_of(config), request.classes, request.mesh, found.images,
+            config.network.exchange, 2 if config.network.compute == 'bfloat16' else 4,
+        )  # fmt: skip
+    table = compiled_collectives.collectives_table(counted, least)
+    return ['  bytes that a device sends', *(f'  {line}' for line in table)]
+
+
+def _default_meshes(request: Request, kind: str, chip: Chip) -> list[str]:
+    config = request.config
+    rows = default_meshes.table(
+        configuration.network_of(config), request.classes, config.data.batch_size,
+        config.network.exchange, chip, kind,
+    )  # fmt: skip
+    lines = [
+        f'  default mesh for {config.data.batch_size:,} images a step, least ms by calculation',
+        f'  {"chips":>5}{"mesh":>9}{"computing":>11}{"sending":>9}{"efficiency":>12}',
+    ]
+    for row in rows:
+        mesh = f'{row.mesh[0]}×{row.mesh[1]}'
+        lines.append(
+            f'  {row.chips:5}{mesh:>9}{1e3 * row.computing:11.2f}{1e3 * row.sending:9.2f}'
+            f'{row.efficiency:12.0%}'
+        )
+    most = default_meshes.where_it_stops_paying(rows)
+    return [*lines, f'  an efficiency of a half or more up to {most} chips']

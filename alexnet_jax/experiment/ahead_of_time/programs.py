@@ -1,0 +1,147 @@
+"""The programs of a configuration, compiled from shapes alone: no image is read, no array made."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.errors import JaxRuntimeError
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment.ahead_of_time import estimates
+from alexnet_jax.experiment.ahead_of_time.targets import Chip
+from alexnet_jax.experiment.defaults import Config
+from alexnet_jax.network import device_mesh, inference
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.training import step
+from alexnet_jax.training.schedule import Clock
+
+EPOCH = 1_281_167  # images, for rates alone, which cost the same whatever it is
+MOST_IMAGES = 2**20  # a step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program, compiled, or refused by the compiler as too large for the chip's memory.
+
+    images: how many it takes at a time, all devices together. kind: of its products, a key of
+    `Chip.products`. seconds: to compile. refusal: the compiler's first line on it.
+    """
+
+    name: str
+    images: int
+    kind: str
+    seconds: float
+    compiled: jax.stages.Compiled | None
+    refusal: str = ''
+
+    def fits(self, chip: Chip | None) -> bool:
+        """Returns whether a device has the memory; of CPUs it is not asked."""
+        if self.compiled is None:
+            return False
+        return chip is None or estimates.memory(self.compiled).total <= chip.memory
+
+
+def net_of(config: Config, classes: int) -> AlexNet:
+    return AlexNet(
+        configuration.network_of(config), classes, exchange=config.network.exchange,
+        compute=config.network.compute, precision=config.network.precision,
+    )  # fmt: skip
+
+
+def lower_train(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Lowered]:
+    """Lowers the training step."""
+    batch_size = config.data.batch_size
+    train_step = step.make_train_step(
+        net, mesh, _mean(net), seed=config.seed,
+        learning_rate=config.optimizer.learning_rate,
+        clock=Clock(config.train.steps or EPOCH, batch_size, EPOCH),
+        drops=config.schedule.drops,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        protocol=configuration.protocol_of(config, net.architecture),
+        micro_batches=config.train.micro_batches,
+    )  # fmt: skip
+    batch = step.abstract_batch(net, mesh, batch_size)
+    return batch_size, train_step.lower(step.abstract_state(net, mesh), batch)
+
+
+def lower_evaluation(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Lowered]:
+    """Lowers the forward pass over a batch of crops, `eval.batch_size` on each data shard."""
+    images = config.eval.batch_size * mesh.shape[device_mesh.DATA]
+    return images, _forward(net, mesh, images)
+
+
+def lower_prediction(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Lowered]:
+    """Lowers the forward pass over the fewest images: one a data shard."""
+    images = mesh.shape[device_mesh.DATA]
+    return images, _forward(net, mesh, images)
+
+
+LOWER: dict[str, Callable[[Config, AlexNet, Mesh], tuple[int, jax.stages.Lowered]]] = {
+    'train': lower_train,
+    'eval': lower_evaluation,
+    'predict': lower_prediction,
+}
+
+
+def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Program:
+    """Compiles one of `LOWER` for the devices of the mesh."""
+    images, lowered = LOWER[name](config, net, mesh)
+    kind = 'highest'
+    if name == 'train':
+        kind = 'bfloat16' if net.compute == 'bfloat16' else net.precision or 'default'
+    begun = time.perf_counter()
+    try:
+        compiled, refusal = lowered.compile(), ''
+    except JaxRuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+            raise
+        compiled, refusal = None, str(error).splitlines()[0]
+    return Program(name, images, kind, time.perf_counter() - begun, compiled, refusal)
+
+
+def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip | None) -> int:
+    """Returns the largest batch whose training step fits, of the configured one doubled again and
+    again; 0 if that does not fit.
+
+    Raises:
+      InputError: nothing is known of the chip's memory.
+    """
+    if chip is None:
+        raise InputError('--largest_batch is of TPUs and GPUs; the memory of CPUs is not known')
+    largest, batch_size = 0, config.data.batch_size
+    while batch_size <= MOST_IMAGES:
+        config = configuration.changed(config, {'data.batch_size': batch_size})
+        if not compile_program('train', config, net, mesh).fits(chip):
+            break
+        largest, batch_size = batch_size, 2 * batch_size
+    return largest
+
+
+def _forward(net: AlexNet, mesh: Mesh, images: int) -> jax.stages.Lowered:
+    net = net.clone(compute='float32')
+    forward = inference.make_forward(net, mesh, _mean(net), 1.0)
+    specs = inference.variable_specs(net.clone(exchange='gather'))
+    variables = jax.tree.map(
+        lambda x, spec: _abstract(mesh, spec, x.shape, x.dtype),
+        inference.variable_shapes(net),
+        specs,
+    )
+    size = net.architecture.input_size
+    crops = _abstract(mesh, P(device_mesh.DATA), (images, size, size, 3), np.uint8)
+    return forward.lower(variables, crops)
+
+
+def _mean(net: AlexNet) -> np.ndarray:
+    size = net.architecture.input_size
+    return np.zeros((size, size, 3), np.float32)
+
+
+def _abstract(mesh: Mesh, spec: P, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))

@@ -1,0 +1,181 @@
+"""Accelerators to compile for that are not at hand: TPU slices, GPUs of one host, and CPUs.
+
+A target is written tpu:v5e:2x2, gpu:h100 or gpu:h100:4, cpu:4.
+"""
+
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from alexnet_jax.experiment.defaults import Config
+from alexnet_jax.runtime.errors import InputError, nearest, shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What a chip can do, by its maker.
+
+    products: multiplications and additions a second, by the type of the factors.
+    memory: bytes. bandwidth: bytes a second of that memory. link: bytes a second that a chip sends
+    to others of its slice or host, all links together, one way. clock: cycles a second of a TPU,
+    by which the compiler's estimates become seconds; 0: not known.
+    """
+
+    products: dict[str, float]
+    memory: float
+    bandwidth: float
+    link: float
+    clock: float = 0.0
+
+
+def _tpu(peak: float, gibibytes: float, bandwidth: float, link: float, clock: float) -> Chip:
+    # 'highest' multiplies float32 numbers in six passes of bfloat16, 'high' in three.
+    products = {'bfloat16': peak, 'default': peak, 'high': peak / 3, 'highest': peak / 6}
+    return Chip(products, gibibytes * 2**30, bandwidth, link, clock)
+
+
+def _gpu(bfloat16: float, tf32: float, float32: float, memory: float, bandwidth: float,
+         link: float) -> Chip:  # fmt: skip
+    products = {'bfloat16': bfloat16, 'default': tf32, 'high': tf32, 'highest': float32}
+    return Chip(products, memory, bandwidth, link)
+
+
+# cloud.google.com/tpu/docs/system-architecture-tpu-vm and the pages of each version; the clock is
+# the peak over what the matrix units do in a cycle. NVIDIA's data sheets of the SXM boards, dense.
+TPUS = {
+    'v4': _tpu(275e12, 32, 1.2e12, 300e9, 1.05e9),
+    'v5e': _tpu(197e12, 16, 0.82e12, 200e9, 1.5e9),
+    'v5p': _tpu(459e12, 95, 2.765e12, 600e9, 1.75e9),
+    'v6e': _tpu(918e12, 32, 1.64e12, 448e9, 1.75e9),
+}
+GPUS = {
+    'a100': _gpu(312e12, 156e12, 19.5e12, 80e9, 2.04e12, 300e9),
+    'h100': _gpu(989e12, 494e12, 67e12, 80e9, 3.35e12, 450e9),
+}
+MOST_CHIPS, MOST_GPUS, MOST_CPUS = 256, 8, 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A number of chips of one kind.
+
+    topology: their arrangement, as the compiler names it.
+    chip: None for CPUs, of which nothing is known beforehand.
+    """
+
+    platform: str
+    kind: str
+    topology: str
+    devices: int
+    chip: Chip | None = None
+
+    @property
+    def name(self) -> str:
+        if self.platform == 'cpu':
+            return f'{self.devices} CPU device{"s" * (self.devices > 1)}'
+        return f'{self.kind} {self.topology}' if self.platform == 'tpu' else (
+            f'{self.devices} {self.kind}'
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The programs of a configuration to compile for a target, on a mesh of (data, column)."""
+
+    config: Config
+    classes: int
+    target: Target
+    mesh: tuple[int, int]
+    programs: list[str]
+
+
+def parse(text: str) -> Target:
+    """Returns the target that `text` names.
+
+    Raises:
+      InputError: there is no such target.
+    """
+    platform, _, rest = text.partition(':')
+    kind, _, size = rest.partition(':')
+    if platform == 'tpu' and kind in TPUS:
+        return _slice(text, kind, size)
+    if platform == 'gpu' and kind in GPUS:
+        count = _count(text, size or '1', MOST_GPUS)
+        return Target('gpu', kind, f'1x1x{count}', count, GPUS[kind])
+    if platform == 'cpu' and not size:
+        count = _count(text, kind or '1', MOST_CPUS)
+        return Target('cpu', 'cpu', str(count), count)
+    known = [*(f'tpu:{kind}:2x2' for kind in TPUS), *(f'gpu:{kind}' for kind in GPUS), 'cpu:4']
+    raise InputError(
+        f'--target is {shown(text)}; the nearest is {nearest(text, known)}; allowed:'
+        f' {", ".join(known)}, and other sizes of these'
+    )
+
+
+def _slice(text: str, kind: str, size: str) -> Target:
+    axes = 3 if kind in ('v4', 'v5p') else 2
+    example = 'x'.join(['2', '2', '1'][:axes])
+    sides = [int(side) for side in size.split('x')] if re.fullmatch(r'\d+(x\d+)+', size) else []
+    chips = math.prod(sides)
+    if len(sides) != axes or not 1 <= chips <= MOST_CHIPS:
+        raise InputError(
+            f'--target is {shown(text)}; allowed for {kind}: {axes} sides, as in'
+            f' tpu:{kind}:{example}, of up to {MOST_CHIPS} chips'
+        )
+    return Target('tpu', kind, size, chips, TPUS[kind])
+
+
+def _count(text: str, size: str, most: int) -> int:
+    if not size.isdecimal() or not 1 <= int(size) <= most:
+        raise InputError(f'--target is {shown(text)}; allowed: from 1 to {most} devices')
+    return int(size)
+
+
+def before_jax(target: Target) -> None:
+    """Sets what the compilers read when JAX starts: JAX itself runs on the CPU."""
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    # libtpu asks for a TPU's machine over the network, and for the lock of its one process.
+    os.environ['TPU_SKIP_MDS_QUERY'] = os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
+    if target.platform == 'cpu':
+        flags = os.environ.get('XLA_FLAGS', '')
+        flags += f' --xla_force_host_platform_device_count={target.devices}'
+        os.environ['XLA_FLAGS'] = flags.strip()
+
+
+def devices(target: Target) -> Sequence[Any]:
+    """Returns the target's devices, which can be compiled for and not run on.
+
+    Raises:
+      InputError: the compiler is not installed, or knows no such slice.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    if target.platform == 'cpu':
+        return jax.devices()
+    if target.platform == 'gpu':
+        raise InputError(f'--target is gpu:{target.kind}: not yet')
+    _require_compiler('libtpu', 'tpu-compile')
+    try:
+        found = topologies.get_topology_desc(f'{target.kind}:{target.topology}', 'tpu')
+    except Exception as error:  # of any kind: it comes from the compiler's own library
+        first = (str(error).splitlines() or [''])[0]
+        raise InputError(
+            f'--target is tpu:{target.kind}:{target.topology}, which the compiler does not know:'
+            f' {first}'
+        ) from error
+    return found.devices
+
+
+def _require_compiler(package: str, extra: str) -> None:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        raise InputError(
+            f'the compiler for this --target is not installed; install it with\n'
+            f"pip install 'alexnet_jax[{extra}]'"
+        ) from None
