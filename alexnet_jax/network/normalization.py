@@ -86,8 +86,6 @@ def _backward(how, a, cotangent):
     # j over the same neighbours. Only `a` is kept from the forward pass: d is
     # cheaper to compute again than to store and fetch.
     around, alpha, beta, k = how
-    # XLA for TPU would find d in the forward pass and keep it, in float32, for this.
-    a = lax.platform_dependent(a, tpu=lax.optimization_barrier, default=lambda a: a)
     wide = widened(a)
     d = k + alpha * around(wide * wide)
     direct = widened(cotangent) * _power(d, beta)

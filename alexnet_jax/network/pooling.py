@@ -103,24 +103,30 @@ def _by_blocks(size, stride, shape, place, cotangent):
 
 def _by_phases(size, stride, shape, place, cotangent):
     """The same bits: the places of each phase of the stride by themselves, put between those of
-    the others by interior padding."""
+    the others, first in their rows, then the rows."""
     blocks = [math.ceil(extent / stride) for extent in shape]
-    zero, total = jnp.zeros((), cotangent.dtype), None
     earlier = list(_earlier(size, stride, shape, place, cotangent))
-    for row, column in itertools.product(range(stride), repeat=2):
-        own = jnp.zeros((), widened(cotangent).dtype)
+
+    def of_phase(row: int, column: int) -> jax.Array:
+        total = jnp.zeros((), widened(cotangent).dtype)
         for up, left, place_then, cotangent_then in earlier:
             down, right = row + up * stride, column + left * stride
             if down < size and right < size:
                 index = place.dtype.type(down * size + right)
-                own += jnp.where(place_then == index, cotangent_then, 0)
-        padding = [
-            (phase, extent - phase - (block - 1) * stride - 1, stride - 1)
-            for phase, extent, block in zip((row, column), shape, blocks, strict=True)
-        ]
-        own = lax.pad(own.astype(cotangent.dtype), zero, ((0, 0, 0), *padding, (0, 0, 0)))
-        total = own if total is None else total + own
-    return total
+                total += jnp.where(place_then == index, cotangent_then, 0)
+        return total.astype(cotangent.dtype)
+
+    def between(phases: list[jax.Array], axis: int) -> jax.Array:
+        extent, block = shape[axis - 1], blocks[axis - 1]
+        padding = [[(0, 0, 0)] * 4 for _ in phases]
+        for phase, edges in enumerate(padding):
+            edges[axis] = (phase, extent - phase - (block - 1) * stride - 1, stride - 1)
+        zero = jnp.zeros((), cotangent.dtype)
+        return sum(lax.pad(x, zero, edges) for x, edges in zip(phases, padding, strict=True))  # pyright: ignore[reportReturnType]
+
+    phases = range(stride)
+    rows = [between([of_phase(row, column) for column in phases], axis=2) for row in phases]
+    return between(rows, axis=1)
 
 
 def _earlier(size, stride, shape, place, cotangent):

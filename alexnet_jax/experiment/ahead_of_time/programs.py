@@ -54,8 +54,8 @@ def net_of(config: Config, classes: int) -> AlexNet:
     )  # fmt: skip
 
 
-def lower_train(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Lowered]:
-    """Lowers the training step."""
+def trace_train(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
+    """Traces the training step."""
     batch_size = config.data.batch_size
     train_step = step.make_train_step(
         net, mesh, _mean(net), seed=config.seed,
@@ -68,34 +68,35 @@ def lower_train(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stag
         micro_batches=config.train.micro_batches,
     )  # fmt: skip
     batch = step.abstract_batch(net, mesh, batch_size)
-    return batch_size, train_step.lower(step.abstract_state(net, mesh), batch)
+    return batch_size, train_step.trace(step.abstract_state(net, mesh), batch)
 
 
-def lower_evaluation(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Lowered]:
-    """Lowers the forward pass over a batch of crops, `eval.batch_size` on each data shard."""
+def trace_evaluation(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
+    """Traces the forward pass over a batch of crops, `eval.batch_size` on each data shard."""
     images = config.eval.batch_size * mesh.shape[device_mesh.DATA]
     return images, _forward(net, mesh, images)
 
 
-def lower_prediction(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Lowered]:
-    """Lowers the forward pass over the fewest images: one a data shard."""
+def trace_prediction(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
+    """Traces the forward pass over the fewest images: one a data shard."""
     images = mesh.shape[device_mesh.DATA]
     return images, _forward(net, mesh, images)
 
 
-LOWER: dict[str, Callable[[Config, AlexNet, Mesh], tuple[int, jax.stages.Lowered]]] = {
-    'train': lower_train,
-    'eval': lower_evaluation,
-    'predict': lower_prediction,
+TRACE: dict[str, Callable[[Config, AlexNet, Mesh], tuple[int, jax.stages.Traced]]] = {
+    'train': trace_train,
+    'eval': trace_evaluation,
+    'predict': trace_prediction,
 }
 
 
 def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Program:
-    """Compiles one of `LOWER` for the devices of the mesh."""
-    images, lowered = LOWER[name](config, net, mesh)
+    """Compiles one of `TRACE` for the devices of the mesh."""
+    images, traced = TRACE[name](config, net, mesh)
     kind = 'highest'
     if name == 'train':
         kind = 'bfloat16' if net.compute == 'bfloat16' else net.precision or 'default'
+    lowered = traced.lower()
     begun = time.perf_counter()
     try:
         compiled, refusal = lowered.compile(), ''
@@ -124,7 +125,7 @@ def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip | None) -
     return largest
 
 
-def _forward(net: AlexNet, mesh: Mesh, images: int) -> jax.stages.Lowered:
+def _forward(net: AlexNet, mesh: Mesh, images: int) -> jax.stages.Traced:
     net = net.clone(compute='float32')
     forward = inference.make_forward(net, mesh, _mean(net), 1.0)
     specs = inference.variable_specs(net.clone(exchange='gather'))
@@ -135,7 +136,7 @@ def _forward(net: AlexNet, mesh: Mesh, images: int) -> jax.stages.Lowered:
     )
     size = net.architecture.input_size
     crops = _abstract(mesh, P(device_mesh.DATA), (images, size, size, 3), np.uint8)
-    return forward.lower(variables, crops)
+    return forward.trace(variables, crops)
 
 
 def _mean(net: AlexNet) -> np.ndarray:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from alexnet_jax.experiment.ahead_of_time import gpu_descriptions
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.runtime.errors import InputError, nearest, shown
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What a chip can do, by its maker.
+    """The data of a device, by its maker.
 
     products: multiplications and additions a second, by the type of the factors.
     memory: bytes. bandwidth: bytes a second of that memory. link: bytes a second that a chip sends
@@ -47,7 +48,7 @@ def _gpu(bfloat16: float, tf32: float, float32: float, memory: float, bandwidth:
 # cloud.google.com/tpu/docs/system-architecture-tpu-vm and the pages of each version; the clock is
 # the peak over what the matrix units do in a cycle. NVIDIA's data sheets of the SXM boards, dense.
 TPUS = {
-    'v4': _tpu(275e12, 32, 1.2e12, 300e9, 1.05e9),
+    'v4': _tpu(275e12 / 2, 16, 0.6e12, 150e9, 1.05e9),  # the compiler's device is half a chip
     'v5e': _tpu(197e12, 16, 0.82e12, 200e9, 1.5e9),
     'v5p': _tpu(459e12, 95, 2.765e12, 600e9, 1.75e9),
     'v6e': _tpu(918e12, 32, 1.64e12, 448e9, 1.75e9),
@@ -56,6 +57,7 @@ GPUS = {
     'a100': _gpu(312e12, 156e12, 19.5e12, 80e9, 2.04e12, 300e9),
     'h100': _gpu(989e12, 494e12, 67e12, 80e9, 3.35e12, 450e9),
 }
+SOLID = ('v4', 'v5p')  # whose slices have three sides
 MOST_CHIPS, MOST_GPUS, MOST_CPUS = 256, 8, 64
 
 
@@ -109,7 +111,7 @@ def parse(text: str) -> Target:
     if platform == 'cpu' and not size:
         count = _count(text, kind or '1', MOST_CPUS)
         return Target('cpu', 'cpu', str(count), count)
-    known = [*(f'tpu:{kind}:2x2' for kind in TPUS), *(f'gpu:{kind}' for kind in GPUS), 'cpu:4']
+    known = [*map(_example, TPUS), *(f'gpu:{kind}' for kind in GPUS), 'cpu:4']
     raise InputError(
         f'--target is {shown(text)}; the nearest is {nearest(text, known)}; allowed:'
         f' {", ".join(known)}, and other sizes of these'
@@ -117,16 +119,19 @@ def parse(text: str) -> Target:
 
 
 def _slice(text: str, kind: str, size: str) -> Target:
-    axes = 3 if kind in ('v4', 'v5p') else 2
-    example = 'x'.join(['2', '2', '1'][:axes])
+    axes = 3 if kind in SOLID else 2
     sides = [int(side) for side in size.split('x')] if re.fullmatch(r'\d+(x\d+)+', size) else []
     chips = math.prod(sides)
     if len(sides) != axes or not 1 <= chips <= MOST_CHIPS:
         raise InputError(
             f'--target is {shown(text)}; allowed for {kind}: {axes} sides, as in'
-            f' tpu:{kind}:{example}, of up to {MOST_CHIPS} chips'
+            f' {_example(kind)}, of up to {MOST_CHIPS} chips'
         )
-    return Target('tpu', kind, size, chips, TPUS[kind])
+    return Target('tpu', kind, size, chips * (2 if kind == 'v4' else 1), TPUS[kind])
+
+
+def _example(kind: str) -> str:
+    return f'tpu:{kind}:2x2x1' if kind in SOLID else f'tpu:{kind}:2x2'
 
 
 def _count(text: str, size: str, most: int) -> int:
@@ -138,6 +143,7 @@ def _count(text: str, size: str, most: int) -> int:
 def before_jax(target: Target) -> None:
     """Sets what the compilers read when JAX starts: JAX itself runs on the CPU."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
+    os.environ['JAX_SKIP_CUDA_CONSTRAINTS_CHECK'] = '1'  # there is no driver to ask
     # libtpu asks for a TPU's machine over the network, and for the lock of its one process.
     os.environ['TPU_SKIP_MDS_QUERY'] = os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
     if target.platform == 'cpu':
@@ -158,17 +164,22 @@ def devices(target: Target) -> Sequence[Any]:
     if target.platform == 'cpu':
         return jax.devices()
     if target.platform == 'gpu':
-        raise InputError(f'--target is gpu:{target.kind}: not yet')
+        _require_compiler('jax-cuda12-plugin', 'gpu-compile')
+        text = gpu_descriptions.target_config(target.kind)
+        return topologies.get_topology_desc(
+            platform='cuda', topology=target.topology, target_config=text
+        ).devices
     _require_compiler('libtpu', 'tpu-compile')
+    sides = [int(side) for side in target.topology.split('x')]
+    host = tuple(min(2, side) for side in (*sides, 1)[:3])  # of 2×2 chips
+    name = f'{target.kind}:{target.topology}'
     try:
-        found = topologies.get_topology_desc(f'{target.kind}:{target.topology}', 'tpu')
+        return topologies.get_topology_desc(name, 'tpu', chips_per_host_bounds=host).devices
     except Exception as error:  # of any kind: it comes from the compiler's own library
         first = (str(error).splitlines() or [''])[0]
         raise InputError(
-            f'--target is tpu:{target.kind}:{target.topology}, which the compiler does not know:'
-            f' {first}'
+            f'--target is tpu:{name}, which the compiler does not know: {first}'
         ) from error
-    return found.devices
 
 
 def _require_compiler(package: str, extra: str) -> None:

@@ -1,0 +1,142 @@
+"""Programs for accelerators that are not at hand: lowered for all platforms, compiled where the
+compiler is installed."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from alexnet_jax.experiment.ahead_of_time import __main__ as command
+from alexnet_jax.experiment.ahead_of_time import default_meshes, programs, targets
+from alexnet_jax.experiment.defaults import default_config
+from alexnet_jax.network import device_mesh
+from alexnet_jax.network.architectures import ARCHITECTURES, architecture
+from alexnet_jax.network.communication import parameters_held, step_traffic
+from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+PRODUCTS = re.compile(r'stablehlo\.(?:dot_general|convolution).*')
+
+
+def lowered(name: str, program: str, precision: str = 'default', platforms=PLATFORMS) -> str:
+    """StableHLO of a program of a net, a sixteenth as wide where its normalization allows it."""
+    config = default_config()
+    config.network.name = name
+    config.network.precision = precision
+    config.data.batch_size = 8
+    config.eval.batch_size = 8
+    net, mesh = programs.net_of(config, 10), device_mesh.make_mesh(1, 1)
+    _, traced = programs.TRACE[program](config, net, mesh)
+    return traced.lower(lowering_platforms=platforms).as_text()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize('program', programs.TRACE)
+@pytest.mark.parametrize('name', ARCHITECTURES)
+def test_every_net_is_lowered_for_every_platform(name, program):
+    text = lowered(name, program)
+    assert PRODUCTS.search(text)
+
+
+@pytest.mark.parametrize('precision', ['default', 'high', 'highest'])
+def test_products_have_the_precision_asked_for_and_evaluations_the_highest(precision):
+    def kinds(program: str) -> set[str]:
+        text = lowered('small', program, precision, ('tpu',))
+        return {
+            kind
+            for product in PRODUCTS.findall(text)
+            for kind in re.findall(r'\b(DEFAULT|HIGHEST|HIGH)\b', product)
+        }
+
+    assert kinds('eval') == kinds('predict') == {'HIGHEST'}
+    # Sums for biases and over the maps of a window are exact whatever the setting.
+    assert kinds('train') == {precision.upper(), 'HIGHEST'}
+
+
+@pytest.mark.parametrize(('text', 'says'), [
+    ('tpu:v5e', 'allowed for v5e: 2 sides, as in tpu:v5e:2x2'),
+    ('tpu:v5p:2x2', 'allowed for v5p: 3 sides, as in tpu:v5p:2x2x1'),
+    ('tpu:v5e:32x16', 'of up to 256 chips'),
+    ('tpu:v5e:0x2', '2 sides'),
+    ('tpu:v7:2x2', 'the nearest is tpu:v5e:2x2'),
+    ('gpu:h100:9', 'allowed: from 1 to 8 devices'),
+    ('cpu:0', 'allowed: from 1 to 64 devices'),
+    ('', 'allowed: tpu:v4:2x2x1'),
+])  # fmt: skip
+def test_a_target_that_cannot_be_is_refused(text, says, capsys):
+    assert command.main(['--config', 'digits', f'--target={text}']) == BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --target is '{text}'")
+    assert says in line
+
+
+@pytest.mark.parametrize(('words', 'says'), [
+    (['--programs=trian'], 'the nearest is train'),
+    (['--classes=1'], '--classes is 1; allowed: from 2'),
+    (['--target=cpu:5', '--config.mesh.column=2'], 'takes the 5 devices of --target 5 CPU'),
+])  # fmt: skip
+def test_a_bad_request_is_refused(words, says, capsys):
+    assert command.main(['--config', 'digits', '--target=cpu:2', *words]) == BAD_INPUT
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.thorough
+def test_a_program_s_figures_are_printed(capfd):
+    """Against the table: products of 64 images of the digits' net, and its parameters twice."""
+    env = {'JAX_PLATFORMS': 'cpu', **os.environ}
+    words = ['compile', '--config', 'digits', '--target', 'cpu:2', '--classes', '10']
+    run = subprocess.run(
+        [sys.executable, '-m', 'alexnet_jax', *words], env=env, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert run.returncode == DONE, run.stderr
+    found = run.stdout
+    assert '2 CPU devices: mesh 1×2' in found
+    net = architecture('small')
+    rows = layer_shapes(net, 10)
+    forward = 2 * 64 * sum(row.multiply_adds for row in rows) / 2 / 1e9  # of one column
+    (train, evaluation, _) = (float(x) for x in re.findall(r'([\d.]+) GFLOP', found))
+    assert 0.8 * forward < evaluation < 1.2 * forward  # places beyond the edges are not counted
+    assert 2 * forward < train < 3.5 * forward
+    held = parameters_held(net, 10, 2)
+    (arguments, *_) = (float(x) for x in re.findall(r'arguments ([\d.]+)', found))
+    batch = 64 * 3 * 28 * 28
+    assert arguments == pytest.approx((2 * 4 * held + batch) / 1e6, abs=0.2)
+    lines = [line.split() for line in found.splitlines()]
+    (column,) = (words for words in lines[:12] if words[:3] == ['column', 'in', 'all'])
+    least = sum(x.sent for x in step_traffic(net, 10, (1, 2), 64))
+    assert column[-2] == f'{least:,.0f}'
+    assert column[-1] == '1.0000'
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec('libtpu')), reason='libtpu is installed')
+def test_a_missing_compiler_is_named(capsys):
+    assert command.main(['--config', 'digits', '--target=tpu:v5e:2x2']) == BAD_INPUT
+    first, second = capsys.readouterr().err.splitlines()
+    assert 'compiler for this --target is not installed' in first
+    assert second == "pip install 'alexnet_jax[tpu-compile]'"
+
+
+def test_default_meshes_by_hand():
+    """A chip of 100 FLOP/s, 52 bytes/s of memory and 4 bytes/s of links; torchvision's net."""
+    chip = targets.Chip({'default': 100.0}, 1, 52, 4)
+    net = architecture('torchvision')
+    rows = default_meshes.table(net, 1000, 8, 'gather', chip, 'default', (1, 2))
+    shapes = layer_shapes(net, 1000)
+    forward = sum(row.multiply_adds for row in shapes)
+    products = 2 * (3 * forward - shapes[0].multiply_adds) * 8 / 100
+    parameters = sum(row.parameters for row in shapes)
+    update = parameters / 2
+    assert rows[0].computing == pytest.approx(products + update)
+    assert rows[0].sending == 0
+    assert rows[1].mesh == (2, 1)
+    assert rows[1].computing == pytest.approx(products / 2 + update)
+    sent = 4 * (parameters + 4) / 4  # 2 · (n − 1) / n = 1 of float32 gradients and four scores
+    assert rows[1].sending == pytest.approx(sent)
+    whole = (products + update) / (products / 2 + update + sent) / 2
+    assert rows[1].efficiency == pytest.approx(whole)
+    assert default_meshes.where_it_stops_paying(rows) == (2 if whole >= 0.5 else 1)
