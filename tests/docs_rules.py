@@ -92,6 +92,10 @@ RULES = [
     Rule('python benchmarks/plan.py ' + ANY, test='tests/network/test_plan.py::test_the_page_on_scaling_shows_what_the_command_prints'),
     Rule('python -m alexnet_jax.network' + ANY, ''),
     Rule('python -m alexnet_jax.training ' + ANY, ''),
+    Rule('alexnet-jax compile .*(tpu|gpu):' + ANY, needs='a compiler',
+         test='tests/experiment/test_ahead_of_time.py::test_tpu_programs_are_no_larger'),
+    Rule('python -m alexnet_jax compile .*cpu:2' + ANY,
+         test='tests/experiment/test_ahead_of_time.py::test_a_program_s_figures_are_printed'),
     Rule('python -m alexnet_jax.ablations ' + ANY,
          '--ablations optimizer.momentum=0 --seeds 1 --config.train.epochs=1'
          ' --config.network.width=0.125 --config.data.dir={data} --noconfig.train.report',

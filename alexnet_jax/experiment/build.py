@@ -267,9 +267,7 @@ def open_images(config: Config) -> ImageSet:
 def train_step(experiment: Experiment) -> Callable:
     config = experiment.config
     return step.make_train_step(
-        experiment.net.clone(
-            compute=config.network.compute, precision=config.network.precision
-        ),
+        experiment.net.clone(compute=config.network.compute, precision=config.network.precision),
         experiment.mesh,
         *experiment.normalization,
         seed=config.seed,

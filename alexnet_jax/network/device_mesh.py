@@ -7,6 +7,7 @@ column or several.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,7 +41,7 @@ def make_mesh(data: int = 1, column: int = 1) -> Mesh:
     return mesh_of(devices[:count], column)
 
 
-def mesh_of(devices: Sequence[jax.Device], column: int) -> Mesh:
+def mesh_of(devices: Sequence[Any], column: int) -> Mesh:
     """Returns the mesh of these devices, the columns of a net next to each other."""
     grid = np.array(devices).reshape(-1, column)
     return Mesh(grid, (DATA, COLUMN), axis_types=(AxisType.Auto,) * 2)

@@ -95,7 +95,9 @@ def _by_blocks(size, stride, shape, place, cotangent):
         row, column = phase[:, None, None, None] + up * stride, phase[:, None] + left * stride
         inside = (row < size) & (column < size)
         index = np.where(inside, row * size + column, size * size).astype(place.dtype)
-        spread = functools.partial(lax.broadcast_in_dim, shape=whole, broadcast_dimensions=(0, 1, 3, 5))
+        spread = functools.partial(
+            lax.broadcast_in_dim, shape=whole, broadcast_dimensions=(0, 1, 3, 5)
+        )
         total += jnp.where(spread(place_then) == index, spread(cotangent_then), 0)
     total = total.reshape(batch, blocks[0] * stride, blocks[1] * stride, maps)
     return total[:, :height, :width].astype(cotangent.dtype)

@@ -12,8 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet

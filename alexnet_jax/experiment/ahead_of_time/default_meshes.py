@@ -53,8 +53,14 @@ def where_it_stops_paying(rows: list[Row]) -> int:
 def _computing(
     net: Architecture, classes: int, mesh: tuple[int, int], batch_size: int, chip: Chip, kind: str
 ) -> float:
+    flops = product_flops(net, classes, training=True) * batch_size / math.prod(mesh)
+    update = UPDATE * parameters_held(net, classes, mesh[1])
+    return flops / chip.products[kind] + update / chip.bandwidth
+
+
+def product_flops(net: Architecture, classes: int, training: bool) -> float:
+    """Returns the multiplications and additions of an image's products: forward, in training also
+    for the gradients of kernels and of what they read, but of the image."""
     shapes = layer_shapes(net, classes)
     forward = sum(row.multiply_adds for row in shapes)
-    both = 3 * forward - shapes[0].multiply_adds  # the image needs no gradient
-    products = 2 * both * batch_size / math.prod(mesh) / chip.products[kind]
-    return products + UPDATE * parameters_held(net, classes, mesh[1]) / chip.bandwidth
+    return 2 * (3 * forward - shapes[0].multiply_adds if training else forward)

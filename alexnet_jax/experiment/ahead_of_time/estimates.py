@@ -1,11 +1,9 @@
-"""What a compiled program needs and how long it may take, by the compiler and the chip's data."""
+"""Memory and work of a compiled program, by the compiler's own account."""
 
 import dataclasses
 import re
 
 import jax
-
-from alexnet_jax.experiment.ahead_of_time.targets import Chip
 
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 UNKNOWN_CYCLES = 2**40  # of operations that the compiler does not estimate
@@ -45,22 +43,15 @@ def memory(compiled: jax.stages.Compiled) -> Memory:
 class Work:
     """What one device does for one run of a program.
 
-    flops: multiplications and additions. accessed: bytes of memory that operations read and
-    write. cycles: the compiler's estimate, collectives left out; None where it gives none.
+    Numbers are the compiler's, None where it gives none (XLA for GPUs gives no FLOPs and bytes).
+
+    flops: multiplications and additions. accessed: bytes that operations read from memory and
+    write to it. cycles: without collectives, and without operations that it does not estimate.
     """
 
-    flops: float
-    accessed: float
+    flops: float | None
+    accessed: float | None
     cycles: int | None
-
-    def products_seconds(self, chip: Chip, kind: str) -> float:
-        return self.flops / chip.products[kind]
-
-    def memory_seconds(self, chip: Chip) -> float:
-        return self.accessed / chip.bandwidth
-
-    def estimated_seconds(self, chip: Chip) -> float | None:
-        return self.cycles / chip.clock if self.cycles and chip.clock else None
 
 
 def work(compiled: jax.stages.Compiled) -> Work:
@@ -68,5 +59,4 @@ def work(compiled: jax.stages.Compiled) -> Work:
     cost, text = compiled.cost_analysis() or {}, compiled.as_text() or ''
     cycles = [int(found) for found in CYCLES.findall(text)]
     known = [cycle for cycle in cycles if cycle < UNKNOWN_CYCLES]
-    flops, accessed = cost.get('flops', 0.0), cost.get('bytes accessed', 0.0)
-    return Work(flops, accessed, sum(known) if known else None)
+    return Work(cost.get('flops'), cost.get('bytes accessed'), sum(known) if known else None)

@@ -2,6 +2,7 @@
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.ahead_of_time import default_meshes, estimates
+from alexnet_jax.experiment.ahead_of_time.default_meshes import product_flops
 from alexnet_jax.experiment.ahead_of_time.programs import Program
 from alexnet_jax.experiment.ahead_of_time.targets import Chip, Request
 from alexnet_jax.network.communication import step_traffic
@@ -25,7 +26,7 @@ def program(request: Request, found: Program) -> list[str]:
         return [*lines, f'  does not fit: {found.refusal}']
     chip = request.target.chip
     lines += _memory(estimates.memory(found.compiled), chip)
-    lines += _work(estimates.work(found.compiled), found.kind, chip)
+    lines += _work(request, found, estimates.work(found.compiled))
     lines += _collectives(request, found)
     if found.name == 'train' and chip is not None:
         lines += ['', *_default_meshes(request, found.kind, chip)]
@@ -43,18 +44,29 @@ def _memory(memory: estimates.Memory, chip: Chip | None) -> list[str]:
     return [f'{line}, {share:.0%} of the chip: {fits}']
 
 
-def _work(work: estimates.Work, kind: str, chip: Chip | None) -> list[str]:
-    line = f'  {work.flops / 1e9:,.1f} GFLOP, {work.accessed / 1e9:,.2f} GB read and written'
+def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
+    """The compiler's counts, and the least time that the net's products and, where they are
+    counted, the bytes take the chip."""
+    chip, parts = request.target.chip, []
+    if work.flops:
+        parts.append(f'{work.flops / 1e9:,.1f} GFLOP')
+    if work.accessed:
+        parts.append(f'{work.accessed / 1e9:,.2f} GB read and written')
     if work.cycles:
-        line += f", {work.cycles / 1e6:,.2f} million cycles by the compiler's estimate"
+        parts.append(f'{work.cycles / 1e6:,.2f} million cycles')
+    lines = [f'  by the compiler: {", ".join(parts)}'] if parts else []
     if chip is None:
-        return [line]
-    products, memory = work.products_seconds(chip, kind), work.memory_seconds(chip)
-    times = f'  least time, ms: products ({kind}) {1e3 * products:.2f}, memory {1e3 * memory:.2f}'
-    estimated = work.estimated_seconds(chip)
-    if estimated:
-        times += f'; by the estimate {1e3 * estimated:.2f}'
-    return [line, times]
+        return lines
+    net = configuration.network_of(request.config)
+    products = product_flops(net, request.classes, found.name == 'train') * found.images
+    products /= request.target.devices * chip.products[found.kind]
+    times = [f'products ({found.kind}) {1e3 * products:.2f}']
+    if work.accessed:
+        times.append(f'memory {1e3 * work.accessed / chip.bandwidth:.2f}')
+    line = f'  least ms: {", ".join(times)}'
+    if work.cycles and chip.clock:
+        line += f"; by the compiler's cycles {1e3 * work.cycles / chip.clock:.2f}"
+    return [*lines, line]
 
 
 def _collectives(request: Request, found: Program) -> list[str]:
