@@ -72,18 +72,25 @@ def test_loss_falls_on_digits(path, tmp_path, data_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_the_loss_leaves_chance_on_photographs(path, tmp_path):
-    """By a tenth of a nat below ln(classes) within four epochs of 50,000 images."""
+    """By a tenth of a nat below ln(classes) within one epoch of 50,000 images, or four."""
     if 'ALEXNET_TEST_SET' not in os.environ:
         pytest.skip('ALEXNET_TEST_SET names no prepared set of photographs')
     if path.stem == LITERAL:
         pytest.skip('it does not learn (docs/LOG.md)')
     folder = Path(os.environ['ALEXNET_TEST_SET'])
-    words = arguments(path, tmp_path / 'run', read_about(folder)['source'], str(folder))
-    words += ['--config.data.record_size=64', '--config.data.batch_size=128']
-    words += ['--config.train.micro_batches=8', '--config.train.epochs=4']
-    if path.stem in SMALLER_RATES:
+    chance = math.log(len(image_set.open_set(folder).classes))
+    words = ['--config.data.record_size=64', '--config.data.batch_size=128']
+    if path.stem in SMALLER_RATES:  # with batch normalization, which takes the whole batch
         words.append(f'--config.optimizer.learning_rate={SMALLER_RATES[path.stem]}')
-    assert main.main(words) == main.DONE
-    found, chance = losses(tmp_path / 'run'), math.log(len(image_set.open_set(folder).classes))
-    print(path.stem, [round(loss, 3) for loss in found], f'chance {chance:.3f}')
-    assert min(found) < chance - 0.1
+    else:
+        words.append('--config.train.micro_batches=8')
+
+    def lowest(epochs: int) -> float:
+        run = tmp_path / f'{epochs}-epochs'
+        asked = arguments(path, run, read_about(folder)['source'], str(folder))
+        assert main.main([*asked, *words, f'--config.train.epochs={epochs}']) == main.DONE
+        found = losses(run)
+        print(path.stem, [round(loss, 3) for loss in found], f'chance {chance:.3f}')
+        return min(found)
+
+    assert lowest(1) < chance - 0.1 or lowest(4) < chance - 0.1
