@@ -97,6 +97,7 @@ def are_factors(factors: dict[Any, Any]) -> bool:
 
 
 BOARDS = ('tensorboard', 'wandb')
+PLACEMENTS = ('host', 'device')
 RESIZES = ('center_square', 'short_side', 'squash')
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
 # The normalizations that take numbers in place of the training set's own.
@@ -180,6 +181,9 @@ SETTINGS: dict[str, Setting] = {
         "epochs with a colour shift; 0: all (the authors' code: 67)"),
     'data.threads': Setting(2, between(0, 1024),
         'threads that read, decode and crop; 0: none beside the training', free=True),
+    'data.placement': Setting('host', one_of(PLACEMENTS),
+        'where training images are kept: by the host, which reads and crops those of each step; or'
+        ' all of them, decoded, in the memory of each device, which crops them', free=True),
     'data.synthetic_examples': Setting(1280, at_least(1),
         'training images of the synthetic source; a tenth as many for validation'),
     'data.synthetic_classes': Setting(1000, between(2, 1_000_000),

@@ -27,6 +27,7 @@ from alexnet_jax.experiment.build import (
 )
 from alexnet_jax.experiment.config import flat
 from alexnet_jax.experiment.defaults import Config
+from alexnet_jax.experiment.placement import require_room
 from alexnet_jax.experiment.workdir import claim, last_checkpoint, locked, require_same_run
 from alexnet_jax.network import device_mesh
 from alexnet_jax.runtime import heartbeat, multihost
@@ -74,6 +75,7 @@ def train(
     """
     with multihost.together():
         experiment = build(config)
+        require_room(config, experiment.images, experiment.mesh)
         held_out_split(config, experiment.images)
         require_same_run(workdir, experiment.identity)
         metrics_log.require_usable(workdir / METRICS)
