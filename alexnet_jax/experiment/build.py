@@ -140,6 +140,23 @@ def clock(config: Config, epoch_size: int) -> Clock:
     return Clock(steps, batch_size, epoch_size)
 
 
+def profile_span(config: Config, steps: int) -> tuple[int, int] | None:
+    """Returns the first and last step to profile of a run of so many; None for none.
+
+    Raises:
+      InputError: the run ends before the first.
+    """
+    if not config.train.profile:
+        return None
+    first, last = map(int, config.train.profile.split(':'))
+    if first > steps:
+        raise InputError(
+            f'train.profile is {shown(config.train.profile)}; allowed: steps that the run has, up to'
+            f' {steps}'
+        )
+    return first, last
+
+
 def training_examples(config: Config) -> int:
     """How many training images the configuration's set has.
 

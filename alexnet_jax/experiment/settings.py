@@ -76,6 +76,12 @@ def some_of(names: Collection[str]) -> Rule:
     )
 
 
+def is_span(text: str) -> bool:
+    """Returns whether a text is FIRST:LAST, steps counted from 1, or empty."""
+    found = re.fullmatch('([1-9][0-9]{0,9}):([1-9][0-9]{0,9})', text)
+    return not text or (found is not None and int(found[1]) <= int(found[2]) <= MOST)
+
+
 def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
     """A number for each channel, or an empty tuple."""
     return Rule(
@@ -110,6 +116,7 @@ NOT_NEGATIVE = Rule(f'a number from 0 to {HUGE:g}', lambda value: 0 <= value <= 
 ONE_OR_TEN = Rule('1 or 10', lambda value: value in (1, 10))
 ANY_PATH = Rule('a folder, or nothing for the usual place', can_name_a_file)
 MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
+SPAN = Rule(f'FIRST:LAST, steps from 1 to {MOST} in this order, as 10:15, or nothing', is_span)
 DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
 LAYERS = Rule('names of layers, or nothing', all)
 FACTORS = Rule(f'a number from 0 to {HUGE:g} for each layer, as conv1=0,fc8=10', are_factors)
@@ -219,6 +226,8 @@ SETTINGS: dict[str, Setting] = {
     'train.log_to': Setting(('tensorboard',), some_of(BOARDS),
         'who else is shown the rows, and the kernels and histograms at every validation:'
         ' TensorBoard (files in WORKDIR/tensorboard), Weights & Biases', free=True),
+    'train.profile': Setting('', SPAN,
+        'steps of which a profile is written, WORKDIR/profile, as 10:15; nothing: none', free=True),
     'train.report': Setting(True, BOOLEAN,
         'whether training ends with a report, WORKDIR/report/index.html', free=True),
     'checkpoint.every_steps': Setting(0, at_least(0),
