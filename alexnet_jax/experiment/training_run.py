@@ -45,6 +45,7 @@ from alexnet_jax.training import (
     metrics_log,
     profile,
     step,
+    throughput,
     warm_start,
 )
 from alexnet_jax.training.checkpoint import Checkpoints
@@ -246,7 +247,14 @@ def _run(
         for board in boards:
             board.row(row)
 
+    achieved = throughput.meter(
+        architecture, len(experiment.images.classes), config.network.compute,
+        experiment.mesh.devices.ravel().tolist(),
+    )  # fmt: skip
+
     def record(row: loop.Row) -> None:
+        if row['split'] == 'train':
+            row |= achieved(row['images_per_second'])
         keep(row)
         (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
 
