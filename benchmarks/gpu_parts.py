@@ -88,7 +88,7 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
     for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):  # the last, of a process that was just killed
             found.append(json.loads(line))
-    timed = ('images_per_second', 'seconds_')
+    timed = ('images_per_second', 'seconds_', 'tflops', 'mfu')
     return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in found]
 
 

@@ -52,6 +52,7 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
         assert row.keys() == {
             'split', 'step', 'epoch', 'loss', 'top1_error', 'top5_error',
             'learning_rate', 'images_per_second', 'seconds_input', 'seconds_log', 'seconds_save',
+            'tflops',
         }  # fmt: skip
         assert row['epoch'] == pytest.approx(row['step'] * 64 / 1297)
         assert row['learning_rate'] == 0.01

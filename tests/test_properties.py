@@ -67,6 +67,9 @@ def values_of(name: str) -> st.SearchStrategy:
         'data.std': st.tuples(channel, channel, channel),
         'start.layers': st.sampled_from([(), ('fc8',), ('conv1', 'conv2')]),
         'optimizer.layer_rates': st.sampled_from([{}, {'fc8': 10.0}, {'conv1': 0.0, 'fc8': 0.5}]),
+        'train.profile': st.lists(st.integers(1, 2**31 - 1), min_size=2, max_size=2).map(
+            lambda steps: f'{min(steps)}:{max(steps)}'
+        ),
         'train.log_to': st.sampled_from([(), ('wandb',), ('tensorboard', 'wandb')]),
     }
     anything = st.text(st.characters(exclude_categories=['Cs', 'Cc']), max_size=20)

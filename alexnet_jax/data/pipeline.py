@@ -50,10 +50,12 @@ class ColorShift:
 
 
 @dataclasses.dataclass(frozen=True)
-class _TrainBatch(grain.transforms.Map):
-    """A step's number -> its batch."""
+class _Choices(grain.transforms.Map):
+    """A step's number -> what is chosen for each image of its batch: 'row', which record it is, int32
+    [batch]; 'corner', top and left of its crop, int32 [batch, 2]; 'mirrored', 'color_shift' and
+    'mask' as in the batch."""
 
-    records: Records
+    count: int  # of records
     statistics: Statistics
     size: int
     batch_size: int
@@ -66,28 +68,50 @@ class _TrainBatch(grain.transforms.Map):
     def map(self, element: int) -> Batch:
         places = range(self.batch_size)[self.rows]
         first = element * self.batch_size + places.start
-        batch = _empty(len(places), self.size)
-        images, labels = batch['image'], batch['label']
         draws = augment.draw(self.seed, first, len(places))
         stream = first + np.arange(len(places))
-        rows = rows_at(stream, len(self.records), self.seed)
         image_size = len(self.statistics.mean_image)
-        scratch = np.empty((image_size, image_size, 3), np.uint8)
-        offsets = augment.crop_offsets(draws.crops, image_size, self.size).tolist()
-        for i, row in enumerate(rows.tolist()):
+        corners = augment.crop_offsets(draws.crops, image_size, self.size)
+        if not self.random_crop:
+            corners[:] = (image_size - self.size) // 2
+        std = self.color.std_at(stream // self.count)
+        shifts = augment.color_shifts(self.statistics, std, self.color.scale, draws.colors)
+        return {
+            'row': rows_at(stream, self.count, self.seed).astype(np.int32),
+            'corner': corners.astype(np.int32),
+            'mirrored': draws.mirrored & self.mirror,
+            'color_shift': shifts.astype(np.float32),
+            'mask': np.ones(len(places), np.float32),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainBatch(grain.transforms.Map):
+    """What is chosen for a batch -> the batch: reads the records and crops them."""
+
+    records: Records
+    image_size: int
+    size: int
+
+    def map(self, element: Batch) -> Batch:
+        rows, corners = element.pop('row'), element.pop('corner')
+        images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+        labels = np.empty(len(rows), np.int32)
+        scratch = np.empty((self.image_size, self.image_size, 3), np.uint8)
+        for i, (row, (top, left)) in enumerate(zip(rows.tolist(), corners.tolist(), strict=True)):
             image, labels[i], _ = self.records.read(row, scratch)
-            if self.random_crop:
-                top, left = offsets[i]
-                images[i] = augment.crop(image, top, left, self.size)
-            else:
-                images[i] = augment.center_crop(image, self.size)
-        batch['mirrored'][:] = draws.mirrored & self.mirror
-        std = self.color.std_at(stream // len(self.records))
-        batch['color_shift'][:] = augment.color_shifts(
-            self.statistics, std, self.color.scale, draws.colors
-        )
-        batch['mask'][:] = 1
-        return batch
+            images[i] = augment.crop(image, top, left, self.size)
+        return element | {'image': images, 'label': labels}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labeled(grain.transforms.Map):
+    """What is chosen for a batch, with the labels of its images."""
+
+    labels: np.ndarray  # of all records
+
+    def map(self, element: Batch) -> Batch:
+        return element | {'label': self.labels[element['row']]}
 
 
 def train_batches(
@@ -102,6 +126,7 @@ def train_batches(
     first_step: int = 0,
     rows: slice = slice(None),
     threads: int = 2,
+    labels: np.ndarray | None = None,
 ) -> grain.DatasetIterator[Batch]:
     """Batches `first_step`, `first_step` + 1, ... without end.
 
@@ -117,9 +142,13 @@ def train_batches(
       rows: which rows of each batch to make; the others are not read.
       threads: how many batches are made at a time, and as many are kept ready;
         0: each when it is asked for.
+      labels: int32, of all training images, if the devices hold these (`placement`): no record is
+        read, and a batch has 'row' and 'corner' in place of 'image', as `device_images.make_crops`
+        takes them.
     """
-    make = _TrainBatch(
-        records=images.splits['train'],
+    records = images.splits['train']
+    choices = _Choices(
+        count=len(records),
         statistics=images.statistics,
         size=size,
         batch_size=batch_size,
@@ -129,7 +158,9 @@ def train_batches(
         color=color,
         seed=seed,
     )
-    steps = grain.MapDataset.range(first_step, ENDLESS).map(make)
+    image_size = len(images.statistics.mean_image)
+    make = _TrainBatch(records, image_size, size) if labels is None else _Labeled(labels)
+    steps = grain.MapDataset.range(first_step, ENDLESS).map(choices).map(make)
     return iter(steps.to_iter_dataset(_read_options(threads)))
 
 
@@ -246,17 +277,6 @@ def normalization(
     variances = (statistics.color_components**2) @ statistics.color_variances
     scale = np.maximum(std or np.sqrt(variances), 1e-6)
     return means, scale.astype(np.float32)
-
-
-def _empty(count: int, size: int) -> Batch:
-    """A batch whose images hold anything, to be written over."""
-    return {
-        'image': np.empty((count, size, size, 3), np.uint8),
-        'mirrored': np.zeros(count, bool),
-        'color_shift': np.zeros((count, 3), np.float32),
-        'label': np.zeros(count, np.int32),
-        'mask': np.zeros(count, np.float32),
-    }
 
 
 def _read_options(threads: int) -> grain.ReadOptions:

@@ -26,7 +26,7 @@ from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import model, settings
+from alexnet_jax.experiment import model, placement, settings
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity, network_digest
 from alexnet_jax.experiment.workdir import last_checkpoint
@@ -138,6 +138,23 @@ def clock(config: Config, epoch_size: int) -> Clock:
             f' {counted(most * epoch_size // batch_size, "step")}'
         )
     return Clock(steps, batch_size, epoch_size)
+
+
+def profile_span(config: Config, steps: int) -> tuple[int, int] | None:
+    """Returns the first and last step to profile of a run of so many; None for none.
+
+    Raises:
+      InputError: the run ends before the first.
+    """
+    if not config.train.profile:
+        return None
+    first, last = map(int, config.train.profile.split(':'))
+    if first > steps:
+        raise InputError(
+            f'train.profile is {shown(config.train.profile)}; allowed: steps that the run has, up to'
+            f' {steps}'
+        )
+    return first, last
 
 
 def training_examples(config: Config) -> int:
@@ -282,10 +299,15 @@ def train_step(experiment: Experiment) -> Callable:
 
 
 def train_batches(experiment: Experiment, first_step: int):
-    config, mesh = experiment.config, experiment.mesh
+    """Returns the batches from `first_step` on, on the devices; `data.placement` says whether their
+    images are there beforehand."""
+    config, mesh, size = experiment.config, experiment.mesh, experiment.crop_size
+    place, labels = functools.partial(device_mesh.place_batch, mesh), None
+    if config.data.placement == 'device':
+        place, labels = placement.on_devices(config, experiment.images, mesh, size)
     batches = pipeline.train_batches(
         experiment.images,
-        size=experiment.crop_size,
+        size=size,
         batch_size=config.data.batch_size,
         seed=config.seed,
         color=pipeline.ColorShift(
@@ -296,8 +318,9 @@ def train_batches(experiment: Experiment, first_step: int):
         first_step=first_step,
         rows=device_mesh.rows_here(mesh, config.data.batch_size),
         threads=config.data.threads,
+        labels=labels,
     )
-    return pipeline.ahead(batches, functools.partial(device_mesh.place_batch, mesh))
+    return pipeline.ahead(batches, place)
 
 
 def evaluator(

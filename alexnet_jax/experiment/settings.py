@@ -76,6 +76,12 @@ def some_of(names: Collection[str]) -> Rule:
     )
 
 
+def is_span(text: str) -> bool:
+    """Returns whether a text is FIRST:LAST, steps counted from 1, or empty."""
+    found = re.fullmatch('([1-9][0-9]{0,9}):([1-9][0-9]{0,9})', text)
+    return not text or (found is not None and int(found[1]) <= int(found[2]) <= MOST)
+
+
 def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
     """A number for each channel, or an empty tuple."""
     return Rule(
@@ -97,6 +103,7 @@ def are_factors(factors: dict[Any, Any]) -> bool:
 
 
 BOARDS = ('tensorboard', 'wandb')
+PLACEMENTS = ('host', 'device')
 RESIZES = ('center_square', 'short_side', 'squash')
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
 # The normalizations that take numbers in place of the training set's own.
@@ -109,6 +116,7 @@ NOT_NEGATIVE = Rule(f'a number from 0 to {HUGE:g}', lambda value: 0 <= value <= 
 ONE_OR_TEN = Rule('1 or 10', lambda value: value in (1, 10))
 ANY_PATH = Rule('a folder, or nothing for the usual place', can_name_a_file)
 MEANS = three_numbers('from 0 to 255', lambda number: 0 <= number <= 255)
+SPAN = Rule(f'FIRST:LAST, steps from 1 to {MOST} in this order, as 10:15, or nothing', is_span)
 DEVIATIONS = three_numbers('above 0, at most 255', lambda number: 0 < number <= 255)
 LAYERS = Rule('names of layers, or nothing', all)
 FACTORS = Rule(f'a number from 0 to {HUGE:g} for each layer, as conv1=0,fc8=10', are_factors)
@@ -184,6 +192,9 @@ SETTINGS: dict[str, Setting] = {
         "epochs with a colour shift; 0: all (the authors' code: 67)"),
     'data.threads': Setting(2, between(0, 1024),
         'threads that read, decode and crop; 0: none beside the training', free=True),
+    'data.placement': Setting('host', one_of(PLACEMENTS),
+        'where training images are kept: by the host, which reads and crops those of each step; or'
+        ' all of them, decoded, in the memory of each device, which crops them', free=True),
     'data.synthetic_examples': Setting(1280, at_least(1),
         'training images of the synthetic source; a tenth as many for validation'),
     'data.synthetic_classes': Setting(1000, between(2, 1_000_000),
@@ -219,6 +230,8 @@ SETTINGS: dict[str, Setting] = {
     'train.log_to': Setting(('tensorboard',), some_of(BOARDS),
         'who else is shown the rows, and the kernels and histograms at every validation:'
         ' TensorBoard (files in WORKDIR/tensorboard), Weights & Biases', free=True),
+    'train.profile': Setting('', SPAN,
+        'steps of which a profile is written, WORKDIR/profile, as 10:15; nothing: none', free=True),
     'train.report': Setting(True, BOOLEAN,
         'whether training ends with a report, WORKDIR/report/index.html', free=True),
     'checkpoint.every_steps': Setting(0, at_least(0),

@@ -11,9 +11,8 @@ from typing import Any
 
 import jax
 
-from alexnet_jax.data import pipeline
 from alexnet_jax.evaluation import kernels
-from alexnet_jax.experiment import results
+from alexnet_jax.experiment import not_finite, results
 from alexnet_jax.experiment.build import (
     Experiment,
     build,
@@ -21,12 +20,14 @@ from alexnet_jax.experiment.build import (
     held_out_split,
     initial_state,
     open_images,
+    profile_span,
     start_values,
     train_batches,
     train_step,
 )
 from alexnet_jax.experiment.config import flat
 from alexnet_jax.experiment.defaults import Config
+from alexnet_jax.experiment.placement import require_room
 from alexnet_jax.experiment.workdir import claim, last_checkpoint, locked, require_same_run
 from alexnet_jax.network import device_mesh
 from alexnet_jax.runtime import heartbeat, multihost
@@ -42,7 +43,9 @@ from alexnet_jax.training import (
     kernel_history,
     loop,
     metrics_log,
+    profile,
     step,
+    throughput,
     warm_start,
 )
 from alexnet_jax.training.checkpoint import Checkpoints
@@ -74,6 +77,8 @@ def train(
     """
     with multihost.together():
         experiment = build(config)
+        require_room(config, experiment.images, experiment.mesh)
+        profile_span(config, experiment.plan.steps)
         held_out_split(config, experiment.images)
         require_same_run(workdir, experiment.identity)
         metrics_log.require_usable(workdir / METRICS)
@@ -148,7 +153,7 @@ def _train_there(
         except NotFiniteError as error:
             with contextlib.suppress(StorageError):
                 checkpoints.wait()  # or its last would not be told of
-            raise _with_records(experiment, workdir, error) from error
+            raise not_finite.with_records(experiment, workdir, error) from error
     return True
 
 
@@ -242,15 +247,27 @@ def _run(
         for board in boards:
             board.row(row)
 
+    achieved = throughput.meter(
+        architecture, len(experiment.images.classes), config.network.compute,
+        experiment.mesh.devices.ravel().tolist(),
+    )  # fmt: skip
+
     def record(row: loop.Row) -> None:
+        if row['split'] == 'train':
+            row |= achieved(row['images_per_second'])
         keep(row)
         (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
 
-    with contextlib.closing(train_batches(experiment, int(state.step))) as batches:
+    span, done = profile_span(config, plan.steps), int(state.step)
+    folder = workdir / 'profile' if multihost.is_first() else None
+    with (
+        contextlib.closing(train_batches(experiment, done)) as batches,
+        profile.traced(train_step(experiment), folder, span, done) as one_step,
+    ):
         state, stopped = loop.train(
             state,
             plan,
-            train_step=train_step(experiment),
+            train_step=one_step,
             batches=batches,
             validate=lambda variables: evaluate_split('val', 1, variables).scores(),
             saves=checkpoints,
@@ -307,26 +324,6 @@ def _watch(
         }
         for board in boards:
             board.weights(at_step, sheet, arrays)
-
-
-def _with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) -> NotFiniteError:
-    """The error with the images of its step, all of them in WORKDIR/not_finite.json."""
-    kept, path = last_checkpoint(workdir), workdir / 'not_finite.json'
-    ids = pipeline.record_ids(
-        experiment.images, experiment.config.seed, experiment.config.data.batch_size,
-        error.step,
-    )  # fmt: skip
-    if multihost.is_first():
-        results.write_json(path, {'step': error.step, 'fault': str(error), 'records': ids})
-    more = f' and {len(ids) - 3} more, in {path}' if len(ids) > 3 else ''
-    saved = (
-        'nothing was saved yet' if kept is None else f'what was saved up to step {kept} is whole'
-    )
-    return NotFiniteError(
-        f'{error}; the images of that step: {", ".join(ids[:3])}{more}\n'
-        f'Nothing of it is saved, {saved}; a lower optimizer.learning_rate may help',
-        error.step,
-    )
 
 
 def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:

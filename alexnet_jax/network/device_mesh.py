@@ -72,6 +72,8 @@ def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
     """The rows of `rows_here` -> the whole batch, split over the devices. Does not
     wait for the transfer."""
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
+    if jax.process_count() == 1:
+        return jax.device_put(dict(batch), sharding)  # all arrays in one call: half the time
     return {
         name: jax.make_array_from_process_local_data(sharding, values)
         for name, values in batch.items()

@@ -92,6 +92,15 @@ def cells(row: Row) -> list[Cell]:
     ]  # fmt: skip
 
 
+def _achieved(train: Sequence[Row]) -> str:
+    """', 12.3 TFLOP/s, 40 % of the peak': medians of the rows that have them."""
+    text = ''
+    for name, factor, unit in (('tflops', 1, 'TFLOP/s'), ('mfu', 100, '% of the peak')):
+        found = [row[name] for row in train if isinstance(row.get(name), int | float)]
+        text += f', {factor * statistics.median(found):.3g} {unit}' if found else ''
+    return text
+
+
 def _pace(config: Config, metrics: Sequence[Row], kept: dict[str, Any]) -> list[tuple[str, str]]:
     """Time and rate of the training, from its rows, and the hardware, as far as config.json has it."""
     hardware = [str(kept[name]) for name in ('devices', 'platform') if kept.get(name) is not None]
@@ -109,6 +118,6 @@ def _pace(config: Config, metrics: Sequence[Row], kept: dict[str, Any]) -> list[
     on = f' on {kept["devices"]}' if kept.get('devices') is not None else ''
     return [
         *facts,
-        ('images per second, median', f'{rate:.0f}{on}'),
+        ('images per second, median', f'{rate:.0f}{on}{_achieved(train)}'),
         ('time of training and validation', f'{seconds / 60:.1f} minutes'),
     ]

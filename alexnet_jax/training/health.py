@@ -53,13 +53,14 @@ class Health:
         Raises:
           NotFiniteError: the loss, the learning rate or a gradient is not.
         """
-        require_finite(scores['loss'], 'the loss', step)
+        loss, sizes = float(scores['loss']), scores['bias_gradients']
+        require_finite(loss, 'the loss', step)
         require_finite(scores['learning_rate'], 'the learning rate', step)
-        sizes = scores['bias_gradients']
-        for layer, of_columns in zip(self._layers, sizes, strict=True):
-            require_finite(np.sum(of_columns), f'the gradient of {layer}', step)
+        if not math.isfinite(sizes.sum()):
+            for layer, of_columns in zip(self._layers, sizes, strict=True):
+                require_finite(np.sum(of_columns), f'the gradient of {layer}', step)
         self._gradients = sizes + (self._gradients if self._steps else 0)
-        self._losses += float(scores['loss'])
+        self._losses += loss
         self._steps += 1
         self._last = step
 
@@ -119,5 +120,5 @@ def require_finite(number: Any, name: str, step: int) -> None:
     Raises:
       NotFiniteError: it is not.
     """
-    if not np.isfinite(number):
+    if not math.isfinite(number):
         raise NotFiniteError(f'{name} of step {step} is {float(number)}', step)

@@ -16,6 +16,7 @@ from alexnet_jax.training.health import Health, require_finite
 from alexnet_jax.training.step import TrainState
 
 Row = dict[str, Any]
+READ_AT_ONCE = 8  # steps whose scores are read at once, at most
 
 
 class Saves(Protocol):
@@ -79,7 +80,8 @@ def train(
 
     Raises:
       NotFiniteError: a loss, a gradient or a weight is no finite number. Nothing of it is
-        saved, and no more than two steps were made since.
+        saved, and no more than two steps were made since, or where rows are not asked for at
+        each step READ_AT_ONCE + 1.
       StorageError: a state or a row could not be kept.
 
     Returns:
@@ -158,8 +160,11 @@ def evaluation_row(split: str, step: int, plan: Plan, scores: Row) -> Row:
 
 
 class _TrainRows:
-    """Writes the row of a step once the next step is under way, so that the
-    device never waits for the log.
+    """Reads the scores of steps and writes the rows of some of them, once the next step is under
+    way, so that the device never waits for the log.
+
+    Waits for each step's end, so that no more than one step is ahead of the device; but where rows
+    are not asked for at each step, the scores of several, READ_AT_ONCE at most, are read at once.
 
     A row says how many seconds since the row before this thread spent waiting for input, writing
     rows, and saving. The device is idle for no longer than that; saves stop it for all of theirs.
@@ -167,8 +172,9 @@ class _TrainRows:
 
     def __init__(self, plan: Plan, log: Callable[[Row], None], health: Health):
         self._plan, self._log, self._health = plan, log, health
-        self._waiting: tuple[int, dict[str, Any]] | None = None
-        self._last_time, self._images = time.perf_counter(), 0
+        self._unread: list[tuple[int, dict[str, Any]]] = []
+        self._last_time: float | None = time.perf_counter()
+        self._images = 0
         self._seconds: dict[str, float] = dict.fromkeys(('input', 'log', 'save'), 0.0)
 
     @contextlib.contextmanager
@@ -179,30 +185,40 @@ class _TrainRows:
         self._seconds[what] += time.perf_counter() - begun
 
     def add(self, step: int, scores: dict[str, Any]) -> None:
-        self._write()
-        self._waiting = (step, scores)
-
-    def flush(self) -> None:
-        """Writes what waits. Time until the next step is nobody's."""
-        self._write()
-        self._last_time, self._images = None, 0
-
-    def _write(self) -> None:
+        """Takes the scores of a step that has been dispatched."""
         if self._last_time is None:
             self._last_time = time.perf_counter()
-        if self._waiting is None:
-            return
-        (step, scores), self._waiting = self._waiting, None
-        # Waits: no more than one step ahead of the device.
-        scores = {name: _own_part(array) for name, array in scores.items()}
-        heartbeat.beat(f'step {step}')
-        self._health.step(step, scores)
-        self._images += self._plan.batch_size
-        if step % self._plan.log_every:
-            return
+        if self._unread:
+            done, before = self._unread[-1]
+            before['loss'].block_until_ready()
+            heartbeat.beat(f'step {done}')
+            if done % self._plan.log_every == 0 or len(self._unread) == READ_AT_ONCE:
+                self._read()
+        self._unread.append((step, scores))
+
+    def flush(self) -> None:
+        """Reads and writes what waits. Time until the next step is nobody's."""
+        self._read()
+        self._last_time, self._images = None, 0
+
+    def _read(self) -> None:
+        unread, self._unread = self._unread, []
+        for _, scores in unread:  # all copies are on their way before the first is waited for
+            for array in scores.values():
+                if array.is_fully_addressable:
+                    array.copy_to_host_async()
+        for step, scores in unread:
+            scores = {name: _own_part(array) for name, array in scores.items()}
+            self._health.step(step, scores)
+            self._images += self._plan.batch_size
+            if step % self._plan.log_every == 0:
+                self._write(step, scores)
+
+    def _write(self, step: int, scores: dict[str, np.ndarray]) -> None:
         row = {'split': 'train', 'step': step, 'epoch': self._plan.epoch(step)}
         row |= _errors(scores) | {'learning_rate': _number(scores['learning_rate'])}
         now = time.perf_counter()
+        assert self._last_time is not None  # `add` was there
         row['images_per_second'] = round(self._images / (now - self._last_time), 1)
         self._last_time, self._images = now, 0
         row |= {f'seconds_{what}': round(s, 6) for what, s in self._seconds.items()}
@@ -213,6 +229,8 @@ class _TrainRows:
 
 def _own_part(array: jax.Array) -> np.ndarray:
     """The part of an array that this process holds; 0 where only others hold it."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
     own = np.zeros(array.shape, array.dtype)
     for shard in array.addressable_shards:
         own[shard.index] = shard.data

@@ -73,8 +73,11 @@ class TensorBoard:
         self._write(first_step + 1, session_log=start)
 
     def row(self, row: Mapping[str, Any]) -> None:
-        for name, value in scalars(row).items():
-            self._write(row['step'], summary=self._summary.scalar(name, value))
+        values = [
+            self._summary.Summary.Value(tag=name, simple_value=value)
+            for name, value in scalars(row).items()
+        ]
+        self._write(row['step'], summary=self._summary.Summary(value=values))
         if time.monotonic() > self._flushed + FLUSH_SECONDS:
             self._flush()
 

@@ -183,7 +183,7 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
         {
             key: value
             for key, value in json.loads(line).items()
-            if not key.startswith(('images_per_second', 'seconds_'))
+            if not key.startswith(('images_per_second', 'seconds_', 'tflops', 'mfu'))
         }
         for line in lines
     ]

@@ -28,7 +28,7 @@ from tests.faults.run_changes import MODULE, RAN
 SIZE, STEPS, MORE = 32, 4, 6
 SECONDS = 120  # for a command; it takes one
 LARGE = 1 << 24  # no file of a run is; made so, it is known by its size
-TIMES = ('images_per_second', 'seconds_')  # numbers of a metrics row that differ
+TIMES = ('images_per_second', 'seconds_', 'tflops', 'mfu')  # numbers of a metrics row that differ
 
 
 def make(folder: Path) -> Path:

@@ -19,15 +19,15 @@ SAVED = 28  # before it, by the plan
 
 
 def in_an_image(monkeypatch):
-    make = pipeline._TrainBatch.map
+    make = pipeline._Choices.map
 
     def planted(self, element):
-        batch = make(self, element)
+        chosen = make(self, element)
         if element == PLANTED - 1:
-            batch['color_shift'][5, 1] = np.nan
-        return batch
+            chosen['color_shift'][5, 1] = np.nan
+        return chosen
 
-    monkeypatch.setattr(pipeline._TrainBatch, 'map', planted)
+    monkeypatch.setattr(pipeline._Choices, 'map', planted)
 
 
 def in_a_weight(monkeypatch):

@@ -176,6 +176,15 @@ def test_the_rate_stands_beside_its_hardware(kept, shown, made, tmp_path):
     assert 'images per second' not in content and ('<td>hardware</td>' in content) == bool(kept)
 
 
+def test_operations_a_second_stand_beside_the_rate(made, tmp_path):
+    """Medians of 1 to 5; what is no number is passed over."""
+    (tmp_path / 'config.json').write_text('{"platform": "Linux"}')
+    rows = [row | {'tflops': 12.34 * n, 'mfu': 0.101 * n} for n, row in enumerate(ROWS[:5], 1)]
+    config = load(made).config
+    content = ''.join(run_facts.content(tmp_path, config, 60, [*rows, ROWS[5] | {'mfu': 'high'}]))
+    assert '<td>640, 37 TFLOP/s, 30.3 % of the peak</td>' in content
+
+
 @pytest.mark.parametrize(('source', 'name'), [
     ('folder:/data/photos/tiny-imagenet-200', 'tiny-imagenet-200'), ('folder:photos/', 'photos'),
     ('tfds:cifar10', 'tfds:cifar10'), ('digits', 'digits'),

@@ -107,7 +107,10 @@ def held_by(column: int, sizes: np.ndarray) -> SimpleNamespace:
     """An array as a process sees it that holds one column."""
     index = (slice(None), slice(column, column + 1))
     shard = SimpleNamespace(index=index, data=sizes[index])
-    return SimpleNamespace(shape=sizes.shape, dtype=sizes.dtype, addressable_shards=[shard])
+    return SimpleNamespace(
+        shape=sizes.shape, dtype=sizes.dtype, addressable_shards=[shard],
+        is_fully_addressable=False, is_fully_replicated=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(('sizes', 'expected'), [

@@ -3,6 +3,7 @@
 import itertools
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from alexnet_jax.runtime.errors import NotFiniteError, StopRequestedError, StorageError
@@ -18,17 +19,21 @@ class Run:
         self.errors = iter(errors)
         self.rows, self.saves = [], []
         self.nan_from = 10**9
+        self.steps_made = 0
+        self.losses = lambda step: (1.0, 0.5)
         self.failing_save, self.on_its_way = -1, False
         self.stop_validation = -1
 
     def train_step(self, state, batch):
         assert int(state.step) == batch
-        loss = float('nan') if batch + 1 >= self.nan_from else 1.0
-        scores = {'loss': loss, 'top1_error': 0.5, 'top5_error': 0.25, 'learning_rate': 0.01}
+        self.steps_made += 1
+        loss, error = self.losses(batch + 1)
+        loss = float('nan') if batch + 1 >= self.nan_from else loss
+        scores = {'loss': loss, 'top1_error': error, 'top5_error': 0.25, 'learning_rate': 0.01}
         scores = {name: jnp.float32(number) for name, number in scores.items()}
         return state.replace(step=state.step + 1), scores | {'bias_gradients': jnp.ones((0, 1))}
 
-    def train(self, state: TrainState | None = None, stop_after: int = 10**9, **plan):
+    def train(self, state: TrainState | None = None, stop_after: int = 10**9, health=None, **plan):
         state = state or TrainState(jnp.int32(0), {}, {}, (), schedule.start())
         settings = {'steps': 100, 'batch_size': 4, 'epoch_size': 10, 'patience': 2, 'drops': 1}
         done = itertools.count(int(state.step))
@@ -40,7 +45,7 @@ class Run:
             validate=self.validate,
             saves=self,
             log=self.rows.append,
-            health=Health(),
+            health=health or Health(),
             stop_requested=lambda: next(done) >= stop_after,
         )
 
@@ -144,6 +149,79 @@ def test_a_loss_that_is_no_number_ends_the_run_unsaved(log_every):
         run.train(steps=20, log_every=log_every)
     assert [number for number, _ in run.saves] == [3, 5]
     assert all(row['loss'] == row['loss'] for row in run.rows)
+
+
+@pytest.mark.parametrize(('log_every', 'bad', 'steps_made'), [
+    (1, 1, 2), (1, 7, 8),  # seen once the next step is under way
+    (4, 5, 9), (4, 8, 9),  # with the row of step 8
+    (100, 1, 9), (100, 8, 9), (100, 9, 17),  # eight steps are read at once
+])  # fmt: skip
+def test_a_loss_that_is_no_number_is_seen_so_many_steps_later(log_every, bad, steps_made):
+    run = Run([0.5] * 9)
+    run.nan_from = bad
+    with pytest.raises(NotFiniteError, match=f'the loss of step {bad} is nan'):
+        run.train(steps=90, log_every=log_every, epoch_size=4000)
+    assert run.steps_made == steps_made and run.saves == []
+
+
+class Loss:
+    """A loss on a device; notes when its step is waited for, when a copy is asked for and read."""
+
+    is_fully_addressable = True
+
+    def __init__(self, events, step):
+        self._note = lambda what: events.append(f'{what}{step}')
+
+    def block_until_ready(self):
+        self._note('wait')
+
+    def copy_to_host_async(self):
+        self._note('copy')
+
+    def __array__(self, dtype=None, copy=None):
+        self._note('read')
+        return np.array(1, np.float32)
+
+
+@pytest.mark.parametrize(('log_every', 'expected'), [
+    (1, 'step1 step2 wait1 copy1 read1 step3 wait2 copy2 read2 copy3 read3'),
+    (3, 'step1 step2 wait1 step3 wait2 step4 wait3 copy1 copy2 copy3 read1 read2 read3'
+        ' step5 wait4 copy4 copy5 read4 read5'),
+    (99, 'step1 step2 wait1 step3 wait2 step4 wait3 copy1 copy2 copy3 copy4 read1 read2 read3'
+         ' read4'),
+])  # fmt: skip
+def test_a_step_is_waited_for_in_the_next_and_its_scores_are_read_with_others(
+    log_every, expected, monkeypatch
+):
+    run, events = Run([0.5] * 9), []
+    real = run.train_step
+
+    def train_step(state, batch):
+        state, scores = real(state, batch)
+        events.append(f'step{batch + 1}')
+        return state, scores | {'loss': Loss(events, batch + 1)}
+
+    monkeypatch.setattr(run, 'train_step', train_step)
+    steps = expected.count('step')
+    run.train(steps=steps, log_every=log_every, epoch_size=4000)
+    assert ' '.join(events) == expected
+
+
+@pytest.mark.parametrize('log_every', [1, 3, 20])
+def test_rows_and_health_are_the_same_however_many_steps_are_read_at_once(log_every):
+    """The loss of step n is n / 2, its error 1 / n."""
+    run, seen = Run([0.5] * 9), []
+    run.losses = lambda step: (step / 2, 1 / step)
+    health = Health()
+    health.step = lambda step, scores: seen.append((step, float(scores['loss'])))
+    run.train(steps=24, log_every=log_every, epoch_size=60, health=health)
+    assert seen == [(step, step / 2) for step in range(1, 25)]
+    rows = [row for row in run.rows if row['split'] == 'train']
+    assert [row['step'] for row in rows] == list(range(log_every, 25, log_every))
+    for row in rows:
+        step = row['step']
+        assert (row['loss'], row['epoch']) == (step / 2, step / 15)
+        assert row['top1_error'] == float(str(np.float32(1 / step)))
 
 
 @pytest.mark.parametrize('stop_after', range(1, 12))
