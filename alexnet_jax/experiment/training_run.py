@@ -29,7 +29,7 @@ from alexnet_jax.experiment.config import flat
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.placement import require_room
 from alexnet_jax.experiment.workdir import claim, last_checkpoint, locked, require_same_run
-from alexnet_jax.network import device_mesh
+from alexnet_jax.network import chips, device_mesh
 from alexnet_jax.runtime import heartbeat, multihost
 from alexnet_jax.runtime.errors import (
     InputError,
@@ -248,7 +248,8 @@ def _run(
             board.row(row)
 
     achieved = throughput.meter(
-        architecture, len(experiment.images.classes), config.network.compute,
+        architecture, len(experiment.images.classes),
+        chips.product_kind(config.network.compute, config.network.precision),
         experiment.mesh.devices.ravel().tolist(),
     )  # fmt: skip
 

@@ -10,10 +10,11 @@ import sys
 import pytest
 
 from alexnet_jax.experiment.ahead_of_time import __main__ as command
-from alexnet_jax.experiment.ahead_of_time import default_meshes, programs, targets
+from alexnet_jax.experiment.ahead_of_time import default_meshes, programs
 from alexnet_jax.experiment.defaults import default_config
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
+from alexnet_jax.network.chips import Chip
 from alexnet_jax.network.communication import parameters_held, step_traffic
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
@@ -123,7 +124,7 @@ def test_a_missing_compiler_is_named(capsys):
 
 def test_default_meshes_by_hand():
     """A chip of 100 FLOP/s, 52 bytes/s of memory and 4 bytes/s of links; torchvision's net."""
-    chip = targets.Chip({'default': 100.0}, 1, 52, 4)
+    chip = Chip({'default': 100.0}, 1, 52, 4)
     net = architecture('torchvision')
     rows = default_meshes.table(net, 1000, 8, 'gather', chip, 'default', (1, 2))
     shapes = layer_shapes(net, 1000)

@@ -29,17 +29,19 @@ def test_the_paper_s_net_by_hand():
 def test_rates_and_shares():
     """10,000 images a second of 4.136 GFLOP."""
     paper = architecture('paper')
-    assert throughput.meter(paper, 1000, 'float32', devices('cpu'))(1e4) == {'tflops': 41.36}
+    assert throughput.meter(paper, 1000, 'default', devices('cpu'))(1e4) == {'tflops': 41.36}
     h100 = devices('NVIDIA H100 80GB HBM3')
     of_bfloat16 = throughput.meter(paper, 1000, 'bfloat16', h100)(1e4)
     assert of_bfloat16 == {'tflops': 41.36, 'mfu': pytest.approx(41.36 / 989.5, rel=1e-3)}
-    of_tf32 = throughput.meter(paper, 1000, 'float32', h100)(1e4)
+    of_tf32 = throughput.meter(paper, 1000, 'default', h100)(1e4)
     assert of_tf32['mfu'] == pytest.approx(2 * of_bfloat16['mfu'], rel=2e-3)
+    of_float32 = throughput.meter(paper, 1000, 'highest', h100)(1e4)
+    assert of_float32['mfu'] == pytest.approx(41.36 / 67, rel=1e-3)
     four = throughput.meter(paper, 1000, 'bfloat16', devices('TPU v5 lite', 4))(1e4)
     assert four == {'tflops': 41.36, 'mfu': pytest.approx(41.36 / (4 * 197), rel=1e-3)}
     assert throughput.meter(paper, 1000, 'bfloat16', devices('NVIDIA L4'))(1e4).keys() == {'tflops'}
 
 
 def test_a_small_net_keeps_its_digits():
-    small = throughput.meter(architecture('small', width=0.5), 10, 'float32', devices('cpu'))
+    small = throughput.meter(architecture('small', width=0.5), 10, 'default', devices('cpu'))
     assert 0 < small(1.0)['tflops'] == pytest.approx(small(1000.0)['tflops'] / 1000, rel=1e-3)

@@ -3,10 +3,10 @@
 import dataclasses
 import math
 
-from alexnet_jax.experiment.ahead_of_time.targets import Chip
+from alexnet_jax.network.chips import Chip
 from alexnet_jax.network.communication import best_mesh, parameters_held, step_traffic
 from alexnet_jax.network.layers import Architecture
-from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.training import throughput
 
 UPDATE = 26  # bytes read and written a parameter: float32, momentum, gradient, a bfloat16 copy
 PAYS = 0.5  # of what as many single chips would do
@@ -53,14 +53,6 @@ def where_it_stops_paying(rows: list[Row]) -> int:
 def _computing(
     net: Architecture, classes: int, mesh: tuple[int, int], batch_size: int, chip: Chip, kind: str
 ) -> float:
-    flops = product_flops(net, classes, training=True) * batch_size / math.prod(mesh)
+    flops = throughput.flop_per_image(net, classes) * batch_size / math.prod(mesh)
     update = UPDATE * parameters_held(net, classes, mesh[1])
     return flops / chip.products[kind] + update / chip.bandwidth
-
-
-def product_flops(net: Architecture, classes: int, training: bool) -> float:
-    """Returns the multiplications and additions of an image's products: forward, in training also
-    for the gradients of kernels and of what they read, but of the image."""
-    shapes = layer_shapes(net, classes)
-    forward = sum(row.multiply_adds for row in shapes)
-    return 2 * (3 * forward - shapes[0].multiply_adds if training else forward)

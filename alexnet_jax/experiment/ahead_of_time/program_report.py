@@ -2,11 +2,11 @@
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.ahead_of_time import default_meshes, estimates
-from alexnet_jax.experiment.ahead_of_time.default_meshes import product_flops
 from alexnet_jax.experiment.ahead_of_time.programs import Program
-from alexnet_jax.experiment.ahead_of_time.targets import Chip, Request
+from alexnet_jax.experiment.ahead_of_time.targets import Request
+from alexnet_jax.network.chips import Chip
 from alexnet_jax.network.communication import step_traffic
-from alexnet_jax.training import compiled_collectives
+from alexnet_jax.training import compiled_collectives, throughput
 
 
 def header(request: Request) -> list[str]:
@@ -58,7 +58,8 @@ def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
     if chip is None:
         return lines
     net = configuration.network_of(request.config)
-    products = product_flops(net, request.classes, found.name == 'train') * found.images
+    of_image = throughput.flop_per_image if found.name == 'train' else throughput.forward_flop
+    products = of_image(net, request.classes) * found.images
     products /= request.target.devices * chip.products[found.kind]
     times = [f'products ({found.kind}) {1e3 * products:.2f}']
     if work.accessed:

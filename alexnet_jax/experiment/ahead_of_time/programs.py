@@ -13,10 +13,10 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.ahead_of_time import estimates
-from alexnet_jax.experiment.ahead_of_time.targets import Chip
 from alexnet_jax.experiment.defaults import Config
-from alexnet_jax.network import device_mesh, inference
+from alexnet_jax.network import chips, device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.chips import Chip
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import step
 from alexnet_jax.training.schedule import Clock
@@ -93,9 +93,8 @@ TRACE: dict[str, Callable[[Config, AlexNet, Mesh], tuple[int, jax.stages.Traced]
 def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Program:
     """Compiles one of `TRACE` for the devices of the mesh."""
     images, traced = TRACE[name](config, net, mesh)
-    kind = 'highest'
-    if name == 'train':
-        kind = 'bfloat16' if net.compute == 'bfloat16' else net.precision or 'default'
+    train = name == 'train'
+    kind = chips.product_kind(net.compute, net.precision or 'default') if train else 'highest'
     lowered = traced.lower()
     begun = time.perf_counter()
     try:

@@ -13,50 +13,11 @@ from typing import Any
 
 from alexnet_jax.experiment.ahead_of_time import gpu_descriptions
 from alexnet_jax.experiment.defaults import Config
+from alexnet_jax.network.chips import CHIPS, Chip
 from alexnet_jax.runtime.errors import InputError, nearest, shown
 
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-    """The data of a device, by its maker.
-
-    products: multiplications and additions a second, by the type of the factors.
-    memory: bytes. bandwidth: bytes a second of that memory. link: bytes a second that a chip sends
-    to others of its slice or host, all links together, one way. clock: cycles a second of a TPU,
-    by which the compiler's estimates become seconds; 0: not known.
-    """
-
-    products: dict[str, float]
-    memory: float
-    bandwidth: float
-    link: float
-    clock: float = 0.0
-
-
-def _tpu(peak: float, gibibytes: float, bandwidth: float, link: float, clock: float) -> Chip:
-    # 'highest' multiplies float32 numbers in six passes of bfloat16, 'high' in three.
-    products = {'bfloat16': peak, 'default': peak, 'high': peak / 3, 'highest': peak / 6}
-    return Chip(products, gibibytes * 2**30, bandwidth, link, clock)
-
-
-def _gpu(bfloat16: float, tf32: float, float32: float, memory: float, bandwidth: float,
-         link: float) -> Chip:  # fmt: skip
-    products = {'bfloat16': bfloat16, 'default': tf32, 'high': tf32, 'highest': float32}
-    return Chip(products, memory, bandwidth, link)
-
-
-# cloud.google.com/tpu/docs/system-architecture-tpu-vm and the pages of each version; the clock is
-# the peak over what the matrix units do in a cycle. NVIDIA's data sheets of the SXM boards, dense.
-TPUS = {
-    'v4': _tpu(275e12 / 2, 16, 0.6e12, 150e9, 1.05e9),  # the compiler's device is half a chip
-    'v5e': _tpu(197e12, 16, 0.82e12, 200e9, 1.5e9),
-    'v5p': _tpu(459e12, 95, 2.765e12, 600e9, 1.75e9),
-    'v6e': _tpu(918e12, 32, 1.64e12, 448e9, 1.75e9),
-}
-GPUS = {
-    'a100': _gpu(312e12, 156e12, 19.5e12, 80e9, 2.04e12, 300e9),
-    'h100': _gpu(989e12, 494e12, 67e12, 80e9, 3.35e12, 450e9),
-}
+TPUS = ('v4', 'v5e', 'v5p', 'v6e')
+GPUS = tuple(gpu_descriptions.GPUS)
 SOLID = ('v4', 'v5p')  # whose slices have three sides
 MOST_CHIPS, MOST_GPUS, MOST_CPUS = 256, 8, 64
 
@@ -107,7 +68,7 @@ def parse(text: str) -> Target:
         return _slice(text, kind, size)
     if platform == 'gpu' and kind in GPUS:
         count = _count(text, size or '1', MOST_GPUS)
-        return Target('gpu', kind, f'1x1x{count}', count, GPUS[kind])
+        return Target('gpu', kind, f'1x1x{count}', count, CHIPS[kind])
     if platform == 'cpu' and not size:
         count = _count(text, kind or '1', MOST_CPUS)
         return Target('cpu', 'cpu', str(count), count)
@@ -121,13 +82,22 @@ def parse(text: str) -> Target:
 def _slice(text: str, kind: str, size: str) -> Target:
     axes = 3 if kind in SOLID else 2
     sides = [int(side) for side in size.split('x')] if re.fullmatch(r'\d+(x\d+)+', size) else []
-    chips = math.prod(sides)
-    if len(sides) != axes or not 1 <= chips <= MOST_CHIPS:
+    count = math.prod(sides)
+    if len(sides) != axes or not 1 <= count <= MOST_CHIPS:
         raise InputError(
             f'--target is {shown(text)}; allowed for {kind}: {axes} sides, as in'
             f' {_example(kind)}, of up to {MOST_CHIPS} chips'
         )
-    return Target('tpu', kind, size, chips * (2 if kind == 'v4' else 1), TPUS[kind])
+    if kind == 'v4':  # the compiler's device is one of a chip's two cores
+        return Target('tpu', kind, size, 2 * count, _half(CHIPS[kind]))
+    return Target('tpu', kind, size, count, CHIPS[kind])
+
+
+def _half(chip: Chip) -> Chip:
+    return Chip(
+        {kind: rate / 2 for kind, rate in chip.products.items()}, chip.memory / 2,
+        chip.bandwidth / 2, chip.link / 2, chip.clock,
+    )  # fmt: skip
 
 
 def _example(kind: str) -> str:
