@@ -24,8 +24,8 @@ from alexnet_jax.training.protocols import (
     PROTOCOLS,
     ExponentialSteps,
     Plateau,
-    RampPolynomial,
     Protocol,
+    RampPolynomial,
     Steps,
     WarmupPolynomial,
 )
