@@ -23,6 +23,7 @@ import pytest
 
 from alexnet_jax.data import image_set
 from alexnet_jax.data.prepare import stored
+from alexnet_jax.network import platforms
 
 
 @pytest.fixture(scope='session')
@@ -42,9 +43,10 @@ def random() -> np.random.Generator:
 
 
 @pytest.fixture
-def tpu_forms(monkeypatch):
-    """Operations take the form that a TPU compiles, here computed on the CPU."""
-    monkeypatch.setattr(jax.lax, 'platform_dependent', lambda *args, tpu, default: tpu(*args))
+def tpu_forms():
+    """Operations take the form for TPU, here computed on the CPU."""
+    with platforms.traced_for('tpu'):
+        yield
 
 
 @pytest.fixture(params=['default', 'tpu'])

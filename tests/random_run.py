@@ -21,7 +21,7 @@ def make(workdir: Path, overrides: Mapping[str, str], seed: int) -> Path:
     logits of different images lie apart."""
     config = config_file.load('configs/digits.py', dict(overrides))
     images = build.open_images(config)
-    net = AlexNet(configuration.network_of(config), len(images.classes))
+    net = AlexNet(configuration.network_of(config), len(images.classes), precision='highest')
     random = np.random.default_rng(seed)
 
     def numbers(path, shape: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from alexnet_jax.network import checks, rules
+from alexnet_jax.network import checks, platforms, rules
 from alexnet_jax.network.derivatives import with_gradient
 
 
@@ -105,10 +105,9 @@ def _precision(a: jax.Array) -> lax.Precision:
 
 def _window_sum(x: jax.Array, size: int, axes: tuple[int, ...], precision) -> jax.Array:
     """Returns the sum of the `size` neighbors along each of the axes, zeros beyond the ends."""
+    band = functools.partial(_band_product, precision=precision)
     for axis in axes:
-        slices = functools.partial(_sum_of_slices, size=size, axis=axis)
-        band = functools.partial(_band_product, size=size, axis=axis, precision=precision)
-        x = lax.platform_dependent(x, tpu=band, default=slices)
+        x = platforms.form(tpu=band, default=_sum_of_slices)(x, size, axis)
     return x
 
 

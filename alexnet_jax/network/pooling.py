@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from alexnet_jax.network import checks, rules
+from alexnet_jax.network import checks, platforms, rules
 from alexnet_jax.network.derivatives import with_gradient
 from alexnet_jax.network.normalization import widened
 from alexnet_jax.network.shapes import pooled
@@ -77,9 +77,8 @@ def _backward(size, stride, residuals, cotangent):
     # from there. XLA's own gradient is a scatter, an order of magnitude slower on CPU.
     place, like = residuals
     shape = like.shape[1:3]
-    fold = functools.partial(_by_phases, size, stride, shape)
-    gather = functools.partial(_by_blocks, size, stride, shape)
-    return (lax.platform_dependent(place, cotangent, tpu=fold, default=gather),)
+    gradient = platforms.form(tpu=_by_phases, default=_by_blocks)
+    return (gradient(size, stride, shape, place, cotangent),)
 
 
 def _by_blocks(size, stride, shape, place, cotangent):

@@ -11,18 +11,19 @@ import pytest
 from alexnet_jax.experiment.ahead_of_time import __main__ as command
 from alexnet_jax.experiment.ahead_of_time import default_meshes, programs
 from alexnet_jax.experiment.defaults import default_config
-from alexnet_jax.network import device_mesh
+from alexnet_jax.network import device_mesh, platforms
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
 from alexnet_jax.network.chips import Chip
 from alexnet_jax.network.communication import parameters_held, step_traffic
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 
-PLATFORMS = ('cpu', 'cuda', 'tpu')
+# By the forms that are traced.
+PLATFORMS = {'gpu': ('cpu', 'cuda'), 'tpu': ('tpu',)}
 PRODUCTS = re.compile(r'stablehlo\.(?:dot_general|convolution).*')
 
 
-def lowered(name: str, program: str, precision: str = 'default', platforms=PLATFORMS) -> str:
+def lowered(name: str, program: str, forms: str, precision: str = 'default') -> str:
     """StableHLO of a program of a net, for batches of 8 images."""
     config = default_config()
     config.network.name = name
@@ -30,8 +31,9 @@ def lowered(name: str, program: str, precision: str = 'default', platforms=PLATF
     config.data.batch_size = 8
     config.eval.batch_size = 8
     net, mesh = programs.net_of(config, 10), device_mesh.make_mesh(1, 1)
-    _, traced = programs.TRACE[program](config, net, mesh)
-    return traced.lower(lowering_platforms=platforms).as_text()
+    with platforms.traced_for(forms):
+        _, traced = programs.TRACE[program](config, net, mesh)
+    return traced.lower(lowering_platforms=PLATFORMS[forms]).as_text()
 
 
 # A prediction is the program of an evaluation, for fewer images.
@@ -42,14 +44,14 @@ def lowered(name: str, program: str, precision: str = 'default', platforms=PLATF
     + [('paper', 'predict')],
 )
 def test_every_net_is_lowered_for_every_platform(name, program):
-    text = lowered(name, program)
-    assert PRODUCTS.search(text)
+    for forms in PLATFORMS:
+        assert PRODUCTS.search(lowered(name, program, forms))
 
 
 @pytest.mark.parametrize('precision', ['default', 'high', 'highest'])
 def test_products_have_the_precision_asked_for_and_evaluations_the_highest(precision):
     def kinds(program: str) -> set[str]:
-        text = lowered('small', program, precision, ('tpu',))
+        text = lowered('small', program, 'tpu', precision)
         return {
             kind
             for product in PRODUCTS.findall(text)

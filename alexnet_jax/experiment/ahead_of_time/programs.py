@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.ahead_of_time import estimates
 from alexnet_jax.experiment.defaults import Config
-from alexnet_jax.network import chips, device_mesh, inference
+from alexnet_jax.network import chips, device_mesh, inference, platforms
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.chips import Chip
 from alexnet_jax.runtime.errors import InputError
@@ -92,7 +92,8 @@ TRACE: dict[str, Callable[[Config, AlexNet, Mesh], tuple[int, jax.stages.Traced]
 
 def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Program:
     """Compiles one of `TRACE` for the devices of the mesh."""
-    images, traced = TRACE[name](config, net, mesh)
+    with platforms.traced_for(mesh.devices.flat[0].platform):
+        images, traced = TRACE[name](config, net, mesh)
     train = name == 'train'
     kind = chips.product_kind(net.compute, net.precision or 'default') if train else 'highest'
     lowered = traced.lower()
