@@ -5,6 +5,8 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -36,13 +38,21 @@ def lowered(name: str, program: str, forms: str, precision: str = 'default') -> 
     return traced.lower(lowering_platforms=PLATFORMS[forms]).as_text()
 
 
-# A prediction is the program of an evaluation, for fewer images.
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    ('name', 'program'),
-    [(name, program) for name in ARCHITECTURES for program in ('train', 'eval')]
-    + [('paper', 'predict')],
-)
+# Of nets for photographs and the paper's, ablations differ in parts that other nets have.
+ABLATIONS = ('paper_', 'photographs_', 'patterns_')
+
+
+def cases() -> Iterator[Any]:
+    """Every net's training and evaluation; a prediction is the program of an evaluation, for fewer
+    images."""
+    for name in ARCHITECTURES:
+        mark = pytest.mark.slow if name.startswith(ABLATIONS) else pytest.mark.thorough
+        for program in ('train', 'eval'):
+            yield pytest.param(name, program, marks=mark)
+    yield pytest.param('paper', 'predict', marks=pytest.mark.thorough)
+
+
+@pytest.mark.parametrize(('name', 'program'), cases())
 def test_every_net_is_lowered_for_every_platform(name, program):
     for forms in PLATFORMS:
         assert PRODUCTS.search(lowered(name, program, forms))
