@@ -72,4 +72,13 @@ def model_of(net: str, classes: int, at_step: int = 0, **changes: str) -> Model:
     names = tuple(f'class {label}' for label in range(classes))  # as the synthetic set has them
     scale = np.float32([50, 60, 70]) if changes else ONES
     variables = variables_of(table, classes, 1)
-    return Model(config, AlexNet(table, classes), names, True, variables, MEAN, scale, at_step)
+    return Model(
+        config,
+        AlexNet(table, classes, precision='highest'),
+        names,
+        True,
+        variables,
+        MEAN,
+        scale,
+        at_step,
+    )
