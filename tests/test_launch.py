@@ -75,6 +75,7 @@ class Local:
 
 
 READY = 'echo $$ > "$LOG/ready-$process"'
+WAIT = 'for _ in {1..1200}; do sleep 0.05; done'  # a minute: nothing outlives a test that failed
 
 
 def ready(folder: Path, play: str) -> Local:
@@ -173,14 +174,14 @@ def test_local_starts_again_no_more_often_than_it_may(tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize(('play', 'expected'), [('exit 75', 75), ('exit 0', 0), ('exit 1', 1)])
 def test_local_passes_a_request_to_stop_on(tmp_path, number, play, expected):
-    run = ready(tmp_path, f'trap "{play}" TERM; {READY}; while :; do sleep 0.05; done')
+    run = ready(tmp_path, f'trap "{play}" TERM; {READY}; {WAIT}')
     run.process.send_signal(number)
     assert run.end()[0] == expected
     assert len(run.starts(0)) == len(run.starts(1)) == 1
 
 
 def test_local_kills_a_process_that_does_not_stop_with_the_others(tmp_path):
-    play = f'trap "((process)) || exit 75" TERM; {READY}; while :; do sleep 0.05; done'
+    play = f'trap "((process)) || exit 75" TERM; {READY}; {WAIT}'
     run = ready(tmp_path, play)
     run.process.terminate()
     assert run.end()[0] == 1
@@ -188,7 +189,7 @@ def test_local_kills_a_process_that_does_not_stop_with_the_others(tmp_path):
 
 
 def test_local_kills_all_at_the_second_request(tmp_path):
-    play = f'trap "echo > $LOG/asked-$process" TERM; {READY}; while :; do sleep 0.05; done'
+    play = f'trap "echo > $LOG/asked-$process" TERM; {READY}; {WAIT}'
     run = ready(tmp_path, play)
     run.process.terminate()
     for process in range(2):
@@ -200,7 +201,7 @@ def test_local_kills_all_at_the_second_request(tmp_path):
 
 
 def test_local_takes_a_terminal_that_is_closed_for_one_request(tmp_path):
-    play = f'trap "sleep 1; exit 75" TERM; {READY}; while :; do sleep 0.05; done'
+    play = f'trap "sleep 1; exit 75" TERM; {READY}; {WAIT}'
     run = ready(tmp_path, play)
     for _ in range(3):
         run.process.send_signal(signal.SIGHUP)
@@ -292,7 +293,7 @@ def test_tpu_starts_again_what_can_go_on(tmp_path, play, status, times):
 
 
 def test_tpu_passes_a_request_to_stop_on(tmp_path):
-    process = tpu(tmp_path, f'trap "exit 75" TERM; {READY}; while :; do sleep 0.05; done')
+    process = tpu(tmp_path, f'trap "exit 75" TERM; {READY}; {WAIT}')
     wait_for(tmp_path / 'ready-0')
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
