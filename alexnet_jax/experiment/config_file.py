@@ -153,11 +153,15 @@ def _where(error: BaseException, source: bytes) -> str:
         if last == MODULE:
             number = line
     no_field = isinstance(error, AttributeError | KeyError) and 'ConfigDict is' not in str(error)
-    if last.startswith('ml_collections') and no_field:
-        text = source.decode(errors='replace').splitlines()[number - 1]
-        return f'line {number}: {_unknown_field(str(error), text)}'
     first = (str(error).splitlines() or [''])[0]
-    return f'line {number}: {type(error).__name__}: {plain(first)}'
+    fault = f'{type(error).__name__}: {plain(first)}'
+    if last.startswith('ml_collections'):  # the line has the setting's name
+        text = source.decode(errors='replace').splitlines()[number - 1]
+        if no_field:
+            fault = _unknown_field(str(error), text)
+        else:
+            fault = f'{plain(text.strip(), 80)}: {fault}'
+    return f'line {number}: {fault}'
 
 
 def _unknown_field(error: str, text: str) -> str:

@@ -59,6 +59,11 @@ BAD_TEXTS = [
     ('raise SystemExit(0)', 'does not run: line 1: SystemExit'),
     ('def get_config():\n    return 1 / 0', 'does not run: line 2: ZeroDivisionError'),
     ('config = {"seed": 1}', 'defines no function `get_config`; .*alexnet_jax.default_config'),
+    (
+        'import alexnet_jax\nconfig = alexnet_jax.default_config()\nconfig.eval.views = 1\n'
+        'config.optimizer.momentum = 10**400',
+        r'line 4: config.optimizer.momentum = 10\*\*400: OverflowError: int too large',
+    ),
     ('get_config = 5', 'defines no function `get_config`'),
     (
         'def get_config():\n    return {"seed": 1}',
