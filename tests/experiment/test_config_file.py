@@ -100,7 +100,7 @@ BAD_LINES = [
     ('config.optimizer.layer_rates.conv9 = 1', r"names layer 'conv9'"),
     ("config.start['form'] = 'x'", r'unknown setting form; the nearest is'),
     ("{}['own']", "line 7: KeyError: 'own'"),
-    ('del config.data.mirror', 'line 7: AttributeError: .*is locked'),
+    ('del config.data.mirror', 'line 7: del config.data.mirror: AttributeError: .*is locked'),
     ('config.data = 3', r'unknown setting data; the nearest is'),
     ('config.seed = True', r'^seed is True'),
     ('config.data.batch_size = 64.0', r'^data\.batch_size is 64\.0'),
