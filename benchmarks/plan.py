@@ -13,6 +13,7 @@ import dataclasses
 import math
 import sys
 
+from alexnet_jax.experiment.ahead_of_time.default_meshes import PAYS, UPDATE
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.communication import FLOAT, bytes_sent, parameters_held, step_traffic
 from alexnet_jax.network.layers import Architecture, Dense
@@ -22,9 +23,7 @@ from alexnet_jax.runtime.command_line import DONE, Parser
 from alexnet_jax.runtime.errors import InputError, counted
 
 DEVICES = [2**power for power in range(3, 11)]
-UPDATE = 26  # bytes read and written a parameter: float32, momentum, gradient, a bfloat16 copy
 HYBRID = 'hybrid'
-PAYS = 0.5  # of what as many single devices would do
 
 RATES = {  # option: field of `Machine`, how many of its unit, meaning
     'image_rate': ('image_rate', 1, "images/s of one device without the update; the paper's net's"),

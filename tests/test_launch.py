@@ -33,9 +33,8 @@ def stand_in(folder: Path, play: str) -> dict[str, str]:
     python = folder / 'python'
     python.write_text(STAND_IN)
     python.chmod(0o755)
-    kept = dict(os.environ)
-    for name in ('DEVICES', 'RESTARTS', 'XLA_FLAGS'):
-        kept.pop(name, None)
+    unset = ('DEVICES', 'RESTARTS', 'XLA_FLAGS')
+    kept = {name: text for name, text in os.environ.items() if name not in unset}
     return kept | {'PYTHON': str(python), 'LOG': str(folder), 'PLAY': play, 'GRACE': '2'}
 
 

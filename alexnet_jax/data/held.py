@@ -19,7 +19,7 @@ class Held:
 
 
 def hold(records: Records, size: int, threads: int) -> Held:
-    """Reads all records of `size` pixels a side, in so many threads at least one.
+    """Reads all records, of `size` pixels a side, in `threads` threads, or one.
 
     Raises:
       RecordError: one is broken.

@@ -51,9 +51,9 @@ class ColorShift:
 
 @dataclasses.dataclass(frozen=True)
 class _Choices(grain.transforms.Map):
-    """A step's number -> what is chosen for each image of its batch: 'row', which record it is, int32
-    [batch]; 'corner', top and left of its crop, int32 [batch, 2]; 'mirrored', 'color_shift' and
-    'mask' as in the batch."""
+    """Maps a step's number to the choices for each image of its batch: 'row', int32 [batch], the
+    record's number; 'corner', int32 [batch, 2], top and left of the crop; 'mirrored', 'color_shift'
+    and 'mask' as in the batch."""
 
     count: int  # of records
     statistics: Statistics
@@ -87,7 +87,7 @@ class _Choices(grain.transforms.Map):
 
 @dataclasses.dataclass(frozen=True)
 class _TrainBatch(grain.transforms.Map):
-    """What is chosen for a batch -> the batch: reads the records and crops them."""
+    """Maps the choices for a batch to the batch: reads the records and crops them."""
 
     records: Records
     image_size: int
@@ -106,7 +106,7 @@ class _TrainBatch(grain.transforms.Map):
 
 @dataclasses.dataclass(frozen=True)
 class _Labeled(grain.transforms.Map):
-    """What is chosen for a batch, with the labels of its images."""
+    """Adds the labels of the images to the choices for a batch."""
 
     labels: np.ndarray  # of all records
 

@@ -282,20 +282,26 @@ def open_images(config: Config) -> ImageSet:
 
 
 def train_step(experiment: Experiment) -> Callable:
-    config = experiment.config
+    config, net, mesh = experiment.config, experiment.net, experiment.mesh
+    return train_step_of(config, net, mesh, experiment.plan, *experiment.normalization)
+
+
+def train_step_of(
+    config: Config, net: AlexNet, mesh: Mesh, clock: Clock, mean: np.ndarray, scale: np.ndarray
+) -> Callable:
+    """Returns the compiled training step of a configuration, as `step.make_train_step`."""
     return step.make_train_step(
-        experiment.net.clone(compute=config.network.compute, precision=config.network.precision),
-        experiment.mesh,
-        *experiment.normalization,
+        net.clone(compute=config.network.compute, precision=config.network.precision),
+        mesh, mean, scale,
         seed=config.seed,
         learning_rate=config.optimizer.learning_rate,
-        clock=experiment.plan,
+        clock=clock,
         drops=config.schedule.drops,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
-        protocol=experiment.protocol,
+        protocol=configuration.protocol_of(config, net.architecture),
         micro_batches=config.train.micro_batches,
-    )
+    )  # fmt: skip
 
 
 def train_batches(experiment: Experiment, first_step: int):

@@ -1,4 +1,4 @@
-"""Which images a step was made of whose loss or gradient is no finite number."""
+"""Names the images of a step whose loss or gradient is not finite."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from alexnet_jax.runtime.errors import NotFiniteError
 
 
 def with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) -> NotFiniteError:
-    """The error with the images of its step, all of them in WORKDIR/not_finite.json."""
+    """Writes the images of the error's step to WORKDIR/not_finite.json, and returns the error with
+    the first of them in its message."""
     kept, path = last_checkpoint(workdir), workdir / 'not_finite.json'
     ids = pipeline.record_ids(
         experiment.images, experiment.config.seed, experiment.config.data.batch_size,

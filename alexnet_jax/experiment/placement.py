@@ -17,8 +17,8 @@ from alexnet_jax.runtime.errors import InputError, counted
 def on_devices(
     config: Config, images: ImageSet, mesh: Mesh, crop_size: int
 ) -> tuple[Callable[[pipeline.Batch], dict[str, Any]], np.ndarray]:
-    """Puts the training images on the devices, decoded. Returns the function that makes a batch
-    there of what `pipeline.train_batches` has chosen for it, and the labels of all images.
+    """Puts the decoded training images on the devices. Returns a function that turns the choices of
+    `pipeline.train_batches` for a batch into that batch, and the labels of all images.
 
     Raises:
       RecordError: a stored image is broken.

@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.network.architectures import ARCHITECTURES
+from alexnet_jax.network.chips import PRECISIONS
 from alexnet_jax.network.communication import EXCHANGES
 from alexnet_jax.network.layers import ACTIVATIONS
 from alexnet_jax.training.protocols import PROTOCOLS
@@ -103,7 +104,6 @@ def are_factors(factors: dict[Any, Any]) -> bool:
 
 
 BOARDS = ('tensorboard', 'wandb')
-PLACEMENTS = ('host', 'device')
 RESIZES = ('center_square', 'short_side', 'squash')
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
 # The normalizations that take numbers in place of the training set's own.
@@ -150,10 +150,9 @@ SETTINGS: dict[str, Setting] = {
     'network.compute': Setting('float32', one_of(('float32', 'bfloat16')),
         'type of activations and products while training; parameters, their updates and the'
         ' output layer are float32 in either'),
-    'network.precision': Setting('default', one_of(('default', 'high', 'highest')),
-        'of products of float32 numbers while training: highest is float32, default one pass of'
-        ' bfloat16 on TPU and TF32 on GPU, high three passes and TF32; on CPU all are float32.'
-        ' Evaluations are always highest'),
+    'network.precision': Setting('default', one_of(PRECISIONS),
+        'precision of float32 products while training: highest is float32; on TPU default is one'
+        ' bfloat16 pass, high three; on GPU both are TF32. Evaluations are always highest'),
     'start.from': Setting('', ANY_PATH,
         'a workdir, one of its checkpoints or a weight file to take initial values from; nothing:'
         ' from none'),
@@ -192,7 +191,7 @@ SETTINGS: dict[str, Setting] = {
         "epochs with a colour shift; 0: all (the authors' code: 67)"),
     'data.threads': Setting(2, between(0, 1024),
         'threads that read, decode and crop; 0: none beside the training', free=True),
-    'data.placement': Setting('host', one_of(PLACEMENTS),
+    'data.placement': Setting('host', one_of(('host', 'device')),
         'where training images are kept: by the host, which reads and crops those of each step; or'
         ' all of them, decoded, in the memory of each device, which crops them', free=True),
     'data.synthetic_examples': Setting(1280, at_least(1),

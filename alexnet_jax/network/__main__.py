@@ -98,13 +98,8 @@ def count_traffic(
     net: Architecture, classes: int, mesh: tuple[int, int], batch: int, exchange: str
 ) -> list[str]:
     """Compiles for CPU devices, as many as the mesh has."""
-    devices = mesh[0] * mesh[1]
-    flags = os.environ.get('XLA_FLAGS', '')
-    if 'host_platform_device_count' not in flags:
-        flags += f' --xla_force_host_platform_device_count={devices}'
-        os.environ['XLA_FLAGS'] = flags.strip()
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-    command_line.before_jax()
+    command_line.before_jax(cpu_devices=mesh[0] * mesh[1])
     from alexnet_jax.training import compiled_collectives  # JAX starts: last
 
     return compiled_collectives.report(net, classes, mesh, batch, exchange)

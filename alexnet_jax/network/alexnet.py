@@ -15,6 +15,7 @@ import numpy as np
 
 from alexnet_jax.network import checks, collectives, device_mesh
 from alexnet_jax.network.batch_normalization import BatchStatistics
+from alexnet_jax.network.chips import PRECISIONS
 from alexnet_jax.network.communication import EXCHANGES
 from alexnet_jax.network.convolution import grouped_conv
 from alexnet_jax.network.layers import (
@@ -44,7 +45,6 @@ from alexnet_jax.network.shapes import layer_shapes
 
 Parts = list[jax.Array]
 COMPUTE = ('float32', 'bfloat16', 'float64')
-PRECISIONS = ('default', 'high', 'highest')
 
 
 class AlexNet(nn.Module):
@@ -67,6 +67,10 @@ class AlexNet(nn.Module):
     `compute`: the type of activations and products. With 'float32' or 'bfloat16' parameters, the
     insides of normalization, and the output layer are float32; with 'float64', for which JAX
     needs `jax_enable_x64`, everything is float64.
+
+    `precision`: of products of float32 numbers, in JAX's words. 'highest' is float32. 'default' is
+    one pass of bfloat16 on TPU and TF32 on GPU (Ampere and later); 'high' is three passes and TF32.
+    On CPU all three are float32. None leaves it to `jax.default_matmul_precision`.
     """
 
     architecture: Architecture
@@ -120,7 +124,7 @@ class AlexNet(nn.Module):
     def _run(
         self, images: jax.Array, dropout_key: jax.Array | None, examples: jax.Array | None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits and activations, as `__call__` returns them."""
+        """Computes logits and activations, as `__call__` returns them."""
         training = dropout_key is not None
         layers, output = self.architecture.layers, self.architecture.output
         activations = {}

@@ -7,13 +7,15 @@ v5e, v5p and v6e. The clock of a TPU is its peak over what its matrix units do i
 import dataclasses
 from typing import Any
 
+PRECISIONS = ('default', 'high', 'highest')  # of products of float32 numbers, in JAX's words
+
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
     """The data of a chip.
 
     products: multiplications and additions a second, of bfloat16 numbers ('bfloat16') and of float32
-      numbers by their precision ('default', 'high', 'highest').
+      numbers by their precision.
     memory: bytes. bandwidth: bytes of it a second. link: bytes a second that a chip sends to others of
       its slice or host, all links together. clock: cycles a second; 0 for GPUs, of which the
       compiler estimates no cycles.

@@ -1,7 +1,8 @@
 """What devices must tell each other in a training step, worked out from a table.
 
 Numbers are bytes that a device sends in a step; it receives as many. Gradients and logits are
-float32, activations too unless said.
+float32; so are activations where no other size is given.
+
 Of s bytes that each of n devices puts in, the best algorithms send, as a ring does:
 
     all-gather          (n − 1)·s       s is the device's own part

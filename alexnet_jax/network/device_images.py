@@ -1,4 +1,4 @@
-"""Images that stay on the devices: all of a set on each device, from which batches are cropped there.
+"""Images that stay on the devices: each holds the whole set and crops its part of a batch from it.
 
 Every device has all images, not its share of them: a batch takes its images from anywhere in the
 set, so that a share would have to be exchanged with the other devices in every step.

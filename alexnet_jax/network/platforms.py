@@ -17,7 +17,8 @@ _TRACED_FOR: contextvars.ContextVar[str] = contextvars.ContextVar('traced_for', 
 
 @contextlib.contextmanager
 def traced_for(platform: str) -> Iterator[None]:
-    """Operations that are traced within take the form of this platform: 'cpu', 'gpu' or 'tpu'."""
+    """Makes operations that are traced within take the form of this platform: 'cpu', 'gpu' or
+    'tpu'. A function that `jax.jit` has traced before is not traced again."""
     token = _TRACED_FOR.set(platform)
     try:
         yield

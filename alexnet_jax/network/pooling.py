@@ -82,8 +82,9 @@ def _backward(size, stride, residuals, cotangent):
 
 
 def _by_blocks(size, stride, shape, place, cotangent):
-    """Gradient of the input, in one pass over it: blocks of `stride`×`stride` places, each a
-    broadcast of the windows over it. XLA for TPU would write the broadcasts to memory."""
+    """Returns the gradient of the input, computed in one pass over blocks of `stride`×`stride`
+    places, to each of which the windows over it are broadcast. XLA for TPU would write the
+    broadcasts to memory."""
     height, width = shape
     batch, _, _, maps = place.shape
     blocks = [math.ceil(extent / stride) for extent in shape]
@@ -103,8 +104,8 @@ def _by_blocks(size, stride, shape, place, cotangent):
 
 
 def _by_phases(size, stride, shape, place, cotangent):
-    """The same bits: the places of each phase of the stride by themselves, put between those of
-    the others, first in their rows, then the rows."""
+    """Returns the same numbers: the gradients of each phase of the stride are computed by themselves
+    and interleaved, first within the rows, then the rows."""
     blocks = [math.ceil(extent / stride) for extent in shape]
     earlier = list(_earlier(size, stride, shape, place, cotangent))
 
@@ -117,7 +118,7 @@ def _by_phases(size, stride, shape, place, cotangent):
                 total += jnp.where(place_then == index, cotangent_then, 0)
         return total.astype(cotangent.dtype)
 
-    def between(phases: list[jax.Array], axis: int) -> jax.Array:
+    def interleaved(phases: list[jax.Array], axis: int) -> jax.Array:
         extent, block = shape[axis - 1], blocks[axis - 1]
         padding = [[(0, 0, 0)] * 4 for _ in phases]
         for phase, edges in enumerate(padding):
@@ -126,8 +127,8 @@ def _by_phases(size, stride, shape, place, cotangent):
         return sum(lax.pad(x, zero, edges) for x, edges in zip(phases, padding, strict=True))  # pyright: ignore[reportReturnType]
 
     phases = range(stride)
-    rows = [between([of_phase(row, column) for column in phases], axis=2) for row in phases]
-    return between(rows, axis=1)
+    rows = [interleaved([of_phase(row, column) for column in phases], axis=2) for row in phases]
+    return interleaved(rows, axis=1)
 
 
 def _earlier(size, stride, shape, place, cotangent):

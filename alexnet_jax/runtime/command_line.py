@@ -67,8 +67,15 @@ def _compiled() -> Path:
     return root / 'alexnet_jax' / f'compiled-{digest[:8]}'
 
 
-def before_jax() -> None:
-    """What has to be set before JAX starts."""
+def before_jax(cpu_devices: int = 0) -> None:
+    """Sets what JAX reads when it starts.
+
+    Args:
+      cpu_devices: how many devices the CPU plays; 0: as XLA_FLAGS has it, or one.
+    """
+    if cpu_devices:  # of a flag that is given twice, XLA takes the last
+        played = f'--xla_force_host_platform_device_count={cpu_devices}'
+        os.environ['XLA_FLAGS'] = f'{os.getenv("XLA_FLAGS", "")} {played}'.strip()
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_compiled()))
     played = re.findall(r'xla_force_host_platform_device_count=(\d+)', os.getenv('XLA_FLAGS', ''))
     devices = int(played[-1] if played else os.getenv('JAX_NUM_CPU_DEVICES', '1'))

@@ -137,14 +137,14 @@ def test_a_missing_compiler_is_named(capsys):
     assert command.main(['--config', 'digits', '--target=tpu:v5e:2x2']) == BAD_INPUT
     first, second = capsys.readouterr().err.splitlines()
     assert 'compiler for this --target is not installed' in first
-    assert second == "pip install 'alexnet_jax[tpu-compile]'"
+    assert second == "pip install 'jax[tpu]'"
 
 
 def test_default_meshes_by_hand():
     """A chip of 100 FLOP/s, 52 bytes/s of memory and 4 bytes/s of links; torchvision's net."""
     chip = Chip({'default': 100.0}, 1, 52, 4)
     net = architecture('torchvision')
-    rows = default_meshes.table(net, 1000, 8, 'gather', chip, 'default', (1, 2))
+    rows = default_meshes.table(net, 1000, 8, 'gather', 1, chip, 'default', (1, 2))
     shapes = layer_shapes(net, 1000)
     forward = sum(row.multiply_adds for row in shapes)
     products = 2 * (3 * forward - shapes[0].multiply_adds) * 8 / 100
@@ -158,6 +158,12 @@ def test_default_meshes_by_hand():
     assert rows[1].sending == pytest.approx(sent)
     whole = (products + update) / (products / 2 + update + sent) / 2
     assert rows[1].efficiency == pytest.approx(whole)
+    net = architecture('paper')  # conv3, fc6 and fc7 read all, and there are 1,000 logits
+    chip = Chip({'bfloat16': 1e30}, 1, 1e30, 4)
+    _, row = default_meshes.table(net, 1000, 8, 'gather', 1, chip, 'bfloat16', (1, 2))
+    assert row.mesh == (1, 2)
+    numbers = 2 * (13 * 13 * 128 + 6 * 6 * 128 + 2048)
+    assert row.sending == pytest.approx(8 * (2 * numbers + 4 * 1000) / 4)
     assert default_meshes.where_it_stops_paying(rows) == (2 if whole >= 0.5 else 1)
 
 

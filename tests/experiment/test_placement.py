@@ -156,7 +156,7 @@ def test_two_processes_with_their_images_on_their_devices(tmp_path, data_dir):
     mesh = {'mesh.data': '2', 'mesh.column': '2'}
     for placement in ('host', 'device'):
         argv = command(tmp_path / placement, data_dir, **mesh | {'data.placement': placement})
-        told = several.run(2, argv, devices=2)
-        assert [status for status, _, _ in told] == [DONE] * 2, told
+        ended = several.run(2, argv, devices=2)
+        assert [status for status, _, _ in ended] == [DONE] * 2, ended
     assert driver.rows(tmp_path / 'device') == driver.rows(tmp_path / 'host')
     assert arrays(tmp_path / 'device') == arrays(tmp_path / 'host')

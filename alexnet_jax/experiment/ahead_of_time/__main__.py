@@ -3,12 +3,12 @@
     alexnet-jax compile --config imagenet --target tpu:v5e:2x2
         [--programs train,eval,predict] [--classes 1000] [--largest_batch] [--config.NAME=VALUE ...]
 
-Targets: slices of TPUs (tpu:v5e:2x2, tpu:v4:2x2x1, tpu:v5p:2x2x1, tpu:v6e:2x2, up to 256 chips)
-and CPU devices (cpu:4). For each program it prints the memory of a device and whether the chip has
-it, the compiler's FLOPs, bytes and cycles beside the least time by the chip's data, and the
-collectives beside the least that the net's table requires; for the training step also the default
-mesh on 4 to 256 chips. Nothing is run and no image is read. The compiler for TPUs is
-`pip install 'alexnet_jax[tpu-compile]'`; a program takes it one to three minutes.
+Targets: slices of TPUs (tpu:v5e:2x2, tpu:v4:2x2x1, tpu:v5p:2x2x1, tpu:v6e:2x2, up to 256 chips),
+GPUs of one host (gpu:a100, gpu:h100:4) and CPU devices (cpu:4). For each program it prints the
+memory of a device and whether the chip has it, the compiler's FLOPs, bytes and cycles beside the
+least time by the chip's data, and the collectives beside the least that the net's table requires;
+for the training step also the default mesh on up to 256 devices. Nothing is run and no image is
+read. The compilers come with jax[tpu] and jax[cuda12] (docs/accelerators.md).
 
 Exit status: 0 done; 1 a program that does not fit; 2 a bad command, setting or input.
 """
@@ -33,7 +33,7 @@ PROGRAMS = ('train', 'eval', 'predict')
 def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
     parser = SettingsParser(prog='alexnet-jax compile', description=__doc__)
     parser.add_argument('--config', help='a Python file, run to get the settings')
-    parser.add_argument('--target', required=True, help='tpu:v5e:2x2, cpu:4, ...')
+    parser.add_argument('--target', required=True, help='tpu:v5e:2x2, gpu:h100:4, cpu:4, ...')
     parser.add_argument('--programs', default=','.join(PROGRAMS), help='commas between; all')
     parser.add_argument('--classes', type=int, default=1000, help='1000')
     parser.add_argument('--largest_batch', action='store_true',
@@ -50,6 +50,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
                 f' allowed: {", ".join(PROGRAMS)}'
             )
     target = targets.parse(options.target)
+    if options.largest_batch and target.chip is None:
+        raise InputError('--largest_batch is given; it goes with a --target of TPUs or GPUs')
     mesh = mesh_on(config, options.classes, target)
     return options, Request(config, options.classes, target, mesh, programs)
 
@@ -77,7 +79,6 @@ def mesh_on(config: Config, classes: int, target: Target) -> tuple[int, int]:
 def run(argv: list[str]) -> int:
     options, request = parse(argv)
     targets.before_jax(request.target)
-    command_line.before_jax()
     from alexnet_jax.experiment.ahead_of_time import program_report, programs  # JAX starts: last
     from alexnet_jax.network import device_mesh
 
@@ -89,7 +90,7 @@ def run(argv: list[str]) -> int:
         compiled = programs.compile_program(name, request.config, net, mesh)
         print('\n'.join(program_report.program(request, compiled)), flush=True)
         fits.append(compiled.fits(request.target.chip))
-    if options.largest_batch:
+    if options.largest_batch and request.target.chip:
         largest = programs.largest_batch(request.config, net, mesh, request.target.chip)
         print(f'\nthe largest batch that fits, of those tried by doubling: {largest:,} images')
     return DONE if all(fits) else FAULT

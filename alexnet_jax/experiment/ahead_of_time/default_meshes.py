@@ -1,23 +1,23 @@
-"""The default mesh of a configuration on more chips than are compiled for, by calculation."""
+"""The default mesh of a configuration on any number of devices, by calculation: nothing is compiled."""
 
 import dataclasses
 import math
 
 from alexnet_jax.network.chips import Chip
-from alexnet_jax.network.communication import best_mesh, parameters_held, step_traffic
+from alexnet_jax.network.communication import FLOAT, best_mesh, parameters_held, step_traffic
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.training import throughput
 
 UPDATE = 26  # bytes read and written a parameter: float32, momentum, gradient, a bfloat16 copy
-PAYS = 0.5  # of what as many single chips would do
+PAYS = 0.5  # of what as many single devices would do
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A training step on some chips: its mesh, least seconds of computing and of sending, and
-    its rate as a share of that of as many single chips."""
+    """A training step on some devices: its mesh, least seconds of computing and of sending, and
+    its rate as a share of that of as many single devices."""
 
-    chips: int
+    devices: int
     mesh: tuple[int, int]
     computing: float
     sending: float
@@ -25,20 +25,22 @@ class Row:
 
 
 def table(
-    net: Architecture, classes: int, batch_size: int, exchange: str, chip: Chip, kind: str,
-    chips: tuple[int, ...] = (1, 4, 8, 64, 256),
+    net: Architecture, classes: int, batch_size: int, exchange: str, parts: int, chip: Chip, kind: str,
+    counts: tuple[int, ...] = (1, 4, 8, 64, 256),
 ) -> list[Row]:  # fmt: skip
-    """Returns a row for each number of chips, the images a step being the same.
+    """Returns a row for each number of devices, the images a step being the same.
 
     Computing takes its products at the chip's peak for `kind`, and the update at its bandwidth;
-    sending follows it, at the rate of all links together.
+    sending follows it, at the rate of all links together. `parts`: as in `best_mesh`.
     """
+    activation = 2 if kind == 'bfloat16' else FLOAT
     alone = 0.0
     rows = []
-    for count in chips:
-        mesh = best_mesh(net, classes, count, batch_size, exchange)
+    for count in counts:
+        mesh = best_mesh(net, classes, count, batch_size, exchange, parts)
         computing = _computing(net, classes, mesh, batch_size, chip, kind)
-        sent = sum(one.sent for one in step_traffic(net, classes, mesh, batch_size, exchange))
+        transfers = step_traffic(net, classes, mesh, batch_size, exchange, activation)
+        sent = sum(one.sent for one in transfers)
         seconds = computing + sent / chip.link
         alone = alone or seconds
         rows.append(Row(count, mesh, computing, sent / chip.link, alone / seconds / count))
@@ -46,8 +48,8 @@ def table(
 
 
 def where_it_stops_paying(rows: list[Row]) -> int:
-    """Returns the most chips with an efficiency of a half."""
-    return max(row.chips for row in rows if row.efficiency >= PAYS)
+    """Returns the most devices with an efficiency of a half."""
+    return max(row.devices for row in rows if row.efficiency >= PAYS)
 
 
 def _computing(

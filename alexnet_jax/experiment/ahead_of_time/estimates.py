@@ -41,7 +41,7 @@ def memory(compiled: jax.stages.Compiled) -> Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What one device does for one run of a program.
+    """The work of one device in one run of a program.
 
     Numbers are the compiler's, None where it gives none (XLA for GPUs gives no FLOPs and bytes).
 

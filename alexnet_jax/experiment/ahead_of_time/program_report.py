@@ -5,7 +5,7 @@ from alexnet_jax.experiment.ahead_of_time import default_meshes, estimates
 from alexnet_jax.experiment.ahead_of_time.programs import Program
 from alexnet_jax.experiment.ahead_of_time.targets import Request
 from alexnet_jax.network.chips import Chip
-from alexnet_jax.network.communication import step_traffic
+from alexnet_jax.network.communication import FLOAT, step_traffic
 from alexnet_jax.training import compiled_collectives, throughput
 
 
@@ -45,8 +45,8 @@ def _memory(memory: estimates.Memory, chip: Chip | None) -> list[str]:
 
 
 def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
-    """The compiler's counts, and the least time that the net's products and, where they are
-    counted, the bytes take the chip."""
+    """Returns the compiler's counts, and the least time of the net's products and, where the
+    compiler counts them, of the bytes."""
     chip, parts = request.target.chip, []
     if work.flops:
         parts.append(f'{work.flops / 1e9:,.1f} GFLOP')
@@ -81,7 +81,7 @@ def _collectives(request: Request, found: Program) -> list[str]:
         config = request.config
         least = step_traffic(
             configuration.network_of(config), request.classes, request.mesh, found.images,
-            config.network.exchange, 2 if config.network.compute == 'bfloat16' else 4,
+            config.network.exchange, 2 if found.kind == 'bfloat16' else FLOAT,
         )  # fmt: skip
     table = compiled_collectives.collectives_table(counted, least)
     return ['  bytes that a device sends', *(f'  {line}' for line in table)]
@@ -91,17 +91,17 @@ def _default_meshes(request: Request, kind: str, chip: Chip) -> list[str]:
     config = request.config
     rows = default_meshes.table(
         configuration.network_of(config), request.classes, config.data.batch_size,
-        config.network.exchange, chip, kind,
+        config.network.exchange, config.train.micro_batches, chip, kind,
     )  # fmt: skip
     lines = [
         f'  default mesh for {config.data.batch_size:,} images a step, least ms by calculation',
-        f'  {"chips":>5}{"mesh":>9}{"computing":>11}{"sending":>9}{"efficiency":>12}',
+        f'  {"devices":>7}{"mesh":>9}{"computing":>11}{"sending":>9}{"efficiency":>12}',
     ]
     for row in rows:
         mesh = f'{row.mesh[0]}×{row.mesh[1]}'
         lines.append(
-            f'  {row.chips:5}{mesh:>9}{1e3 * row.computing:11.2f}{1e3 * row.sending:9.2f}'
+            f'  {row.devices:7}{mesh:>9}{1e3 * row.computing:11.2f}{1e3 * row.sending:9.2f}'
             f'{row.efficiency:12.0%}'
         )
     most = default_meshes.where_it_stops_paying(rows)
-    return [*lines, f'  an efficiency of a half or more up to {most} chips']
+    return [*lines, f'  an efficiency of a half or more up to {most} device{"s" * (most > 1)}']

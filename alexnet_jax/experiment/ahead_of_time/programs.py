@@ -11,17 +11,16 @@ from jax.errors import JaxRuntimeError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from alexnet_jax.experiment import build
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.ahead_of_time import estimates
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.network import chips, device_mesh, inference, platforms
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.chips import Chip
-from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import step
-from alexnet_jax.training.schedule import Clock
 
-EPOCH = 1_281_167  # images, for rates alone, which cost the same whatever it is
+EPOCH = 1_281_167  # images; rates alone depend on it, whose cost does not
 MOST_IMAGES = 2**20  # a step
 
 
@@ -41,32 +40,23 @@ class Program:
     refusal: str = ''
 
     def fits(self, chip: Chip | None) -> bool:
-        """Returns whether a device has the memory; of CPUs it is not asked."""
+        """Returns whether a device has the memory; None is a CPU, whose memory is not known."""
         if self.compiled is None:
             return False
         return chip is None or estimates.memory(self.compiled).total <= chip.memory
 
 
 def net_of(config: Config, classes: int) -> AlexNet:
+    """Returns the net of a configuration."""
     return AlexNet(
-        configuration.network_of(config), classes, exchange=config.network.exchange,
-        compute=config.network.compute, precision=config.network.precision,
+        configuration.network_of(config), classes, exchange=config.network.exchange
     )  # fmt: skip
 
 
 def trace_train(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
     """Traces the training step."""
-    batch_size = config.data.batch_size
-    train_step = step.make_train_step(
-        net, mesh, _mean(net), seed=config.seed,
-        learning_rate=config.optimizer.learning_rate,
-        clock=Clock(config.train.steps or EPOCH, batch_size, EPOCH),
-        drops=config.schedule.drops,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-        protocol=configuration.protocol_of(config, net.architecture),
-        micro_batches=config.train.micro_batches,
-    )  # fmt: skip
+    batch_size, clock = config.data.batch_size, build.clock(config, EPOCH)
+    train_step = build.train_step_of(config, net, mesh, clock, _mean(net), np.ones(3, np.float32))
     batch = step.abstract_batch(net, mesh, batch_size)
     return batch_size, train_step.trace(step.abstract_state(net, mesh), batch)
 
@@ -94,8 +84,9 @@ def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Prog
     """Compiles one of `TRACE` for the devices of the mesh."""
     with platforms.traced_for(mesh.devices.flat[0].platform):
         images, traced = TRACE[name](config, net, mesh)
-    train = name == 'train'
-    kind = chips.product_kind(net.compute, net.precision or 'default') if train else 'highest'
+    network = config.network
+    trained_in = chips.product_kind(network.compute, network.precision)
+    kind = trained_in if name == 'train' else 'highest'
     lowered = traced.lower()
     begun = time.perf_counter()
     try:
@@ -107,15 +98,9 @@ def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Prog
     return Program(name, images, kind, time.perf_counter() - begun, compiled, refusal)
 
 
-def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip | None) -> int:
+def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip) -> int:
     """Returns the largest batch whose training step fits, of the configured one doubled again and
-    again; 0 if that does not fit.
-
-    Raises:
-      InputError: nothing is known of the chip's memory.
-    """
-    if chip is None:
-        raise InputError('--largest_batch is of TPUs and GPUs; the memory of CPUs is not known')
+    again; 0 if that does not fit."""
     largest, batch_size = 0, config.data.batch_size
     while batch_size <= MOST_IMAGES:
         config = configuration.changed(config, {'data.batch_size': batch_size})
@@ -126,7 +111,6 @@ def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip | None) -
 
 
 def _forward(net: AlexNet, mesh: Mesh, images: int) -> jax.stages.Traced:
-    net = net.clone(compute='float32')
     forward = inference.make_forward(net, mesh, _mean(net), 1.0)
     specs = inference.variable_specs(net.clone(exchange='gather'))
     variables = jax.tree.map(

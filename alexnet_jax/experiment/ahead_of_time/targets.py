@@ -1,8 +1,9 @@
-"""Accelerators to compile for that are not at hand: TPU slices, GPUs of one host, and CPUs.
+"""Devices to compile for that are not at hand: TPU slices, GPUs of one host, CPU devices.
 
 A target is written tpu:v5e:2x2, gpu:h100 or gpu:h100:4, cpu:4.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -14,6 +15,7 @@ from typing import Any
 from alexnet_jax.experiment.ahead_of_time import gpu_descriptions
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.network.chips import CHIPS, Chip
+from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.errors import InputError, nearest, shown
 
 TPUS = ('v4', 'v5e', 'v5p', 'v6e')
@@ -24,10 +26,10 @@ MOST_CHIPS, MOST_GPUS, MOST_CPUS = 256, 8, 64
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A number of chips of one kind.
+    """A number of devices of one kind.
 
     topology: their arrangement, as the compiler names it.
-    chip: None for CPUs, of which nothing is known beforehand.
+    chip: the data of a device; None for CPUs.
     """
 
     platform: str
@@ -40,9 +42,9 @@ class Target:
     def name(self) -> str:
         if self.platform == 'cpu':
             return f'{self.devices} CPU device{"s" * (self.devices > 1)}'
-        return f'{self.kind} {self.topology}' if self.platform == 'tpu' else (
-            f'{self.devices} {self.kind}'
-        )  # fmt: skip
+        if self.platform == 'tpu':
+            return f'{self.kind} {self.topology}'
+        return f'{self.devices} {self.kind.upper()}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +83,10 @@ def parse(text: str) -> Target:
 
 def _slice(text: str, kind: str, size: str) -> Target:
     axes = 3 if kind in SOLID else 2
-    sides = [int(side) for side in size.split('x')] if re.fullmatch(r'\d+(x\d+)+', size) else []
+    found = re.fullmatch(r'[1-9]\d{0,2}(x[1-9]\d{0,2})+', size, re.ASCII)
+    sides = [int(side) for side in size.split('x')] if found else []
     count = math.prod(sides)
-    if len(sides) != axes or not 1 <= count <= MOST_CHIPS:
+    if len(sides) != axes or count > MOST_CHIPS:
         raise InputError(
             f'--target is {shown(text)}; allowed for {kind}: {axes} sides, as in'
             f' {_example(kind)}, of up to {MOST_CHIPS} chips'
@@ -105,21 +108,22 @@ def _example(kind: str) -> str:
 
 
 def _count(text: str, size: str, most: int) -> int:
-    if not size.isdecimal() or not 1 <= int(size) <= most:
+    if not re.fullmatch(r'[1-9]\d{0,2}', size, re.ASCII) or int(size) > most:
         raise InputError(f'--target is {shown(text)}; allowed: from 1 to {most} devices')
     return int(size)
 
 
 def before_jax(target: Target) -> None:
-    """Sets what the compilers read when JAX starts: JAX itself runs on the CPU."""
+    """Sets what JAX and the compilers read when they start: JAX itself runs on the CPU."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['JAX_SKIP_CUDA_CONSTRAINTS_CHECK'] = '1'  # there is no driver to ask
-    # libtpu asks for a TPU's machine over the network, and for the lock of its one process.
-    os.environ['TPU_SKIP_MDS_QUERY'] = os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
-    if target.platform == 'cpu':
-        flags = os.environ.get('XLA_FLAGS', '')
-        flags += f' --xla_force_host_platform_device_count={target.devices}'
-        os.environ['XLA_FLAGS'] = flags.strip()
+    # libtpu would ask the network which TPU this is, take the lock of a TPU's one process, and
+    # log what it misses.
+    os.environ |= {
+        'TPU_SKIP_MDS_QUERY': '1', 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+        'TPU_WORKER_HOSTNAMES': 'localhost', 'TPU_ACCELERATOR_TYPE': 'v5litepod-1',
+    }  # fmt: skip
+    command_line.before_jax(cpu_devices=target.devices if target.platform == 'cpu' else 0)
 
 
 def devices(target: Target) -> Sequence[Any]:
@@ -134,12 +138,12 @@ def devices(target: Target) -> Sequence[Any]:
     if target.platform == 'cpu':
         return jax.devices()
     if target.platform == 'gpu':
-        _require_compiler('jax-cuda12-plugin', 'gpu-compile')
+        _require_compiler('jax[cuda12]', 'jax-cuda12-plugin', 'jax-cuda13-plugin')
         text = gpu_descriptions.target_config(target.kind)
         return topologies.get_topology_desc(
             platform='cuda', topology=target.topology, target_config=text
         ).devices
-    _require_compiler('libtpu', 'tpu-compile')
+    _require_compiler('jax[tpu]', 'libtpu')
     sides = [int(side) for side in target.topology.split('x')]
     host = tuple(min(2, side) for side in (*sides, 1)[:3])  # of 2×2 chips
     name = f'{target.kind}:{target.topology}'
@@ -152,11 +156,13 @@ def devices(target: Target) -> Sequence[Any]:
         ) from error
 
 
-def _require_compiler(package: str, extra: str) -> None:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        raise InputError(
-            f'the compiler for this --target is not installed; install it with\n'
-            f"pip install 'alexnet_jax[{extra}]'"
-        ) from None
+def _require_compiler(requirement: str, *packages: str) -> None:
+    """Checks that one of the packages is installed, which come with a requirement."""
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(package)
+            return
+    raise InputError(
+        'the compiler for this --target is not installed; install it with\n'
+        f"pip install '{requirement}'"
+    )
