@@ -188,6 +188,7 @@ def test_ablations_that_compare_nothing_are_refused(text, given, message):
     ('schedule.patience=3', {}),
     ('optimizer.layer_rates=conv1=0', {}),
     ('network.compute=bfloat16', {}),
+    ('network.precision=highest', {}),
     ('network.width=0.5,network.width=0.25', {}),
 ])  # fmt: skip
 def test_ablations_that_compare_something_are_taken(text, given):

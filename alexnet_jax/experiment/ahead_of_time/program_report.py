@@ -21,9 +21,10 @@ def header(request: Request) -> list[str]:
 
 def program(request: Request, found: Program) -> list[str]:
     """Returns the lines on one program; figures are of one device."""
-    lines = ['', f'{found.name}: {found.images:,} images, compiled in {found.seconds:.0f} s']
+    head = f'{found.name}: {found.images:,} images'
     if found.compiled is None:
-        return [*lines, f'  does not fit: {found.refusal}']
+        return ['', head, f'  does not fit: {found.refusal}']
+    lines = ['', f'{head}, compiled in {found.seconds:.0f} s']
     chip = request.target.chip
     lines += _memory(estimates.memory(found.compiled), chip)
     lines += _work(request, found, estimates.work(found.compiled))
