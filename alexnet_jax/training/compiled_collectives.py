@@ -113,11 +113,15 @@ def collectives_table(counted: list[Counted], least: list[Transfer]) -> list[str
             due = sum(one.sent for one in table if kind in (one.collective, 'in all'))
             times = sum(one.times for one in chosen)
             back = sum(one.times for one in chosen if one.backward)
-            ratio = f'{sent / due:.4f}' if due else '-'
+            ratio = _ratio(sent / due) if due else '-'
             if chosen or due:
                 lines.append(f'{axis:8}{kind:20}{times - back:8}{back:6}{sent:15,.0f}{due:15,.0f}'
                              f'{ratio:>8}')  # fmt: skip
     return [f'{head}{"ratio":>8}', *lines] if lines else ['no device sends anything']
+
+
+def _ratio(number: float) -> str:
+    return f'{number:.4f}' if number < 100 else f'{number:.0f}'
 
 
 KINDS = 'all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute'

@@ -50,9 +50,9 @@ def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
     compiler counts them, of the bytes."""
     chip, parts = request.target.chip, []
     if work.flops:
-        parts.append(f'{work.flops / 1e9:,.1f} GFLOP')
+        parts.append(f'{work.flops / 1e9:,.4g} GFLOP')
     if work.accessed:
-        parts.append(f'{work.accessed / 1e9:,.2f} GB read and written')
+        parts.append(f'{work.accessed / 1e9:,.3g} GB read and written')
     if work.cycles:
         parts.append(f'{work.cycles / 1e6:,.2f} million cycles')
     lines = [f'  by the compiler: {", ".join(parts)}'] if parts else []
@@ -62,12 +62,12 @@ def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
     of_image = throughput.flop_per_image if found.name == 'train' else throughput.forward_flop
     products = of_image(net, request.classes) * found.images
     products /= request.target.devices * chip.products[found.kind]
-    times = [f'products ({found.kind}) {1e3 * products:.2f}']
+    times = [f'products ({found.kind}) {1e3 * products:.3g}']
     if work.accessed:
-        times.append(f'memory {1e3 * work.accessed / chip.bandwidth:.2f}')
+        times.append(f'memory {1e3 * work.accessed / chip.bandwidth:.3g}')
     line = f'  least ms: {", ".join(times)}'
     if work.cycles and chip.clock:
-        line += f"; by the compiler's cycles {1e3 * work.cycles / chip.clock:.2f}"
+        line += f"; by the compiler's cycles {1e3 * work.cycles / chip.clock:.3g}"
     return [*lines, line]
 
 
@@ -101,7 +101,7 @@ def _default_meshes(request: Request, kind: str, chip: Chip) -> list[str]:
     for row in rows:
         mesh = f'{row.mesh[0]}×{row.mesh[1]}'
         lines.append(
-            f'  {row.devices:7}{mesh:>9}{1e3 * row.computing:11.2f}{1e3 * row.sending:9.2f}'
+            f'  {row.devices:7}{mesh:>9}{1e3 * row.computing:11.3g}{1e3 * row.sending:9.3g}'
             f'{row.efficiency:12.0%}'
         )
     most = default_meshes.where_it_stops_paying(rows)

@@ -116,6 +116,8 @@ def _count(text: str, size: str, most: int) -> int:
 def before_jax(target: Target) -> None:
     """Sets what JAX and the compilers read when they start: JAX itself runs on the CPU."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
+    # The cache of compiled programs reads an entry on a device that can run it.
+    os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
     os.environ['JAX_SKIP_CUDA_CONSTRAINTS_CHECK'] = '1'  # there is no driver to ask
     # libtpu would ask the network which TPU this is, take the lock of a TPU's one process, and
     # log what it misses.
