@@ -26,6 +26,18 @@ from alexnet_jax.data.prepare import stored
 from alexnet_jax.network import platforms
 
 
+jax.devices()  # of commands called by a test, none starts JAX with devices of its own
+
+
+@pytest.fixture(autouse=True)
+def same_environment():
+    """Commands called by a test set what JAX reads when it starts: not for the next test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory) -> str:
     """Where the tests prepare their sets: never the user's own folder."""
