@@ -25,7 +25,6 @@ from alexnet_jax.data import image_set
 from alexnet_jax.data.prepare import stored
 from alexnet_jax.network import platforms
 
-
 jax.devices()  # of commands called by a test, none starts JAX with devices of its own
 
 

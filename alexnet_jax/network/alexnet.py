@@ -41,6 +41,7 @@ from alexnet_jax.network.layers import (
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm, widened
 from alexnet_jax.network.parameters import Weights, type_of_parameters
 from alexnet_jax.network.pooling import average_pool, max_pool
+from alexnet_jax.network.products import matrix_product
 from alexnet_jax.network.shapes import layer_shapes
 
 Parts = list[jax.Array]
@@ -213,7 +214,7 @@ class AlexNet(nn.Module):
         )()  # fmt: skip
         # One product over all columns: a slice of the kernel for each would be a copy of it.
         flat = jnp.stack([x.reshape(x.shape[0], -1) for x in inputs])
-        sums = list(flat @ kernel.reshape(columns_here, -1, features))
+        sums = list(matrix_product(flat, kernel.reshape(columns_here, -1, features)))
         if scatters:
             sums = collectives.scatter(sums, self.column_axis)
         # In float32 the gradient of a bias, a sum over the batch, keeps its digits.

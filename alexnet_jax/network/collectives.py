@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from alexnet_jax.network import platforms
 from alexnet_jax.network.device_mesh import DATA
 from alexnet_jax.network.shapes import halo
 from alexnet_jax.runtime.errors import InputError, counted
@@ -72,7 +73,9 @@ def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
     here = jnp.concatenate(parts, axis=-1)
     if axis is None or lax.axis_size(axis) == 1:
         return here
-    return lax.all_gather(here, axis, axis=here.ndim - 1, tiled=True)
+    if lax.axis_size(axis) == 2:
+        return platforms.form(tpu=_gather_two, default=_all_gather)(here, axis)
+    return _all_gather(here, axis)
 
 
 def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
@@ -81,8 +84,42 @@ def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
     if axis is None or lax.axis_size(axis) == 1:
         return list(parts)
     here = jnp.concatenate(parts, axis=-1)
-    sums = lax.psum_scatter(here, axis, scatter_dimension=here.ndim - 1, tiled=True)
+    if lax.axis_size(axis) == 2:
+        sums = platforms.form(tpu=_scatter_two, default=_reduce_scatter)(here, axis)
+    else:
+        sums = _reduce_scatter(here, axis)
     return jnp.split(sums, len(parts) // lax.axis_size(axis), axis=-1)
+
+
+def _all_gather(here: jax.Array, axis: str) -> jax.Array:
+    return lax.all_gather(here, axis, axis=here.ndim - 1, tiled=True)
+
+
+def _reduce_scatter(here: jax.Array, axis: str) -> jax.Array:
+    return lax.psum_scatter(here, axis, scatter_dimension=here.ndim - 1, tiled=True)
+
+
+def _gather_two(here: jax.Array, axis: str) -> jax.Array:
+    """Two devices tell each other what they have: the compiler for TPUs makes all-reduces, twice
+    the bytes, of reduce-scatters in bfloat16, and so of the transpose of an all-gather."""
+    return jnp.concatenate(_own_first(here, _swap(here, axis), axis), axis=-1)
+
+
+def _scatter_two(here: jax.Array, axis: str) -> jax.Array:
+    one, other = jnp.split(here, 2, axis=-1)
+    own, others = _own_first(one, other, axis)
+    return own + _swap(others, axis)
+
+
+def _swap(x: jax.Array, axis: str) -> jax.Array:
+    return lax.ppermute(x, axis, [(0, 1), (1, 0)])
+
+
+def _own_first(one: jax.Array, other: jax.Array, axis: str) -> tuple[jax.Array, jax.Array]:
+    """Returns the two in this order on the first device, in the other on the second: from the
+    devices' order to own and other's, and back."""
+    first = lax.axis_index(axis) == 0
+    return jnp.where(first, one, other), jnp.where(first, other, one)
 
 
 def add(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:

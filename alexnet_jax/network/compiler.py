@@ -1,12 +1,15 @@
 """What XLA is told when it compiles a step."""
 
 import functools
+from typing import Any
 
 import jax
 from jax.errors import JaxRuntimeError
-from jax.sharding import Mesh
+from jax.sharding import Mesh, SingleDeviceSharding
 
-Options = dict[str, str | bool]
+from alexnet_jax.network import device_mesh
+
+Options = dict[str, str | bool | int]
 
 # On CPU (docs/LOG.md has the measurements):
 # - Convolutions are Eigen's in place of YNNPACK's, whose gradients of kernels take two to four
@@ -19,6 +22,23 @@ _CPU: Options = {
 }
 
 
+# With several data shards gradients are sent while the backward pass goes on. By themselves the
+# compilers send all of them at its end, one merged with the other.
+_SENT_EARLY: dict[str, Options] = {
+    'gpu': {
+        'xla_gpu_enable_latency_hiding_scheduler': True,
+        'xla_gpu_experimental_parallel_collective_overlap_limit': 8,
+        'xla_gpu_all_reduce_combine_threshold_bytes': 16_000_000,
+    },
+    'tpu': {
+        'xla_enable_async_all_reduce': 'true',
+        'xla_tpu_enable_async_collective_fusion': 'true',
+        'xla_tpu_enable_async_collective_fusion_fuse_all_reduce': 'true',
+        'xla_jf_crs_combiner_threshold_in_bytes': '16000000',
+    },
+}
+
+
 def options(mesh: Mesh | None = None) -> Options:
     """Returns the options for `jax.jit(..., compiler_options=...)` that this version of XLA knows.
 
@@ -26,17 +46,25 @@ def options(mesh: Mesh | None = None) -> Options:
       mesh: of the devices to compile for; None: those of JAX's default backend.
     """
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-    return dict(_known()) if platform == 'cpu' else {}
+    if platform == 'cpu':
+        return dict(_known(platform))
+    if mesh is None or mesh.shape[device_mesh.DATA] == 1:
+        return {}
+    here = [device for device in jax.local_devices() if device.platform == platform]
+    return dict(_known(platform, here[0] if here else mesh.devices.flat[0]))
 
 
 @functools.cache
-def _known() -> Options:
-    return {name: value for name, value in _CPU.items() if _is_known(name, value)}
+def _known(platform: str, device: Any = None) -> Options:
+    """`device`: to compile for; None: JAX's default."""
+    wanted = _CPU if platform == 'cpu' else _SENT_EARLY.get(platform, {})
+    return {name: value for name, value in wanted.items() if _is_known({name: value}, device)}
 
 
-def _is_known(name: str, value: str | bool) -> bool:
+def _is_known(option: Options, device: Any) -> bool:
+    place = None if device is None else SingleDeviceSharding(device)
     try:
-        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        jax.jit(lambda: 0, out_shardings=place, compiler_options=option).lower().compile()
     except JaxRuntimeError:
         return False
     return True

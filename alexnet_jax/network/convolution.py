@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.network import checks, rules
+from alexnet_jax.network import checks, products, rules
 from alexnet_jax.network.collectives import varying_like
 from alexnet_jax.network.derivatives import with_gradient
 from alexnet_jax.network.normalization import widened
@@ -22,9 +22,7 @@ def conv(
       ValueError: the shapes do not fit, or the kernel is larger than the padded map.
     """
     _require(x, kernel, bias, stride, padding, groups=1)
-    sums = lax.conv_general_dilated(
-        x, kernel, (stride, stride), (padding, padding), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
+    sums = products.convolution(x, kernel, stride, padding)
     return _add_bias(sums, varying_like(bias, sums))
 
 

@@ -45,7 +45,7 @@ class Weights(nn.Module):
     """One layer's kernel and bias, the leading axis of each split over columns
     (the output layer's bias [classes] has none); the kernel's `split_axis` in place of
     the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has.
-    The kernel is given out in the type `compute`, the bias as it is kept."""
+    Both in `type_of_parameters`."""
 
     kernel_shape: tuple[int, ...]
     bias_shape: tuple[int, ...]
@@ -70,7 +70,7 @@ class Weights(nn.Module):
         kept = type_of_parameters(self.compute)
         kernel = self.param('kernel', split_kernel, self.kernel_shape, kept)
         bias = self.param('bias', split_bias, self.bias_shape, kept)
-        return jnp.asarray(kernel, self.compute), jnp.asarray(bias)
+        return jnp.asarray(kernel), jnp.asarray(bias)
 
 
 def _drawn_flat(initializer: Initializer) -> Initializer:

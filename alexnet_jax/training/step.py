@@ -24,7 +24,7 @@ from alexnet_jax.network.inference import Array, Variables
 from alexnet_jax.network.layers import Architecture, BatchNorm
 from alexnet_jax.network.normalization import widened
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.training import accumulation, losses, optimizer, schedule
+from alexnet_jax.training import accumulation, gradient_sums, losses, optimizer, schedule
 from alexnet_jax.training.protocols import PAPER, Protocol
 
 Batch = Mapping[str, Array]
@@ -164,9 +164,11 @@ def _scores_over_mesh(
     def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key, part):
         # From here on parameters are each device's own: this is where their
         # gradients add up over the batch. Those of copies are added up after the last part.
-        params = jax.tree.map(
-            lambda x: x[0] if copies else lax.pcast(x, device_mesh.DATA, to='varying'),
-            variables['params'],
+        params = variables['params']
+        params = (
+            jax.tree.map(lambda x: x[0], params)
+            if copies
+            else gradient_sums.for_each_shard(params, net.architecture)
         )
         count = jnp.sum(batch['mask'])
         here = len(batch['image'])

@@ -1,9 +1,18 @@
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from alexnet_jax.network import compiler
 from alexnet_jax.network.convolution import conv
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    platform: str
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +29,23 @@ def test_what_this_xla_does_not_know_is_left_out(monkeypatch):
     assert compiler.options() == known
 
 
-def test_elsewhere_than_on_a_cpu_nothing_is_told(monkeypatch):
+def test_elsewhere_than_on_a_cpu_only_what_is_sent_is_told_of(monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
     assert compiler.options() == {}
+    asked = []
+    monkeypatch.setattr(compiler, '_is_known', lambda option, device: asked.append(device) or True)
+    for platform in ('gpu', 'tpu'):
+        devices = np.array([Device(platform)])
+        for shards, told in ((1, {}), (2, compiler._SENT_EARLY[platform])):
+            mesh = SimpleNamespace(devices=devices, shape={'data': shards, 'column': 1})
+            assert compiler.options(mesh) == told
+    assert set(asked) == {Device('gpu'), Device('tpu')}
+
+
+def test_this_xla_knows_what_gpus_are_told():
+    """XLA has the options of GPUs in every build."""
+    for name, value in compiler._SENT_EARLY['gpu'].items():
+        assert compiler._is_known({name: value}, jax.devices()[0]), name
 
 
 def test_convolutions_are_not_ynnpacks():
