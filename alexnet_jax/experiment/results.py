@@ -22,7 +22,9 @@ SHOWN = 3  # of the confusions, on the terminal
 SEAL = 'sha256'  # of a result
 LONGEST = 40  # characters of a source in a file's name
 OWN = re.compile(r'(train|val|test)-(1|10)\.json')
-OTHER = re.compile(r'(train|val|test)-(1|10)(-step-\d+)?(-[A-Za-z0-9._]+-[0-9a-f]{8})?\.json')
+OTHER = re.compile(
+    r'(train|val|test)-(1|10)(-step-\d+)?(-[A-Za-z0-9._]+-[0-9a-f]{8})?(-bfloat16)?\.json'
+)
 # What a result holds, and its type.
 KEYS = {
     'split': str, 'views': int, 'source': str, 'network': str, 'step': int, 'examples': int,
@@ -31,7 +33,7 @@ KEYS = {
 # What it may hold besides: earlier versions wrote less, and one net is no ensemble.
 OPTIONAL = {
     'set': str, 'data': dict, 'run': str, 'distinct_views': int, 'class_count': int,
-    'members': list[str], 'steps': list[int],
+    'compute': str, 'members': list[str], 'steps': list[int],
 }  # fmt: skip
 
 
@@ -112,19 +114,42 @@ def set_of(config: Config) -> str:
     )
 
 
-def which(step: int | None, source: str, other_set: Mapping[str, str] | None) -> str:
+def which(
+    step: int | None,
+    source: str,
+    other_set: Mapping[str, str] | None,
+    compute: str = 'float32',
+) -> str:
     """Returns what stands in a result's name after SPLIT-VIEWS: nothing for the run's own.
 
     Args:
       step: a step before the run's last; None: the last.
       other_set: as `ImageSet.identity`; None: the run's own set.
+      compute: the type of activations and products.
     """
     parts = [] if step is None else [f'-step-{step}']
     if other_set is not None:
         name = re.sub(r'[^A-Za-z0-9._]+', '_', source)[:LONGEST]
         digest = hashlib.sha256(json.dumps(dict(other_set), sort_keys=True).encode()).hexdigest()
         parts.append(f'-{name}-{digest[:8]}')
-    return ''.join(parts)
+    return ''.join(parts) + f'-{compute}' * (compute != 'float32')
+
+
+def beside(workdir: Path, about: Mapping[str, Any], which: str) -> str:
+    """Returns as a line of text what float32 gave where a result is of another type.
+
+    Args:
+      about: of that result.
+      which: as `which`, of the one in float32.
+
+    Raises:
+      InputError: the one in float32 cannot be read, or is of another run.
+    """
+    path = place(workdir, about['split'], about['views'], which)
+    result = _read_own(workdir, path) if path.is_file() else None
+    if result is None or result['step'] != about['step']:
+        return 'in float32: not evaluated at this step; --config.eval.compute=float32 does'
+    return f'in float32: {told(result)} -> {path}'
 
 
 def told(scores: Mapping[str, Any]) -> str:

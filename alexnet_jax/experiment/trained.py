@@ -40,6 +40,7 @@ class Showing:
     images: ImageSet
     split: str
     stop_requested: Callable[[], bool] = lambda: False
+    compute: str = 'float32'  # of activations and products
 
     @property
     def count(self) -> int:
@@ -54,7 +55,8 @@ class Showing:
     def _about(self) -> dict[str, Any]:
         mirror, data = self.model.mirror and self.images.mirror, self.images.identity
         run = self.model.identity
-        return results.about(self.config, self.split, self.model.step, mirror, data, run)
+        about = results.about(self.config, self.split, self.model.step, mirror, data, run)
+        return about | ({} if self.compute == 'float32' else {'compute': self.compute})
 
     @property
     def is_of_own_set(self) -> bool:
@@ -67,16 +69,21 @@ class Showing:
         config, own = map(configuration.absolute_source, (self.config, self.model.config))
         return all(config[name] == own[name] for name in IMAGES)
 
-    def which(self, workdir: Path) -> str:
-        """As `results.which`, of a model of the workdir."""
+    def which(self, workdir: Path, compute: str = '') -> str:
+        """As `results.which`, of a model of the workdir; `compute`: if it is not its own."""
         config, step = self.config, self.model.step
         is_last = not config.eval.step or step == workdirs.last_checkpoint(workdir)
         other_set = None if self.is_of_own_set else self.images.identity
-        return results.which(None if is_last else step, config.data.source, other_set)
+        step = None if is_last else step
+        return results.which(step, config.data.source, other_set, compute or self.compute)
 
     def keep(self, workdir: Path, tally: Tally) -> str:
-        """Keeps the result in the workdir, as `results.keep`."""
-        return results.keep(workdir, self._about, tally, self.model.classes, self.which(workdir))
+        """Keeps the result in the workdir, as `results.keep`; beside it, float32's is told."""
+        about, which = self._about, self.which(workdir)
+        text = results.keep(workdir, about, tally, self.model.classes, which)
+        if self.compute == 'float32':
+            return text
+        return f'{text}\n{results.beside(workdir, about, self.which(workdir, "float32"))}'
 
     def outputs(self, names: Sequence[str] = ()) -> Generator[Outputs]:
         """What the model makes of every image; `names`: the activations wanted."""
@@ -87,7 +94,8 @@ class Showing:
         default these; compiled once."""
         config, model = self.config, self.model
         mesh = _mesh(config)
-        forward = inference.make_forward(model.net, mesh, model.mean, model.scale, names)
+        net = model.net.clone(compute=self.compute)
+        forward = inference.make_forward(net, mesh, model.mean, model.scale, names)
         size = model.net.architecture.input_size
         reading = build.reading_of(config, size, mesh, config.eval.views)
         reading = dataclasses.replace(reading, mirror=model.mirrored)
@@ -185,6 +193,7 @@ def evaluate_workdir(
     """
     with multihost.together():
         showing = show(config, workdir, multihost.agreed(stop_requested))
+        showing = dataclasses.replace(showing, compute=config.eval.compute)
     multihost.require_alike(showing.images.identity)
     if not multihost.is_first():  # it takes part, and leaves it to the first to keep anything
         showing.tally()

@@ -25,13 +25,16 @@ PLATFORMS = {'gpu': ('cpu', 'cuda'), 'tpu': ('tpu',)}
 PRODUCTS = re.compile(r'stablehlo\.(?:dot_general|convolution).*')
 
 
-def lowered(name: str, program: str, forms: str, precision: str = 'default') -> str:
+def lowered(
+    name: str, program: str, forms: str, precision: str = 'default', evaluated_in: str = 'float32'
+) -> str:
     """StableHLO of a program of a net, for batches of 8 images."""
     config = default_config()
     config.network.name = name
     config.network.precision = precision
     config.data.batch_size = 8
     config.eval.batch_size = 8
+    config.eval.compute = evaluated_in
     net, mesh = programs.net_of(config, 10), device_mesh.make_mesh(1, 1)
     with platforms.traced_for(forms):
         _, traced = programs.TRACE[program](config, net, mesh)
@@ -71,6 +74,13 @@ def test_products_have_the_precision_asked_for_and_evaluations_the_highest(preci
     assert kinds('eval') == kinds('predict') == {'HIGHEST'}
     # Sums for biases and over the maps of a window are exact whatever the setting.
     assert kinds('train') == {precision.upper(), 'HIGHEST'}
+
+
+def test_evaluations_are_in_the_type_asked_for():
+    for evaluated_in, types in (('float32', {'f32'}), ('bfloat16', {'bf16'})):
+        text = lowered('small', 'eval', 'gpu', evaluated_in=evaluated_in)
+        convolutions = [line for line in text.splitlines() if 'stablehlo.convolution' in line]
+        assert {re.findall(r'x(\w+)>$', line)[0] for line in convolutions} == types
 
 
 @pytest.mark.parametrize(('text', 'says'), [

@@ -85,6 +85,30 @@ def test_other_sets_and_steps_leave_the_run_s_own_result(workdir, capsys):
     assert len(list((workdir / 'eval').glob('val-1-synthetic-*-predictions'))) == 1
 
 
+def test_an_evaluation_in_bfloat16_stands_beside_float32_s(workdir, capsys):
+    words = ['--workdir', str(workdir), '--mode=eval', '--config.eval.split=test']
+    bfloat16 = [*words, '--config.eval.compute=bfloat16', '--config.eval.save=predictions']
+    shutil.rmtree(workdir / 'eval', ignore_errors=True)
+    assert main.main(bfloat16) == DONE
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == 'in float32: not evaluated at this step; --config.eval.compute=float32 does'
+    assert main.main([*words, '--config.eval.save=predictions']) == DONE
+    own = (workdir / 'eval' / 'test-1.json').read_bytes()
+    float32 = capsys.readouterr().out.splitlines()[-1].removeprefix('test: ').split('  (')[0]
+    assert main.main(bfloat16) == DONE
+    assert f'in float32: {float32} -> ' in capsys.readouterr().out
+    assert (workdir / 'eval' / 'test-1.json').read_bytes() == own
+    (other,) = results.others(workdir)
+    assert other['compute'] == 'bfloat16' and 'compute' not in results.read(workdir, 'test', 1)
+    rough, exact = (
+        np.asarray(
+            arrays.read(workdir / 'eval' / f'test-1{which}-predictions').array('probabilities')
+        )
+        for which in ('-bfloat16', '')
+    )
+    assert 1e-6 < np.abs(rough - exact).max() < 0.05
+
+
 @pytest.mark.parametrize(('source', 'name'), [
     ('folder:/a/../b c/é', '-folder_a_.._b_c_-'),
     ('folder:' + 'x' * 3000, '-folder_' + 'x' * 33 + '-'),
@@ -98,6 +122,9 @@ def test_names_of_other_sets_are_names_of_files(source, name):
     assert results.OTHER.fullmatch(f'test-10{found}.json')
     assert results.which(40, source, other) == f'-step-40{found}'
     assert results.which(None, source, {'content': 'b'}) != found
+    assert results.which(None, source, None, 'bfloat16') == '-bfloat16'
+    named = results.which(40, source, other, 'bfloat16')
+    assert results.OTHER.fullmatch(f'test-10{named}.json')
     assert results.which(None, source, None) == '' and results.which(3, source, None) == '-step-3'
 
 

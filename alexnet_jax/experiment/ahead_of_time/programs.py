@@ -64,7 +64,7 @@ def trace_train(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stag
 def trace_evaluation(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
     """Traces the forward pass over a batch of crops, `eval.batch_size` on each data shard."""
     images = config.eval.batch_size * mesh.shape[device_mesh.DATA]
-    return images, _forward(net, mesh, images)
+    return images, _forward(net.clone(compute=config.eval.compute), mesh, images)
 
 
 def trace_prediction(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
@@ -84,9 +84,10 @@ def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Prog
     """Compiles one of `TRACE` for the devices of the mesh."""
     with platforms.traced_for(mesh.devices.flat[0].platform):
         images, traced = TRACE[name](config, net, mesh)
-    network = config.network
-    trained_in = chips.product_kind(network.compute, network.precision)
-    kind = trained_in if name == 'train' else 'highest'
+    kinds = {
+        'train': chips.product_kind(config.network.compute, config.network.precision),
+        'eval': chips.product_kind(config.eval.compute, 'highest'),
+    }
     lowered = traced.lower()
     begun = time.perf_counter()
     try:
@@ -95,7 +96,9 @@ def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Prog
         if 'RESOURCE_EXHAUSTED' not in str(error):
             raise
         compiled, refusal = None, str(error).splitlines()[0]
-    return Program(name, images, kind, time.perf_counter() - begun, compiled, refusal)
+    return Program(
+        name, images, kinds.get(name, 'highest'), time.perf_counter() - begun, compiled, refusal
+    )
 
 
 def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip) -> int:
