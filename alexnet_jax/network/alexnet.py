@@ -180,7 +180,7 @@ class AlexNet(nn.Module):
         """The layer's weighted sums. `seen`: all columns in one array, or only
         the column's own."""
         if isinstance(layer, Dense):
-            return self._fully_connected(layer, seen)
+            return self._fully_connected(layer, seen, training)
         maps = (seen[0] if isinstance(seen, list) else seen).shape[-1] // layer.groups
         window = (layer.kernel, layer.kernel)
         features = layer.features // self.architecture.columns
@@ -188,6 +188,7 @@ class AlexNet(nn.Module):
             (self._held, *window, maps, features), (self._held, features),
             layer.std, layer.bias, math.prod(window) * maps, self.compute, name=layer.name,
         )()  # fmt: skip
+        kernel = self._of_products(kernel, training)
         how = (layer.stride, layer.padding, layer.groups)
         if isinstance(seen, list):
             return [grouped_conv(x, kernel[i], bias[i], *how) for i, x in enumerate(seen)]
@@ -200,7 +201,7 @@ class AlexNet(nn.Module):
         sums = grouped_conv(seen, merged, bias.reshape(-1), *how)
         return jnp.split(sums, self._held, axis=-1)
 
-    def _fully_connected(self, layer: Dense, seen: jax.Array | Parts) -> Parts:
+    def _fully_connected(self, layer: Dense, seen: jax.Array | Parts, training: bool) -> Parts:
         columns_here, split_axis = self._held, 0
         scatters = layer.reads_all and isinstance(seen, list)
         if scatters:
@@ -214,11 +215,16 @@ class AlexNet(nn.Module):
         )()  # fmt: skip
         # One product over all columns: a slice of the kernel for each would be a copy of it.
         flat = jnp.stack([x.reshape(x.shape[0], -1) for x in inputs])
-        sums = list(matrix_product(flat, kernel.reshape(columns_here, -1, features)))
+        kernel = self._of_products(kernel, training).reshape(columns_here, -1, features)
+        sums = list(matrix_product(flat, kernel))
         if scatters:
             sums = collectives.scatter(sums, self.column_axis)
         # In float32 the gradient of a bias, a sum over the batch, keeps its digits.
         return [(widened(x) + bias[i]).astype(x.dtype) for i, x in enumerate(sums)]
+
+    def _of_products(self, kernel: jax.Array, training: bool) -> jax.Array:
+        """In training the kernel as it is kept, whose gradient `products` adds up in float32."""
+        return kernel if training else kernel.astype(self.compute)
 
     def _gathers(self, layer: Layer) -> bool:
         return layer.reads_all and (isinstance(layer, Conv) or self.exchange == 'gather')

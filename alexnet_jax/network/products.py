@@ -12,7 +12,6 @@ from jax import lax
 
 from alexnet_jax.network import platforms
 from alexnet_jax.network.collectives import varying_like
-from alexnet_jax.network.derivatives import with_gradient
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -25,7 +24,9 @@ def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return x @ kernel.astype(x.dtype)
 
     def of_kernel(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
-        return jnp.einsum('cbr,cbf->crf', x, cotangent, preferred_element_type=kernel.dtype)
+        over_batch = (((1,), (1,)), ((0,), (0,)))
+        turned = lax.dot_general(cotangent, x, over_batch, preferred_element_type=kernel.dtype)
+        return jnp.swapaxes(turned, 1, 2)
 
     return _with_kernel_gradient(product, of_kernel)(x, kernel)
 
@@ -61,7 +62,11 @@ def _with_kernel_gradient(
     product: Product, of_kernel: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 ) -> Product:
     """Returns the product, with `of_kernel`: (x, kernel, cotangent) -> the kernel's gradient where
-    x has another type than the kernel."""
+    x has another type than the kernel. There it has no forward mode: of a gradient transposed twice,
+    as `derivatives.with_gradient` does, XLA copies the factors."""
+
+    def forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return product(x, kernel), (x, kernel)
 
     def backward(
         arguments: tuple[jax.Array, jax.Array], cotangent: jax.Array
@@ -70,11 +75,12 @@ def _with_kernel_gradient(
         _, transposed = jax.vjp(lambda x: product(x, kernel), x)
         return *transposed(cotangent), of_kernel(x, kernel, cotangent)
 
-    apart = with_gradient(lambda x, kernel: (product(x, kernel), (x, kernel)), backward)
+    apart = jax.custom_vjp(product)
+    apart.defvjp(forward, backward)
 
     def run(x: jax.Array, kernel: jax.Array) -> jax.Array:
         if x.dtype == kernel.dtype:
             return product(x, kernel)
-        return apart(x, varying_like(kernel, x))
+        return apart(varying_like(x, kernel), varying_like(kernel, x))
 
     return run

@@ -131,6 +131,7 @@ SHAPE = re.compile(r'([a-z]+\d*)\w*\[([\d,]*)\]')
 CALLED = re.compile(
     r'(?:to_apply|calls|body|condition|\w+_computations?)=(?:\{([^}]*)\}|%?([\w.-]+))'
 )
+CHAIN = re.compile(r'chain_id="(\d+)"')
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -142,16 +143,21 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
       mesh: (data, column), of which XLA numbers the devices row by row.
 
     Of a branch that may not run all is counted. Groups of one device send nothing
-    and are left out.
+    and are left out. TPUs send one in several pieces, each beside another operation: these
+    have one `chain_id`, and are counted once.
 
     Raises:
       ValueError: a collective in a loop of unknown length, or groups in no known form.
     """
     computations, entry = _computations(program)
+    chains = set()
 
     def run(name: str, times: int) -> Iterator[Counted]:
         for line in computations.get(name, ()):
-            match = COLLECTIVE.search(line)
+            match, chain = COLLECTIVE.search(line), CHAIN.search(line)
+            if match and chain:
+                match = None if chain[1] in chains else match
+                chains.add(chain[1])
             found = match and _counted(match, line, mesh, times)
             if found:
                 yield found

@@ -1,10 +1,13 @@
 """Kernels in float32 beside bfloat16 activations, against sums in float64."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alexnet_jax.network.alexnet import AlexNet
+from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.products import convolution, matrix_product
 
 WINDOW = (3, 3)
@@ -63,10 +66,21 @@ def test_gradients_of_kernels_are_not_rounded(case, tpu_forms, random):
     assert np.sum(rounded(of_x) * rounded(direction)) == pytest.approx(along, rel=0.02, abs=0.5)
 
 
-def test_gradients_have_forward_mode(case, tpu_forms, random):
-    x, kernel, product, expected = case
-    direction = random.normal(size=kernel.shape).astype(np.float32)
-    _, tangent = jax.jvp(lambda kernel: product(x, kernel), (kernel,), (direction,))
-    np.testing.assert_allclose(
-        rounded(tangent), expected(rounded(x), direction), rtol=0.02, atol=0.1
-    )
+def test_a_training_rounds_no_kernels_gradient(tpu_forms, random):
+    """And only a training does not: other gradients have forward mode."""
+    net = AlexNet(ARCHITECTURES['small'], 10, compute='bfloat16')
+    images = random.normal(0, 50, (4, 28, 28, 3)).astype(np.float32)
+    params = nn.unbox(net.init(jax.random.key(0), images)['params'])
+
+    def rounds(dropout_key) -> set[str]:
+        """The layers whose kernels have gradients that bfloat16 has."""
+
+        def total(params):
+            return net.apply({'params': params}, images, dropout_key=dropout_key)[0].sum()
+
+        gradients = jax.jit(jax.grad(total))(params)
+        kernels = {name: np.asarray(gradients[name]['kernel']) for name in gradients}
+        return {name for name, x in kernels.items() if np.array_equal(rounded(x), x)}
+
+    assert rounds(None) == {layer.name for layer in net.architecture.layers}
+    assert rounds(jax.random.key(1)) == set()

@@ -100,6 +100,24 @@ LOOP = """%add (a: f32[], b: f32[]) -> f32[] {
 """
 
 
+PIECE = """%{name} (p: f32[8], q: f32[8]) -> f32[8] {{
+  %r.{name} = f32[8] all-reduce(%p), replica_groups={{}}, frontend_attributes={{chain_id="{chain}"}}
+  ROOT %m.{name} = f32[8] multiply(%q, %q)
+}}
+"""
+
+
+def test_a_collective_sent_in_pieces_is_one():
+    """Two of them, the first in three pieces, each in a fusion with another operation."""
+    pieces = [('start', 0), ('step', 0), ('done', 0), ('other', 1)]
+    rest = ''.join(PIECE.format(name=name, chain=chain) for name, chain in pieces)
+    lines = [
+        f'%f.{name} = f32[8] fusion(%x, %y), kind=kCustom, calls=%{name}' for name, _ in pieces
+    ]
+    found = compiled_collectives.count(program(*lines, rest=rest), (4, 2))
+    assert [(one.collective, one.sent) for one in found] == 2 * [('all-reduce', 2 * 7 / 8 * 32)]
+
+
 def test_loops_run_their_collectives_as_often_as_they_turn():
     loop = '%w = (s32[], f32[8]) while(%t), condition=%cond.2, body=%body.3'
     known = loop + ', backend_config={"known_trip_count":{"n":"5"}}'
