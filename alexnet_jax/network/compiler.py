@@ -28,7 +28,7 @@ _SENT_EARLY: dict[str, Options] = {
     'gpu': {
         'xla_gpu_enable_latency_hiding_scheduler': True,
         'xla_gpu_experimental_parallel_collective_overlap_limit': 8,
-        'xla_gpu_all_reduce_combine_threshold_bytes': 16_000_000,
+        'xla_gpu_all_reduce_combine_threshold_bytes': 8_000_000,
     },
     'tpu': {
         'xla_enable_async_all_reduce': 'true',

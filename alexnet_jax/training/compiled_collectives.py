@@ -7,7 +7,7 @@ says what is sent. "Bytes sent" is defined in `network/communication.py`.
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -44,6 +44,7 @@ class Counted:
     times: int
     sent: float
     op_name: str  # where in the source
+    place: int = 0  # in the program's order, from where it starts
 
     @property
     def backward(self) -> bool:
@@ -132,6 +133,10 @@ CALLED = re.compile(
     r'(?:to_apply|calls|body|condition|\w+_computations?)=(?:\{([^}]*)\}|%?([\w.-]+))'
 )
 CHAIN = re.compile(r'chain_id="(\d+)"')
+# By XLA's own name of the operation, or by cuDNN's.
+BACKWARD_CONVOLUTION = re.compile(
+    r'( convolution\(|__cudnn\$conv).*op_name="[^"]*transpose\([^"]*conv_general_dilated"'
+)
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -152,8 +157,8 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
     computations, entry = _computations(program)
     chains = set()
 
-    def run(name: str, times: int) -> Iterator[Counted]:
-        for line in computations.get(name, ()):
+    def run(lines: Iterable[str], times: int) -> Iterator[Counted]:
+        for line in lines:
             match, chain = COLLECTIVE.search(line), CHAIN.search(line)
             if match and chain:
                 match = None if chain[1] in chains else match
@@ -163,12 +168,42 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
                 yield found
             trips = TRIPS.search(line)
             for callee in _called(line):
-                inner = list(run(callee, times * int(trips[1]) if trips else times))
+                turns = times * int(trips[1]) if trips else times
+                inner = list(run(computations.get(callee, ()), turns))
                 if inner and ' while(' in line and not trips:
                     raise ValueError(f'a collective in a loop of unknown length: {line.strip()}')
                 yield from inner
 
-    return list(run(entry, 1))
+    return [
+        dataclasses.replace(one, place=place)
+        for place, line in enumerate(computations.get(entry, ()))
+        for one in run([line], 1)
+    ]
+
+
+def sent_early(program: str, mesh: tuple[int, int]) -> float | None:
+    """Returns the share of the bytes of gradients, added up over the data axis, whose sending starts
+    before the last convolution of the backward pass does; None where the program has neither.
+
+    Args:
+      program, mesh: as in `count`.
+    """
+    gradients = [
+        one for one in count(program, mesh)
+        if one.axis == 'data' and (one.backward or not one.op_name)  # merged ones have no name
+    ]  # fmt: skip
+    computations, entry = _computations(program)
+
+    def convolves(line: str) -> bool:
+        return bool(BACKWARD_CONVOLUTION.search(line)) or any(
+            convolves(inner) for name in _called(line) for inner in computations.get(name, ())
+        )
+
+    places = [place for place, line in enumerate(computations.get(entry, ())) if convolves(line)]
+    total = sum(one.sent for one in gradients)
+    if not total or not places:
+        return None
+    return sum(one.sent for one in gradients if one.place < places[-1]) / total
 
 
 def _computations(program: str) -> tuple[dict[str, list[str]], str]:

@@ -118,6 +118,37 @@ def test_a_collective_sent_in_pieces_is_one():
     assert [(one.collective, one.sent) for one in found] == 2 * [('all-reduce', 2 * 7 / 8 * 32)]
 
 
+BACK = 'metadata={op_name="jit(f)/transpose(jvp())/conv_general_dilated"}'
+CONVOLUTIONS = {
+    'tpu': '%c.1 = f32[3,3] fusion(%x), kind=kOutput, calls=%convolves',
+    'gpu': f'%c.1 = (f32[3,3]) custom-call(%x), custom_call_target="__cudnn$convBackwardFilter", {BACK}',
+    'cpu': f'%c.1 = f32[3,3] convolution(%x, %y), window={{size=3x3}}, {BACK}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('platform', CONVOLUTIONS)
+def test_what_starts_before_the_last_convolution_is_sent_early(platform):
+    """Three quarters: 48 of 64 numbers; neither the scores count, nor a convolution forward."""
+    rest = f'%convolves (p: f32[8]) -> f32[8] {{\n  ROOT %r = f32[8] convolution(%p), {BACK}\n}}\n'
+
+    def summed(numbers: int, way: str) -> str:
+        return f'%r.{numbers} = f32[{numbers}] all-reduce(%x), replica_groups={DATA}{way}'
+
+    forward, back = (
+        f', metadata={{op_name="jit(f)/{way}/psum"}}' for way in ('jvp()', 'transpose()')
+    )
+    after = BACK.replace('transpose(jvp())', 'jvp()')
+    lines = [
+        summed(999, forward), summed(48, back), CONVOLUTIONS[platform], summed(16, ''),
+        f'%d.1 = f32[3,3] convolution(%x, %y), {after}',
+    ]  # fmt: skip
+    early = compiled_collectives.sent_early
+    assert early(program(*lines, rest=rest), (4, 2)) == 48 / 64
+    assert early(program(*lines[1:3], rest=rest), (4, 2)) == 1
+    assert early(program(lines[0], lines[2], rest=rest), (4, 2)) is None
+    assert early(program(lines[1], lines[4], rest=rest), (4, 2)) is None
+
+
 def test_loops_run_their_collectives_as_often_as_they_turn():
     loop = '%w = (s32[], f32[8]) while(%t), condition=%cond.2, body=%body.3'
     known = loop + ', backend_config={"known_trip_count":{"n":"5"}}'

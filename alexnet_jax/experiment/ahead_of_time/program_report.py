@@ -85,7 +85,14 @@ def _collectives(request: Request, found: Program) -> list[str]:
             config.network.exchange, 2 if found.kind == 'bfloat16' else FLOAT,
         )  # fmt: skip
     table = compiled_collectives.collectives_table(counted, least)
-    return ['  bytes that a device sends', *(f'  {line}' for line in table)]
+    lines = ['  bytes that a device sends', *(f'  {line}' for line in table)]
+    early = compiled_collectives.sent_early(text, request.mesh)
+    if early is not None:
+        lines.append(
+            f'  {early:.1%} of the bytes of gradients start before the last convolution of the'
+            ' backward pass'
+        )
+    return lines
 
 
 def _default_meshes(request: Request, kind: str, chip: Chip) -> list[str]:
