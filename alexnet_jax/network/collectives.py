@@ -2,7 +2,7 @@
 else. With `axis=None` they work outside any mesh, all columns at hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -73,9 +73,7 @@ def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
     here = jnp.concatenate(parts, axis=-1)
     if axis is None or lax.axis_size(axis) == 1:
         return here
-    if lax.axis_size(axis) == 2:
-        return platforms.form(tpu=_gather_two, default=_all_gather)(here, axis)
-    return _all_gather(here, axis)
+    return _form_for(axis, two=_gather_two, default=_all_gather)(here, axis)
 
 
 def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
@@ -84,11 +82,17 @@ def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
     if axis is None or lax.axis_size(axis) == 1:
         return list(parts)
     here = jnp.concatenate(parts, axis=-1)
-    if lax.axis_size(axis) == 2:
-        sums = platforms.form(tpu=_scatter_two, default=_reduce_scatter)(here, axis)
-    else:
-        sums = _reduce_scatter(here, axis)
+    sums = _form_for(axis, two=_scatter_two, default=_reduce_scatter)(here, axis)
     return jnp.split(sums, len(parts) // lax.axis_size(axis), axis=-1)
+
+
+def _form_for(axis: str, two: Callable, default: Callable) -> Callable:
+    """Returns the form `two` for two devices that are no CPUs. The compiler for TPUs makes
+    all-reduces, twice the bytes, of reduce-scatters in bfloat16, and so of an all-gather's
+    transpose; that for GPUs has maps outermost around both, and transposes before and after."""
+    if lax.axis_size(axis) != 2:
+        return default
+    return platforms.form(tpu=two, gpu=two, default=default)
 
 
 def _all_gather(here: jax.Array, axis: str) -> jax.Array:
@@ -100,8 +104,7 @@ def _reduce_scatter(here: jax.Array, axis: str) -> jax.Array:
 
 
 def _gather_two(here: jax.Array, axis: str) -> jax.Array:
-    """Two devices tell each other what they have: the compiler for TPUs makes all-reduces, twice
-    the bytes, of reduce-scatters in bfloat16, and so of the transpose of an all-gather."""
+    """Two devices tell each other what they have."""
     return jnp.concatenate(_own_first(here, _swap(here, axis), axis), axis=-1)
 
 

@@ -26,7 +26,6 @@ def traced_for(platform: str) -> Iterator[None]:
         _TRACED_FOR.reset(token)
 
 
-def form(*, tpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the form for the platform that is traced for."""
-    platform = _TRACED_FOR.get() or jax.default_backend()
-    return tpu if platform == 'tpu' else default
+def form(*, default: Callable[..., Any], **others: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the form for the platform that is traced for; `others`: by platform."""
+    return others.get(_TRACED_FOR.get() or jax.default_backend(), default)

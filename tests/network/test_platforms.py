@@ -6,7 +6,7 @@ from alexnet_jax.network import platforms
 
 @pytest.mark.parametrize(('backend', 'traced_for', 'expected'), [
     ('cpu', '', 'default'), ('gpu', '', 'default'), ('tpu', '', 'tpu'),
-    ('cpu', 'tpu', 'tpu'), ('tpu', 'gpu', 'default'),
+    ('cpu', 'tpu', 'tpu'), ('tpu', 'gpu', 'default'), ('cpu', 'gpu', 'default'),
 ])  # fmt: skip
 def test_the_form_is_that_of_the_target_or_of_the_backend(
     backend, traced_for, expected, monkeypatch
@@ -14,4 +14,5 @@ def test_the_form_is_that_of_the_target_or_of_the_backend(
     monkeypatch.setattr(jax, 'default_backend', lambda: backend)
     with platforms.traced_for(traced_for):
         assert platforms.form(tpu=lambda: 'tpu', default=lambda: 'default')() == expected
-    assert platforms.form(tpu=bool, default=int) is (bool if backend == 'tpu' else int)
+    kinds = {'cpu': int, 'gpu': str, 'tpu': bool}
+    assert platforms.form(tpu=bool, gpu=str, default=int) is kinds[backend]
