@@ -181,7 +181,7 @@ def test_default_meshes_by_hand():
 # MB of temporary memory, a little above what they were.
 AT_MOST = {
     ('paper', '1x1'): (20.5, 690), ('batchnorm227', '1x1'): (29.5, 475),
-    ('paper', '2x2'): (19.5, 1160), ('batchnorm227', '2x2'): (29.5, 475),
+    ('paper', '2x2'): (19.5, 1160), ('batchnorm227', '2x2'): (32.0, 1450),
 }  # fmt: skip
 
 
