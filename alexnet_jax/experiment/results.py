@@ -141,12 +141,12 @@ def beside(workdir: Path, about: Mapping[str, Any], which: str) -> str:
     Args:
       about: of that result.
       which: as `which`, of the one in float32.
-
-    Raises:
-      InputError: the one in float32 cannot be read, or is of another run.
     """
     path = place(workdir, about['split'], about['views'], which)
-    result = _read_own(workdir, path) if path.is_file() else None
+    try:
+        result = _read_own(workdir, path) if path.exists() else None
+    except InputError as error:
+        return f'in float32: {error}'
     if result is None or result['step'] != about['step']:
         return 'in float32: not evaluated at this step; --config.eval.compute=float32 does'
     return f'in float32: {told(result)} -> {path}'

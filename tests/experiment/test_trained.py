@@ -107,6 +107,9 @@ def test_an_evaluation_in_bfloat16_stands_beside_float32_s(workdir, capsys):
         for which in ('-bfloat16', '')
     )
     assert 1e-6 < np.abs(rough - exact).max() < 0.05
+    (workdir / 'eval' / 'test-1.json').write_text('{}')
+    assert main.main(bfloat16) == DONE
+    assert 'test-1.json is not a result of an evaluation' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('source', 'name'), [
