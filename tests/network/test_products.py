@@ -66,6 +66,7 @@ def test_gradients_of_kernels_are_not_rounded(case, tpu_forms, random):
     assert np.sum(rounded(of_x) * rounded(direction)) == pytest.approx(along, rel=0.02, abs=0.5)
 
 
+@pytest.mark.thorough
 def test_a_training_rounds_no_kernels_gradient(tpu_forms, random):
     """And only a training does not: other gradients have forward mode."""
     net = AlexNet(ARCHITECTURES['small'], 10, compute='bfloat16')
