@@ -292,12 +292,8 @@ def train_step_of(
     """Returns the compiled training step of a configuration, as `step.make_train_step`."""
     return step.make_train_step(
         net.clone(compute=config.network.compute, precision=config.network.precision),
-        mesh, mean, scale,
-        seed=config.seed,
-        learning_rate=config.optimizer.learning_rate,
-        clock=clock,
-        drops=config.schedule.drops,
-        momentum=config.optimizer.momentum,
+        mesh, mean, scale, seed=config.seed, clock=clock, drops=config.schedule.drops,
+        learning_rate=config.optimizer.learning_rate, momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         protocol=configuration.protocol_of(config, net.architecture),
         micro_batches=config.train.micro_batches,

@@ -135,12 +135,13 @@ def which(
     return ''.join(parts) + f'-{compute}' * (compute != 'float32')
 
 
-def beside(workdir: Path, about: Mapping[str, Any], which: str) -> str:
-    """Returns as a line of text what float32 gave where a result is of another type.
+def float32_result(workdir: Path, about: Mapping[str, Any], which: str) -> str:
+    """Returns a line of text with the float32 result of the same split, views and step, or with
+    the reason why there is none.
 
     Args:
-      about: of that result.
-      which: as `which`, of the one in float32.
+      about: as `about` returns it, of a result in another type.
+      which: as `which` returns it, of the float32 result.
     """
     path = place(workdir, about['split'], about['views'], which)
     try:
@@ -148,7 +149,7 @@ def beside(workdir: Path, about: Mapping[str, Any], which: str) -> str:
     except InputError as error:
         return f'in float32: {error}'
     if result is None or result['step'] != about['step']:
-        return 'in float32: not evaluated at this step; --config.eval.compute=float32 does'
+        return 'in float32: no result of this step; --config.eval.compute=float32 computes it'
     return f'in float32: {told(result)} -> {path}'
 
 

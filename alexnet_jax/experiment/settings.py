@@ -245,7 +245,7 @@ SETTINGS: dict[str, Setting] = {
     'eval.batch_size': Setting(64, at_least(1),
         'views a device is given at a time', free=True),
     'eval.compute': Setting('float32', one_of(('float32', 'bfloat16')),
-        'type of activations and products in --mode=eval; bfloat16 has results apart', free=True),
+        'type of activations and products in --mode=eval; bfloat16 results stand apart', free=True),
     'eval.save': Setting('', one_of(('', 'predictions', 'views')),
         "what --mode=eval keeps of each image: its probabilities, or each view's too", free=True),
     'mesh.data': Setting(0, at_least(0),

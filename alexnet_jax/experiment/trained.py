@@ -69,21 +69,23 @@ class Showing:
         config, own = map(configuration.absolute_source, (self.config, self.model.config))
         return all(config[name] == own[name] for name in IMAGES)
 
-    def which(self, workdir: Path, compute: str = '') -> str:
-        """As `results.which`, of a model of the workdir; `compute`: if it is not its own."""
+    def which(self, workdir: Path) -> str:
+        """As `results.which`, of a model of the workdir."""
         config, step = self.config, self.model.step
         is_last = not config.eval.step or step == workdirs.last_checkpoint(workdir)
         other_set = None if self.is_of_own_set else self.images.identity
         step = None if is_last else step
-        return results.which(step, config.data.source, other_set, compute or self.compute)
+        return results.which(step, config.data.source, other_set, self.compute)
 
     def keep(self, workdir: Path, tally: Tally) -> str:
-        """Keeps the result in the workdir, as `results.keep`; beside it, float32's is told."""
+        """Keeps the result in the workdir, as `results.keep`. Returns it as text, and the result in
+        float32 if this one has another type."""
         about, which = self._about, self.which(workdir)
         text = results.keep(workdir, about, tally, self.model.classes, which)
         if self.compute == 'float32':
             return text
-        return f'{text}\n{results.beside(workdir, about, self.which(workdir, "float32"))}'
+        which = dataclasses.replace(self, compute='float32').which(workdir)
+        return f'{text}\n{results.float32_result(workdir, about, which)}'
 
     def outputs(self, names: Sequence[str] = ()) -> Generator[Outputs]:
         """What the model makes of every image; `names`: the activations wanted."""

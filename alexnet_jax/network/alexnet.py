@@ -188,7 +188,7 @@ class AlexNet(nn.Module):
             (self._held, *window, maps, features), (self._held, features),
             layer.std, layer.bias, math.prod(window) * maps, self.compute, name=layer.name,
         )()  # fmt: skip
-        kernel = self._of_products(kernel, training)
+        kernel = self._cast_kernel(kernel, training)
         how = (layer.stride, layer.padding, layer.groups)
         if isinstance(seen, list):
             return [grouped_conv(x, kernel[i], bias[i], *how) for i, x in enumerate(seen)]
@@ -215,15 +215,16 @@ class AlexNet(nn.Module):
         )()  # fmt: skip
         # One product over all columns: a slice of the kernel for each would be a copy of it.
         flat = jnp.stack([x.reshape(x.shape[0], -1) for x in inputs])
-        kernel = self._of_products(kernel, training).reshape(columns_here, -1, features)
+        kernel = self._cast_kernel(kernel, training).reshape(columns_here, -1, features)
         sums = list(matrix_product(flat, kernel))
         if scatters:
             sums = collectives.scatter(sums, self.column_axis)
         # In float32 the gradient of a bias, a sum over the batch, keeps its digits.
         return [(widened(x) + bias[i]).astype(x.dtype) for i, x in enumerate(sums)]
 
-    def _of_products(self, kernel: jax.Array, training: bool) -> jax.Array:
-        """In training the kernel as it is kept, whose gradient `products` adds up in float32."""
+    def _cast_kernel(self, kernel: jax.Array, training: bool) -> jax.Array:
+        """Casts a kernel to the type `compute` for an evaluation. In training `products` casts it,
+        and sums its gradient in float32."""
         return kernel if training else kernel.astype(self.compute)
 
     def _gathers(self, layer: Layer) -> bool:

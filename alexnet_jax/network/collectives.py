@@ -87,9 +87,12 @@ def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
 
 
 def _form_for(axis: str, two: Callable, default: Callable) -> Callable:
-    """Returns the form `two` for two devices that are no CPUs. The compiler for TPUs makes
-    all-reduces, twice the bytes, of reduce-scatters in bfloat16, and so of an all-gather's
-    transpose; that for GPUs has maps outermost around both, and transposes before and after."""
+    """Returns `two` for two GPUs or TPUs, and `default` for CPUs and for more devices.
+
+    XLA for TPUs replaces a reduce-scatter in bfloat16 by an all-reduce, which sends twice the bytes;
+    an all-gather has a reduce-scatter as its gradient. XLA for GPUs gathers and scatters along the
+    outermost axis in memory, and transposes the maps before and after.
+    """
     if lax.axis_size(axis) != 2:
         return default
     return platforms.form(tpu=two, gpu=two, default=default)
@@ -104,13 +107,12 @@ def _reduce_scatter(here: jax.Array, axis: str) -> jax.Array:
 
 
 def _gather_two(here: jax.Array, axis: str) -> jax.Array:
-    """Two devices tell each other what they have."""
-    return jnp.concatenate(_own_first(here, _swap(here, axis), axis), axis=-1)
+    return jnp.concatenate(_ordered(here, _swap(here, axis), axis), axis=-1)
 
 
 def _scatter_two(here: jax.Array, axis: str) -> jax.Array:
     one, other = jnp.split(here, 2, axis=-1)
-    own, others = _own_first(one, other, axis)
+    own, others = _ordered(one, other, axis)
     return own + _swap(others, axis)
 
 
@@ -118,9 +120,9 @@ def _swap(x: jax.Array, axis: str) -> jax.Array:
     return lax.ppermute(x, axis, [(0, 1), (1, 0)])
 
 
-def _own_first(one: jax.Array, other: jax.Array, axis: str) -> tuple[jax.Array, jax.Array]:
-    """Returns the two in this order on the first device, in the other on the second: from the
-    devices' order to own and other's, and back."""
+def _ordered(one: jax.Array, other: jax.Array, axis: str) -> tuple[jax.Array, jax.Array]:
+    """Returns (one, other) on the first device and (other, one) on the second. That turns (own,
+    other device's) into the order of the devices, and back."""
     first = lax.axis_index(axis) == 0
     return jnp.where(first, one, other), jnp.where(first, other, one)
 

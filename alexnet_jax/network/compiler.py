@@ -22,8 +22,8 @@ _CPU: Options = {
 }
 
 
-# With several data shards gradients are sent while the backward pass goes on. By themselves the
-# compilers send all of them at its end, one merged with the other.
+# With several data shards gradients are sent during the backward pass. By default XLA merges the
+# all-reduces and starts them at the end of the pass.
 _SENT_EARLY: dict[str, Options] = {
     'gpu': {
         'xla_gpu_enable_latency_hiding_scheduler': True,

@@ -16,7 +16,8 @@ def conv(
     """A convolution without groups: x [batch, height, width, maps], kernel
     [size, size, maps, features], bias [features] -> [batch, rows, columns, features].
 
-    `padding` is (before, after) on both spatial axes.
+    `padding` is (before, after) on both spatial axes. A kernel in float32 beside x in bfloat16 is
+    rounded for the products (`products.py`).
 
     Raises:
       ValueError: the shapes do not fit, or the kernel is larger than the padded map.

@@ -45,7 +45,7 @@ class Weights(nn.Module):
     """One layer's kernel and bias, the leading axis of each split over columns
     (the output layer's bias [classes] has none); the kernel's `split_axis` in place of
     the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has.
-    Both are given out as they are kept."""
+    Returns both in float32 at least, see `type_of_parameters`."""
 
     kernel_shape: tuple[int, ...]
     bias_shape: tuple[int, ...]

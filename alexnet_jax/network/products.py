@@ -1,7 +1,7 @@
 """Products of activations with kernels.
 
-A kernel kept in float32 beside bfloat16 activations is rounded for the product. Its gradient, a sum
-over the batch and all places, comes in float32 as it was added up, and is not rounded on the way.
+The kernel may be in float32 beside activations in bfloat16. It is then rounded to bfloat16 for the
+product, and its gradient, a sum over the batch and all positions, is returned in float32.
 """
 
 from collections.abc import Callable
@@ -17,16 +17,16 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [columns, batch, read], kernel [columns, read, features] -> [columns, batch, features], in
-    the type of x."""
+    """Multiplies each column's units with its kernel: x [columns, batch, units], kernel [columns,
+    units, features] -> [columns, batch, features] in the type of x."""
 
     def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return x @ kernel.astype(x.dtype)
 
     def of_kernel(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
         over_batch = (((1,), (1,)), ((0,), (0,)))
-        turned = lax.dot_general(cotangent, x, over_batch, preferred_element_type=kernel.dtype)
-        return jnp.swapaxes(turned, 1, 2)
+        gradient = lax.dot_general(cotangent, x, over_batch, preferred_element_type=kernel.dtype)
+        return jnp.swapaxes(gradient, 1, 2)
 
     return _with_kernel_gradient(product, of_kernel)(x, kernel)
 
@@ -34,11 +34,11 @@ def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def convolution(
     x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]
 ) -> jax.Array:
-    """x [batch, height, width, maps], kernel [size, size, maps, features] -> [batch, rows, columns,
-    features], in the type of x.
+    """Convolves maps with a kernel: x [batch, height, width, maps], kernel [size, size, maps,
+    features] -> [batch, rows, columns, features] in the type of x.
 
-    On GPUs the gradient of a float32 kernel is rounded to the type of x: their convolutions give
-    out the type that they read, and to read float32 takes twice the memory and time.
+    On CPU and GPU the gradient of a float32 kernel is rounded to the type of x. On a GPU cuDNN
+    returns the type of its inputs, and float32 copies of these would take twice the memory.
     """
 
     def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -48,7 +48,7 @@ def convolution(
         )  # fmt: skip
 
     def of_kernel(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
-        # The default on TPUs, one pass of bfloat16, has all digits of what was bfloat16 before.
+        # Both factors were bfloat16 numbers: one pass of bfloat16, the default on TPU, is exact.
         with jax.default_matmul_precision('default'):
             wide = x.astype(kernel.dtype)
             _, transposed = jax.vjp(lambda kernel: product(wide, kernel), kernel)
@@ -61,9 +61,12 @@ def convolution(
 def _with_kernel_gradient(
     product: Product, of_kernel: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 ) -> Product:
-    """Returns the product, with `of_kernel`: (x, kernel, cotangent) -> the kernel's gradient where
-    x has another type than the kernel. There it has no forward mode: of a gradient transposed twice,
-    as `derivatives.with_gradient` does, XLA copies the factors."""
+    """Returns a product whose kernel gradient is `of_kernel`(x, kernel, cotangent) where x and the
+    kernel differ in type.
+
+    In that case it has no forward mode: `derivatives.with_gradient` would transpose the gradient
+    twice, and XLA for TPUs then copies the factors of large products.
+    """
 
     def forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         return product(x, kernel), (x, kernel)

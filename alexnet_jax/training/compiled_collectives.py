@@ -44,7 +44,7 @@ class Counted:
     times: int
     sent: float
     op_name: str  # where in the source
-    place: int = 0  # in the program's order, from where it starts
+    place: int = 0  # of its start among the program's operations
 
     @property
     def backward(self) -> bool:
@@ -148,8 +148,8 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
       mesh: (data, column), of which XLA numbers the devices row by row.
 
     Of a branch that may not run all is counted. Groups of one device send nothing
-    and are left out. TPUs send one in several pieces, each beside another operation: these
-    have one `chain_id`, and are counted once.
+    and are left out. An asynchronous collective of a TPU appears in several fusions with one
+    `chain_id`, and is counted once.
 
     Raises:
       ValueError: a collective in a loop of unknown length, or groups in no known form.
@@ -182,8 +182,8 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
 
 
 def sent_early(program: str, mesh: tuple[int, int]) -> float | None:
-    """Returns the share of the bytes of gradients, added up over the data axis, whose sending starts
-    before the last convolution of the backward pass does; None where the program has neither.
+    """Returns the share of all-reduced gradient bytes whose all-reduce starts before the last
+    convolution of the backward pass; None if the program has no such all-reduce or convolution.
 
     Args:
       program, mesh: as in `count`.

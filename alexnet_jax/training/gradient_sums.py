@@ -1,4 +1,4 @@
-"""Where gradients of the data shards are added up."""
+"""Sums of the gradients over the data shards, and their order."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ Params = dict[str, Any]
 
 
 def for_each_shard(params: Params, net: Architecture) -> Params:
-    """Returns the parameters, within `jax.shard_map`, as each data shard's own: gradients with
-    respect to what goes in are the shards' sums."""
+    """Casts parameters that all data shards share to values of each shard, within `jax.shard_map`.
+    Their gradients are all-reduced over the data axis."""
     return platforms.form(tpu=_dense_first, default=lambda params, _: _own(params))(params, net)
 
 
@@ -23,11 +23,11 @@ def _own(params: Params) -> Params:
 
 
 def _dense_first(params: Params, net: Architecture) -> Params:
-    """The sums of layers after the last convolution, which hold most parameters and are the first
-    whose gradients are there, are taken before those of convolutions.
+    """As `for_each_shard`; the all-reduces of fully connected layers come before the others.
 
-    The compiler for TPUs starts an all-reduce early if something waits for it. The gradient of the
-    first kernel, the last to be there, does so here.
+    These layers hold most parameters, and their gradients are computed first. XLA for TPUs starts an
+    all-reduce early only if another operation waits for it: here the gradient of the first kernel
+    does, which is computed last.
     """
     first = net.layers[0].name
     convolutions = {layer.name for layer in net.layers if isinstance(layer, Conv)}
@@ -43,7 +43,8 @@ def _dense_first(params: Params, net: Architecture) -> Params:
 
 @jax.custom_vjp
 def _summed_before(params: Params, x: jax.Array) -> tuple[Params, jax.Array]:
-    """Returns both. The gradient of x is handed on when the sum of the parameters' is there."""
+    """Returns both arguments. In the backward pass the gradient of x waits for the all-reduced
+    gradients of the parameters."""
     return params, x
 
 

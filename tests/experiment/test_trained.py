@@ -91,7 +91,7 @@ def test_an_evaluation_in_bfloat16_stands_beside_float32_s(workdir, capsys):
     shutil.rmtree(workdir / 'eval', ignore_errors=True)
     assert main.main(bfloat16) == DONE
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line == 'in float32: not evaluated at this step; --config.eval.compute=float32 does'
+    assert line == 'in float32: no result of this step; --config.eval.compute=float32 computes it'
     assert main.main([*words, '--config.eval.save=predictions']) == DONE
     own = (workdir / 'eval' / 'test-1.json').read_bytes()
     float32 = capsys.readouterr().out.splitlines()[-1].removeprefix('test: ').split('  (')[0]

@@ -20,7 +20,8 @@ def over_columns(function, devices: int, out: P):
 @pytest.mark.parametrize('devices', [2, 4])
 @pytest.mark.parametrize('held', [1, 2])
 def test_gather_puts_columns_side_by_side(devices, held, random, every_form):
-    """Each device weights what it has gathered; gradients are the weights of all, added up."""
+    """Each device multiplies the gathered maps by weights of its own; the gradient is the sum of
+    all devices' weights."""
     maps = random.normal(size=(5, devices * held * MAPS)).astype(np.float32)
     weights = random.normal(size=(5, devices, devices * held * MAPS)).astype(np.float32)
 
@@ -37,7 +38,7 @@ def test_gather_puts_columns_side_by_side(devices, held, random, every_form):
 
 @pytest.mark.parametrize('devices', [2, 4])
 @pytest.mark.parametrize('held', [1, 2])
-def test_scatter_adds_up_what_devices_have_for_each_column(devices, held, random, every_form):
+def test_scatter_sums_each_columns_shares(devices, held, random, every_form):
     columns = devices * held
     shares = random.normal(size=(5, devices, columns * MAPS)).astype(np.float32)
     weights = random.normal(size=(5, columns * MAPS)).astype(np.float32)

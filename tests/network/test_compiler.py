@@ -29,20 +29,20 @@ def test_what_this_xla_does_not_know_is_left_out(monkeypatch):
     assert compiler.options() == known
 
 
-def test_elsewhere_than_on_a_cpu_only_what_is_sent_is_told_of(monkeypatch):
+def test_gpus_and_tpus_have_options_with_several_data_shards_only(monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
     assert compiler.options() == {}
     asked = []
     monkeypatch.setattr(compiler, '_is_known', lambda option, device: asked.append(device) or True)
     for platform in ('gpu', 'tpu'):
         devices = np.array([Device(platform)])
-        for shards, told in ((1, {}), (2, compiler._SENT_EARLY[platform])):
+        for shards, expected in ((1, {}), (2, compiler._SENT_EARLY[platform])):
             mesh = SimpleNamespace(devices=devices, shape={'data': shards, 'column': 1})
-            assert compiler.options(mesh) == told
+            assert compiler.options(mesh) == expected
     assert set(asked) == {Device('gpu'), Device('tpu')}
 
 
-def test_this_xla_knows_what_gpus_are_told():
+def test_this_xla_knows_the_options_of_gpus():
     """XLA has the options of GPUs in every build."""
     for name, value in compiler._SENT_EARLY['gpu'].items():
         assert compiler._is_known({name: value}, jax.devices()[0]), name

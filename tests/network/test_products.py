@@ -66,6 +66,14 @@ def test_gradients_of_kernels_are_not_rounded(case, tpu_forms, random):
     assert np.sum(rounded(of_x) * rounded(direction)) == pytest.approx(along, rel=0.02, abs=0.5)
 
 
+def test_forward_mode_is_refused_where_types_differ(case, tpu_forms):
+    x, kernel, product, _ = case
+    with pytest.raises(TypeError, match='custom_vjp'):
+        jax.jvp(lambda kernel: product(x, kernel), (kernel,), (kernel,))
+    same = kernel.astype(jnp.bfloat16)
+    assert jax.jvp(lambda kernel: product(x, kernel), (same,), (same,))[1].dtype == jnp.bfloat16
+
+
 @pytest.mark.thorough
 def test_a_training_rounds_no_kernels_gradient(tpu_forms, random):
     """And only a training does not: other gradients have forward mode."""

@@ -13,9 +13,8 @@ from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.layers import Architecture, Dense, Output
 from alexnet_jax.training import gradient_sums
 
-SHAPES = {'conv1': {'kernel': (3, 2), 'bias': (2,)}, 'conv2': {'kernel': (2, 2)},
-          'fc3': {'kernel': (2, 5), 'bias': (5,)}}  # fmt: skip
-
+SHAPES = {'conv1': {'kernel': (3, 2), 'bias': (2,)}, 'conv1_norm': {'scale': (2,)},
+          'conv2': {'kernel': (2, 2)}, 'fc3': {'kernel': (2, 5), 'bias': (5,)}}  # fmt: skip
 
 DENSE = Architecture('dense', 2, 1, (Dense('fc1', 5),), Output('fc3'))
 
@@ -46,7 +45,8 @@ def test_gradients_are_the_shards_sums(net, shards, every_form, random):
 
 
 def test_on_tpus_the_first_kernel_waits_for_the_sums_of_fully_connected_layers(tpu_forms):
-    """In the program: the barrier takes two sums and what the first kernel's sum is then made of."""
+    """In the lowered program: the operands of the barrier are two sums and the first kernel's gradient,
+    which is all-reduced afterwards."""
     params = {name: jax.tree.map(jnp.ones, SHAPES[name], is_leaf=is_shape) for name in SHAPES}
 
     def total(params):

@@ -89,8 +89,8 @@ def _collectives(request: Request, found: Program) -> list[str]:
     early = compiled_collectives.sent_early(text, request.mesh)
     if early is not None:
         lines.append(
-            f'  {early:.1%} of the bytes of gradients start before the last convolution of the'
-            ' backward pass'
+            '  gradient bytes whose all-reduce starts before the last backward convolution:'
+            f' {early:.1%}'
         )
     return lines
 
