@@ -25,8 +25,7 @@ def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     def of_kernel(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
         over_batch = (((1,), (1,)), ((0,), (0,)))
-        gradient = lax.dot_general(cotangent, x, over_batch, preferred_element_type=kernel.dtype)
-        return jnp.swapaxes(gradient, 1, 2)
+        return lax.dot_general(x, cotangent, over_batch, preferred_element_type=kernel.dtype)
 
     return _with_kernel_gradient(product, of_kernel)(x, kernel)
 
