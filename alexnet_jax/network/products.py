@@ -7,7 +7,6 @@ product, and its gradient, a sum over the batch and all positions, is returned i
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from alexnet_jax.network import platforms
