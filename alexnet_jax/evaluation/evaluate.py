@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import jax
@@ -52,16 +52,13 @@ class Reading:
         return max(1, self.crops_a_device // self.views) * len(self.mesh.devices)
 
 
-def run(
-    forward: Forward, variables: Any, images: ImageSet, split: str, reading: Reading
-) -> Generator[Outputs]:
-    """What `inference.make_forward` makes of every image of the split, in order.
+def read(images: ImageSet, split: str, reading: Reading) -> Generator[dict[str, Any]]:
+    """Returns the batches of a split in order, their images on the devices.
 
     Raises:
       RecordError: a stored image is broken.
-      RuntimeError: the batches held more or fewer images than the split.
     """
-    mesh, count = reading.mesh, len(images.splits[split])
+    mesh = reading.mesh
     batches = pipeline.eval_batches(
         images,
         split,
@@ -72,8 +69,24 @@ def run(
         rows=device_mesh.rows_here(mesh, reading.batch_size),
         threads=reading.threads,
     )
+    return pipeline.ahead(batches, functools.partial(_place, mesh))
+
+
+def run(
+    forward: Forward, variables: Any, batches: Iterable[dict[str, Any]], split: str, count: int
+) -> Generator[Outputs]:
+    """Returns the outputs of `inference.make_forward` for the batches of `read`, in order.
+
+    Args:
+      split: its name, for the signs of life.
+      count: how many images it has.
+
+    Raises:
+      RecordError: as `read`.
+      RuntimeError: the batches held more or fewer images than the split.
+    """
     seen, late = 0, None  # read one batch late, so that the device need not wait for us
-    for batch in pipeline.ahead(batches, functools.partial(_place, mesh)):
+    for batch in batches:
         if late is not None:
             yield _outputs(*late)
             heartbeat.beat(f'{split} image {seen}')

@@ -8,8 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import platform
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from alexnet_jax.data.synthetic import synthetic_set
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import model, placement, settings
+from alexnet_jax.experiment import donors, placement, settings
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity, network_digest
 from alexnet_jax.experiment.workdir import last_checkpoint
@@ -39,7 +38,6 @@ from alexnet_jax.runtime.provenance import LIBRARIES
 from alexnet_jax.training import loop, step, warm_start
 from alexnet_jax.training.protocols import Protocol
 from alexnet_jax.training.schedule import Clock
-from alexnet_jax.weights import files
 from alexnet_jax.weights.files import Layers
 
 # Settings that may differ between the processes of a run.
@@ -210,53 +208,9 @@ def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[st
     config, net = experiment.config, experiment.net
     if not config.start['from']:
         return {}, []
-    donor = read_donor(Path(config.start['from']), workdir)
+    donor = donors.read_donor(Path(config.start['from']), workdir)
     own = warm_start.Facts(net.architecture, experiment.images.classes, *experiment.normalization)
     return warm_start.choose(own, donor, configuration.start_layers(config, net.architecture))
-
-
-def read_donor(source: Path, workdir: Path) -> warm_start.Donor:
-    """Reads the net of a workdir (its last checkpoint), of one of its checkpoints
-    (WORKDIR/checkpoints/STEP) or of a weight file, to start from in `workdir`.
-
-    Raises:
-      InputError: it is none of these, cannot be read, or is `workdir` itself.
-    """
-    told = f'start.from is {shown(str(source))}'
-    try:
-        kind = stat.S_IFMT(source.stat().st_mode)
-        own = workdir.exists() and source.samefile(workdir)
-    except (FileNotFoundError, NotADirectoryError):
-        kind, own = 0, False
-    except OSError as error:
-        raise InputError(f'{told}: {error.strerror}') from error
-    if own:
-        raise InputError(f'{told}, which is --workdir itself; allowed: another run')
-    at_step = None
-    if source.parent.name == 'checkpoints' and source.name.isdecimal():
-        source, at_step = source.parent.parent, int(source.name)
-    if kind != stat.S_IFREG and not (kind == stat.S_IFDIR and (source / 'checkpoints').is_dir()):
-        raise InputError(
-            f'{told}; allowed: a workdir with checkpoints, one of them'
-            ' (WORKDIR/checkpoints/STEP), or a weight file'
-        )
-    try:
-        return _donor(source, at_step)
-    except InputError as error:
-        raise InputError(f'{told}: {error}') from error
-
-
-def _donor(source: Path, at_step: int | None) -> warm_start.Donor:
-    """Returns the net with what its source states of it; arrays named LAYER/PART may come
-    without a statement."""
-    if source.suffix == '.safetensors':
-        arrays, metadata = files.read_arrays(source)
-        if 'config' not in metadata and all('/' in name for name in arrays):
-            return warm_start.Donor(str(source), files.by_layer(arrays, source))
-    loaded = model.load(source, at_step)
-    facts = warm_start.Facts(loaded.net.architecture, loaded.classes, loaded.mean, loaded.scale)
-    place = f'{source}, step {loaded.step}' if source.is_dir() else str(source)
-    return warm_start.Donor(place, loaded.layers, facts)
 
 
 def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
@@ -330,15 +284,20 @@ def evaluator(
 ) -> Callable[[str, int, Any], Tally]:
     """(split, views, variables of the net) -> its errors over the split; raises
     StopRequestedError between two batches."""
-    config, mesh = experiment.config, experiment.mesh
+    config, mesh, images = experiment.config, experiment.mesh, experiment.images
     forward = inference.make_forward(experiment.net, mesh, *experiment.normalization)
+
+    def read(split: str, views: int) -> Generator[dict[str, Any]]:
+        return evaluate.read(images, split, reading_of(config, experiment.crop_size, mesh, views))
+
+    batches = placement.held_validation(read) if config.data.placement == 'device' else read
 
     def evaluate_split(split: str, views: int, variables: Any) -> Tally:
         variables = inference.place_variables(experiment.net, mesh, variables)
-        reading = reading_of(config, experiment.crop_size, mesh, views)
-        outputs = evaluate.run(forward, variables, experiment.images, split, reading)
+        count = len(images.splits[split])
+        outputs = evaluate.run(forward, variables, batches(split, views), split, count)
         outputs = multihost.until_stopped(outputs, stop_requested)
-        return evaluate.evaluate(outputs, len(experiment.images.classes))
+        return evaluate.evaluate(outputs, len(images.classes))
 
     return evaluate_split
 

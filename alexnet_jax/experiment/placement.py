@@ -1,6 +1,6 @@
-"""Sets whose training images stay on the devices (`data.placement`)."""
+"""Sets whose images stay on the devices during training (`data.placement`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -30,19 +30,46 @@ def on_devices(
     return lambda chosen: crops(device_mesh.place_batch(mesh, chosen)), read.labels
 
 
-def require_room(config: Config, images: ImageSet, mesh: Mesh) -> None:
-    """Checks that the training images fit where `data.placement` has them.
+def held_validation(
+    read: Callable[[str, int], Iterable[dict[str, Any]]],
+) -> Callable[[str, int], Iterable[dict[str, Any]]]:
+    """Returns `read`, a function of split and views, so that the batches of its first whole pass
+    over the validation images in one view stay on the devices and are those of every later one."""
+    held: list[dict[str, Any]] = []
+
+    def first_pass(split: str, views: int) -> Iterable[dict[str, Any]]:
+        batches = []
+        for batch in read(split, views):
+            batches.append(batch)
+            yield batch
+        held.extend(batches)
+
+    def batches(split: str, views: int) -> Iterable[dict[str, Any]]:
+        if (split, views) != ('val', 1):
+            return read(split, views)
+        return held or first_pass(split, views)
+
+    return batches
+
+
+def require_room(config: Config, images: ImageSet, mesh: Mesh, crop_size: int) -> None:
+    """Checks that the training images and the crops of the validation images fit where
+    `data.placement` has them.
 
     Raises:
       InputError: they do not.
     """
     if config.data.placement == 'host':
         return
-    count, size = len(images.splits['train']), config.data.record_size
-    needed, allowed = count * size * size * 3, device_images.room(mesh)
+    train, size = len(images.splits['train']), config.data.record_size
+    validation = len(images.splits.get('val', ()))
+    crops = -(-validation // mesh.shape[device_mesh.DATA])
+    needed = 3 * (train * size**2 + crops * crop_size**2)
+    allowed = device_images.room(mesh)
     if needed > allowed:
         raise InputError(
-            f"data.placement is 'device', which takes {counted(needed, 'byte')} for"
-            f' {counted(count, "training image")} of {size} pixels a side; allowed: {allowed} bytes,'
+            f"data.placement is 'device', which takes {counted(needed, 'byte')} a device for"
+            f' {counted(train, "training image")} of {size} pixels a side and'
+            f' {counted(validation, "validation image")} of {crop_size}; allowed: {allowed} bytes,'
             " half of a device's memory, or 'host'"
         )

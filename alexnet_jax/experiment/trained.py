@@ -106,7 +106,8 @@ class Showing:
             variables: Variables, images: ImageSet = self.images, split: str = self.split
         ) -> Generator[Outputs]:
             variables = inference.place_variables(model.net, mesh, variables)
-            outputs = evaluate.run(forward, variables, images, split, reading)
+            batches = evaluate.read(images, split, reading)
+            outputs = evaluate.run(forward, variables, batches, split, len(images.splits[split]))
             return multihost.until_stopped(outputs, self.stop_requested)
 
         return run

@@ -77,7 +77,7 @@ def train(
     """
     with multihost.together():
         experiment = build(config)
-        require_room(config, experiment.images, experiment.mesh)
+        require_room(config, experiment.images, experiment.mesh, experiment.crop_size)
         profile_span(config, experiment.plan.steps)
         held_out_split(config, experiment.images)
         require_same_run(workdir, experiment.identity)

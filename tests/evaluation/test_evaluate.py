@@ -41,7 +41,8 @@ def run(net, variables, images, shape, names=(), split='train', **reading):
     mesh = device_mesh.make_mesh(*shape)
     forward = inference.make_forward(net, mesh, MEAN, SCALE, names)
     placed = inference.place_variables(net, mesh, variables)
-    return evaluate.run(forward, placed, images, split, Reading(99, mesh, **reading))
+    batches = evaluate.read(images, split, Reading(99, mesh, **reading))
+    return evaluate.run(forward, placed, batches, split, len(images.splits[split]))
 
 
 def joined(outputs) -> Outputs:
@@ -129,7 +130,8 @@ def test_mirror_images_are_shown_where_run_and_set_allow_them(of_set, of_run):
     images = dataclasses.replace(synthetic_set(4, 2, 32, seed=0), mirror=of_set)
     seen = []
     reading = Reading(28, device_mesh.make_mesh(1, 1), views=10, mirror=of_run)
-    list(evaluate.run(lambda _, batch: _seen(seen, batch), {}, images, 'train', reading))
+    batches = evaluate.read(images, 'train', reading)
+    list(evaluate.run(lambda _, batch: _seen(seen, batch), {}, batches, 'train', 4))
     record = images.splits['train'].read(0).image
     five = [record[a : a + 28, b : b + 28] for a, b in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))]
     second = [crop[:, ::-1] for crop in five] if of_set and of_run else five

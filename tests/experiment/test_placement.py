@@ -1,6 +1,8 @@
 """Images on the devices: the same bits as from the host."""
 
+import collections
 import contextlib
+import dataclasses
 import itertools
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ from alexnet_jax import main
 from alexnet_jax.data import held
 from alexnet_jax.data.patterns import Patterns
 from alexnet_jax.data.prepare import __main__ as prepare
-from alexnet_jax.experiment import build, config_file
+from alexnet_jax.experiment import build, config_file, placement
 from alexnet_jax.network import device_images, device_mesh
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from tests import several
@@ -87,6 +89,55 @@ def test_crops_by_hand():
     assert np.asarray(found['image'])[1, :, :, 2].tolist() == [[8, 11], [20, 23]]
 
 
+@pytest.mark.parametrize('mesh', [(1, 1), (2, 2)])
+def test_validation_images_are_read_once_and_score_as_the_host_s(mesh, data_dir, monkeypatch):
+    """An evaluation of other images, or of ten views, reads them again."""
+    settings = {'data.dir': data_dir, 'mesh.data': str(mesh[0]), 'mesh.column': str(mesh[1])}
+    scores, passes = {}, {}
+    for where in ('host', 'device'):
+        overrides = settings | {'data.placement': where, 'network.width': '0.5'}
+        experiment = build.build(config_file.load('configs/digits.py', overrides))
+        state, read = build.initial_state(experiment, {}), []
+        splits = {
+            name: _Counted(records, name, read)
+            for name, records in experiment.images.splits.items()
+        }
+        images = dataclasses.replace(experiment.images, splits=splits)
+        experiment = dataclasses.replace(experiment, images=images)
+        evaluate_split = build.evaluator(experiment, lambda: False)
+        scores[where] = [
+            evaluate_split(split, views, state.variables).scores()
+            for split, views in (('val', 1), ('test', 1), ('val', 1), ('val', 10), ('val', 1))
+        ]
+        passes[where] = collections.Counter(read)
+    assert scores['host'] == scores['device']
+    count = {name: len(records) for name, records in splits.items()}
+    assert passes['host'] == {'val': 4 * count['val'], 'test': count['test']}
+    assert passes['device'] == {'val': 2 * count['val'], 'test': count['test']}
+
+
+class _Counted:
+    """Records that note the name of their split at each read."""
+
+    def __init__(self, records, name, read):
+        self._records, self._name, self._read = records, name, read
+
+    def __len__(self):
+        return len(self._records)
+
+    def read(self, row, *into):
+        self._read.append(self._name)
+        return self._records.read(row, *into)
+
+
+def test_a_validation_that_was_stopped_is_read_anew():
+    batches = placement.held_validation(lambda split, views: iter([{'row': 0}, {'row': 1}]))
+    next(iter(batches('val', 1)))
+    assert list(batches('val', 1)) == [{'row': 0}, {'row': 1}]
+    first, second = list(batches('val', 1)), list(batches('val', 1))
+    assert [a is b for a, b in zip(first, second, strict=True)] == [True, True]
+
+
 def test_images_have_half_of_the_smallest_memory(monkeypatch):
     def mesh(*limits):
         devices = [
@@ -109,13 +160,15 @@ def command(workdir, data_dir, *more: str, **settings: str) -> list[str]:
 
 
 def test_images_that_do_not_fit_are_refused(tmp_path, data_dir, monkeypatch, capsys):
-    """1297 images of 32 × 32 × 3 bytes."""
-    monkeypatch.setattr(device_images, 'room', lambda mesh: 3_000_000)
-    argv = command(tmp_path / 'run', data_dir, '--config.data.placement=device')
+    """1297 images of 32 × 32 × 3 bytes, and on each of two data shards 100 of 28 × 28 × 3."""
+    monkeypatch.setattr(device_images, 'room', lambda mesh: 4_219_583)
+    mesh = {'mesh.data': '2', 'mesh.column': '2'}
+    argv = command(tmp_path / 'run', data_dir, '--config.data.placement=device', **mesh)
     assert main.main(argv) == BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
-    assert "data.placement is 'device', which takes 3984384 bytes for 1297 training images" in line
-    assert "allowed: 3000000 bytes, half of a device's memory, or 'host'" in line
+    assert "data.placement is 'device', which takes 4219584 bytes a device for 1297" in line
+    assert '1297 training images of 32 pixels a side and 200 validation images of 28;' in line
+    assert "allowed: 4219583 bytes, half of a device's memory, or 'host'" in line
     assert not (tmp_path / 'run').exists()
 
 
@@ -130,8 +183,8 @@ def test_runs_are_the_same_to_the_bit_and_move_between_placements(mesh, source, 
 
     train('host', 'host')
     train('device', 'device')
-    for steps, placement in ((3, 'host'), (6, 'device'), (8, 'host')):
-        train('moved', placement, steps)
+    for steps, where in ((3, 'host'), (6, 'device'), (8, 'host')):
+        train('moved', where, steps)
     host, device, moved = (driver.rows(tmp_path / name) for name in ('host', 'device', 'moved'))
     assert device == host
     train_rows = [[row for row in rows if row['split'] == 'train'] for rows in (host, moved)]
@@ -154,8 +207,8 @@ def arrays(workdir) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_two_processes_with_their_images_on_their_devices(tmp_path, data_dir):
     mesh = {'mesh.data': '2', 'mesh.column': '2'}
-    for placement in ('host', 'device'):
-        argv = command(tmp_path / placement, data_dir, **mesh | {'data.placement': placement})
+    for where in ('host', 'device'):
+        argv = command(tmp_path / where, data_dir, **mesh | {'data.placement': where})
         ended = several.run(2, argv, devices=2)
         assert [status for status, _, _ in ended] == [DONE] * 2, ended
     assert driver.rows(tmp_path / 'device') == driver.rows(tmp_path / 'host')

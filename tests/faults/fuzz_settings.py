@@ -17,7 +17,7 @@ import numpy as np
 from alexnet_jax import main
 from alexnet_jax.data import synthetic
 from alexnet_jax.data.prepare import stored
-from alexnet_jax.experiment import build, config_file, kept_config, training_run
+from alexnet_jax.experiment import build, config_file, donors, kept_config, training_run
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.settings import SETTINGS, as_text
@@ -242,7 +242,7 @@ def stopped_before_training() -> Iterator[list[Config]]:
     def train(config, workdir, stop_requested, reached=None):
         refuse_other(workdir, config)
         if config.start['from']:
-            build.read_donor(Path(config.start['from']), workdir)
+            donors.read_donor(Path(config.start['from']), workdir)
         if config.data.source == 'digits':  # would be prepared now
             stored.find('digits', config.data.record_size, config.data.dir or None)
         elif config.data.record_size <= LARGEST_BUILT:

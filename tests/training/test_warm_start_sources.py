@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import alexnet_jax
 from alexnet_jax import main
-from alexnet_jax.experiment import build, exchange
+from alexnet_jax.experiment import donors, exchange
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
@@ -46,7 +46,7 @@ def workdir(tmp_path_factory, tables):
 
 def test_named_layers_come_from_the_last_checkpoint_and_no_others(workdir, tmp_path):
     own, theirs = state_of(TINY), state_of(TINY, 20, seed=1)
-    read = build.read_donor(workdir, tmp_path / 'new')
+    read = donors.read_donor(workdir, tmp_path / 'new')
     state, lines = warm(own, facts(TINY), read, ['conv1', 'fc3'])
     for layer in ('conv1', 'conv1_norm', 'fc3'):
         chex.assert_trees_all_equal(
@@ -66,8 +66,8 @@ def test_named_layers_come_from_the_last_checkpoint_and_no_others(workdir, tmp_p
 
 
 def test_one_of_the_checkpoints_may_be_named(workdir, tmp_path):
-    first = build.read_donor(workdir / 'checkpoints' / '3', tmp_path)
-    last = build.read_donor(workdir, tmp_path)
+    first = donors.read_donor(workdir / 'checkpoints' / '3', tmp_path)
+    last = donors.read_donor(workdir, tmp_path)
     difference = last.layers['conv2']['kernel'] - first.layers['conv2']['kernel']
     np.testing.assert_allclose(difference, 4, rtol=1e-5)
     assert first.source == f'{workdir}, step 3'
@@ -81,10 +81,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(workdir, tmp_path, cap
     whole = manifest.read_bytes()
     try:
         manifest.write_bytes(whole[:-20])
-        assert build.read_donor(workdir, tmp_path).source == f'{workdir}, step 3'
+        assert donors.read_donor(workdir, tmp_path).source == f'{workdir}, step 3'
         assert 'checkpoint 7 is damaged' in capsys.readouterr().err
         with pytest.raises(InputError, match=r'start\.from is .*/7.: checkpoint 7 is damaged'):
-            build.read_donor(workdir / 'checkpoints' / '7', tmp_path)
+            donors.read_donor(workdir / 'checkpoints' / '7', tmp_path)
     finally:
         manifest.write_bytes(whole)
 
@@ -94,7 +94,7 @@ def test_arrays_without_a_statement_are_taken_with_a_warning(tmp_path, random):
     kernel = random.standard_normal((2, 3, 3, 8, 4)).astype(np.float32)
     bias = random.standard_normal((2, 4)).astype(np.float32)
     save_file({'conv2/kernel': kernel, 'conv2/bias': bias}, path)
-    read = build.read_donor(path, tmp_path / 'new')
+    read = donors.read_donor(path, tmp_path / 'new')
     state, lines = warm(state_of(TINY), facts(TINY), read)
     chex.assert_trees_all_equal(state.params['conv2'], {'kernel': kernel, 'bias': bias})
     assert 'took conv2;' in lines[0]
@@ -110,7 +110,7 @@ def test_arrays_without_a_statement_are_taken_with_a_warning(tmp_path, random):
 def test_a_weight_file_of_ours_states_what_it_is(tables, tmp_path):
     path = tmp_path / 'model.safetensors'
     exchange.write(path, model_of('tiny', 10))
-    read = build.read_donor(path, tmp_path / 'new')
+    read = donors.read_donor(path, tmp_path / 'new')
     assert read.facts is not None and read.facts.net == TINY
     _, lines = warm(state_of(TINY), facts(TINY, read.facts.classes), read)
     assert lines == [f'from {path}: took conv1, conv1_norm, conv2, fc3, fc4; not taken: none']
@@ -149,13 +149,13 @@ def test_what_cannot_be_read_is_refused(workdir, tmp_path):
         (tmp_path / ('n' * 300), 'name too long'),
     ]:
         with pytest.raises(InputError, match=f'(?i){message}') as caught:
-            build.read_donor(source, tmp_path / 'new')
+            donors.read_donor(source, tmp_path / 'new')
         assert str(caught.value).startswith('start.from is ')
         assert len(str(caught.value).splitlines()) <= 2
     with pytest.raises(InputError, match='has no layer of the net; has: stem'):
         warm_start.choose(facts(TINY), warm_start.Donor('x', {'stem': {}}), [])
     with pytest.raises(InputError, match='which is --workdir itself'):
-        build.read_donor(tmp_path / 'empty', tmp_path / 'bare' / '..' / 'empty')
+        donors.read_donor(tmp_path / 'empty', tmp_path / 'bare' / '..' / 'empty')
 
 
 def test_a_workdir_whose_facts_are_gone_is_refused(workdir, tmp_path):
@@ -165,7 +165,7 @@ def test_a_workdir_whose_facts_are_gone_is_refused(workdir, tmp_path):
         (workdir / name).unlink()
         try:
             with pytest.raises(InputError, match=r'start\.from is '):
-                build.read_donor(workdir, tmp_path)
+                donors.read_donor(workdir, tmp_path)
         finally:
             (workdir / name).write_bytes(content)
 
