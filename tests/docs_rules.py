@@ -113,6 +113,8 @@ RULES = [
     Rule(r'python benchmarks/step_time.py' + ANY,
          f'{BENCH} --batches=2 --modes=train --no-compile', slow=True),
     Rule(r'python benchmarks/(memory|layers).py', f'{BENCH} --batch=2', slow=True),
+    Rule(r'python benchmarks/layers_beside_pytorch.py', needs='PyTorch',
+         test='tests/test_benchmarks.py::test_rows_stand_beside_pytorch_s'),
     Rule(r'python benchmarks/scaling.py', '--net=small --rounds=1 --batches=2 --sizes=28 --widths=0.5'
          ' --classes=10 --middle=2,28,1,10 --overhead_batch=2 --overhead_rounds=1', slow=True),
     Rule(r'python benchmarks/startup.py', '--rounds=1 --images=20 --batch=2'

@@ -161,3 +161,33 @@ def test_all_that_needs_a_gpu_runs_dry(tmp_path):
     assert same['checkpoints_equal'] == [True] * 3
     assert named(results, 'figure1 relu-0.003')['lowest'] < 1
     assert named(results, 'bfloat16, batch 128')['medians']['alexnet_jax'] > 0
+
+
+@pytest.mark.slow
+def test_rows_stand_beside_pytorch_s(tmp_path):
+    """Of a net with ReLU, pooling, normalization and dropout: each row has a time of both."""
+    pytest.importorskip('torch')
+    here = Path(__file__).parent.parent
+    for name in (
+        'layers_beside_pytorch.py',
+        'layers.py',
+        'report.py',
+        'timing.py',
+        'torch_nets.py',
+    ):
+        (tmp_path / name).symlink_to(here / 'benchmarks' / name)
+    command = [sys.executable, str(tmp_path / 'layers_beside_pytorch.py')]
+    command += ['--net=small', '--batch=2', '--rounds=2']
+    printed = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {'PYTHONPATH': str(here)},
+    ).stdout
+    result = json.loads((tmp_path / 'layers_beside_pytorch.json').read_text())
+    package, pytorch = result['seconds'].values()
+    assert list(package) == list(pytorch) and {'conv1 forward', 'fc8 backward'} <= package.keys()
+    assert all(len(found[name]) == 2 and min(found[name]) > 0
+               for found in (package, pytorch) for name in found)  # fmt: skip
+    assert printed.count('\n| conv') > 10 and '| **all rows** |' in printed
