@@ -154,7 +154,7 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
     Raises:
       ValueError: a collective in a loop of unknown length, or groups in no known form.
     """
-    computations, entry = _computations(program)
+    bodies, entry = computations(program)
     chains = set()
 
     def run(lines: Iterable[str], times: int) -> Iterator[Counted]:
@@ -167,16 +167,16 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
             if found:
                 yield found
             trips = TRIPS.search(line)
-            for callee in _called(line):
+            for callee in called(line):
                 turns = times * int(trips[1]) if trips else times
-                inner = list(run(computations.get(callee, ()), turns))
+                inner = list(run(bodies.get(callee, ()), turns))
                 if inner and ' while(' in line and not trips:
                     raise ValueError(f'a collective in a loop of unknown length: {line.strip()}')
                 yield from inner
 
     return [
         dataclasses.replace(one, place=place)
-        for place, line in enumerate(computations.get(entry, ()))
+        for place, line in enumerate(bodies.get(entry, ()))
         for one in run([line], 1)
     ]
 
@@ -192,35 +192,35 @@ def sent_early(program: str, mesh: tuple[int, int]) -> float | None:
         one for one in count(program, mesh)
         if one.axis == 'data' and (one.backward or not one.op_name)  # merged ones have no name
     ]  # fmt: skip
-    computations, entry = _computations(program)
+    bodies, entry = computations(program)
 
     def convolves(line: str) -> bool:
         return bool(BACKWARD_CONVOLUTION.search(line)) or any(
-            convolves(inner) for name in _called(line) for inner in computations.get(name, ())
+            convolves(inner) for name in called(line) for inner in bodies.get(name, ())
         )
 
-    places = [place for place, line in enumerate(computations.get(entry, ())) if convolves(line)]
+    places = [place for place, line in enumerate(bodies.get(entry, ())) if convolves(line)]
     total = sum(one.sent for one in gradients)
     if not total or not places:
         return None
     return sum(one.sent for one in gradients if one.place < places[-1]) / total
 
 
-def _computations(program: str) -> tuple[dict[str, list[str]], str]:
-    """Lines by computation, and the name of the one that runs."""
-    computations, entry, lines = {}, '', []
+def computations(program: str) -> tuple[dict[str, list[str]], str]:
+    """Returns the lines of each computation of compiled HLO, and the name of the one that runs."""
+    bodies, entry, lines = {}, '', []
     for line in program.splitlines():
         head = re.match(r'(ENTRY )?%?([\w.-]+) .*\{$', line)
         if head:
-            lines = computations[head[2]] = []
+            lines = bodies[head[2]] = []
             entry = head[2] if head[1] else entry
         else:
             lines.append(line)
-    return computations, entry
+    return bodies, entry
 
 
-def _called(line: str) -> list[str]:
-    """The computations that a line runs."""
+def called(line: str) -> list[str]:
+    """Returns the names of the computations that a line runs."""
     found = [name for listed, one in CALLED.findall(line) for name in (listed or one).split(',')]
     return [name.strip(' %') for name in found]
 
@@ -228,7 +228,7 @@ def _called(line: str) -> list[str]:
 def _counted(match: re.Match, line: str, mesh: tuple[int, int], times: int) -> Counted | None:
     result, kind, start, _ = match.groups()
     op_name = re.search(r'op_name="([^"]*)"', line)
-    size = sum(_bytes(*shape) for shape in SHAPE.findall(result) if shape != ('u32', ''))
+    size = sum(bytes_of(*shape) for shape in SHAPE.findall(result) if shape != ('u32', ''))
     devices = math.prod(mesh)
     if kind == 'collective-permute':
         pairs = _braced(line, 'source_target_pairs')
@@ -251,7 +251,8 @@ def _put_in(kind: str, start: bool, n: int) -> float:
     return 1 / (result + (start and kind != 'all-reduce'))
 
 
-def _bytes(dtype: str, extents: str) -> float:
+def bytes_of(dtype: str, extents: str) -> float:
+    """Returns the bytes of an array, from the two groups of `SHAPE`."""
     bits = 8 if dtype == 'pred' else int(re.sub(r'\D', '', dtype) or 0)
     return bits / 8 * math.prod(int(extent) for extent in extents.split(',') if extent)
 

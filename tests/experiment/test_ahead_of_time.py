@@ -222,9 +222,14 @@ def test_tpu_programs_are_no_larger(net, chips):
 @pytest.mark.skipif(
     not importlib.util.find_spec('jax_cuda12_plugin'), reason='no compiler for GPUs'
 )
-@pytest.mark.parametrize(('data', 'column'), [(4, 1), (2, 2)])
-def test_gpu_programs_send_gradients_early(data, column):
+@pytest.mark.parametrize(('data', 'column', 'convolutions', 'fusions'), [
+    (4, 1, 23, 180), (2, 2, 14, 145),
+])  # fmt: skip
+def test_gpu_programs_send_gradients_early(data, column, convolutions, fusions):
     mesh = (f'--config.mesh.data={data}', f'--config.mesh.column={column}')
     found = compiled_step('gpu:h100:4', 'paper', 512, *mesh)
+    assert f'kernels: {convolutions} convolutions, 9 products, ' in found
+    (counted,) = re.findall(r'([\d]+) fusions', found)
+    assert int(counted) <= fusions
     assert share_sent_early(found) >= 90
     assert max(over_the_least(found)) <= 1.01

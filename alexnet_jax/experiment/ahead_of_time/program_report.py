@@ -1,11 +1,12 @@
 """The lines that the compile command prints."""
 
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment.ahead_of_time import default_meshes, estimates
+from alexnet_jax.experiment.ahead_of_time import default_meshes, estimates, kernels
 from alexnet_jax.experiment.ahead_of_time.programs import Program
 from alexnet_jax.experiment.ahead_of_time.targets import Request
 from alexnet_jax.network.chips import Chip
 from alexnet_jax.network.communication import FLOAT, step_traffic
+from alexnet_jax.runtime import errors
 from alexnet_jax.training import compiled_collectives, throughput
 
 
@@ -46,8 +47,8 @@ def _memory(memory: estimates.Memory, chip: Chip | None) -> list[str]:
 
 
 def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
-    """Returns the compiler's counts, and the least time of the net's products and, where the
-    compiler counts them, of the bytes."""
+    """Returns the compiler's counts or those of a GPU's kernels, and the least time of the net's
+    products and of the bytes."""
     chip, parts = request.target.chip, []
     if work.flops:
         parts.append(f'{work.flops / 1e9:,.4g} GFLOP')
@@ -56,6 +57,13 @@ def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
     if work.cycles:
         parts.append(f'{work.cycles / 1e6:,.2f} million cycles')
     lines = [f'  by the compiler: {", ".join(parts)}'] if parts else []
+    accessed = work.accessed
+    if request.target.platform == 'gpu' and found.compiled is not None:
+        counted = kernels.count(found.compiled.as_text() or '')
+        lines.append(
+            f'  kernels: {_kinds(counted)}; {counted.accessed / 1e9:,.3g} GB read and written'
+        )
+        accessed = counted.accessed
     if chip is None:
         return lines
     net = configuration.network_of(request.config)
@@ -63,12 +71,20 @@ def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
     products = of_image(net, request.classes) * found.images
     products /= request.target.devices * chip.products[found.kind]
     times = [f'products ({found.kind}) {1e3 * products:.3g}']
-    if work.accessed:
-        times.append(f'memory {1e3 * work.accessed / chip.bandwidth:.3g}')
+    if accessed:
+        times.append(f'memory {1e3 * accessed / chip.bandwidth:.3g}')
     line = f'  least ms: {", ".join(times)}'
     if work.cycles and chip.clock:
         line += f"; by the compiler's cycles {1e3 * work.cycles / chip.clock:.3g}"
     return [*lines, line]
+
+
+def _kinds(counted: kernels.Kernels) -> str:
+    return ', '.join(
+        errors.counted(counted.counts[kind], kind)
+        for kind in kernels.KINDS
+        if kind in counted.counts
+    )
 
 
 def _collectives(request: Request, found: Program) -> list[str]:
