@@ -46,6 +46,7 @@ ENTRY %main (image: bf16[2,9,9,3], kernel: bf16[4,3,3,3], x: bf16[8,16], w: bf16
   %start = f32[8,4]{1,0} all-reduce-start(%product), replica_groups={{0,1}}, to_apply=%add
   %done = f32[8,4]{1,0} all-reduce-done(%start)
   %copy = f32[8,4]{0,1} copy(%done)
+  %waited = f32[8,4]{0,1} async-done(%copy)
   %loop = (s32[], f32[100]{0}) while(%begin), condition=%less, body=%body, backend_config={"known_trip_count":{"n":"5"}}
   ROOT %out = f32[8,4]{1,0} bitcast(%copy)
 }
