@@ -1,0 +1,41 @@
+"""The tables of docs/photographs.md are those of the results beside it."""
+
+import json
+from pathlib import Path
+
+from alexnet_jax.evaluation.seeds import markdown_table, with_interval
+
+FOLDER = Path('docs/photographs')
+PAGE = Path('docs/photographs.md').read_text()
+
+
+def read(name: str):
+    return json.loads((FOLDER / name).read_text())
+
+
+def test_errors_on_tiny_imagenet():
+    rows = [
+        [
+            result['network'],
+            str(result['seed']),
+            result['processor'],
+            str(result['views']),
+            with_interval(result['top1_error'], *result['top1_interval']),
+            with_interval(result['top5_error'], *result['top5_interval'])
+            if 'top5_interval' in result
+            else f'{result["top5_error"]:.4f}',
+        ]
+        for result in read('tiny_imagenet.json')
+    ]
+    head = ['net', 'seed', 'processor', 'views', 'top-1 error', 'top-5 error']
+    assert '\n'.join(markdown_table(head, rows)) in PAGE
+
+
+def test_measures_of_the_columns():
+    found = read('columns.json')
+    rows = [[name, f'{value:.3f}'] for name, value in found['measures'].items()]
+    rows += [
+        [f'p of the separation by {index}', f'{of_index["p"]:.2f}']
+        for index, of_index in found['separation'].items()
+    ]
+    assert '\n'.join(markdown_table(['measure', 'value'], rows)) in PAGE
