@@ -66,7 +66,7 @@ def seconds_of_pytorch(options: argparse.Namespace) -> Iterator[float]:
     pending: list[torch.nn.Module] = []
     is_first = True
     for module in torch_nets.build(table, layers.CLASSES):
-        pending.append(module.to(memory_format=torch.channels_last))
+        pending.append(module.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
         if isinstance(module, reshaping):
             continue
         row, pending = torch.nn.Sequential(*pending), []

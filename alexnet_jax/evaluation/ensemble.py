@@ -129,6 +129,8 @@ def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
         'steps': [about['step'] for about in abouts],
         'members': [about['name'] for about in abouts],
     }
+    if 'compute' in first.about:
+        about['compute'] = first.about['compute']
     return Ensemble(about, weights, tallies, _tally(total, first.labels), agreement)
 
 
@@ -159,7 +161,8 @@ def require_alike(abouts: Mapping[str, Mapping[str, Any]]) -> None:
     them.
 
     Raises:
-      InputError: one is of another split, set, classes or number of views than an earlier one.
+      InputError: one is of another split, set, classes or number of views than an earlier one, or
+        was computed in another type.
     """
     for key in SAME:
         known = [(name, about[key]) for name, about in abouts.items() if key in about]
@@ -168,6 +171,13 @@ def require_alike(abouts: Mapping[str, Mapping[str, Any]]) -> None:
             if own != wanted:
                 values = '' if key == 'classes' else f': {shown(own)}, not {shown(wanted)}'
                 raise InputError(f'{name} is of another {key} than {first}{values}')
+    types = {name: about.get('compute', 'float32') for name, about in abouts.items()}
+    first, wanted = next(iter(types.items()), ('', ''))
+    for name, own in types.items():
+        if own != wanted:
+            raise InputError(
+                f'{name} was computed in {own}, {first} in {wanted}; allowed: one type'
+            )
 
 
 def _require_same_images(member: Member, first: Member) -> None:

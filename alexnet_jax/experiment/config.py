@@ -302,8 +302,8 @@ def _validate_together(config: Config) -> list[str]:
         )
     elif batch % (parts * max(1, data)):
         faults.append(
-            f"train.micro_batches is {parts}; allowed: what divides a device's images, a"
-            f' {max(1, data)}th of data.batch_size {batch}'
+            f"train.micro_batches is {parts}; allowed: what divides a data shard's images,"
+            f' {batch // max(1, data)} of data.batch_size {batch}'
         )
     if column and net.columns % column:
         faults.append(

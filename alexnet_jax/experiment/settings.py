@@ -191,9 +191,8 @@ SETTINGS: dict[str, Setting] = {
     'data.threads': Setting(2, between(0, 1024),
         'threads that read, decode and crop; 0: none beside the training', free=True),
     'data.placement': Setting('host', one_of(('host', 'device')),
-        'where images are kept in training: by the host, which reads and crops those of each step;'
-        ' or decoded in the memory of each device, all training images, which it crops, and the'
-        ' crops of the validation images', free=True),
+        'where images are kept: by the host, which reads and crops those of each step; or all,'
+        ' decoded, in the memory of the devices, which crop them', free=True),
     'data.synthetic_examples': Setting(1280, at_least(1),
         'training images of the synthetic source; a tenth as many for validation'),
     'data.synthetic_classes': Setting(1000, between(2, 1_000_000),

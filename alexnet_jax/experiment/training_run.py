@@ -260,6 +260,10 @@ def _run(
         (reporter.train if row['split'] == 'train' else reporter.evaluation)(row)
 
     span, done = profile_span(config, plan.steps), int(state.step)
+    if span and span[1] <= done:
+        reporter.say(
+            f'warning: no profile: step {span[1]}, the last of train.profile, was done before'
+        )
     folder = workdir / 'profile' if multihost.is_first() else None
     with (
         contextlib.closing(train_batches(experiment, done)) as batches,

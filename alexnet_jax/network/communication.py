@@ -75,6 +75,30 @@ def step_traffic(
     return transfers
 
 
+def forward_traffic(
+    architecture: Architecture,
+    classes: int,
+    mesh: tuple[int, int],
+    images: int,
+    activation: int = FLOAT,
+) -> list[Transfer]:
+    """Returns the least that inference can send: maps between the columns, and the logits, which
+    every device gets of all images.
+
+    Args:
+      activation: as for `step_traffic`.
+    """
+    data, column = mesh
+    transfers = []
+    if column > 1:
+        both = _between_columns(architecture, classes, column, images // data, 'gather', activation)
+        transfers += [transfer for transfer in both if not transfer.backward]
+    if data > 1:
+        sent = bytes_sent('all-gather', FLOAT * classes * images // data, data)
+        transfers.append(Transfer('data', 'logits', 'all-gather', False, sent))
+    return transfers
+
+
 def _between_columns(
     architecture: Architecture, classes: int, column: int, images: int, exchange: str,
     activation: int,

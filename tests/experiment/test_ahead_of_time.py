@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import pytest
 
 from alexnet_jax.experiment.ahead_of_time import __main__ as command
@@ -37,7 +38,7 @@ def lowered(
     config.eval.compute = evaluated_in
     net, mesh = programs.net_of(config, 10), device_mesh.make_mesh(1, 1)
     with platforms.traced_for(forms):
-        _, traced = programs.TRACE[program](config, net, mesh)
+        ((_, _, traced),) = programs.TRACE[program](config, net, mesh).values()
     return traced.lower(lowering_platforms=PLATFORMS[forms]).as_text()
 
 
@@ -103,7 +104,7 @@ def test_a_target_that_cannot_be_is_refused(text, says, capsys):
 @pytest.mark.parametrize(('words', 'says'), [
     (['--programs=trian'], 'the nearest is train'),
     (['--classes=1'], '--classes is 1; allowed: from 2'),
-    (['--target=cpu:5', '--config.mesh.column=2'], 'takes the 5 devices of --target 5 CPU'),
+    (['--target=cpu:5', '--config.mesh.column=2'], 'has no mesh of the 5 devices of --target 5 CPU'),
 ])  # fmt: skip
 def test_a_bad_request_is_refused(words, says, capsys):
     assert command.main(['--config', 'digits', '--target=cpu:2', *words]) == BAD_INPUT
@@ -142,12 +143,44 @@ def test_a_program_s_figures_are_printed():
     assert column[-1] == '1.0000'
 
 
+@pytest.mark.thorough
+def test_a_step_in_parts_is_a_part_and_the_update():
+    """Four parts of the 64 images on 2×2 devices: 8 images a device, at 4 bytes an activation."""
+    found = compiled(
+        '--config=digits', '--target=cpu:4', '--programs=train', '--config.train.micro_batches=4'
+    )  # fmt: skip
+    part, update = found.split('train, the update')
+    assert 'train, a part of 4: 16 images' in part
+    maps = 4 * 8 * (7 * 7 * 32 + 3 * 3 * 32 + 256)  # conv3, fc6 and fc7 read the other column's
+    lines = [line.split() for line in part.splitlines()]
+    (gathers,) = (words for words in lines if words[:2] == ['column', 'all-gather'])
+    assert gathers[4:] == [f'{maps:,}', f'{maps:,}', '1.0000']
+    assert not any(words[:2] == ['data', 'all-reduce'] and '1,431' in words for words in lines)
+    (sums,) = (
+        words
+        for words in map(str.split, update.splitlines())
+        if words[:2] == ['data', 'all-reduce']
+    )
+    held = 4 * parameters_held(architecture('small'), 10, 2)
+    assert sums[4:] == [f'{held:,}', f'{held:,}', '1.0000']
+
+
+@pytest.mark.thorough
+def test_evaluations_send_maps_and_logits():
+    """64 images on each of two data shards, 10 classes."""
+    found = compiled('--config=digits', '--target=cpu:4', '--programs=eval')
+    lines = [line.split() for line in found.splitlines()]
+    ratios = {tuple(words[:2]): words[4:] for words in lines if words[:1] in (['column'], ['data'])}
+    assert ratios['data', 'all-gather'] == ['2,560', '2,560', '1.0000']
+    assert ratios['column', 'in'][-1] == '1.0000'
+
+
 @pytest.mark.skipif(bool(importlib.util.find_spec('libtpu')), reason='libtpu is installed')
 def test_a_missing_compiler_is_named(capsys):
     assert command.main(['--config', 'digits', '--target=tpu:v5e:2x2']) == BAD_INPUT
     first, second = capsys.readouterr().err.splitlines()
-    assert 'compiler for this --target is not installed' in first
-    assert second == "pip install 'jax[tpu]'"
+    assert '--target is v5e 2x2, whose compiler is not installed' in first
+    assert second == f"pip install 'jax[tpu]=={jax.__version__}'"
 
 
 def test_default_meshes_by_hand():

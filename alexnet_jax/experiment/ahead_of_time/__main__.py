@@ -6,9 +6,10 @@
 Targets: slices of TPUs (tpu:v5e:2x2, tpu:v4:2x2x1, tpu:v5p:2x2x1, tpu:v6e:2x2, up to 256 chips),
 GPUs of one host (gpu:a100, gpu:h100:4) and CPU devices (cpu:4). For each program it prints the
 memory of a device and whether the chip has it, the compiler's FLOPs, bytes and cycles beside the
-least time by the chip's data, and the collectives beside the least that the net's table requires;
-for the training step also the default mesh on up to 256 devices. Nothing is run and no image is
-read. The compilers come with jax[tpu] and jax[cuda12] (docs/accelerators.md).
+time by the chip's data sheet (for GPUs, kernels and their bytes), and the collectives beside the
+least that the net's table requires; for the training step also the default mesh on up to 256
+devices. With train.micro_batches it compiles one part and the update. Nothing is run and no image
+is read; images that data.placement keeps on the devices are not counted. The compilers come with jax[tpu] and jax[cuda12] (docs/accelerators.md).
 
 Exit status: 0 done; 1 a program that does not fit; 2 a bad command, setting or input.
 """
@@ -35,14 +36,18 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
     parser.add_argument('--config', help='a Python file, run to get the settings')
     parser.add_argument('--target', required=True, help='tpu:v5e:2x2, gpu:h100:4, cpu:4, ...')
     parser.add_argument('--programs', default=','.join(PROGRAMS), help='commas between; all')
-    parser.add_argument('--classes', type=int, default=1000, help='1000')
+    parser.add_argument(
+        '--classes', type=int, help='1000; digits, patterns and made-up sets: their own'
+    )
     parser.add_argument('--largest_batch', action='store_true',
                         help='also find the largest batch of the training step that fits')  # fmt: skip
     options, overrides = parser.parse_with_settings(argv)
     config = config_file.load(options.config, overrides)
+    if options.classes is None:
+        options.classes = classes_of(config)
     if not 2 <= options.classes <= 10**6:
         raise InputError(f'--classes is {options.classes}; allowed: from 2 to 1000000')
-    programs = options.programs.split(',')
+    programs = list(dict.fromkeys(name.strip() for name in options.programs.split(',')))
     for name in programs:
         if name not in PROGRAMS:
             raise InputError(
@@ -54,6 +59,12 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
         raise InputError('--largest_batch is given; it goes with a --target of TPUs or GPUs')
     mesh = mesh_on(config, options.classes, target)
     return options, Request(config, options.classes, target, mesh, programs)
+
+
+def classes_of(config: Config) -> int:
+    """Returns the number of classes of sets that are made here, else ImageNet's."""
+    own = {'digits': 10, 'patterns': 16, 'synthetic': config.data.synthetic_classes}
+    return own.get(config.data.source, 1000)
 
 
 def mesh_on(config: Config, classes: int, target: Target) -> tuple[int, int]:
@@ -68,10 +79,17 @@ def mesh_on(config: Config, classes: int, target: Target) -> tuple[int, int]:
         config.train.micro_batches, asked,
     )  # fmt: skip
     if mesh[0] * mesh[1] != target.devices or config.data.batch_size % mesh[0]:
+        sizes = {
+            'data.batch_size': config.data.batch_size,
+            'mesh.data': asked[0],
+            'mesh.column': asked[1],
+        }
+        given = ', '.join(f'{name} {size}' for name, size in sizes.items() if size)
         raise InputError(
-            f'no mesh of network {net.name} with data.batch_size {config.data.batch_size} takes the'
-            f' {counted(target.devices, "device")} of --target {target.name}; allowed: a batch size'
-            f' that they divide, and a mesh.data × mesh.column of {target.devices}'
+            f'network {net.name} with {given}'
+            f' has no mesh of the {counted(target.devices, "device")} of --target {target.name};'
+            f' allowed: a mesh.data × mesh.column of {target.devices}, and a batch size that'
+            ' mesh.data divides'
         )
     return mesh
 
@@ -87,9 +105,9 @@ def run(argv: list[str]) -> int:
     print('\n'.join(program_report.header(request)), flush=True)
     fits = []
     for name in request.programs:
-        compiled = programs.compile_program(name, request.config, net, mesh)
-        print('\n'.join(program_report.program(request, compiled)), flush=True)
-        fits.append(compiled.fits(request.target.chip))
+        for compiled in programs.compile_programs(name, request.config, net, mesh):
+            print('\n'.join(program_report.program(request, compiled)), flush=True)
+            fits.append(compiled.fits(request.target.chip))
     if options.largest_batch and request.target.chip:
         largest = programs.largest_batch(request.config, net, mesh, request.target.chip)
         print(f'\nthe largest batch that fits, of those tried by doubling: {largest:,} images')

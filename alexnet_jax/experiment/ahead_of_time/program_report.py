@@ -5,7 +5,7 @@ from alexnet_jax.experiment.ahead_of_time import default_meshes, estimates, kern
 from alexnet_jax.experiment.ahead_of_time.programs import Program
 from alexnet_jax.experiment.ahead_of_time.targets import Request
 from alexnet_jax.network.chips import Chip
-from alexnet_jax.network.communication import FLOAT, step_traffic
+from alexnet_jax.network.communication import FLOAT, Transfer, forward_traffic, step_traffic
 from alexnet_jax.runtime import errors
 from alexnet_jax.training import compiled_collectives, throughput
 
@@ -22,7 +22,7 @@ def header(request: Request) -> list[str]:
 
 def program(request: Request, found: Program) -> list[str]:
     """Returns the lines on one program; figures are of one device."""
-    head = f'{found.name}: {found.images:,} images'
+    head = f'{found.name}: {errors.counted(found.images, "image")}' if found.images else found.name
     if found.compiled is None:
         return ['', head, f'  does not fit: {found.refusal}']
     lines = ['', f'{head}, compiled in {found.seconds:.0f} s']
@@ -30,7 +30,7 @@ def program(request: Request, found: Program) -> list[str]:
     lines += _memory(estimates.memory(found.compiled), chip)
     lines += _work(request, found, estimates.work(found.compiled))
     lines += _collectives(request, found)
-    if found.name == 'train' and chip is not None:
+    if found.scope in ('step', 'update') and chip is not None:
         lines += ['', *_default_meshes(request, found.kind, chip)]
     return lines
 
@@ -67,13 +67,13 @@ def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
     if chip is None:
         return lines
     net = configuration.network_of(request.config)
-    of_image = throughput.flop_per_image if found.name == 'train' else throughput.forward_flop
+    of_image = throughput.forward_flop if found.scope == 'forward' else throughput.flop_per_image
     products = of_image(net, request.classes) * found.images
     products /= request.target.devices * chip.products[found.kind]
-    times = [f'products ({found.kind}) {1e3 * products:.3g}']
+    times = [f'products ({found.kind}) {1e3 * products:.3g}'] if products else []
     if accessed:
-        times.append(f'memory {1e3 * accessed / chip.bandwidth:.3g}')
-    line = f'  least ms: {", ".join(times)}'
+        times.append(f'these bytes {1e3 * accessed / chip.bandwidth:.3g}')
+    line = f'  ms by the data sheet: {", ".join(times)}'
     if work.cycles and chip.clock:
         line += f"; by the compiler's cycles {1e3 * work.cycles / chip.clock:.3g}"
     return [*lines, line]
@@ -93,13 +93,7 @@ def _collectives(request: Request, found: Program) -> list[str]:
     if data * column == 1 or not text:
         return []
     counted = compiled_collectives.count(text, request.mesh)
-    least = []
-    if found.name == 'train':
-        config = request.config
-        least = step_traffic(
-            configuration.network_of(config), request.classes, request.mesh, found.images,
-            config.network.exchange, 2 if found.kind == 'bfloat16' else FLOAT,
-        )  # fmt: skip
+    least = _least_sent(request, found)
     table = compiled_collectives.collectives_table(counted, least)
     lines = ['  bytes that a device sends', *(f'  {line}' for line in table)]
     early = compiled_collectives.sent_early(text, request.mesh)
@@ -109,6 +103,26 @@ def _collectives(request: Request, found: Program) -> list[str]:
             f' {early:.1%}'
         )
     return lines
+
+
+def _least_sent(request: Request, found: Program) -> list[Transfer]:
+    """Returns the least that a program has to send. Of a step in parts, each part exchanges maps
+    and sums its scores, and the update sums the gradients."""
+    config, net = request.config, configuration.network_of(request.config)
+    size = 2 if found.kind == 'bfloat16' else FLOAT
+    if found.scope == 'forward':
+        return forward_traffic(net, request.classes, request.mesh, found.images, size)
+    exchange = config.network.exchange
+    transfers = step_traffic(net, request.classes, request.mesh, found.images, exchange, size)
+    if found.scope == 'step':
+        return transfers
+    sums = [one for one in transfers if one.axis == 'data' and one.what != 'scores']
+    return sums if found.scope == 'update' else [one for one in transfers if one not in sums]
+
+
+def _idle(row: default_meshes.Row) -> str:
+    left = row.devices - row.mesh[0] * row.mesh[1]
+    return f'  {left} idle' if left else ''
 
 
 def _default_meshes(request: Request, kind: str, chip: Chip) -> list[str]:
@@ -125,7 +139,7 @@ def _default_meshes(request: Request, kind: str, chip: Chip) -> list[str]:
         mesh = f'{row.mesh[0]}×{row.mesh[1]}'
         lines.append(
             f'  {row.devices:7}{mesh:>9}{1e3 * row.computing:11.3g}{1e3 * row.sending:9.3g}'
-            f'{row.efficiency:12.0%}'
+            f'{row.efficiency:12.0%}{_idle(row)}'
         )
     most = default_meshes.where_it_stops_paying(rows)
     return [*lines, f'  an efficiency of a half or more up to {most} device{"s" * (most > 1)}']

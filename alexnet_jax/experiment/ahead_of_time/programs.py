@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from alexnet_jax.network import chips, device_mesh, inference, platforms
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.chips import Chip
 from alexnet_jax.training import step
+from alexnet_jax.training.accumulation import StepInParts
 
 EPOCH = 1_281_167  # images; rates alone depend on it, whose cost does not
 MOST_IMAGES = 2**20  # a step
@@ -28,11 +29,13 @@ MOST_IMAGES = 2**20  # a step
 class Program:
     """A program, compiled, or refused by the compiler as too large for the chip's memory.
 
+    scope: 'step', 'forward', or of a step in parts (train.micro_batches) 'part' or 'update'.
     images: how many it takes at a time, all devices together. kind: of its products, a key of
     `Chip.products`. seconds: to compile. refusal: the compiler's first line on it.
     """
 
     name: str
+    scope: str
     images: int
     kind: str
     seconds: float
@@ -53,41 +56,61 @@ def net_of(config: Config, classes: int) -> AlexNet:
     )  # fmt: skip
 
 
-def trace_train(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
-    """Traces the training step."""
+# By name: scope, number of images and trace.
+Traces = dict[str, tuple[str, int, jax.stages.Traced]]
+
+
+def trace_train(config: Config, net: AlexNet, mesh: Mesh) -> Traces:
+    """Traces the training step: one program, or one part and the update."""
     batch_size, clock = config.data.batch_size, build.clock(config, EPOCH)
     train_step = build.train_step_of(config, net, mesh, clock, _mean(net), np.ones(3, np.float32))
-    batch = step.abstract_batch(net, mesh, batch_size)
-    return batch_size, train_step.trace(step.abstract_state(net, mesh), batch)
+    state, batch = step.abstract_state(net, mesh), step.abstract_batch(net, mesh, batch_size)
+    if not isinstance(train_step, StepInParts):
+        return {'train': ('step', batch_size, train_step.trace(state, batch))}
+    parts, sums = train_step.parts, jax.eval_shape(train_step.zeros)
+    part = train_step.add.trace(sums, state, batch, np.int32(0))
+    return {
+        f'train, a part of {parts}': ('part', batch_size // parts, part),
+        'train, the update': ('update', 0, train_step.update.trace(state, sums)),
+    }
 
 
-def trace_evaluation(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
+def trace_evaluation(config: Config, net: AlexNet, mesh: Mesh) -> Traces:
     """Traces the forward pass over a batch of crops, `eval.batch_size` on each data shard."""
     images = config.eval.batch_size * mesh.shape[device_mesh.DATA]
-    return images, _forward(net.clone(compute=config.eval.compute), mesh, images)
+    traced = _forward(net.clone(compute=config.eval.compute), mesh, images)
+    return {'eval': ('forward', images, traced)}
 
 
-def trace_prediction(config: Config, net: AlexNet, mesh: Mesh) -> tuple[int, jax.stages.Traced]:
+def trace_prediction(config: Config, net: AlexNet, mesh: Mesh) -> Traces:
     """Traces the forward pass over the fewest images: one a data shard."""
     images = mesh.shape[device_mesh.DATA]
-    return images, _forward(net, mesh, images)
+    return {'predict': ('forward', images, _forward(net, mesh, images))}
 
 
-TRACE: dict[str, Callable[[Config, AlexNet, Mesh], tuple[int, jax.stages.Traced]]] = {
+TRACE: dict[str, Callable[[Config, AlexNet, Mesh], Traces]] = {
     'train': trace_train,
     'eval': trace_evaluation,
     'predict': trace_prediction,
 }
 
 
-def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Program:
-    """Compiles one of `TRACE` for the devices of the mesh."""
+def compile_programs(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Iterator[Program]:
+    """Compiles the programs of one of `TRACE` for the devices of the mesh."""
     with platforms.traced_for(mesh.devices.flat[0].platform):
-        images, traced = TRACE[name](config, net, mesh)
+        traces = TRACE[name](config, net, mesh)
     kinds = {
         'train': chips.product_kind(config.network.compute, config.network.precision),
         'eval': chips.product_kind(config.eval.compute, 'highest'),
     }
+    for own_name, (scope, images, traced) in traces.items():
+        compiled, seconds, refusal = _compile(traced)
+        kind = kinds.get(name, 'highest')
+        yield Program(own_name, scope, images, kind, seconds, compiled, refusal)
+
+
+def _compile(traced: jax.stages.Traced) -> tuple[jax.stages.Compiled | None, float, str]:
+    """Returns the compiled program, the seconds it took, and the compiler's refusal."""
     lowered = traced.lower()
     begun = time.perf_counter()
     try:
@@ -96,9 +119,7 @@ def compile_program(name: str, config: Config, net: AlexNet, mesh: Mesh) -> Prog
         if 'RESOURCE_EXHAUSTED' not in str(error):
             raise
         compiled, refusal = None, str(error).splitlines()[0]
-    return Program(
-        name, images, kinds.get(name, 'highest'), time.perf_counter() - begun, compiled, refusal
-    )
+    return compiled, time.perf_counter() - begun, refusal
 
 
 def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip) -> int:
@@ -107,7 +128,7 @@ def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip) -> int:
     largest, batch_size = 0, config.data.batch_size
     while batch_size <= MOST_IMAGES:
         config = configuration.changed(config, {'data.batch_size': batch_size})
-        if not compile_program('train', config, net, mesh).fits(chip):
+        if not all(program.fits(chip) for program in compile_programs('train', config, net, mesh)):
             break
         largest, batch_size = batch_size, 2 * batch_size
     return largest

@@ -140,12 +140,12 @@ def devices(target: Target) -> Sequence[Any]:
     if target.platform == 'cpu':
         return jax.devices()
     if target.platform == 'gpu':
-        _require_compiler('jax[cuda12]', 'jax-cuda12-plugin', 'jax-cuda13-plugin')
+        _require_compiler(target, 'cuda12', 'jax-cuda12-plugin', 'jax-cuda13-plugin')
         text = gpu_descriptions.target_config(target.kind)
         return topologies.get_topology_desc(
             platform='cuda', topology=target.topology, target_config=text
         ).devices
-    _require_compiler('jax[tpu]', 'libtpu')
+    _require_compiler(target, 'tpu', 'libtpu')
     sides = [int(side) for side in target.topology.split('x')]
     host = tuple(min(2, side) for side in (*sides, 1)[:3])  # of 2×2 chips
     name = f'{target.kind}:{target.topology}'
@@ -158,13 +158,13 @@ def devices(target: Target) -> Sequence[Any]:
         ) from error
 
 
-def _require_compiler(requirement: str, *packages: str) -> None:
-    """Checks that one of the packages is installed, which come with a requirement."""
+def _require_compiler(target: Target, extra: str, *packages: str) -> None:
+    """Checks that one of the packages is installed, which come with an extra of JAX."""
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             metadata.version(package)
             return
     raise InputError(
-        'the compiler for this --target is not installed; install it with\n'
-        f"pip install '{requirement}'"
+        f'--target is {target.name}, whose compiler is not installed; install it with\n'
+        f"pip install 'jax[{extra}]=={metadata.version('jax')}'"
     )
