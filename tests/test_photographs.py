@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from alexnet_jax.evaluation.seeds import markdown_table, with_interval
+from alexnet_jax.studies import figure1
 
 FOLDER = Path('docs/photographs')
 PAGE = Path('docs/photographs.md').read_text()
@@ -39,3 +40,9 @@ def test_measures_of_the_columns():
         for index, of_index in found['separation'].items()
     ]
     assert '\n'.join(markdown_table(['measure', 'value'], rows)) in PAGE
+
+
+def test_figure_1_on_cifar10():
+    found = read('figure1.json')
+    lines = figure1.table(found['rows'], found['error'])
+    assert '\n'.join(f'    {line}' for line in lines) in PAGE
