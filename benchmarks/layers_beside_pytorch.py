@@ -11,12 +11,10 @@ same as JSON beside this file.
 
 import argparse
 import json
-import math
 import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 from alexnet_jax.runtime import command_line
@@ -74,29 +72,18 @@ def seconds_of_pytorch(options: argparse.Namespace) -> Iterator[float]:
         y = row(x)
         wanted = [*([] if is_first else [x]), *row.parameters()]
         cotangent = torch.randn_like(y)
-        yield _mean(lambda row=row, x=x: row(x))
-        yield _mean(
-            lambda y=y, wanted=wanted, cotangent=cotangent: torch.autograd.grad(
-                y, wanted, cotangent, retain_graph=True
-            )
-        )
+        yield timing.seconds_a_call(lambda row=row, x=x: row(x), AT_LEAST)()
+
+        def backward(y=y, wanted=wanted, cotangent=cotangent):
+            return torch.autograd.grad(y, wanted, cotangent, retain_graph=True)
+
+        yield timing.seconds_a_call(backward, AT_LEAST)()
         seen, is_first = y, False
-
-
-def _mean(call: Callable) -> float:
-    def timed(count: int) -> float:
-        begun = time.perf_counter()
-        for _ in range(count):
-            call()
-        return (time.perf_counter() - begun) / count
-
-    timed(1)
-    return timed(max(1, math.ceil(AT_LEAST / timed(1))))
 
 
 def in_a_process(arguments: list[str]) -> list[float]:
     """Runs `seconds_of_pytorch` in another process, whose threads do not go on spinning here."""
-    command = [sys.executable, __file__, *arguments, '--pytorch-only']
+    command = [sys.executable, __file__, *arguments, '--pytorch_only']
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -133,7 +120,7 @@ def main() -> None:
     parser.add_argument('--net', choices=ARCHITECTURES, default='torchvision')
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--pytorch-only', action='store_true', help=argparse.SUPPRESS)
+    parser.add_argument('--pytorch_only', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pytorch_only:
         print(json.dumps(list(seconds_of_pytorch(options))))

@@ -166,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--config', type=Path, default=Path('configs/imagenet.py'))
+    parser.add_argument('--config', default='configs/imagenet.py')
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--set', action='append', default=[], metavar='SETTING=VALUE',

@@ -161,23 +161,17 @@ def require_alike(abouts: Mapping[str, Mapping[str, Any]]) -> None:
     them.
 
     Raises:
-      InputError: one is of another split, set, classes or number of views than an earlier one, or
-        was computed in another type.
+      InputError: one is of another split, set, classes, number of views or type (compute) than an
+        earlier one.
     """
-    for key in SAME:
-        known = [(name, about[key]) for name, about in abouts.items() if key in about]
+    stated = {name: {'compute': 'float32', **about} for name, about in abouts.items()}
+    for key in (*SAME, 'compute'):
+        known = [(name, about[key]) for name, about in stated.items() if key in about]
         for name, own in known:
             first, wanted = known[0]
             if own != wanted:
                 values = '' if key == 'classes' else f': {shown(own)}, not {shown(wanted)}'
                 raise InputError(f'{name} is of another {key} than {first}{values}')
-    types = {name: about.get('compute', 'float32') for name, about in abouts.items()}
-    first, wanted = next(iter(types.items()), ('', ''))
-    for name, own in types.items():
-        if own != wanted:
-            raise InputError(
-                f'{name} was computed in {own}, {first} in {wanted}; allowed: one type'
-            )
 
 
 def _require_same_images(member: Member, first: Member) -> None:

@@ -78,7 +78,7 @@ def run(
     """Returns the outputs of `inference.make_forward` for the batches of `read`, in order.
 
     Args:
-      split: its name, for the signs of life.
+      split: its name, for the heartbeat.
       count: how many images it has.
 
     Raises:

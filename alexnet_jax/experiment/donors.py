@@ -16,28 +16,28 @@ def read_donor(source: Path, workdir: Path) -> warm_start.Donor:
     Raises:
       InputError: it is none of these, cannot be read, or is `workdir` itself.
     """
-    told = f'start.from is {shown(str(source))}'
+    setting = f'start.from is {shown(str(source))}'
     try:
         kind = stat.S_IFMT(source.stat().st_mode)
         own = workdir.exists() and source.samefile(workdir)
     except (FileNotFoundError, NotADirectoryError):
         kind, own = 0, False
     except OSError as error:
-        raise InputError(f'{told}: {error.strerror}') from error
+        raise InputError(f'{setting}: {error.strerror}') from error
     if own:
-        raise InputError(f'{told}, which is --workdir itself; allowed: another run')
+        raise InputError(f'{setting}, which is --workdir itself; allowed: another run')
     at_step = None
     if source.parent.name == 'checkpoints' and source.name.isdecimal():
         source, at_step = source.parent.parent, int(source.name)
     if kind != stat.S_IFREG and not (kind == stat.S_IFDIR and (source / 'checkpoints').is_dir()):
         raise InputError(
-            f'{told}; allowed: a workdir with checkpoints, one of them'
+            f'{setting}; allowed: a workdir with checkpoints, one of them'
             ' (WORKDIR/checkpoints/STEP), or a weight file'
         )
     try:
         return _donor(source, at_step)
     except InputError as error:
-        raise InputError(f'{told}: {error}') from error
+        raise InputError(f'{setting}: {error}') from error
 
 
 def _donor(source: Path, at_step: int | None) -> warm_start.Donor:

@@ -246,7 +246,8 @@ def average(
     results.write_json(out / 'ensemble.json', result.about | ensemble.tree(result))
     about = dict(result.about)
     classes = tuple(about.pop('classes'))
-    return f'{page}\n{results.keep(out, about, result.together, classes)}'
+    which = results.which(None, about['source'], None, about.get('compute', 'float32'))
+    return f'{page}\n{results.keep(out, about, result.together, classes, which)}'
 
 
 def _member(path: Path, config: Config | None) -> Member:

@@ -138,7 +138,7 @@ def test_a_member_that_ended_in_nan_is_named(bad, labels, logits):
     ({'data': {'content': 'b'}}, "of another data than a: {'content': 'b'}, not"),
     ({'set': 'synthetic, seed 1'}, "of another set than a: 'synthetic, seed 1', not 'digits'"),
     ({'classes': ABOUT['classes'][::-1]}, 'of another classes than a'),
-    ({'compute': 'bfloat16'}, 'b was computed in bfloat16, a in float32; allowed: one type'),
+    ({'compute': 'bfloat16'}, "of another compute than a: 'bfloat16', not 'float32'"),
 ])  # fmt: skip
 def test_members_of_something_else_are_refused(about, message, labels, logits):
     members = [member('a', logits, labels), member('b', logits, labels, **about)]

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from alexnet_jax.experiment.ahead_of_time import __main__ as command
-from alexnet_jax.experiment.ahead_of_time import default_meshes, programs
+from alexnet_jax.experiment.ahead_of_time import default_meshes, program_report, programs
 from alexnet_jax.experiment.defaults import default_config
 from alexnet_jax.network import device_mesh, platforms
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
@@ -109,6 +109,29 @@ def test_a_target_that_cannot_be_is_refused(text, says, capsys):
 def test_a_bad_request_is_refused(words, says, capsys):
     assert command.main(['--config', 'digits', '--target=cpu:2', *words]) == BAD_INPUT
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('words', 'classes'), [
+    (['digits'], 10), (['patterns'], 16), (['imagenet'], 1000), (['digits', '--classes=7'], 7),
+    (['imagenet', '--config.data.source=synthetic', '--config.data.synthetic_classes=5'], 5),
+])  # fmt: skip
+def test_classes_are_those_of_the_set(words, classes):
+    _, request = command.parse(['--target=cpu:2', '--config', *words])
+    assert request.classes == classes
+
+
+def test_programs_are_named_once():
+    words = ['--config', 'digits', '--target=cpu:2', '--programs', 'eval, train,eval']
+    assert command.parse(words)[1].programs == ['eval', 'train']
+
+
+def test_idle_devices_are_counted():
+    words = ['--config', 'imagenet', '--target=gpu:h100', '--config.data.batch_size=126']
+    _, request = command.parse(words)
+    assert request.target.chip is not None
+    lines = program_report._default_meshes(request, 'bfloat16', request.target.chip)
+    idle = {int(words[0]): words[5:] for words in map(str.split, lines[2:-1])}
+    assert idle == {1: [], 4: [], 8: ['1', 'idle'], 64: ['1', 'idle'], 256: ['4', 'idle']}
 
 
 def compiled(*words: str) -> str:

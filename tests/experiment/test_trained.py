@@ -85,7 +85,7 @@ def test_other_sets_and_steps_leave_the_run_s_own_result(workdir, capsys):
     assert len(list((workdir / 'eval').glob('val-1-synthetic-*-predictions'))) == 1
 
 
-def test_an_evaluation_in_bfloat16_stands_beside_float32_s(workdir, capsys):
+def test_an_evaluation_in_bfloat16_stands_beside_float32_s(workdir, tmp_path, capsys):
     words = ['--workdir', str(workdir), '--mode=eval', '--config.eval.split=test']
     bfloat16 = [*words, '--config.eval.compute=bfloat16', '--config.eval.save=predictions']
     shutil.rmtree(workdir / 'eval', ignore_errors=True)
@@ -107,6 +107,10 @@ def test_an_evaluation_in_bfloat16_stands_beside_float32_s(workdir, capsys):
         for which in ('-bfloat16', '')
     )
     assert 1e-6 < np.abs(rough - exact).max() < 0.05
+    saved, out = workdir / 'eval' / 'test-1-bfloat16-predictions', tmp_path / 'out'
+    assert evaluation.main(['ensemble', str(saved), '--out', str(out)]) == DONE
+    together = json.loads((out / 'eval' / 'test-1-bfloat16.json').read_text())
+    assert together['compute'] == 'bfloat16' and not (out / 'eval' / 'test-1.json').exists()
     (workdir / 'eval' / 'test-1.json').write_text('{}')
     assert main.main(bfloat16) == DONE
     assert 'test-1.json is not a result of an evaluation' in capsys.readouterr().out

@@ -72,7 +72,7 @@ def test_a_profile_that_cannot_be_written_is_told(tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_run_leaves_the_profile_of_its_steps(tmp_path, data_dir):
+def test_a_run_leaves_the_profile_of_its_steps(tmp_path, data_dir, capsys):
     """Their numbers stand in the trace; its file is a protocol buffer, with texts as they are."""
     argv = driver.command(
         tmp_path / 'run', data_dir, **{'train.steps': '5', 'train.profile': '3:4'}
@@ -81,6 +81,10 @@ def test_a_run_leaves_the_profile_of_its_steps(tmp_path, data_dir):
     (trace,) = (tmp_path / 'run' / 'profile').rglob('*.xplane.pb')
     content = trace.read_bytes()
     assert b'step_num' in content and b'train_step' in content
+    capsys.readouterr()
+    assert main.main([*argv, '--config.train.steps=6']) == DONE
+    warned = 'warning: no profile: step 4, the last of train.profile, was done before'
+    assert warned in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('text', 'message'), [

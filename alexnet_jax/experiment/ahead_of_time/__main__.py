@@ -9,7 +9,8 @@ memory of a device and whether the chip has it, the compiler's FLOPs, bytes and 
 time by the chip's data sheet (for GPUs, kernels and their bytes), and the collectives beside the
 least that the net's table requires; for the training step also the default mesh on up to 256
 devices. With train.micro_batches it compiles one part and the update. Nothing is run and no image
-is read; images that data.placement keeps on the devices are not counted. The compilers come with jax[tpu] and jax[cuda12] (docs/accelerators.md).
+is read; images that data.placement keeps on the devices are not counted. The compilers come with
+jax[tpu] and jax[cuda12] (docs/accelerators.md).
 
 Exit status: 0 done; 1 a program that does not fit; 2 a bad command, setting or input.
 """
@@ -17,6 +18,8 @@ Exit status: 0 done; 1 a program that does not fit; 2 a bad command, setting or 
 import argparse
 import sys
 
+from alexnet_jax.data import patterns
+from alexnet_jax.data.prepare import digits
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.ahead_of_time import targets
@@ -37,7 +40,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
     parser.add_argument('--target', required=True, help='tpu:v5e:2x2, gpu:h100:4, cpu:4, ...')
     parser.add_argument('--programs', default=','.join(PROGRAMS), help='commas between; all')
     parser.add_argument(
-        '--classes', type=int, help='1000; digits, patterns and made-up sets: their own'
+        '--classes', type=int, help='1000, or those of a set that is made here (digits, ...)'
     )
     parser.add_argument('--largest_batch', action='store_true',
                         help='also find the largest batch of the training step that fits')  # fmt: skip
@@ -63,7 +66,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
 
 def classes_of(config: Config) -> int:
     """Returns the number of classes of sets that are made here, else ImageNet's."""
-    own = {'digits': 10, 'patterns': 16, 'synthetic': config.data.synthetic_classes}
+    own = {
+        'digits': len(digits.NAMES),
+        'patterns': len(patterns.CLASSES),
+        'synthetic': config.data.synthetic_classes,
+    }
     return own.get(config.data.source, 1000)
 
 
@@ -86,10 +93,9 @@ def mesh_on(config: Config, classes: int, target: Target) -> tuple[int, int]:
         }
         given = ', '.join(f'{name} {size}' for name, size in sizes.items() if size)
         raise InputError(
-            f'network {net.name} with {given}'
-            f' has no mesh of the {counted(target.devices, "device")} of --target {target.name};'
-            f' allowed: a mesh.data × mesh.column of {target.devices}, and a batch size that'
-            ' mesh.data divides'
+            f'network {net.name} with {given} has no mesh of the'
+            f' {counted(target.devices, "device")} of --target {target.name}; allowed: a'
+            f' mesh.data × mesh.column of {target.devices}, and a batch size that mesh.data divides'
         )
     return mesh
 

@@ -28,7 +28,8 @@ def program(request: Request, found: Program) -> list[str]:
     lines = ['', f'{head}, compiled in {found.seconds:.0f} s']
     chip = request.target.chip
     lines += _memory(estimates.memory(found.compiled), chip)
-    lines += _work(request, found, estimates.work(found.compiled))
+    work = estimates.work(found.compiled, request.target.platform)
+    lines += _work(request, found, work)
     lines += _collectives(request, found)
     if found.scope in ('step', 'update') and chip is not None:
         lines += ['', *_default_meshes(request, found.kind, chip)]
@@ -47,8 +48,7 @@ def _memory(memory: estimates.Memory, chip: Chip | None) -> list[str]:
 
 
 def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
-    """Returns the compiler's counts or those of a GPU's kernels, and the least time of the net's
-    products and of the bytes."""
+    """Returns the counts, and the time of the net's products and of the bytes by the data sheet."""
     chip, parts = request.target.chip, []
     if work.flops:
         parts.append(f'{work.flops / 1e9:,.4g} GFLOP')
@@ -56,14 +56,8 @@ def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
         parts.append(f'{work.accessed / 1e9:,.3g} GB read and written')
     if work.cycles:
         parts.append(f'{work.cycles / 1e6:,.2f} million cycles')
-    lines = [f'  by the compiler: {", ".join(parts)}'] if parts else []
-    accessed = work.accessed
-    if request.target.platform == 'gpu' and found.compiled is not None:
-        counted = kernels.count(found.compiled.as_text() or '')
-        lines.append(
-            f'  kernels: {_kinds(counted)}; {counted.accessed / 1e9:,.3g} GB read and written'
-        )
-        accessed = counted.accessed
+    source = 'by the compiler: ' if work.kernels is None else f'kernels: {_kinds(work.kernels)}; '
+    lines = [f'  {source}{", ".join(parts)}'] if parts else []
     if chip is None:
         return lines
     net = configuration.network_of(request.config)
@@ -71,20 +65,16 @@ def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:
     products = of_image(net, request.classes) * found.images
     products /= request.target.devices * chip.products[found.kind]
     times = [f'products ({found.kind}) {1e3 * products:.3g}'] if products else []
-    if accessed:
-        times.append(f'these bytes {1e3 * accessed / chip.bandwidth:.3g}')
+    if work.accessed:
+        times.append(f'these bytes {1e3 * work.accessed / chip.bandwidth:.3g}')
     line = f'  ms by the data sheet: {", ".join(times)}'
     if work.cycles and chip.clock:
         line += f"; by the compiler's cycles {1e3 * work.cycles / chip.clock:.3g}"
     return [*lines, line]
 
 
-def _kinds(counted: kernels.Kernels) -> str:
-    return ', '.join(
-        errors.counted(counted.counts[kind], kind)
-        for kind in kernels.KINDS
-        if kind in counted.counts
-    )
+def _kinds(counts: dict[str, int]) -> str:
+    return ', '.join(errors.counted(counts[kind], kind) for kind in kernels.KINDS if kind in counts)
 
 
 def _collectives(request: Request, found: Program) -> list[str]:
