@@ -6,6 +6,11 @@ python -m alexnet_jax.main --config configs/tiny_imagenet.py --workdir runs/tiny
 Error to expect on the 10,000 validation images, one view: top-1 0.717 to 0.746, top-5 0.454 to 0.480
 (seeds 0 and 1, two processors). It depends on when the rate first drops, after 17 to 27 epochs.
 About an hour on one CPU core; docs/photographs.md has all results.
+
+What each part gains, in runs of equal length (half an hour on one core each):
+python -m alexnet_jax.ablations --config configs/tiny_imagenet.py --workdir runs/tiny_imagenet_ablations \
+    --ablations half,no_lrn,non_overlapping,no_communication,no_dropout,no_crops --seeds 2 \
+    --config.train.protocol=linear --config.train.epochs=12
 """
 
 from alexnet_jax import default_config

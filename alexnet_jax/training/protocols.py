@@ -134,6 +134,13 @@ def weights_and_biases(schedule: Schedule, biases: Schedule | None = None) -> tu
 
 PAPER = Protocol('paper', '§5', (Group('all', Plateau()),))
 
+# For runs of equal length that are compared: a plateau comes sooner or later by noise.
+LINEAR = Protocol(
+    name='linear',
+    source='§5, with the schedule of arXiv:1905.04753',
+    groups=(Group('all', WarmupPolynomial(warmup_epochs=0, power=1)),),
+)
+
 _Factors = tuple[tuple[float, float], ...]  # of ε, each from an epoch on
 
 
@@ -297,7 +304,7 @@ CONSTANT_RATE = Protocol(
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        PAPER, *DIARIES, CAFFE, TORCHVISION, ONE_WEIRD_TRICK, LARGE_BATCH, *ALEXNET_BN, CIFAR18,
+        PAPER, LINEAR, *DIARIES, CAFFE, TORCHVISION, ONE_WEIRD_TRICK, LARGE_BATCH, *ALEXNET_BN, CIFAR18,
         CONSTANT_RATE,
     )
 }  # fmt: skip

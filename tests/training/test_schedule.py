@@ -157,6 +157,14 @@ def test_cuda_convnet2_s_rates_by_quarter():
         assert ours['biases'] == pytest.approx(0.02 if step < 500 else 0.002), step
 
 
+def test_the_linear_schedule_falls_to_nothing_at_the_end_of_the_run():
+    """ε (1 − step / steps), whatever the set and the errors are."""
+    clock = schedule.Clock(12, 128, 640)
+    ours = [row['all'] for row in rates('linear', range(12), clock, learning_rate=0.012)]
+    assert ours == pytest.approx([0.012, 0.011, 0.010, 0.009, 0.008, 0.007, 0.006, 0.005, 0.004,
+                                  0.003, 0.002, 0.001])  # fmt: skip
+
+
 def test_large_batches_warm_up_and_fall_as_a_square():
     """5 of 100 epochs of 10 steps; ε grows with the batch."""
     clock = schedule.Clock(1000, 512, 5120)
