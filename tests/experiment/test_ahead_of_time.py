@@ -1,7 +1,9 @@
 """Programs for accelerators that are not at hand: lowered for all platforms, compiled where the
 compiler is installed."""
 
+import dataclasses
 import importlib.util
+import itertools
 import re
 import subprocess
 import sys
@@ -11,8 +13,14 @@ from typing import Any
 import jax
 import pytest
 
+from alexnet_jax.experiment import config_file
 from alexnet_jax.experiment.ahead_of_time import __main__ as command
-from alexnet_jax.experiment.ahead_of_time import default_meshes, program_report, programs
+from alexnet_jax.experiment.ahead_of_time import (
+    default_meshes,
+    estimates,
+    program_report,
+    programs,
+)
 from alexnet_jax.experiment.defaults import default_config
 from alexnet_jax.network import device_mesh, platforms
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
@@ -198,6 +206,27 @@ def test_evaluations_send_maps_and_logits():
     assert ratios['column', 'in'][-1] == '1.0000'
 
 
+@pytest.mark.thorough
+def test_batches_are_doubled():
+    """On a chip with the memory for 128 images."""
+    config = config_file.load('digits', {})
+    net, mesh = programs.net_of(config, 10), device_mesh.make_mesh(1, 1)
+    tried = [*itertools.islice(programs.with_larger_batches(config, net, mesh), 3)]
+    assert [images for images, _ in tried] == [64, 128, 256]
+    needed = [estimates.memory(found.compiled).total for _, (found,) in tried if found.compiled]
+    chip = Chip({}, needed[1], 1, 1)
+    assert [found.fits(chip) for _, (found,) in tried] == [True, True, False]
+    lines = [program_report.batch(images, step, chip) for images, step in tried]
+    assert lines[1:] == [
+        f'  128 images: {needed[1] / 1e6:.1f} MB, 100% of the chip: fits',
+        f'  256 images: {needed[2] / 1e6:.1f} MB, {needed[2] / needed[1]:.0%} of the chip: does not fit',
+    ]  # fmt: skip
+    refused = dataclasses.replace(tried[0][1][0], compiled=None, refusal='too large')
+    assert (
+        program_report.batch(64, [refused], chip) == '  64 images: does not fit, says the compiler'
+    )
+
+
 @pytest.mark.skipif(bool(importlib.util.find_spec('libtpu')), reason='libtpu is installed')
 def test_a_missing_compiler_is_named(capsys):
     assert command.main(['--config', 'digits', '--target=tpu:v5e:2x2']) == BAD_INPUT
@@ -289,3 +318,19 @@ def test_gpu_programs_send_gradients_early(data, column, convolutions, fusions):
     assert int(counted) <= fusions
     assert share_sent_early(found) >= 90
     assert max(over_the_least(found)) <= 1.01
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not importlib.util.find_spec('jax_cuda12_plugin'), reason='no compiler for GPUs'
+)
+def test_the_largest_batch_is_the_last_before_one_that_does_not_fit():
+    found = compiled(
+        '--config=imagenet', '--target=gpu:h100', '--programs=train', '--largest_batch',
+        '--config.data.batch_size=4096',
+    )  # fmt: skip
+    *fitting, last = found.split('until one does not fit\n')[1].splitlines()
+    assert [line.split()[0] for line in fitting] == [f'{4096 * 2**n}' for n in range(len(fitting))]
+    assert fitting
+    assert all(line.endswith(': fits') for line in fitting)
+    assert 'does not fit' in last

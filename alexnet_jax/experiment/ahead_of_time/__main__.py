@@ -115,8 +115,11 @@ def run(argv: list[str]) -> int:
             print('\n'.join(program_report.program(request, compiled)), flush=True)
             fits.append(compiled.fits(request.target.chip))
     if options.largest_batch and request.target.chip:
-        largest = programs.largest_batch(request.config, net, mesh, request.target.chip)
-        print(f'\nthe largest batch that fits, of those tried by doubling: {largest:,} images')
+        print('\nbatches, doubled until one does not fit', flush=True)
+        for images, step in programs.with_larger_batches(request.config, net, mesh):
+            print(program_report.batch(images, step, request.target.chip), flush=True)
+            if not all(program.fits(request.target.chip) for program in step):
+                break
     return DONE if all(fits) else FAULT
 
 

@@ -1,5 +1,7 @@
 """The lines that the compile command prints."""
 
+from collections.abc import Sequence
+
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.ahead_of_time import default_meshes, estimates, kernels
 from alexnet_jax.experiment.ahead_of_time.programs import Program
@@ -16,7 +18,8 @@ def header(request: Request) -> list[str]:
     return [
         f'network {configuration.network_of(config).name}, {request.classes} classes, for'
         f' {request.target.name}: mesh {data}×{column} (data × column), compute'
-        f' {config.network.compute}, precision {config.network.precision}'
+        f' {config.network.compute}, precision {config.network.precision}; evaluation'
+        f' {config.eval.compute}'
     ]
 
 
@@ -36,15 +39,25 @@ def program(request: Request, found: Program) -> list[str]:
     return lines
 
 
+def batch(images: int, step: Sequence[Program], chip: Chip) -> str:
+    """Returns the line on a batch that was tried: the memory of the largest of its programs."""
+    compiled = [found.compiled for found in step if found.compiled is not None]
+    if len(compiled) < len(step):
+        return f'  {errors.counted(images, "image")}: does not fit, says the compiler'
+    total = max(estimates.memory(program).total for program in compiled)
+    return f'  {errors.counted(images, "image")}: {total / 1e6:,.1f} MB, {_share(total, chip)}'
+
+
 def _memory(memory: estimates.Memory, chip: Chip | None) -> list[str]:
     parts = ('arguments', 'results', 'temporary', 'program')
     each = ', '.join(f'{name} {getattr(memory, name) / 1e6:,.1f}' for name in parts)
     line = f'  memory, MB: {each}; in all {memory.total / 1e6:,.1f}'
-    if chip is None:
-        return [line]
-    share = memory.total / chip.memory
-    fits = 'fits' if share <= 1 else 'does not fit'
-    return [f'{line}, {share:.0%} of the chip: {fits}']
+    return [line if chip is None else f'{line}, {_share(memory.total, chip)}']
+
+
+def _share(total: float, chip: Chip) -> str:
+    fits = 'fits' if total <= chip.memory else 'does not fit'
+    return f'{total / chip.memory:.0%} of the chip: {fits}'
 
 
 def _work(request: Request, found: Program, work: estimates.Work) -> list[str]:

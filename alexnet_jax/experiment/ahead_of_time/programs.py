@@ -122,16 +122,19 @@ def _compile(traced: jax.stages.Traced) -> tuple[jax.stages.Compiled | None, flo
     return compiled, time.perf_counter() - begun, refusal
 
 
-def largest_batch(config: Config, net: AlexNet, mesh: Mesh, chip: Chip) -> int:
-    """Returns the largest batch whose training step fits, of the configured one doubled again and
-    again; 0 if that does not fit."""
-    largest, batch_size = 0, config.data.batch_size
+def with_larger_batches(
+    config: Config, net: AlexNet, mesh: Mesh
+) -> Iterator[tuple[int, list[Program]]]:
+    """Compiles the training step for the configured batch, doubled again and again.
+
+    Yields:
+      the images of a batch, and the step's programs.
+    """
+    batch_size = config.data.batch_size
     while batch_size <= MOST_IMAGES:
         config = configuration.changed(config, {'data.batch_size': batch_size})
-        if not all(program.fits(chip) for program in compile_programs('train', config, net, mesh)):
-            break
-        largest, batch_size = batch_size, 2 * batch_size
-    return largest
+        yield batch_size, list(compile_programs('train', config, net, mesh))
+        batch_size *= 2
 
 
 def _forward(net: AlexNet, mesh: Mesh, images: int) -> jax.stages.Traced:
