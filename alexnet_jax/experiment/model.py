@@ -99,19 +99,29 @@ class Model:
                 layers.setdefault(layer, {}).update(parts)
         return layers
 
-    def __call__(self, images: Array) -> tuple[jax.Array, Activations]:
-        """Logits [batch, classes] and every activation by name, as `AlexNet` gives them, of
-        RGB images [batch, size, size, 3] on the scale of 0 to 255, whole or real numbers.
-        Pure: `jax.jit`, `jax.grad` and `jax.vmap` take it.
+    def __call__(
+        self,
+        images: Array,
+        *,
+        replace: Mapping[str, Array] | None = None,
+        mask: Mapping[str, Array] | None = None,
+    ) -> tuple[jax.Array, Activations]:
+        """Returns logits [batch, classes] and every activation by name, as `AlexNet` does.
+        A pure function: `jax.jit`, `jax.grad` and `jax.vmap` take it.
+
+        Args:
+          images: RGB, [batch, size, size, 3], on the scale of 0 to 255, whole or real numbers.
+          replace, mask: activations to replace or to mask by name, as in `AlexNet.__call__`.
 
         Raises:
-          ValueError: images of another shape or type.
+          ValueError: images of another shape or type; a replacement or mask that does not fit.
         """
         size = self.net.architecture.input_size
         checks.require_shape(
             'images', images, 'batch', size, size, 3, why=', RGB; Model.read makes them of a file'
         )
-        return self.net.apply(self.variables, inference.normalize(images, self.mean, self.scale))  # pyright: ignore[reportReturnType]
+        normal = inference.normalize(images, self.mean, self.scale)
+        return self.net.apply(self.variables, normal, replace=replace, mask=mask)  # pyright: ignore[reportReturnType]
 
     def __repr__(self) -> str:
         table = self.net.architecture

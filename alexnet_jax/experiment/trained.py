@@ -26,7 +26,7 @@ from alexnet_jax.experiment.model import Model, load
 from alexnet_jax.experiment.settings import IMAGES
 from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.inference import Variables
-from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.network.shapes import activation_shapes
 from alexnet_jax.runtime import multihost
 from alexnet_jax.runtime.errors import InputError, counted, nearest
 
@@ -291,11 +291,7 @@ def _shapes(model: Model, names: Sequence[str], views: int) -> dict[str, list[in
     Raises:
       InputError: the net has no such activation.
     """
-    known = {
-        name: shape
-        for row in layer_shapes(model.net.architecture, len(model.classes))
-        for name, shape in row.activations.items()
-    }
+    known = activation_shapes(model.net.architecture, len(model.classes))
     for name in names:
         if name not in known:
             raise InputError(

@@ -6,6 +6,7 @@ convolution computes the same, several times slower (docs/LOG.md).
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ from alexnet_jax.network.batch_normalization import BatchStatistics
 from alexnet_jax.network.chips import PRECISIONS
 from alexnet_jax.network.communication import EXCHANGES
 from alexnet_jax.network.convolution import grouped_conv
+from alexnet_jax.network.interventions import Interventions
 from alexnet_jax.network.layers import (
     STAGE_NAMES,
     Architecture,
@@ -42,7 +44,7 @@ from alexnet_jax.network.normalization import local_response_norm, same_map_norm
 from alexnet_jax.network.parameters import Weights, type_of_parameters
 from alexnet_jax.network.pooling import average_pool, max_pool
 from alexnet_jax.network.products import matrix_product
-from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.network.shapes import activation_shapes, layer_shapes
 
 Parts = list[jax.Array]
 COMPUTE = ('float32', 'bfloat16', 'float64')
@@ -88,6 +90,8 @@ class AlexNet(nn.Module):
         *,
         dropout_key: jax.Array | None = None,
         examples: jax.Array | None = None,
+        replace: Mapping[str, jax.Array | np.ndarray] | None = None,
+        mask: Mapping[str, jax.Array | np.ndarray] | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Runs the net.
 
@@ -103,6 +107,10 @@ class AlexNet(nn.Module):
             given, images are numbered 0, 1, ... through what `jax.vmap` and the mesh
             axis 'data' split. With the key it decides which units drop out, so
             that the split of a batch over devices does not.
+          replace: by name, activations that take the place of those computed; one of a
+            single image, [1, ...], is that of all. What follows is computed from them.
+          mask: by name, factors of activations, broadcast against them: 0 removes a unit,
+            1 keeps it. A replaced activation is masked, too.
 
         Returns:
           logits [batch, classes], and every activation by name: `conv1` for what
@@ -111,19 +119,27 @@ class AlexNet(nn.Module):
           or [batch, units], the held columns side by side.
 
         Raises:
-          ValueError: an argument, or a field of the module, is not allowed.
+          ValueError: an argument, or a field of the module, is not allowed; `replace` or `mask`
+            names no activation of the net, or has one of another shape.
           InputError: the table's layers do not fit its input.
         """
         self._require(images, dropout_key, examples)
         if examples is None and dropout_key is not None:
             examples = collectives.numbers_of(images, self.column_axis)
+        changes = Interventions(replace or {}, mask or {})
+        changes.require_names(activation_shapes(self.architecture, self.classes))
+        images = jnp.asarray(images, self.compute)
         if self.precision is None:
-            return self._run(jnp.asarray(images, self.compute), dropout_key, examples)
+            return self._run(images, dropout_key, examples, changes)
         with jax.default_matmul_precision(self.precision):
-            return self._run(jnp.asarray(images, self.compute), dropout_key, examples)
+            return self._run(images, dropout_key, examples, changes)
 
     def _run(
-        self, images: jax.Array, dropout_key: jax.Array | None, examples: jax.Array | None
+        self,
+        images: jax.Array,
+        dropout_key: jax.Array | None,
+        examples: jax.Array | None,
+        changes: Interventions,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Computes logits and activations, as `__call__` returns them."""
         training = dropout_key is not None
@@ -132,7 +148,7 @@ class AlexNet(nn.Module):
         parts: Parts = []
         seen: jax.Array | Parts = collectives.share(images, self.column_axis)
         for number, layer in enumerate(layers):
-            parts = self._linear(layer, seen, training)
+            parts = changes.apply(layer.name, self._linear(layer, seen, training))
             activations[layer.name] = jnp.concatenate(parts, axis=-1)
             for stage in layer.then:
                 if isinstance(stage, BatchNorm):
@@ -143,10 +159,11 @@ class AlexNet(nn.Module):
                     key = jax.random.fold_in(dropout_key, number)
                     parts = self._dropout(stage, parts, key, examples)
                 name = f'{layer.name}/{STAGE_NAMES[type(stage)]}'
+                parts = changes.apply(name, parts)
                 activations[name] = jnp.concatenate(parts, axis=-1)
             joined = number + 1 < len(layers) and self._gathers(layers[number + 1])
             seen = collectives.gather(parts, self.column_axis) if joined else parts
-        logits = self._output(output, parts)
+        (logits,) = changes.apply(output.name, [self._output(output, parts)])
         activations[output.name] = logits
         return logits, activations
 

@@ -15,7 +15,7 @@ from alexnet_jax.network import checks, compiler, device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.network.normalization import widened
-from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.network.shapes import activation_shapes
 
 Array = jax.Array | np.ndarray
 Variables = dict[str, Any]
@@ -131,11 +131,10 @@ def make_forward(
 
 def _activation_specs(net: AlexNet, names: Sequence[str]) -> dict[str, P]:
     """Logits are the same for all columns; the rest has the columns side by side."""
-    rows = layer_shapes(net.architecture, net.classes)
-    ranks = {name: len(shape) for row in rows for name, shape in row.activations.items()}
+    shapes = activation_shapes(net.architecture, net.classes)
     return {
         name: P(device_mesh.DATA)
         if name == net.architecture.output.name
-        else P(device_mesh.DATA, *[None] * (ranks[name] - 1), device_mesh.COLUMN)
+        else P(device_mesh.DATA, *[None] * (len(shapes[name]) - 1), device_mesh.COLUMN)
         for name in names
     }

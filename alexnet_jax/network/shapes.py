@@ -69,6 +69,13 @@ def layer_shapes(architecture: Architecture, classes: int) -> list[LayerShape]:
     return rows
 
 
+def activation_shapes(architecture: Architecture, classes: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every activation by name, [height, width, maps] or [units]; raises as
+    `layer_shapes`."""
+    rows = layer_shapes(architecture, classes)
+    return {name: shape for row in rows for name, shape in row.activations.items()}
+
+
 def smallest_input(architecture: Architecture) -> int:
     """The smallest input, in pixels, that leaves every layer a unit at least."""
 

@@ -1,0 +1,82 @@
+"""Activations of a net that are replaced or masked by name."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alexnet_jax.network import checks
+from alexnet_jax.runtime.errors import nearest, shown
+
+Array = jax.Array | np.ndarray
+Parts = list[jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Interventions:
+    """Holds `replace` and `mask` as `AlexNet.__call__` takes them."""
+
+    replace: Mapping[str, Array]
+    mask: Mapping[str, Array]
+
+    def require_names(self, known: Collection[str]) -> None:
+        """Checks that the net has these activations.
+
+        Raises:
+          ValueError: it lacks one.
+        """
+        for argument, arrays in {'replace': self.replace, 'mask': self.mask}.items():
+            for name in arrays:
+                if name not in known:
+                    raise ValueError(
+                        f'{argument} has {shown(name)}; the nearest is {nearest(str(name), known)};'
+                        f' the net has: {", ".join(known)}'
+                    )
+
+    def apply(self, name: str, parts: Parts) -> Parts:
+        """Returns the activation of this name, replaced and masked.
+
+        Args:
+          parts: an array [batch, ..., maps] for each column that the device holds.
+
+        Raises:
+          ValueError: the replacement has another shape, or the mask cannot be broadcast to it.
+        """
+        if name in self.replace:
+            parts = _split(_replacement(name, self.replace[name], parts), parts)
+        if name in self.mask:
+            factors = _split(_factors(name, self.mask[name], parts), parts)
+            parts = [x * factor for x, factor in zip(parts, factors, strict=True)]
+        return parts
+
+
+def _whole_shape(parts: Parts) -> tuple[int, ...]:
+    return (*parts[0].shape[:-1], sum(x.shape[-1] for x in parts))
+
+
+def _replacement(name: str, array: Array, parts: Parts) -> jax.Array:
+    shape = _whole_shape(parts)
+    checks.require_type(f'replace[{name!r}]', array, jnp.floating, jnp.integer)
+    checks.require_one_shape(f'replace[{name!r}]', array, shape, (1, *shape[1:]))
+    return jnp.broadcast_to(jnp.asarray(array, parts[0].dtype), shape)
+
+
+def _factors(name: str, array: Array, parts: Parts) -> jax.Array:
+    shape, given = _whole_shape(parts), np.shape(array)
+    checks.require_type(f'mask[{name!r}]', array, jnp.floating, jnp.integer, jnp.bool_)
+    if len(given) > len(shape) or any(
+        own not in (1, extent)
+        for own, extent in zip(reversed(given), reversed(shape), strict=False)
+    ):
+        raise ValueError(
+            f'mask[{name!r}] has the shape {given}; expected: one that broadcasts to {shape}'
+        )
+    return jnp.broadcast_to(jnp.asarray(array, parts[0].dtype), shape)
+
+
+def _split(array: jax.Array, parts: Parts) -> Parts:
+    """Returns an array of all maps as one array a column."""
+    ends = np.cumsum([x.shape[-1] for x in parts])[:-1]
+    return jnp.split(array, ends, axis=-1)
