@@ -43,7 +43,7 @@ from alexnet_jax.network.layers import (
 from alexnet_jax.network.normalization import local_response_norm, same_map_norm, widened
 from alexnet_jax.network.parameters import Weights, type_of_parameters
 from alexnet_jax.network.pooling import average_pool, max_pool
-from alexnet_jax.network.products import matrix_product
+from alexnet_jax.network.products import matrix_product, product_in_blocks
 from alexnet_jax.network.shapes import activation_shapes, layer_shapes
 
 Parts = list[jax.Array]
@@ -163,7 +163,7 @@ class AlexNet(nn.Module):
                 activations[name] = jnp.concatenate(parts, axis=-1)
             joined = number + 1 < len(layers) and self._gathers(layers[number + 1])
             seen = collectives.gather(parts, self.column_axis) if joined else parts
-        (logits,) = changes.apply(output.name, [self._output(output, parts)])
+        (logits,) = changes.apply(output.name, [self._output(output, parts, training)])
         activations[output.name] = logits
         return logits, activations
 
@@ -233,7 +233,8 @@ class AlexNet(nn.Module):
         # One product over all columns: a slice of the kernel for each would be a copy of it.
         flat = jnp.stack([x.reshape(x.shape[0], -1) for x in inputs])
         kernel = self._cast_kernel(kernel, training).reshape(columns_here, -1, features)
-        sums = list(matrix_product(flat, kernel))
+        product = matrix_product if training else product_in_blocks
+        sums = list(product(flat, kernel))
         if scatters:
             sums = collectives.scatter(sums, self.column_axis)
         # In float32 the gradient of a bias, a sum over the batch, keeps its digits.
@@ -310,7 +311,7 @@ class AlexNet(nn.Module):
             for position, x in enumerate(parts)
         ]
 
-    def _output(self, layer: Output, parts: Parts) -> jax.Array:
+    def _output(self, layer: Output, parts: Parts, training: bool) -> jax.Array:
         """Each column's share of the logits, added up over the columns: any
         number of classes, and fewer numbers exchanged than by gathering units."""
         parts = [x.reshape(x.shape[0], -1) for x in parts]
@@ -319,7 +320,8 @@ class AlexNet(nn.Module):
             layer.bias, parts[0].shape[-1] * self.architecture.columns,
             type_of_parameters(self.compute).name, name=layer.name,
         )()  # fmt: skip
-        shares = list(jnp.stack(parts).astype(kernel.dtype) @ kernel)
+        product = matrix_product if training else product_in_blocks
+        shares = list(product(jnp.stack(parts).astype(kernel.dtype), kernel))
         return collectives.add(shares, self.column_axis) + bias
 
     @property
