@@ -160,6 +160,7 @@ def folder(data_dir, tmp_path_factory) -> Path:
         write_classes(Path('PHOTOS'), 10)
         write_classes(Path('PATH/train'), 4)
         write_classes(Path('PATH/val'), 1)
+        write_classes(Path('stimuli'), 2)
         write_classes(Path('OTHER'), 4, tuple('0123456789'))
         arrays = forms.torchvision_arrays('torchvision', random)
         save_file(arrays, 'file.safetensors', {'format': 'pt'})

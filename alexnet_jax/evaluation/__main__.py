@@ -1,13 +1,16 @@
 """What trained nets make of sets of images.
 
-    python -m alexnet_jax.evaluation features WORKDIR --activations conv5/pool,fc7/relu --out DIR
-        [--form npy|array_record] [--config.NAME=VALUE ...]
+    alexnet-jax features MODEL [IMAGES ...] --layers conv5/pool,fc7/relu --out DIR
+        [--form npy|safetensors|array_record] [--pool mean|max] [--type float32|float16]
+        [--skip_bad] [--config.NAME=VALUE ...]
     python -m alexnet_jax.evaluation ensemble RUN RUN ... --out DIR [--weights 1,1,2]
         [--config.NAME=VALUE ...]
     python -m alexnet_jax.evaluation ensemble --config FILE --seeds N --out DIR [...]
     python -m alexnet_jax.evaluation tables RUN ... --out DIR
 
-`features` keeps activations of every image. `ensemble` averages the probabilities of
+`features` keeps activations: MODEL is a workdir or a weight file; IMAGES are image files, folders of
+any depth, lists of files (.txt, a path a line) or one prepared set; without them it is the workdir's
+set. Labels and classes do not matter. Killed, the same command goes on. `ensemble` averages the probabilities of
 several nets: of workdirs, of saved predictions (--mode=eval --config.eval.save=predictions),
 or of a configuration's runs with N seeds, which it trains first: DIR then holds that ensemble
 alone (study.json), to which seeds and steps may be added. A net that ended in NaN is no member.
@@ -29,6 +32,7 @@ from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, NotFiniteError
+from alexnet_jax.runtime.stop import stop_requests
 from alexnet_jax.studies import study
 
 
@@ -36,10 +40,14 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser = SettingsParser(prog='python -m alexnet_jax.evaluation', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('features', help='keep activations of every image')
-    add.add_argument('workdir', type=Path, metavar='WORKDIR')
-    add.add_argument('--activations', required=True, help='names, commas between')
+    add.add_argument('model', type=Path, metavar='MODEL', help='a workdir or a weight file')
+    add.add_argument('images', nargs='*', metavar='IMAGES', help='files, folders, lists, a set')
+    add.add_argument('--layers', '--activations', required=True, help='names, commas between')
     add.add_argument('--out', type=Path, required=True, help='a folder')
-    add.add_argument('--form', choices=('npy', 'array_record'), default='npy')
+    add.add_argument('--form', choices=('npy', 'safetensors', 'array_record'), default='npy')
+    add.add_argument('--pool', choices=('mean', 'max'), default='', help='over the places of a map')
+    add.add_argument('--type', choices=('float32', 'float16'), default='float32')
+    add.add_argument('--skip_bad', action='store_true', help='list broken images, and go on')
     add = commands.add_parser('ensemble', help='average the probabilities of several nets')
     add.add_argument('runs', type=Path, nargs='*', metavar='RUN')
     add.add_argument('--config', help='train these first, with --seeds')
@@ -70,12 +78,18 @@ def parse_weights(text: str, members: int) -> list[float]:
 
 
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
-    config = kept_config.of_workdir(options.workdir, overrides)
     command_line.before_jax()
-    from alexnet_jax.experiment import trained
+    from alexnet_jax.experiment import features
 
-    names = [name.strip() for name in options.activations.split(',')]
-    print(trained.keep_features(config, options.workdir, names, options.out, options.form))
+    layers = tuple(name.strip() for name in options.layers.split(','))
+    request = features.Request(layers, options.pool, options.type)
+    with stop_requests() as stop_requested:
+        model, config = features.open_model(options.model, overrides)
+        source = features.open_source(options.images, config, options.skip_bad)
+        reading = features.reading_of(model, config)
+        print(features.keep(
+            model, source, reading, request, options.out, options.form, stop_requested
+        ))  # fmt: skip
     return DONE
 
 

@@ -9,6 +9,7 @@ against somebody who computes a new one.
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -167,7 +168,11 @@ def _require_as_written(path: Path, about: Mapping[str, Any]) -> None:
 
 def as_text(ids: np.ndarray) -> list[str]:
     """Ids as JSON can hold them."""
-    return [identifier.decode('utf-8', 'surrogateescape') for identifier in ids]
+    return [text_of(identifier) for identifier in ids]
+
+
+def text_of(identifier: bytes | str) -> str:
+    return os.fsencode(identifier).decode('utf-8', 'surrogateescape')
 
 
 def file_name(name: str) -> str:

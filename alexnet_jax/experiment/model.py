@@ -1,8 +1,9 @@
 """A trained net with all it takes to use it, from a workdir or a weight file."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import identity, settings
 from alexnet_jax.experiment.defaults import TABLE, Config
 from alexnet_jax.experiment.identity import Identity
-from alexnet_jax.network import checks, inference
+from alexnet_jax.network import checks, compiler, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
 from alexnet_jax.network.layers import Activation, Architecture, Stage
-from alexnet_jax.network.shapes import layer_shapes
-from alexnet_jax.runtime.errors import InputError, counted, plain, shown
+from alexnet_jax.network.shapes import activation_shapes, layer_shapes
+from alexnet_jax.runtime.errors import InputError, counted, nearest, plain, shown
 from alexnet_jax.training import checkpoint_reader
 from alexnet_jax.weights import pretrained
 from alexnet_jax.weights.arrays import told
@@ -107,7 +108,8 @@ class Model:
         mask: Mapping[str, Array] | None = None,
     ) -> tuple[jax.Array, Activations]:
         """Returns logits [batch, classes] and every activation by name, as `AlexNet` does.
-        A pure function: `jax.jit`, `jax.grad` and `jax.vmap` take it.
+        A pure function: `jax.jit`, `jax.grad` and `jax.vmap` take it. A call outside
+        of these is compiled, once for each number of images, and on CPU has the bits of evaluations.
 
         Args:
           images: RGB, [batch, size, size, 3], on the scale of 0 to 255, whole or real numbers.
@@ -120,8 +122,11 @@ class Model:
         checks.require_shape(
             'images', images, 'batch', size, size, 3, why=', RGB; Model.read makes them of a file'
         )
-        normal = inference.normalize(images, self.mean, self.scale)
-        return self.net.apply(self.variables, normal, replace=replace, mask=mask)  # pyright: ignore[reportReturnType]
+        arguments = (self, images, dict(replace or {}), dict(mask or {}))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+            return _apply(*arguments)
+        with jax.ensure_compile_time_eval():  # options are for programs of their own alone
+            return _compiled()(*arguments)
 
     def __repr__(self) -> str:
         table = self.net.architecture
@@ -156,6 +161,46 @@ class Model:
         pairs = zip(picture, names, strict=True)
         return np.concatenate([self._views_of(one, name, views) for one, name in pairs])
 
+    def features(
+        self, pictures: Sequence[Picture], layers: Sequence[str], batch: int = 64
+    ) -> dict[str, np.ndarray]:
+        """Returns activations of images by name, float32 [images, ...].
+
+        Args:
+          pictures: as `read` takes them.
+          layers: names of activations.
+          batch: images at a time.
+
+        Raises:
+          BadImageError, InputError: as `read`; the net has no such activation.
+        """
+        found = list(self.feature_batches(pictures, layers, batch))
+        return {name: np.concatenate([rows[name] for rows in found]) for name in layers}
+
+    def feature_batches(
+        self, pictures: Sequence[Picture], layers: Sequence[str], batch: int = 64
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields what `features` returns, `batch` images at a time."""
+        known = activation_shapes(self.net.architecture, self.net.classes)
+        for name in layers:
+            if name not in known:
+                raise InputError(
+                    f'layers has {shown(name)}; the nearest is {nearest(str(name), known)};'
+                    f' the net has: {", ".join(known)}'
+                )
+        if batch < 1:
+            raise InputError(f'batch is {batch}; allowed: from 1')
+        if not len(pictures):
+            raise InputError('the list of images is empty; allowed: at least 1')
+        model = jax.device_put(self)
+        for first in range(0, len(pictures), batch):
+            crops = self.read(list(pictures[first : first + batch]))
+            count, missing = len(crops), min(batch, len(pictures)) - len(crops)
+            # A last batch of another size would be compiled for itself.
+            padded = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), np.uint8)])
+            _, activations = model(padded)
+            yield {name: np.asarray(activations[name])[:count] for name in layers}
+
     def _views_of(self, picture: Picture, name: str, views: int) -> np.ndarray:
         """Returns the views of one image; `name` is how a message calls it if it is not a path."""
         if isinstance(picture, str | os.PathLike):
@@ -184,6 +229,19 @@ class Model:
     def tree_unflatten(cls, rest: _Rest, leaves: Iterable[Any]) -> 'Model':
         """Returns the model of these leaves, whatever they are, and the rest."""
         return cls(**vars(rest), **dict(zip(ARRAYS, leaves, strict=True)))
+
+
+def _apply(
+    model: Model, images: Array, replace: Mapping[str, Array], mask: Mapping[str, Array]
+) -> tuple[jax.Array, Activations]:
+    normal = inference.normalize(images, model.mean, model.scale)
+    return model.net.apply(model.variables, normal, replace=replace, mask=mask)  # pyright: ignore[reportReturnType]
+
+
+@functools.cache
+def _compiled() -> Callable[..., tuple[jax.Array, Activations]]:
+    """Returns `_apply`, compiled with the options of evaluations, and so with the same bits."""
+    return jax.jit(_apply, compiler_options=compiler.options())
 
 
 def load(

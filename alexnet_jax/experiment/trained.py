@@ -1,5 +1,5 @@
 """A trained net on a set of images, as a configuration says: evaluated, averaged with
-others, its predictions and features kept."""
+others, its predictions kept."""
 
 import dataclasses
 import functools
@@ -15,7 +15,6 @@ from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.evaluation import arrays, ensemble, evaluate
 from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
 from alexnet_jax.evaluation.evaluate import Outputs
-from alexnet_jax.evaluation.feature_records import RecordWriter
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import build, results
 from alexnet_jax.experiment import config as configuration
@@ -26,9 +25,8 @@ from alexnet_jax.experiment.model import Model, load
 from alexnet_jax.experiment.settings import IMAGES
 from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.inference import Variables
-from alexnet_jax.network.shapes import activation_shapes
 from alexnet_jax.runtime import multihost
-from alexnet_jax.runtime.errors import InputError, counted, nearest
+from alexnet_jax.runtime.errors import InputError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Showing:
         """(variables, images, split) -> the same of any variables of the net and any images, by
         default these; compiled once."""
         config, model = self.config, self.model
-        mesh = _mesh(config)
+        mesh = mesh_of(config)
         net = model.net.clone(compute=self.compute)
         forward = inference.make_forward(net, mesh, model.mean, model.scale, names)
         size = model.net.architecture.input_size
@@ -119,8 +117,8 @@ class Showing:
         return evaluate.evaluate(self.outputs(), len(self.model.classes), keep)
 
 
-def _mesh(config: Config) -> Mesh:
-    """As configured; else over whole images alone, as nothing is exchanged then."""
+def mesh_of(config: Config) -> Mesh:
+    """Returns the mesh that is configured; else one over whole images alone, as nothing is exchanged then."""
     data, column = config.mesh.data, config.mesh.column or 1
     return device_mesh.make_mesh(data or max(1, device_mesh.devices_to_use() // column), column)
 
@@ -263,39 +261,3 @@ def _member(path: Path, config: Config | None) -> Member:
 
     showing.tally(keep)
     return Member(str(path), showing.about, ids, np.concatenate(labels), np.concatenate(kept))
-
-
-def keep_features(config: Config, workdir: Path, names: Sequence[str], out: Path, form: str) -> str:
-    """Keeps activations of every configured image, as 'npy' (`arrays.read`) or
-    'array_record' (`feature_records`); returns a line on it.
-
-    Raises:
-      InputError: as `show`; the net has no such activation; `out` cannot be written.
-    """
-    showing = show(config, workdir)
-    shapes = _shapes(showing.model, names, config.eval.views)
-    make_writer = RecordWriter
-    if form == 'npy':
-        make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)
-    about = showing.about | {'images': showing.count, 'activations': shapes}
-    with arrays.writing(out, about, make_writer) as writer:
-        for batch in showing.outputs(names):
-            rows = {name: x.reshape(-1, *shapes[name]) for name, x in batch.activations.items()}
-            writer.add(batch.ids, batch.labels, rows)
-    return f'{showing.split}: {", ".join(names)} of {counted(showing.count, "image")} -> {out}'
-
-
-def _shapes(model: Model, names: Sequence[str], views: int) -> dict[str, list[int]]:
-    """Of what an image has of each activation: [...], or [views, ...] of several views.
-
-    Raises:
-      InputError: the net has no such activation.
-    """
-    known = activation_shapes(model.net.architecture, len(model.classes))
-    for name in names:
-        if name not in known:
-            raise InputError(
-                f'--activations has {name!r}; the nearest is {nearest(name, known)};'
-                f' the net has: {", ".join(known)}'
-            )
-    return {name: [views] * (views > 1) + list(known[name]) for name in names}

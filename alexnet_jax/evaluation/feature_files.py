@@ -1,0 +1,304 @@
+"""Features of images on disk, written as they come; a command that was killed goes on.
+
+Until all images are done the files lie in FOLDER.partial: an .npy file an array, to which rows are
+appended, `ids.csv`, and `state.json`, which says how much of them counts. Then the folder gets its
+name, and the form asked for: that of `arrays.read`, one file of safetensors, or ArrayRecord.
+"""
+
+import csv
+import dataclasses
+import fcntl
+import io
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from alexnet_jax.evaluation import arrays
+from alexnet_jax.evaluation.feature_records import RecordWriter
+from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError, StorageError, counted, plain
+
+FORMS = ('npy', 'safetensors', 'array_record')
+SAFETENSORS = 'features.safetensors'
+CSV, STATE, LABELS = 'ids.csv', 'state.json', 'labels'
+SAVED_EVERY = 5.0  # seconds
+AT_ONCE = 2**26  # bytes copied
+_TYPES = {'float32': 'F32', 'float16': 'F16', 'int64': 'I64'}  # safetensors' names
+
+
+@dataclasses.dataclass
+class State:
+    """How far a partial folder is.
+
+    images: of the source that are done. rows: of the arrays. ids_bytes: of ids.csv. skipped: id
+    and reason of images without a row.
+    """
+
+    images: int = 0
+    rows: int = 0
+    ids_bytes: int = 0
+    skipped: list[list[str]] = dataclasses.field(default_factory=list)
+
+
+class FeatureFiles:
+    """Writes a folder of features. Closed before `finish`, it keeps the partial folder.
+
+    Args:
+      folder: the final folder.
+      request: everything that decides the features, as JSON: a partial folder is continued only
+        for an equal request.
+      shapes: of one image's row, by array. dtype: of the arrays.
+
+    Raises:
+      InputError: something else is in the folder's place; the partial folder is of another
+        request, or another process writes there; it cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, request: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], dtype: str
+    ):  # fmt: skip
+        if folder.exists() and not (folder / arrays.ABOUT).exists():
+            raise InputError(
+                f'{plain(folder)} is there and holds something else; take another folder'
+            )
+        self.folder, self.partial = folder, folder.with_name(folder.name + '.partial')
+        self._request = json.loads(json.dumps(request))
+        self._dtypes = {name: np.dtype(dtype) for name in shapes} | {LABELS: np.dtype('int64')}
+        self._shapes = {name: tuple(shape) for name, shape in shapes.items()} | {LABELS: ()}
+        self._files: dict[str, BinaryIO] = {}
+        self._saved_at = time.monotonic()
+        try:
+            self.partial.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.partial, os.O_RDONLY)
+            self._take_lock()
+            self.state = self._read_state()
+            self._open_files()
+        except OSError as error:
+            raise InputError(
+                f'{plain(self.partial)} cannot be written: {error.strerror or error}'
+            ) from error
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f'another process writes to {plain(self.partial)}; wait for it, or take another folder'
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
+    def _read_state(self) -> State:
+        path = self.partial / STATE
+        if not path.exists():
+            return State()
+        try:
+            tree = files.read_json(path)
+            request, state = tree['request'], State(**tree['state'])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f'{plain(path)} cannot be read: {plain(error)}; remove the folder'
+            ) from error
+        if request != self._request:
+            differ = sorted(
+                name for name in request.keys() | self._request.keys()
+                if request.get(name) != self._request.get(name)
+            )  # fmt: skip
+            raise InputError(
+                f'{plain(self.partial)} holds {counted(state.images, "image")} of another command,'
+                f' whose {", ".join(differ)} differ; remove it, or take another folder'
+            )
+        return state
+
+    def _open_files(self) -> None:
+        """Opens each file for appending and drops what was written after the state was saved."""
+        for name, shape in self._shapes.items():
+            header = self._header(name, self.state.rows)
+            row = math.prod(shape) * self._dtypes[name].itemsize
+            self._open(arrays.file_name(name), len(header) + self.state.rows * row, header)
+        self._open(CSV, self.state.ids_bytes, b'')
+        if not self.state.ids_bytes:
+            self._write_ids([('row', 'id')])
+
+    def _open(self, name: str, size: int, header: bytes) -> None:
+        path = self.partial / name
+        if not path.exists():
+            path.write_bytes(header)
+        file = self._files[name] = path.open('r+b')
+        if os.fstat(file.fileno()).st_size < size:
+            raise InputError(
+                f'{plain(path)} is shorter than {STATE} says; remove {plain(self.partial)}'
+            )
+        file.truncate(size)
+        file.seek(size)
+
+    def _header(self, name: str, rows: int) -> bytes:
+        """Returns the header of an .npy file; its length does not depend on the rows."""
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {
+            'descr': np.lib.format.dtype_to_descr(self._dtypes[name]),
+            'fortran_order': False,
+            'shape': (rows, *self._shapes[name]),
+        })  # fmt: skip
+        return header.getvalue()
+
+    def _write_ids(self, rows: Sequence[tuple[Any, str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator='\n').writerows(rows)
+        content = text.getvalue().encode('utf-8', 'surrogateescape')
+        self._files[CSV].write(content)
+        self.state.ids_bytes += len(content)
+
+    def add(
+        self,
+        ids: Sequence[str],
+        labels: np.ndarray,
+        rows: Mapping[str, np.ndarray],
+        skipped: Mapping[str, str],
+    ) -> None:
+        """Appends the next images of the source.
+
+        Args:
+          rows: by array, [images, ...]. skipped: the reason of each image that has no row, by id.
+
+        Raises:
+          StorageError: the disk is full, or gone. InputError: a number is beyond the type.
+        """
+        kept = np.array([name not in skipped for name in ids], bool)
+        names = [name for name in ids if name not in skipped]
+        try:
+            for name, values in {**rows, LABELS: labels}.items():
+                self._files[arrays.file_name(name)].write(self._cast(name, values[kept], names))
+            first = self.state.rows
+            self._write_ids([(first + place, name) for place, name in enumerate(names)])
+            self.state.rows += len(names)
+            self.state.images += len(ids)
+            self.state.skipped += [[name, skipped[name]] for name in ids if name in skipped]
+            if time.monotonic() - self._saved_at > SAVED_EVERY:
+                self.save()
+        except OSError as error:
+            raise StorageError(
+                f'{plain(self.partial)} cannot be written: {error.strerror or error};'
+                f' the same command goes on from {counted(self.state.images, "image")}'
+            ) from error
+
+    def _cast(self, name: str, values: np.ndarray, ids: Sequence[str]) -> bytes:
+        with np.errstate(over='ignore'):
+            cast = np.ascontiguousarray(values, self._dtypes[name])
+        if cast.dtype != values.dtype and not np.isfinite(cast).all():
+            row = next(row for row, one in enumerate(cast) if not np.isfinite(one).all())
+            raise InputError(
+                f'{name} of {plain(ids[row])} has {np.abs(values[row]).max():.6g}, which'
+                f' {cast.dtype} cannot hold; allowed: --type float32'
+            )
+        return cast.tobytes()
+
+    def save(self) -> None:
+        """Saves the state, after everything it counts is on disk."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        tree = {'request': self._request, 'state': dataclasses.asdict(self.state)}
+        files.write_bytes(self.partial / STATE, (json.dumps(tree) + '\n').encode())
+        self._saved_at = time.monotonic()
+
+    def finish(self, about: Mapping[str, Any], form: str) -> None:
+        """Brings the folder into its form and gives it its name.
+
+        Raises:
+          InputError: no image has a row. StorageError: as `add`.
+        """
+        if not self.state.rows:
+            raise InputError(f'none of {counted(self.state.images, "image")} could be read')
+        try:
+            for name in self._shapes:
+                file = self._files[arrays.file_name(name)]
+                file.seek(0)
+                file.write(self._header(name, self.state.rows))
+            self._close_files()
+            ids = list(_read_ids(self.partial / CSV))
+            _FORMS[form](self.partial, [name for name in self._shapes if name != LABELS], ids)
+            (self.partial / STATE).unlink(missing_ok=True)
+            seals = {path.name: files.sha256(path) for path in sorted(self.partial.iterdir())}
+            tree = {**about, 'images': len(ids), 'skipped': self.state.skipped, arrays.SEALS: seals}
+            text = json.dumps(tree, indent=2, allow_nan=False) + '\n'
+            (self.partial / arrays.ABOUT).write_text(text)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.partial.rename(self.folder)
+        except OSError as error:
+            raise StorageError(
+                f'{plain(self.partial)} cannot be finished: {error.strerror or error}'
+            ) from error
+        finally:
+            os.close(self._lock)
+
+    def close(self) -> None:
+        """Saves the state and leaves the partial folder to a later command."""
+        try:
+            self._close_files()
+        finally:
+            os.close(self._lock)
+
+    def _close_files(self) -> None:
+        self.save()
+        for file in self._files.values():
+            file.close()
+        self._files = {}
+
+
+def _read_ids(path: Path) -> Iterator[str]:
+    with path.open(encoding='utf-8', errors='surrogateescape', newline='') as file:
+        rows = csv.reader(file)
+        next(rows)
+        for _, name in rows:
+            yield name
+
+
+def _as_npy(folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
+    (folder / arrays.IDS).write_text(json.dumps(ids))
+
+
+def _as_safetensors(folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
+    """Writes one file in the format of safetensors, without holding an array in memory."""
+    paths = {name: folder / arrays.file_name(name) for name in (*names, LABELS)}
+    mapped = {name: files.map_array(path) for name, path in paths.items()}
+    header, end = {}, 0
+    for name, array in mapped.items():
+        first, end = end, end + array.nbytes
+        header[name] = {
+            'dtype': _TYPES[array.dtype.name], 'shape': array.shape, 'data_offsets': [first, end],
+        }  # fmt: skip
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 8)
+    with (folder / SAFETENSORS).open('wb') as file:
+        file.write(len(text).to_bytes(8, 'little') + text)
+        for path, array in zip(paths.values(), mapped.values(), strict=True):
+            with path.open('rb') as source:
+                source.seek(os.fstat(source.fileno()).st_size - array.nbytes)
+                shutil.copyfileobj(source, file, AT_ONCE)
+    for path in paths.values():
+        path.unlink()
+
+
+def _as_records(folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
+    paths = {name: folder / arrays.file_name(name) for name in names}
+    mapped = {name: files.map_array(path) for name, path in paths.items()}
+    labels = files.map_array(folder / arrays.LABELS)
+    writer = RecordWriter(folder)
+    for row, name in enumerate(ids):
+        one = {layer: array[row : row + 1] for layer, array in mapped.items()}
+        writer.add(np.array([os.fsencode(name)], object), labels[row : row + 1], one)
+    writer.finish()
+    for path in (*paths.values(), folder / arrays.LABELS):
+        path.unlink()
+
+
+_FORMS = {'npy': _as_npy, 'safetensors': _as_safetensors, 'array_record': _as_records}

@@ -1,0 +1,221 @@
+"""Activations of a trained net, of any images: a set's, or files without labels."""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.data.image_set import ImageSet, SomeRecords, is_whole, open_set
+from alexnet_jax.evaluation import arrays, evaluate
+from alexnet_jax.evaluation.evaluate import Outputs, Reading
+from alexnet_jax.evaluation.feature_files import FeatureFiles
+from alexnet_jax.experiment import build, kept_config, results, stimuli, trained
+from alexnet_jax.experiment.defaults import Config
+from alexnet_jax.experiment.model import Model, load
+from alexnet_jax.network import inference
+from alexnet_jax.network.shapes import activation_shapes
+from alexnet_jax.runtime.errors import (
+    InputError,
+    StopRequestedError,
+    counted,
+    nearest,
+    plain,
+    shown,
+)
+from alexnet_jax.weights import pretrained
+
+LONGEST_PATH = 1000  # characters in a message
+POOLS = {'mean': np.mean, 'max': np.max}
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to keep of an image.
+
+    layers: names of activations. pool: 'mean' or 'max' over the places of a map; '' for all places.
+    dtype: 'float32' or 'float16'.
+    """
+
+    layers: tuple[str, ...]
+    pool: str = ''
+    dtype: str = 'float32'
+
+    def shapes(self, model: Model, views: int) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of an image's row of each array, [views, ...] of several views.
+
+        Raises:
+          InputError: the net has no such activation, or one is named twice.
+        """
+        known = activation_shapes(model.net.architecture, len(model.classes))
+        for name in self.layers:
+            if name not in known:
+                raise InputError(
+                    f'--layers has {shown(name)}; the nearest is {nearest(name, known)};'
+                    f' the net has: {", ".join(known)}'
+                )
+            if self.layers.count(name) > 1:
+                raise InputError(f'--layers has {name} twice; allowed: each once')
+        first = (views,) if views > 1 else ()
+        return {
+            name: first + (known[name][-1:] if self.pool else known[name]) for name in self.layers
+        }
+
+    def rows(self, batch: Outputs) -> dict[str, np.ndarray]:
+        """Returns the rows [images, ...] of a batch, by layer."""
+        found = {}
+        for name in self.layers:
+            values = batch.activations[name]  # [images, views, ..., maps]
+            places = tuple(range(2, values.ndim - 1))
+            if self.pool and places:
+                values = POOLS[self.pool](values, axis=places)
+            found[name] = values[:, 0] if values.shape[1] == 1 else values
+        return found
+
+
+def outputs(
+    model: Model, images: ImageSet, split: str, reading: Reading, layers: Sequence[str], first: int = 0
+) -> Generator[Outputs]:  # fmt: skip
+    """Runs the net on the images of a split from number `first` on; raises as `evaluate.run`."""
+    forward = inference.make_forward(model.net, reading.mesh, model.mean, model.scale, layers)
+    variables = inference.place_variables(model.net, reading.mesh, model.variables)
+    records = images.splits[split]
+    rest = SomeRecords(records, range(first, len(records)))
+    images = dataclasses.replace(images, splits={split: rest})
+    batches = evaluate.read(images, split, reading)
+    return evaluate.run(forward, variables, batches, split, len(rest))
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Images to keep features of.
+
+    about: what tells them from others, for about.json and for going on. skipped: the reasons, by
+    id, of images that could not be read so far.
+    """
+
+    images: ImageSet
+    split: str
+    about: Mapping[str, Any]
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def open_model(path: Path, overrides: Mapping[str, str]) -> tuple[Model, Config]:
+    """Returns the model of a workdir or weight file, and the configuration to use it with; raises
+    as `kept_config.of_workdir`, `trained.open_model` and `model.load`."""
+    if pretrained.is_weight_file(path):
+        model = load(path, overrides=overrides)
+        return model, model.config
+    config = kept_config.of_workdir(path, overrides)
+    return trained.open_model(config, path), config
+
+
+def open_source(words: Sequence[str], config: Config, skip_bad: bool = False) -> Source:
+    """Returns the images that a command names: files, folders and lists (`stimuli.find`), one
+    prepared set, or for no words the configured set. Their classes need not be the net's.
+
+    Raises:
+      InputError: they cannot be had.
+    """
+    if words and not (len(words) == 1 and is_whole(Path(words[0]))):
+        return _of_files(words, config, skip_bad)
+    images = open_set(Path(words[0])) if words else build.open_images(config)
+    split = build.held_out_split(config, images)
+    if not len(images.splits[split]):
+        raise InputError(
+            f'the {split} split of {words[0] if words else config.data.source} is empty'
+        )
+    source = words[0] if words else config.data.source
+    about = {'source': source, 'set': words[0] if words else results.set_of(config)}
+    return Source(images, split, about | {'split': split, 'data': dict(images.identity)})
+
+
+def _of_files(words: Sequence[str], config: Config, skip_bad: bool) -> Source:
+    found, skipped = stimuli.find(words), {}
+    names = hashlib.sha256()
+    for one in found:
+        size = one.path.stat().st_size if one.path.is_file() else 0
+        names.update(f'{one.id!a}\0{size}\n'.encode())
+
+    def skip(row: int, reason: str) -> None:
+        skipped[arrays.text_of(found[row].id)] = reason
+
+    records = stimuli.Stimuli(
+        found, config.data.record_size, config.data.resize, skip if skip_bad else None
+    )
+    about = {'source': 'files', 'files': names.hexdigest()[:16]}
+    return Source(stimuli.as_set(records), stimuli.SPLIT, about, skipped)
+
+
+def reading_of(model: Model, config: Config) -> Reading:
+    """Returns how images are read for a model, with its own mirror images among ten views."""
+    mesh, size = trained.mesh_of(config), model.net.architecture.input_size
+    reading = build.reading_of(config, size, mesh, config.eval.views)
+    return dataclasses.replace(reading, mirror=model.mirrored)
+
+
+def keep(
+    model: Model,
+    source: Source,
+    reading: Reading,
+    request: Request,
+    out: Path,
+    form: str,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> str:
+    """Keeps features of every image in the folder `out`; called again after a stop, goes on.
+
+    Args:
+      form: one of `feature_files.FORMS`.
+
+    Returns:
+      lines on what was kept, and on each image that was skipped.
+
+    Raises:
+      InputError: as `Request.shapes` and `FeatureFiles`.
+      RecordError: an image cannot be read.
+      StopRequestedError: a stop was requested; what is done is kept.
+    """
+    shapes, views = request.shapes(model, reading.views), reading.views
+    mirrored = reading.mirror and source.images.mirror
+    about = {
+        'network': model.net.architecture.name,
+        'step': model.step,
+        'run': model.identity.digest,
+        'classes': list(model.classes),
+        'views': views,
+        'distinct_views': views if mirrored or views == 1 else views // 2,
+        'activations': {name: list(shape) for name, shape in shapes.items()},
+        **source.about,
+    }
+    asked = about | dataclasses.asdict(request) | {'weights': _digest(model)}
+    kept = FeatureFiles(out, asked, shapes, request.dtype)
+    first = kept.state.images
+    try:
+        for batch in outputs(model, source.images, source.split, reading, request.layers, first):
+            names = arrays.as_text(batch.ids)
+            kept.add(names, batch.labels, request.rows(batch), source.skipped)
+            if stop_requested():
+                raise StopRequestedError
+    except BaseException:
+        with contextlib.suppress(OSError):  # of a full disk, which is what ended it
+            kept.close()
+        raise
+    kept.finish(about, form)
+    state = kept.state
+    lines = [f'{", ".join(request.layers)} of {counted(state.rows, "image")} -> {out}']
+    lines += [f'skipped: {plain(name, LONGEST_PATH)} {reason}' for name, reason in state.skipped]
+    return '\n'.join(lines)
+
+
+def _digest(model: Model) -> str:
+    """Returns a digest of the net's numbers: weight files of one net have one identity and step."""
+    found = hashlib.sha256()
+    for layer, parts in sorted(model.layers.items()):
+        for part, array in sorted(parts.items()):
+            found.update(f'{layer}/{part}'.encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,294 @@
+"""Features of files, folders, lists and sets, from the command line and from Python."""
+
+import csv
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import chex
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from alexnet_jax import load
+from alexnet_jax.evaluation import __main__ as evaluation
+from alexnet_jax.evaluation import arrays
+from alexnet_jax.evaluation.feature_files import FeatureFiles
+from alexnet_jax.experiment import features, stimuli
+from alexnet_jax.runtime.command_line import DONE, FAULT
+from alexnet_jax.runtime.errors import InputError, StopRequestedError
+from tests.data.photographs import image_file
+from tests.experiment.trained_runs import refused
+
+LAYERS = ('conv5/pool', 'fc7/relu', 'fc8')
+
+
+@pytest.fixture(scope='module')
+def run(runs):
+    return runs / '0'
+
+
+@pytest.fixture(scope='module')
+def flat(tmp_path_factory):
+    """Twenty images in a folder, with files beside them that are none."""
+    top = tmp_path_factory.mktemp('flat')
+    for number in range(20):
+        suffix, content = image_file(number)
+        (top / f'{number:02d}.{suffix}').write_bytes(content)
+    for name in ('notes.md', '._00.png', '.hidden.jpg'):
+        (top / name).write_bytes(b'none')
+    return top
+
+
+def keep(run, *words, layers=LAYERS) -> int:
+    return evaluation.main(['features', str(run), *map(str, words), f'--layers={",".join(layers)}'])
+
+
+@pytest.fixture
+def nested(flat, tmp_path):
+    """The same images in folders of three levels."""
+    for number, path in enumerate(sorted(flat.glob('[0-9]*'))):
+        place = tmp_path / 'nested' / f'a{number % 3}' / f'b{number % 2}' / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, place)
+    return tmp_path / 'nested'
+
+
+ALONE = """
+import sys, numpy as np
+from pathlib import Path
+from alexnet_jax import load
+from alexnet_jax.evaluation import arrays
+
+model = load(sys.argv[1])
+for out, top in zip(sys.argv[2::2], sys.argv[3::2]):
+    kept = arrays.read(Path(out))
+    for row, name in enumerate(kept.ids):
+        _, expected = model(model.read(Path(top) / name))
+        for layer in kept.about['activations']:
+            assert (kept.array(layer)[row] == np.asarray(expected[layer])[0]).all(), (name, layer)
+"""
+
+
+@pytest.mark.thorough
+def test_features_are_the_model_s_image_by_image_to_the_bit(run, flat, nested, tmp_path):
+    """Of a flat folder, of nested ones, and of a list; the model runs each image alone. With two
+    threads: on more XLA may divide the sums of a single image among them."""
+    names = sorted(path.name for path in flat.glob('[0-9]*'))
+    (tmp_path / 'listed').mkdir()
+    for name in names:
+        os.link(flat / name, tmp_path / 'listed' / name)
+    listed = tmp_path / 'listed' / 'list.txt'
+    listed.write_bytes(('\ufeff' + '\r\n'.join(reversed(names)) + '\r\n\r\n').encode())
+    environment = os.environ | {'XLA_FLAGS': '', 'PJRT_NPROC': '2'}
+    pairs, orders = [], {}
+    for word in (flat, nested, listed):
+        out = tmp_path / 'out' / word.stem
+        command = ['features', run, word, f'--layers={",".join(LAYERS)}', '--out', out]
+        subprocess.run(
+            [sys.executable, '-m', 'alexnet_jax', *map(str, command)], check=True, env=environment
+        )
+        pairs += [out, listed.parent if word == listed else word]
+        kept = arrays.read(out)
+        assert (kept.labels == -1).all()
+        orders[word] = kept.ids
+    assert orders[flat] == names
+    assert orders[listed] == names[::-1]
+    assert orders[nested] == sorted(orders[nested])
+    assert sorted(Path(name).name for name in orders[nested]) == names
+    command = [sys.executable, '-c', ALONE, *map(str, [run, *pairs])]
+    subprocess.run(command, check=True, env=environment)
+
+
+@pytest.mark.thorough
+def test_the_model_s_own_method_gives_the_same(run, flat, tmp_path):
+    model = load(run)
+    found = stimuli.find([flat])
+    assert keep(run, flat, f'--out={tmp_path / "out"}') == DONE
+    kept = arrays.read(tmp_path / 'out')
+    ours = model.features([one.path for one in found], LAYERS, batch=16)
+    chex.assert_trees_all_equal(ours, {name: np.asarray(kept.array(name)) for name in LAYERS})
+    with pytest.raises(InputError, match='the nearest is conv5/pool'):
+        model.features([found[0].path], ['conv5/poll'])
+    with pytest.raises(InputError, match='is empty'):
+        model.features([], LAYERS)
+
+
+@pytest.mark.thorough
+def test_forms_types_and_pools(run, flat, tmp_path):
+    layers = ('conv3', 'fc7/relu')
+    assert keep(run, flat, f'--out={tmp_path / "whole"}', layers=layers) == DONE
+    whole = arrays.read(tmp_path / 'whole')
+    maps = np.asarray(whole.array('conv3'))
+    with (tmp_path / 'whole' / 'ids.csv').open(newline='') as file:
+        assert [*csv.reader(file)] == [
+            ['row', 'id'],
+            *([str(i), x] for i, x in enumerate(whole.ids)),
+        ]
+
+    more = ['--pool=mean', '--form=safetensors', '--type=float16']
+    assert keep(run, flat, f'--out={tmp_path / "small"}', *more, layers=layers) == DONE
+    small = load_file(tmp_path / 'small' / 'features.safetensors')
+    assert small['conv3'].dtype == np.float16
+    np.testing.assert_allclose(small['conv3'], maps.mean(axis=(1, 2)), rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(small['fc7/relu'], whole.array('fc7/relu'), rtol=2e-3, atol=1e-3)
+    assert (small['labels'] == -1).all()
+
+    assert keep(run, flat, f'--out={tmp_path / "most"}', '--pool=max', layers=layers) == DONE
+    chex.assert_trees_all_equal(
+        np.asarray(arrays.read(tmp_path / 'most').array('conv3')), maps.max(axis=(1, 2))
+    )
+
+
+@pytest.mark.thorough
+def test_a_broken_image_stops_or_is_listed(run, nested, tmp_path, capsys):
+    (nested / 'a1' / 'b0' / 'zz\nzz.png').write_bytes(b'no picture')
+    out = tmp_path / 'out'
+    assert keep(run, nested, f'--out={out}') == FAULT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith('zz\\nzz.png is no JPEG or PNG; --skip_bad lists such images and goes on')
+    assert not out.exists()
+    assert keep(run, nested, f'--out={out}', '--skip_bad') == DONE
+    assert 'a1/b0/zz\\nzz.png is no JPEG or PNG' in capsys.readouterr().out
+    kept = arrays.read(out)
+    assert len(kept.ids) == 20
+    assert kept.about['skipped'] == [['a1/b0/zz\nzz.png', 'is no JPEG or PNG']]
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith('.partial')] == []
+
+
+def test_a_command_that_is_stopped_goes_on(run, flat, tmp_path):
+    """Stopped after each batch of four: the same bytes as in one go."""
+    model, config = features.open_model(run, {'eval.batch_size': '4', 'data.threads': '0'})
+    source, reading = features.open_source([flat], config), features.reading_of(model, config)
+    request = features.Request(LAYERS)
+    features.keep(model, source, reading, request, tmp_path / 'once', 'npy')
+    stops = 0
+    while not (tmp_path / 'often').exists():
+        try:
+            features.keep(
+                model, source, reading, request, tmp_path / 'often', 'npy', lambda: True
+            )  # fmt: skip
+        except StopRequestedError:
+            stops += 1
+    assert stops == 5  # the last after the last batch
+    assert content(tmp_path / 'often') == content(tmp_path / 'once')
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_ten_times_goes_on(run, flat, tmp_path):
+    for number in range(300):  # links to the same twenty
+        path = sorted(flat.glob('[0-9]*'))[number % 20]
+        (tmp_path / 'many').mkdir(exist_ok=True)
+        os.link(path, tmp_path / 'many' / f'{number:03d}{path.suffix}')
+    command = [
+        sys.executable, '-m', 'alexnet_jax', 'features', str(run), str(tmp_path / 'many'),
+        f'--layers={",".join(LAYERS)}', '--config.eval.batch_size=4',
+    ]  # fmt: skip
+    subprocess.run([*command, f'--out={tmp_path / "once"}'], check=True)
+    kills = 0
+    while not (tmp_path / 'often').exists():
+        process = subprocess.Popen([*command, f'--out={tmp_path / "often"}'])
+        partial = tmp_path / 'often.partial' / 'fc8.npy'
+        before = partial.stat().st_size if partial.exists() else 0
+        while kills < 10 and process.poll() is None:
+            if partial.exists() and partial.stat().st_size > before + 400:
+                time.sleep(0.05 * kills)
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        process.wait()
+    assert kills == 10
+    assert content(tmp_path / 'often') == content(tmp_path / 'once')
+
+
+def test_a_partial_folder_of_another_command_is_kept(tmp_path):
+    shapes = {'fc8': (2,)}
+    begun = FeatureFiles(tmp_path / 'out', {'layers': ['fc8']}, shapes, 'float32')
+    begun.add(['a'], np.array([-1]), {'fc8': np.zeros((1, 2), np.float32)}, {})
+    with pytest.raises(InputError, match='another process writes to'):
+        FeatureFiles(tmp_path / 'out', {'layers': ['fc8']}, shapes, 'float32')
+    begun.close()
+    with pytest.raises(InputError, match='1 image of another command, whose layers differ'):
+        FeatureFiles(tmp_path / 'out', {'layers': ['fc7']}, shapes, 'float32')
+    assert FeatureFiles(tmp_path / 'out', {'layers': ['fc8']}, shapes, 'float32').state.rows == 1
+
+
+def test_rows_after_the_saved_state_are_dropped(tmp_path):
+    """As a kill between two saves leaves them."""
+    request, shapes = {'layers': ['fc8']}, {'fc8': (2,)}
+    files = FeatureFiles(tmp_path / 'out', request, shapes, 'float32')
+    rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    files.add(['a', 'b'], np.array([-1, -1]), {'fc8': rows[:2]}, {})
+    files.save()
+    files.add(['c'], np.array([-1]), {'fc8': rows[2:3]}, {})
+    for file in files._files.values():
+        file.flush()
+    fcntl.flock(files._lock, fcntl.LOCK_UN)
+    again = FeatureFiles(tmp_path / 'out', request, shapes, 'float32')
+    assert (again.state.images, again.state.rows) == (2, 2)
+    again.add(['d', 'e'], np.array([3, -1]), {'fc8': rows[4:]}, {'e': 'is broken'})
+    again.finish({}, 'npy')
+    kept = arrays.read(tmp_path / 'out')
+    assert kept.ids == ['a', 'b', 'd']
+    assert kept.labels.tolist() == [-1, -1, 3]
+    assert kept.array('fc8').tolist() == [[0, 1], [2, 3], [8, 9]]
+    assert kept.about['skipped'] == [['e', 'is broken']]
+
+
+def test_a_number_that_float16_cannot_hold_is_refused(tmp_path):
+    files = FeatureFiles(tmp_path / 'out', {}, {'fc8': (2,)}, 'float16')
+    with pytest.raises(InputError, match=r'fc8 of b has 70000, which float16 cannot hold'):
+        files.add(['a', 'b'], np.zeros(2), {'fc8': np.array([[1, 2], [3, -7e4]], np.float32)}, {})
+
+
+@pytest.mark.parametrize(('words', 'says'), [
+    (['nothing'], 'nothing: no such file or folder'),
+    (['empty'], 'empty holds no JPEG or PNG files'),
+    (['list.txt'], 'the list list.txt names no images'),
+    (['a.png', 'a.png'], 'a.png is named twice'),
+    (['x' * 300], 'cannot be read: File name too long'),
+    (['a\0b'], 'a\\x00b cannot be read: '),
+])  # fmt: skip
+def test_images_that_cannot_be_found_are_named(words, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'list.txt').write_text('\n\n')
+    (tmp_path / 'a.png').write_bytes(b'')
+    with pytest.raises(InputError) as caught:
+        stimuli.find(words)
+    assert says in str(caught.value)
+
+
+def test_ids_and_their_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('b/2.png', 'b/10.PNG', 'b/.cache/1.png', 'b/c/1.jpeg', 'a.jpg', 'b/text.txt'):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b'')
+    Path('few.txt').write_text('b/2.png\n')
+    assert [one.id for one in stimuli.find(['b'])] == ['10.PNG', '2.png', 'c/1.jpeg']
+    assert [one.id for one in stimuli.find(['a.jpg', 'b', 'few.txt'])] == [
+        'a.jpg', 'b/10.PNG', 'b/2.png', 'b/c/1.jpeg', 'few.txt/b/2.png',
+    ]  # fmt: skip
+    assert [one.path for one in stimuli.find(['few.txt'])] == [Path('b/2.png')]
+
+
+def test_bad_requests_are_refused(run, flat, tmp_path, capsys):
+    def message(*words, layers=LAYERS) -> str:
+        command = ['features', str(run), *map(str, words), f'--layers={",".join(layers)}']
+        return refused(capsys, evaluation.main, command)
+
+    out = f'--out={tmp_path / "out"}'
+    assert "'conv5/poll'; the nearest is conv5/pool" in message(flat, out, layers=['conv5/poll'])
+    assert 'fc8 twice' in message(flat, out, layers=['fc8', 'fc8'])
+    (tmp_path / 'mine').mkdir()
+    assert 'holds something else' in message(flat, f'--out={tmp_path / "mine"}')
+    assert not (tmp_path / 'out').exists()
