@@ -94,23 +94,38 @@ class Showing:
     def runner(self, names: Sequence[str] = ()) -> Callable[..., Generator[Outputs]]:
         """(variables, images, split) -> the same of any variables of the net and any images, by
         default these; compiled once."""
-        config, model = self.config, self.model
-        mesh = _mesh(config)
+        model, mesh = self.model, _mesh(self.config)
         net = model.net.clone(compute=self.compute)
         forward = inference.make_forward(net, mesh, model.mean, model.scale, names)
-        size = model.net.architecture.input_size
-        reading = build.reading_of(config, size, mesh, config.eval.views)
-        reading = dataclasses.replace(reading, mirror=model.mirrored)
 
         def run(
             variables: Variables, images: ImageSet = self.images, split: str = self.split
         ) -> Generator[Outputs]:
-            variables = inference.place_variables(model.net, mesh, variables)
-            batches = evaluate.read(images, split, reading)
-            outputs = evaluate.run(forward, variables, batches, split, len(images.splits[split]))
-            return multihost.until_stopped(outputs, self.stop_requested)
+            placed = inference.place_variables(model.net, mesh, variables)
+            return self._over(forward, placed, images, split, mesh)
 
         return run
+
+    def lesioned(self, layer: str) -> Callable[[np.ndarray, ImageSet], Generator[Outputs]]:
+        """(masks, images) -> the outputs of the split of these images, whose activations are
+        'lesioned', [images, views, lesions, classes], as `inference.make_lesioned` computes them;
+        compiled once for as many masks."""
+        model, mesh = self.model, _mesh(self.config)
+        net = model.net.clone(compute=self.compute)
+        forward = inference.make_lesioned(net, mesh, model.mean, model.scale, layer)
+        placed = inference.place_variables(model.net, mesh, model.variables)
+        return lambda masks, images: self._over(forward, (placed, masks), images, self.split, mesh)
+
+    def _over(
+        self, forward: evaluate.Forward, given: Any, images: ImageSet, split: str, mesh: Mesh
+    ) -> Generator[Outputs]:
+        """What `forward` makes of what is given and each batch of the images."""
+        size = self.model.net.architecture.input_size
+        reading = build.reading_of(self.config, size, mesh, self.config.eval.views)
+        reading = dataclasses.replace(reading, mirror=self.model.mirrored)
+        batches = evaluate.read(images, split, reading)
+        outputs = evaluate.run(forward, given, batches, split, len(images.splits[split]))
+        return multihost.until_stopped(outputs, self.stop_requested)
 
     def tally(
         self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, log_probabilities: None

@@ -13,7 +13,7 @@ that overhangs hold no units. Tables are square, so both axes have the same fiel
 
 import dataclasses
 
-from alexnet_jax.network.layers import STAGE_NAMES, Architecture, Conv, Pool, SameMapNorm
+from alexnet_jax.network.layers import STAGE_NAMES, Architecture, Conv, Output, Pool, SameMapNorm
 from alexnet_jax.network.shapes import activation_shapes
 
 
@@ -112,7 +112,7 @@ def receptive_fields(architecture: Architecture) -> dict[str, ReceptiveField]:
             add(layer.name, Window(layer.kernel, layer.stride, layer.padding[0], extent))
         else:
             add(layer.name, Window(extent, 1, 0, extent))
-        for stage in layer.then if layer is not architecture.output else ():
+        for stage in () if isinstance(layer, Output) else layer.then:
             name = f'{layer.name}/{STAGE_NAMES[type(stage)]}'
             if isinstance(stage, Pool):
                 add(name, Window(stage.size, stage.stride, 0, extent))
