@@ -6,6 +6,7 @@
   prepare                             images to a set, once
   features, ensemble, tables          of trained nets
   lesions                             a trained net with units removed
+  explain                             which pixels a class depends on
   weights import|export|push|pull     files of others, and your own
   ablations, figure1, specialization  studies of many runs
   pages                               pages of several runs side by side
@@ -35,6 +36,7 @@ COMMANDS = {
     'weights': ('weights.__main__',),
     **{name: (f'studies.{name}',) for name in ('ablations', 'figure1', 'specialization')},
     'pages': ('report.__main__',),
+    'explain': ('report.explain',),
     'nets': ('network.__main__',),
     'rates': ('training.__main__',),
     'compile': ('experiment.ahead_of_time.__main__',),
