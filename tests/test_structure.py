@@ -90,7 +90,7 @@ def test_the_tables_and_the_settings_need_no_jax():
         'training/__init__', 'training/protocols',
         'network/__main__', 'network/architectures', 'network/communication', 'network/diff',
         'network/layers', 'network/receptive_fields', 'network/rules', 'network/shapes', 'network/variants',
-        'runtime/command_line', 'runtime/errors', 'runtime/heartbeat', 'runtime/joining',
+        'report/explain', 'runtime/command_line', 'runtime/errors', 'runtime/heartbeat', 'runtime/joining',
         'runtime/stop', 'runtime/supervisor', 'studies/ablations', 'studies/figure1',
         'studies/specialization', 'studies/study',
     )  # fmt: skip

@@ -76,7 +76,8 @@ def removals(model: Model, layer: str, text: str) -> dict[str, Units]:
 
 def _numbers(text: str, count: int) -> list[int]:
     words = [word.strip() for word in text.split(',')]
-    if not all(word.isascii() and word.isdigit() and int(word[:10]) < count for word in words):
+    digits = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
+    if not digits or max(map(int, words)) >= count:
         raise InputError(
             f'--units is {shown(text)}; allowed: {EACH}, {COLUMNS}, or numbers from 0 to'
             f' {count - 1} with commas between'

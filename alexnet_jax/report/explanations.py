@@ -135,7 +135,7 @@ def label_of(classes: Sequence[str], text: str) -> int:
     for names in (list(classes), for_people, class_names.short_names(classes)):
         if text in names:
             return names.index(text)
-    if text.isascii() and text.isdigit() and int(text[:10]) < len(classes):
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(classes):
         return int(text)
     close = nearest(text, [*classes, *class_names.short_names(classes)])
     raise InputError(

@@ -161,6 +161,7 @@ def test_the_table_lists_the_largest_changes_first():
     (['--layer=conv5/rleu'], "--layer is 'conv5/rleu'; the nearest is conv5/relu; allowed: one of conv1, "),
     (['--layer=fc8'], "--layer is 'fc8'; the nearest is fc"),
     (['--layer=conv1', '--units=3,16'], "--units is '3,16'; allowed: each, columns, or numbers from 0 to 15"),
+    (['--layer=conv1', '--units=0000000000016'], "--units is '0000000000016'; allowed"),
     (['--layer=conv1', '--units=all'], "--units is 'all'; allowed: each, columns"),
     (['--layer=conv1', '--images=-1'], '--images is -1; allowed: from 0'),
 ])  # fmt: skip
