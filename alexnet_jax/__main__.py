@@ -5,6 +5,8 @@
   train, eval, predict, report        a run: alexnet-jax train --config digits --workdir runs/digits
   prepare                             images to a set, once
   features, ensemble, tables          of trained nets
+  lesions                             a trained net with units removed
+  explain                             which pixels a class depends on
   weights import|export|push|pull     files of others, and your own
   ablations, figure1, specialization  studies of many runs
   pages                               pages of several runs side by side
@@ -27,10 +29,14 @@ from alexnet_jax.runtime.errors import InputError, nearest, shown
 COMMANDS = {
     **{mode: ('main', f'--mode={mode}') for mode in ('train', 'eval', 'predict', 'report')},
     'prepare': ('data.prepare.__main__',),
-    **{name: ('evaluation.__main__', name) for name in ('features', 'ensemble', 'tables')},
+    **{
+        name: ('evaluation.__main__', name)
+        for name in ('features', 'ensemble', 'tables', 'lesions')
+    },
     'weights': ('weights.__main__',),
     **{name: (f'studies.{name}',) for name in ('ablations', 'figure1', 'specialization')},
     'pages': ('report.__main__',),
+    'explain': ('report.explain',),
     'nets': ('network.__main__',),
     'rates': ('training.__main__',),
     'compile': ('experiment.ahead_of_time.__main__',),

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from alexnet_jax import __main__ as commands
 from alexnet_jax import main
 from alexnet_jax.data.prepare import __main__ as prepare
 from alexnet_jax.runtime.command_line import DONE
@@ -193,6 +194,11 @@ def run(command: str, monkeypatch) -> int | str | None:
     words = command.split()
     while re.match(r'\w+=', words[0]):
         monkeypatch.setenv(*words.pop(0).split('=', 1))
+    if words[0] == 'alexnet-jax':
+        try:
+            return commands.main(words[1:])
+        except SystemExit as ended:
+            return ended.code
     if words[:2] != ['python', '-m']:
         words[0] = sys.executable if words[0] == 'python' else words[0]
         return subprocess.run(words, env=os.environ | {'PYTHON': sys.executable}).returncode

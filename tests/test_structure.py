@@ -89,8 +89,8 @@ def test_the_tables_and_the_settings_need_no_jax():
         'main', 'experiment/config', 'experiment/kept_config', 'experiment/settings',
         'training/__init__', 'training/protocols',
         'network/__main__', 'network/architectures', 'network/communication', 'network/diff',
-        'network/layers', 'network/rules', 'network/shapes', 'network/variants',
-        'runtime/command_line', 'runtime/errors', 'runtime/heartbeat', 'runtime/joining',
+        'network/layers', 'network/receptive_fields', 'network/rules', 'network/shapes', 'network/variants',
+        'report/explain', 'runtime/command_line', 'runtime/errors', 'runtime/heartbeat', 'runtime/joining',
         'runtime/stop', 'runtime/supervisor', 'studies/ablations', 'studies/figure1',
         'studies/specialization', 'studies/study',
     )  # fmt: skip

@@ -7,6 +7,8 @@
         [--config.NAME=VALUE ...]
     python -m alexnet_jax.evaluation ensemble --config FILE --seeds N --out DIR [...]
     python -m alexnet_jax.evaluation tables RUN ... --out DIR
+    python -m alexnet_jax.evaluation lesions MODEL --layer conv5/relu --out DIR
+        [--units each|columns|0,3,7] [--images N] [--config.NAME=VALUE ...]
 
 `features` keeps activations: MODEL is a workdir or a weight file; IMAGES are image files, folders of
 any depth, lists of files (.txt, a path a line) or one prepared set; without them it is the workdir's
@@ -15,7 +17,8 @@ several nets: of workdirs, of saved predictions (--mode=eval --config.eval.save=
 or of a configuration's runs with N seeds, which it trains first: DIR then holds that ensemble
 alone (study.json), to which seeds and steps may be added. A net that ended in NaN is no member.
 `tables` fills the
-paper's Tables 1 and 2 from evaluations of workdirs and ensembles. Settings say which
+paper's Tables 1 and 2 from evaluations of workdirs and ensembles. `lesions` prints the errors of
+a net, a workdir or a weight file, with units removed (docs/interventions.md). Settings say which
 images: eval.split, eval.views, data.source, data.dir.
 Exit status: as for alexnet_jax.main.
 """
@@ -57,7 +60,15 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add = commands.add_parser('tables', help="the paper's Tables 1 and 2")
     add.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     add.add_argument('--out', type=Path, required=True, help='a folder')
+    add = commands.add_parser('lesions', help='errors with units removed')
+    add.add_argument('model', type=Path, metavar='MODEL', help='a workdir or a weight file')
+    add.add_argument('--layer', required=True, help='an activation, as conv5/relu')
+    add.add_argument('--units', default='each', help='each, columns, or numbers with commas (each)')
+    add.add_argument('--images', type=int, default=0, help='how many of the split, at random (all)')
+    add.add_argument('--out', type=Path, required=True, help='a folder')
     options, overrides = parser.parse_with_settings(argv)
+    if options.command == 'lesions' and options.images < 0:
+        parser.error(f'--images is {options.images}; allowed: from 0, which is all of them')
     if options.command == 'ensemble' and bool(options.runs) == (options.config is not None):
         parser.error('ensemble needs either RUNs or --config')
     if overrides and options.command == 'tables':
@@ -86,9 +97,8 @@ def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     with stop_requests() as stop_requested:
         model, config = features.open_model(options.model, overrides)
         source = features.open_source(options.images, config, options.skip_bad)
-        reading = features.reading_of(model, config)
         print(features.keep(
-            model, source, reading, request, options.out, options.form, stop_requested
+            model, source, config, request, options.out, options.form, stop_requested
         ))  # fmt: skip
     return DONE
 
@@ -197,8 +207,19 @@ def run_tables(options: argparse.Namespace) -> int:
     return DONE
 
 
+def run_lesions(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    command_line.before_jax()
+    from alexnet_jax.experiment import unit_lesions
+
+    layer, units = options.layer, options.units
+    print(unit_lesions.keep(options.model, overrides, layer, units, options.images, options.out))
+    return DONE
+
+
 def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
+    if options.command == 'lesions':
+        return run_lesions(options, overrides)
     if options.command == 'features':
         return run_features(options, overrides)
     if options.command == 'ensemble':

@@ -129,13 +129,20 @@ def evaluate(
     """
     tally = Tally.zero(classes)
     for batch in outputs:
-        checks.require_shape('logits', batch.logits, len(batch.labels), 'views', classes)
-        _require_labels(batch.labels, classes)
-        of_views = log_softmax(batch.logits.astype(np.float64))
-        log_probabilities = log_mean(of_views)
-        tally.add(log_probabilities, batch.labels, _losses(of_views, batch.labels))
-        keep(batch, log_probabilities)
+        keep(batch, add(tally, batch))
     return tally
+
+
+def add(tally: Tally, batch: Outputs) -> np.ndarray:
+    """Adds a batch to the tally. Returns the logarithms of its mean probabilities, float64
+    [images, classes]; raises as `evaluate`."""
+    classes = len(tally.examples)
+    checks.require_shape('logits', batch.logits, len(batch.labels), 'views', classes)
+    _require_labels(batch.labels, classes)
+    of_views = log_softmax(batch.logits.astype(np.float64))
+    log_probabilities = log_mean(of_views)
+    tally.add(log_probabilities, batch.labels, _losses(of_views, batch.labels))
+    return log_probabilities
 
 
 @np.errstate(invalid='ignore')

@@ -150,17 +150,10 @@ def _of_files(words: Sequence[str], config: Config, skip_bad: bool) -> Source:
     return Source(stimuli.as_set(records), stimuli.SPLIT, about, skipped)
 
 
-def reading_of(model: Model, config: Config) -> Reading:
-    """Returns how images are read for a model, with its own mirror images among ten views."""
-    mesh, size = trained.mesh_of(config), model.net.architecture.input_size
-    reading = build.reading_of(config, size, mesh, config.eval.views)
-    return dataclasses.replace(reading, mirror=model.mirrored)
-
-
 def keep(
     model: Model,
     source: Source,
-    reading: Reading,
+    config: Config,
     request: Request,
     out: Path,
     form: str,
@@ -169,6 +162,7 @@ def keep(
     """Keeps features of every image in the folder `out`; called again after a stop, goes on.
 
     Args:
+      config: says how images are read: views, batches, threads, mesh.
       form: one of `feature_files.FORMS`.
 
     Returns:
@@ -179,6 +173,7 @@ def keep(
       RecordError: an image cannot be read.
       StopRequestedError: a stop was requested; what is done is kept.
     """
+    reading = trained.reading_of(model, config)
     shapes, views = request.shapes(model, reading.views), reading.views
     mirrored = reading.mirror and source.images.mirror
     about = {

@@ -92,29 +92,48 @@ class Showing:
     def runner(self, names: Sequence[str] = ()) -> Callable[..., Generator[Outputs]]:
         """(variables, images, split) -> the same of any variables of the net and any images, by
         default these; compiled once."""
-        config, model = self.config, self.model
-        mesh = mesh_of(config)
+        model, mesh = self.model, mesh_of(self.config)
         net = model.net.clone(compute=self.compute)
         forward = inference.make_forward(net, mesh, model.mean, model.scale, names)
-        size = model.net.architecture.input_size
-        reading = build.reading_of(config, size, mesh, config.eval.views)
-        reading = dataclasses.replace(reading, mirror=model.mirrored)
 
         def run(
             variables: Variables, images: ImageSet = self.images, split: str = self.split
         ) -> Generator[Outputs]:
-            variables = inference.place_variables(model.net, mesh, variables)
-            batches = evaluate.read(images, split, reading)
-            outputs = evaluate.run(forward, variables, batches, split, len(images.splits[split]))
-            return multihost.until_stopped(outputs, self.stop_requested)
+            placed = inference.place_variables(model.net, mesh, variables)
+            return self._over(forward, placed, images, split)
 
         return run
+
+    def lesioned(self, layer: str) -> Callable[[np.ndarray, ImageSet], Generator[Outputs]]:
+        """(masks, images) -> the outputs of the split of these images, whose activations are
+        'lesioned', [images, views, lesions, classes], as `inference.make_lesioned` computes them;
+        compiled once for as many masks."""
+        model, mesh = self.model, mesh_of(self.config)
+        net = model.net.clone(compute=self.compute)
+        forward = inference.make_lesioned(net, mesh, model.mean, model.scale, layer)
+        placed = inference.place_variables(model.net, mesh, model.variables)
+        return lambda masks, images: self._over(forward, (placed, masks), images, self.split)
+
+    def _over(
+        self, forward: evaluate.Forward, given: Any, images: ImageSet, split: str
+    ) -> Generator[Outputs]:
+        """Runs `forward` with what is given on each batch of the images."""
+        batches = evaluate.read(images, split, reading_of(self.model, self.config))
+        outputs = evaluate.run(forward, given, batches, split, len(images.splits[split]))
+        return multihost.until_stopped(outputs, self.stop_requested)
 
     def tally(
         self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, log_probabilities: None
     ) -> Tally:
         """The errors over all; `keep`: as in `evaluate.evaluate`."""
         return evaluate.evaluate(self.outputs(), len(self.model.classes), keep)
+
+
+def reading_of(model: Model, config: Config) -> evaluate.Reading:
+    """Returns how images are read for a model, with its own mirror images among ten views."""
+    size = model.net.architecture.input_size
+    reading = build.reading_of(config, size, mesh_of(config), config.eval.views)
+    return dataclasses.replace(reading, mirror=model.mirrored)
 
 
 def mesh_of(config: Config) -> Mesh:

@@ -1,10 +1,13 @@
-"""Every net, one net layer by layer, what differs between two, and what devices send.
+"""Every net, one net layer by layer, what differs between two, receptive fields, and what devices
+send.
 
     python -m alexnet_jax.network
     python -m alexnet_jax.network caffe [--against torchvision]
     python -m alexnet_jax.network krizhevsky2012 --classes 10 --input_size 96 --width 0.25
+    python -m alexnet_jax.network paper --fields
     python -m alexnet_jax.network paper --mesh 4x2 --batch 1024
 
+`--fields` prints the pixels that the units of each activation depend on (docs/interventions.md).
 `--mesh DATAxCOLUMN` compiles a training step for so many devices, on the CPU, and counts
 what they send (docs/scaling.md).
 
@@ -20,6 +23,7 @@ from alexnet_jax.network.architectures import ARCHITECTURES, architecture
 from alexnet_jax.network.communication import EXCHANGES
 from alexnet_jax.network.diff import bias_text, deviations, stages_text, std_text
 from alexnet_jax.network.layers import ACTIVATIONS, Architecture, Conv, Output
+from alexnet_jax.network.receptive_fields import receptive_fields
 from alexnet_jax.network.shapes import LayerShape, layer_shapes, smallest_input
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE, Parser
@@ -36,6 +40,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--input_size', type=int, default=0, help="pixels; the net's own")
     parser.add_argument('--width', type=float, default=1.0, help='times as many features; 1')
     parser.add_argument('--activation', default='', help=f'one of {", ".join(ACTIVATIONS)}')
+    parser.add_argument('--fields', action='store_true', help='print receptive fields')
     parser.add_argument('--mesh', help='DATAxCOLUMN: count what these devices send')
     parser.add_argument(
         '--exchange', choices=EXCHANGES, default=EXCHANGES[0], help='with --mesh; gather'
@@ -56,6 +61,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def _require_whole(options: argparse.Namespace) -> None:
     """What belongs together is there, and each number can be."""
+    if options.fields and (options.name is None or options.mesh is not None):
+        raise InputError('--fields is of one net: give its name, and no --mesh')
     if options.name is None and options.mesh is not None:
         raise InputError('--mesh is of one net; give its name first')
     if options.mesh is not None and options.batch is None:
@@ -160,6 +167,33 @@ def _total(shapes: list[LayerShape]) -> str:
     return f'in all {parameters:,} parameters{moving}, {adds:,} multiply-adds an image'
 
 
+def describe_fields(net: Architecture) -> list[str]:
+    """A line an activation: its receptive fields along one axis, in pixels."""
+    lines = [
+        f'network {net.name}: receptive fields in pixels of its {net.input_size}×{net.input_size}',
+        '',
+        f'{"activation":22}{"units":>7}{"field":>7}{"stride":>8}{"first":>7}{"center":>8}'
+        f'{"first unit":>14}{"last unit":>14}',
+    ]
+    for name, field in receptive_fields(net).items():
+        single = field.units == 1
+        ends = [_pixels(field.pixels(unit)) for unit in (0, field.units - 1)]
+        lines.append(
+            f'{name:22}{field.units:7}{field.size:7}{"–" if single else field.stride:>8}'
+            f'{field.start:7}{field.center:8.1f}{ends[0]:>14}{ends[1]:>14}'
+        )
+    return [
+        *lines, '',
+        'field: of a unit that no edge cuts. first, center: the first pixel and the middle of the'
+        ' first unit\'s field;',
+        'those of unit i lie i · stride further. first unit, last unit: the pixels they depend on.',
+    ]  # fmt: skip
+
+
+def _pixels(pixels: range) -> str:
+    return f'{pixels[0]}–{pixels[-1]}' if pixels else 'none'
+
+
 def compare(one: Architecture, other: Architecture) -> list[str]:
     """A line a field in which the two differ."""
     found = deviations(one, other)
@@ -206,6 +240,8 @@ def run(argv: list[str]) -> int:
         one = net(options.name)
         mesh = _mesh_shape(options.mesh, one, options.batch)
         lines = count_traffic(one, options.classes, mesh, options.batch, options.exchange)
+    elif options.fields:
+        lines = describe_fields(net(options.name))
     else:
         one = net(options.name)
         lines = [*describe(one, options.classes), '']

@@ -129,6 +129,49 @@ def make_forward(
     )
 
 
+def make_lesioned(
+    net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float, layer: str
+) -> Callable[[tuple[Variables, Array], Array], tuple[jax.Array, Activations]]:
+    """A compiled function: ((variables, masks), images) -> (logits, {'lesioned': logits}), of the
+    whole net and with an activation masked; no dropout.
+
+    Args:
+      net, mesh, mean, scale: as `make_forward` takes them.
+      layer: the activation's name, other than the output's.
+
+    The function takes masks [lesions, maps or units of all columns], and gives lesioned logits
+    [batch, lesions, classes]. What lies below the activation is computed once for all masks.
+    """
+    net = net.clone(exchange='gather', precision='highest')
+    on_columns = net.clone(column_axis=device_mesh.COLUMN)
+
+    def on_device(variables: Variables, masks: Array, images: Array, mean: Array, scale: Any):
+        normal = normalize(images, mean, scale)
+        logits, activations = on_columns.apply(variables, normal)
+        # Nothing reads what is computed below a replacement: XLA leaves it out of the loop.
+        replace = {layer: activations[layer]}
+        lesioned = jax.lax.map(
+            lambda mask: on_columns.apply(variables, normal, replace=replace, mask={layer: mask})[
+                0
+            ],
+            masks,
+        )
+        return logits, {'lesioned': jnp.moveaxis(lesioned, 0, 1)}
+
+    data, columns = P(device_mesh.DATA), P(None, device_mesh.COLUMN)
+    over_mesh = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(variable_specs(net), columns, data, P(), P()),
+        out_specs=(data, {'lesioned': data}),
+    )
+    return jax.jit(
+        lambda given, images: over_mesh(given[0], given[1], images, mean, scale),
+        out_shardings=NamedSharding(mesh, P()),
+        compiler_options=compiler.options(mesh),
+    )
+
+
 def _activation_specs(net: AlexNet, names: Sequence[str]) -> dict[str, P]:
     """Logits are the same for all columns; the rest has the columns side by side."""
     shapes = activation_shapes(net.architecture, net.classes)

@@ -163,14 +163,14 @@ def test_a_broken_image_stops_or_is_listed(run, nested, tmp_path, capsys):
 def test_a_command_that_is_stopped_goes_on(run, flat, tmp_path):
     """Stopped after each batch of four: the same bytes as in one go."""
     model, config = features.open_model(run, {'eval.batch_size': '4', 'data.threads': '0'})
-    source, reading = features.open_source([flat], config), features.reading_of(model, config)
+    source = features.open_source([flat], config)
     request = features.Request(LAYERS)
-    features.keep(model, source, reading, request, tmp_path / 'once', 'npy')
+    features.keep(model, source, config, request, tmp_path / 'once', 'npy')
     stops = 0
     while not (tmp_path / 'often').exists():
         try:
             features.keep(
-                model, source, reading, request, tmp_path / 'often', 'npy', lambda: True
+                model, source, config, request, tmp_path / 'often', 'npy', lambda: True
             )  # fmt: skip
         except StopRequestedError:
             stops += 1

@@ -1,0 +1,217 @@
+"""The errors of a trained net with units removed, in all and by class, beside the whole net."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.data import class_names
+from alexnet_jax.data.image_set import sample
+from alexnet_jax.evaluation import evaluate
+from alexnet_jax.evaluation.evaluate import Outputs
+from alexnet_jax.evaluation.tally import Tally
+from alexnet_jax.experiment import config as configuration
+from alexnet_jax.experiment import kept_config, results, trained
+from alexnet_jax.experiment.model import Model, load
+from alexnet_jax.experiment.trained import Showing
+from alexnet_jax.network.shapes import activation_shapes
+from alexnet_jax.runtime.errors import InputError, NotFiniteError, counted, nearest, plain, shown
+from alexnet_jax.weights import pretrained
+
+AT_ONCE = 64  # lesions that are computed in one pass over the images
+LISTED = 20  # lesions in the table
+EACH, COLUMNS = 'each', 'columns'
+Units = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesion:
+    """Units of a layer that are removed together, and the net's errors without them."""
+
+    name: str
+    units: Units
+    tally: Tally
+
+
+def open_showing(source: Path, overrides: Mapping[str, str]) -> Showing:
+    """Opens a workdir or a weight file, and the configured images.
+
+    Raises:
+      InputError: as `kept_config.of_workdir`, `trained.show` and `load`.
+    """
+    if not pretrained.is_weight_file(source):
+        return trained.show(kept_config.of_workdir(source, overrides), source)
+    model = load(source)
+    config = configuration.override(model.config, overrides)
+    return trained.show_to(model, configuration.absolute_source(config))
+
+
+def removals(model: Model, layer: str, text: str) -> dict[str, Units]:
+    """Returns the units to remove together, by name.
+
+    Args:
+      layer: an activation; its maps, or the units of a fully connected layer, are the units.
+      text: 'each', 'columns', or numbers with commas between.
+
+    Raises:
+      InputError: the net has no such activation or units.
+    """
+    table = model.net.architecture
+    shapes = activation_shapes(table, len(model.classes))
+    del shapes[table.output.name]
+    if layer not in shapes:
+        raise InputError(
+            f'--layer is {shown(layer)}; the nearest is {nearest(layer, shapes)}; allowed: one of'
+            f' {", ".join(shapes)}'
+        )
+    count = shapes[layer][-1]
+    if text == COLUMNS:
+        parts = np.split(np.arange(count), table.columns)
+        return {f'column {i}': tuple(part.tolist()) for i, part in enumerate(parts, start=1)}
+    numbers = range(count) if text == EACH else _numbers(text, count)
+    return {f'unit {number}': (number,) for number in numbers}
+
+
+def _numbers(text: str, count: int) -> list[int]:
+    words = [word.strip() for word in text.split(',')]
+    digits = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
+    if not digits or max(map(int, words)) >= count:
+        raise InputError(
+            f'--units is {shown(text)}; allowed: {EACH}, {COLUMNS}, or numbers from 0 to'
+            f' {count - 1} with commas between'
+        )
+    return list(dict.fromkeys(map(int, words)))
+
+
+def lesions(
+    showing: Showing, layer: str, removed: Mapping[str, Units], most: int = 0
+) -> tuple[Tally, list[Lesion]]:
+    """Returns the errors of the whole net, and without the units, in their order.
+
+    Args:
+      most: how many images of the split, drawn at random, the same every time; 0: all.
+
+    Raises:
+      RecordError: a stored image is broken.
+      StopRequestedError: a stop was requested.
+    """
+    model, images = showing.model, showing.images
+    if most:
+        some = sample(images.splits[showing.split], most)
+        images = dataclasses.replace(images, splits={showing.split: some})
+    count = activation_shapes(model.net.architecture, len(model.classes))[layer][-1]
+    run = showing.lesioned(layer)
+    names, found, whole = list(removed), [], Tally.zero(len(model.classes))
+    width = min(AT_ONCE, len(names))
+    for first in range(0, len(names), width):
+        group = names[first : first + width]
+        masks = np.ones((width, count), np.float32)  # the last group's may remove nothing
+        for mask, name in zip(masks, group, strict=False):
+            mask[list(removed[name])] = 0
+        whole, tallies = _tallies(run(masks, images), len(model.classes), len(group))
+        found += [
+            Lesion(name, removed[name], tally) for name, tally in zip(group, tallies, strict=True)
+        ]
+    return whole, found
+
+
+def _tallies(outputs: Any, classes: int, lesions: int) -> tuple[Tally, list[Tally]]:
+    """Counts the errors of the whole net and of each lesion."""
+    tallies = [Tally.zero(classes) for _ in range(lesions)]
+
+    def each(batch: Outputs, _: np.ndarray) -> None:
+        for number, tally in enumerate(tallies):
+            logits = batch.activations['lesioned'][:, :, number]
+            evaluate.add(tally, dataclasses.replace(batch, logits=logits))
+
+    return evaluate.evaluate(outputs, classes, each), tallies
+
+
+def tree(showing: Showing, layer: str, whole: Tally, found: Sequence[Lesion]) -> dict[str, Any]:
+    """Returns all results for JSON; errors by class in the order of `classes`, None for one without
+    images."""
+
+    def errors(tally: Tally) -> dict[str, Any]:
+        scores = tally.scores()
+        own = ('loss', 'top1_error', 'top5_error', 'top1_interval', 'top5_interval')
+        by_class = tally.by_class(showing.model.classes)['classes']
+        of_classes = {'class_top1_errors': [row['top1_error'] for row in by_class]}
+        return {key: scores[key] for key in own} | of_classes
+
+    lesions = [{'removed': one.name, 'units': list(one.units)} | errors(one.tally) for one in found]
+    examples = {'examples': whole.images, 'class_examples': whole.examples.tolist()}
+    about = showing.about | {'layer': layer} | examples
+    return about | {'whole_net': errors(whole), 'lesions': lesions}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Returns a `tree` as a page: the lesions that change the top-1 error most, of equal ones those
+    that change the loss most, with the class that each changes most."""
+    whole, lesions = result['whole_net'], result['lesions']
+
+    def change(row: Mapping[str, Any], key: str = 'top1_error') -> float:
+        return row[key] - whole[key]
+
+    largest = sorted(lesions, key=lambda row: (-abs(change(row)), -abs(change(row, 'loss'))))
+    listed = largest[:LISTED]
+    names = class_names.short_names(result['classes'])
+    return '\n'.join([
+        f'# Lesions of {result["layer"]}', '',
+        f'{result["network"]} at step {result["step"]}, {result["split"]} of {result["source"]},'
+        f' {counted(result["examples"], "image")}. Errors are fractions. Of'
+        f' {counted(len(lesions), "lesion")}, {len(listed)} that change the top-1 error most.', '',
+        '| removed | top-1 error | change | loss | change | most changed class |',
+        '|---|---|---|---|---|---|',
+        f'| nothing | {whole["top1_error"]:.4f} | | {whole["loss"]:.4f} | | |',
+        *(
+            f'| {row["removed"]} | {row["top1_error"]:.4f} | {change(row):+.4f} |'
+            f' {row["loss"]:.4f} | {change(row, "loss"):+.4f} | {_most_changed(row, whole, names)} |'
+            for row in listed
+        ),
+    ])  # fmt: skip
+
+
+def _most_changed(row: Mapping[str, Any], whole: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Returns the class whose error changes most, with its error before and after."""
+    pairs = zip(whole['class_top1_errors'], row['class_top1_errors'], strict=True)
+    changes = [(0 if old is None else abs(new - old), old, new) for old, new in pairs]
+    label = max(range(len(changes)), key=lambda label: changes[label][0])
+    size, old, new = changes[label]
+    return f'{_cell(names[label])} {old:.4f} → {new:.4f}' if size else ''
+
+
+def _cell(text: str) -> str:
+    return plain(text).replace('|', '\\|')
+
+
+def keep(
+    source: Path, overrides: Mapping[str, str], layer: str, units: str, most: int, out: Path
+) -> str:
+    """Writes lesions.json and lesions.md into `out`; returns the page as text.
+
+    Raises:
+      InputError: as `open_showing` and `removals`; `out` cannot be written.
+      NotFiniteError: a loss is NaN or infinite; nothing is written.
+      StorageError: lesions.json cannot be written.
+    """
+    showing = open_showing(source, overrides)
+    removed = removals(showing.model, layer, units)
+    whole, found = lesions(showing, layer, removed, most)
+    _require_finite(source, showing.model.step, whole, found)
+    result = tree(showing, layer, whole, found)
+    page = markdown(result)
+    results.write_text(out / 'lesions.md', page + '\n')
+    results.write_json(out / 'lesions.json', result)
+    return f'{page}\n\n-> {out}/lesions.md, lesions.json'
+
+
+def _require_finite(source: Path, step: int, whole: Tally, found: Sequence[Lesion]) -> None:
+    for name, tally in [('nothing', whole), *((one.name, one.tally) for one in found)]:
+        if not np.isfinite(tally.losses).all():
+            raise NotFiniteError(
+                f'the net of {plain(source)} at step {step} gives NaN or infinite values with'
+                f' {name} removed; nothing is kept',
+                step,
+            )
