@@ -33,7 +33,8 @@ KEYS = {
 # What it may hold besides: earlier versions wrote less, and one net is no ensemble.
 OPTIONAL = {
     'set': str, 'data': dict, 'run': str, 'distinct_views': int, 'class_count': int,
-    'compute': str, 'members': list[str], 'steps': list[int],
+    'compute': str, 'members': list[str], 'steps': list[int], 'class_rule': str,
+    'net_labels': list[int],
 }  # fmt: skip
 
 
@@ -59,7 +60,9 @@ def keep(
             about['step'],
         )
     path = place(workdir, about['split'], about['views'], which)
+    rule = [f'classes: {about["class_rule"]}'] if 'class_rule' in about else []
     lines = [
+        *rule,
         *(
             f'class {plain(class_names.display_name(row["label"]))}: {images_told(row["images"])}'
             f' predicted as {plain(class_names.display_name(row["taken_for"]))}'
