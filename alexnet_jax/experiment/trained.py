@@ -100,7 +100,7 @@ class Showing:
         """Keeps the result in the workdir, as `results.keep`. Returns it as text, and the result in
         float32 if this one has another type."""
         about, which = self._about, self.which(workdir)
-        text = results.keep(workdir, about, tally, self.classes, which)
+        text = results.keep(workdir, about, tally, self.classes, which, self.config.eval.top_k)
         if self.compute == 'float32':
             return text
         which = dataclasses.replace(self, compute='float32').which(workdir)
@@ -264,7 +264,8 @@ def average(
     about = dict(result.about)
     classes = tuple(about.pop('classes'))
     which = results.which(None, about['source'], None, about.get('compute', 'float32'))
-    return f'{page}\n{results.keep(out, about, result.together, classes, which)}'
+    top_k = next((config.eval.top_k for _, config in members if config), 5)
+    return f'{page}\n{results.keep(out, about, result.together, classes, which, top_k)}'
 
 
 def _member(path: Path, config: Config | None) -> Member:

@@ -77,7 +77,7 @@ def some_digits(digits, tmp_path):
 def test_logits_are_restricted_to_the_classes_of_the_set(workdir, digits, some_digits, capsys):
     before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
     words = ['--workdir', str(workdir), '--mode=eval', *some_digits]
-    assert main.main([*words, '--config.eval.save=predictions']) == DONE
+    assert main.main([*words, '--config.eval.save=predictions', '--config.eval.top_k=2']) == DONE
     rule = "3 of the net's 10 classes, found by name"
     assert f'classes: {rule}' in capsys.readouterr().out.splitlines()
     (path,) = (workdir / 'eval').glob('test-1-folder_*[0-9a-f].json')
@@ -89,15 +89,19 @@ def test_logits_are_restricted_to_the_classes_of_the_set(workdir, digits, some_d
     rows = [row for row in range(120) if records.read(row).label in (1, 7, 8)]
     rows.sort(key=lambda row: (str(records.read(row).label), row))
     images = np.stack([records.read(row).image[2:30, 2:30] for row in rows])
-    logits = np.float64(jax.jit(lambda model, images: model(images)[0])(model, images))
-    errors, loss = 0, 0.0
+    logits = np.asarray(jax.jit(lambda model, images: model(images)[0])(model, images), float)
+    errors, thirds, loss, gaps = 0, 0, 0.0, np.zeros(15)
     for row, values in zip(rows, logits, strict=True):
         three, label = [values[1], values[7], values[8]], (1, 7, 8).index(records.read(row).label)
         errors += int(np.argmax(three)) != label
+        thirds += int(np.argmin(three)) == label
+        confidence = max(np.exp(three) / np.exp(three).sum())
+        gaps[int(np.ceil(confidence * 15)) - 1] += confidence - (np.argmax(three) == label)
         loss += np.log(sum(np.exp(x - three[label]) for x in three))
     assert (result['examples'], result['top1_error']) == (len(rows), errors / len(rows))
     assert result['loss'] == pytest.approx(loss / len(rows), rel=1e-5)
-    assert 0 < errors < len(rows)
+    assert 0 < errors < len(rows) and result['top2_error'] == thirds / len(rows)
+    assert result['calibration_error'] == pytest.approx(np.abs(gaps).sum() / len(rows), abs=1e-6)
     kept = arrays.read(path.with_name(f'{path.stem}-predictions'))
     assert kept.about['classes'] == ['1', '7', '8'] and kept.about['net_labels'] == [1, 7, 8]
     np.testing.assert_allclose(kept.array('probabilities').sum(axis=1), 1, rtol=1e-6)
