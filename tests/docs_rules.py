@@ -77,6 +77,8 @@ RULES = [
     Rule('python -m alexnet_jax.evaluation ensemble RUN1' + ANY,  # which has to be different runs
          test='tests/experiment/test_ensemble_command.py::test_an_ensemble_beside_its_members'),
     Rule('python -m alexnet_jax.evaluation (tables|features) ' + ANY, ''),
+    Rule('python -m alexnet_jax.weights import torchvision ' + ANY, needs='a download',
+         test='tests/weights/test_published.py::test_names_in_commands'),
     Rule(r'python -m alexnet_jax.weights import \S+\.pth ' + ANY, TINY.format(size=95),
          needs='a download'),
     Rule(r'python -m alexnet_jax.weights import \S+\.caffemodel ' + ANY, TINY.format(size=99),
@@ -88,6 +90,8 @@ RULES = [
          needs='Tiny ImageNet',
          test='tests/data/prepare/test_tiny_imagenet.py::test_the_labels_of_validation_images_are_read_from_their_file'),
     Rule('python -m alexnet_jax.data.prepare --source tfds:cifar10 ' + ANY, needs='CIFAR-10'),
+    Rule('python -m alexnet_jax.data.prepare --source folder:RENDITIONS ' + ANY,
+         '--size=32 --workers=1'),
     Rule('python -m alexnet_jax.data.prepare --source folder:' + ANY, '--workers=1'),
     Rule('python -m alexnet_jax.data.prepare --help', ''),
     Rule('python -m alexnet_jax.data.prepare --resize=short_side',
