@@ -163,13 +163,11 @@ def _receive(published: Published, part: Path) -> None:
 def _write(
     part: Path, start: int, response: http.client.HTTPResponse, progress: '_Progress', most: int
 ) -> int:
-    """Writes what comes at byte `start` of `part`; returns how many bytes it has then, little more
-    than `most` at most."""
+    """Writes what comes after the first `start` bytes of `part`; returns how many it has then, little
+    more than `most` at most."""
     done = start
     try:
-        with part.open('r+b' if start else 'wb') as file:
-            file.seek(start)
-            file.truncate()
+        with part.open('ab' if start else 'wb') as file:
             for chunk in _chunks(response):
                 file.write(chunk)
                 done += len(chunk)
