@@ -163,6 +163,7 @@ def folder(data_dir, tmp_path_factory) -> Path:
         write_classes(Path('PATH/val'), 1)
         write_classes(Path('stimuli'), 2)
         write_classes(Path('OTHER'), 4, tuple('0123456789'))
+        write_classes(Path('RENDITIONS/test'), 2, tuple('471'))
         arrays = forms.torchvision_arrays('torchvision', random)
         save_file(arrays, 'file.safetensors', {'format': 'pt'})
         authors.write_state_dict(Path('alexnet-owt-7be5be79.pth'), arrays)

@@ -32,6 +32,30 @@ def _english() -> dict[str, str]:
     return dict(zip(imagenet_classes(), IMAGENET_LABELS_LIST, strict=True))
 
 
+@functools.cache
+def _wordnet_ids() -> dict[str, str]:
+    """Identifiers by English name: the whole name, 'tabby, tabby cat', and each synonym that only
+    one class has."""
+    synonyms = [
+        (_folded(one), identifier)
+        for identifier, name in _english().items()
+        for one in dict.fromkeys(name.split(', '))
+    ]
+    times = collections.Counter(one for one, _ in synonyms)
+    whole = {_folded(name): identifier for identifier, name in _english().items()}
+    return {one: identifier for one, identifier in synonyms if times[one] == 1} | whole
+
+
+def _folded(name: str) -> str:
+    return ' '.join(name.replace('_', ' ').split()).casefold()
+
+
+def wordnet_id(name: str) -> str:
+    """Returns the WordNet identifier of one of ImageNet's thousand classes: of n02123045, of 'tabby,
+    tabby cat' or of 'Tabby_cat' it is n02123045. Returns '' for any other name."""
+    return name if name in _english() else _wordnet_ids().get(_folded(name), '')
+
+
 def display_name(name: str) -> str:
     """Returns a class's name for people, on one line: n02123045 as 'tabby, tabby cat'; any other
     name as it is, but for characters that cannot be printed, which are escaped."""

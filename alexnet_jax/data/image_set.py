@@ -59,7 +59,7 @@ class ImageSet:
 
     splits: random access to the records of each split.
     classes: their names, in the order of the labels.
-    statistics: of the training set.
+    statistics: of the training images; in a set to evaluate on, which has none, of all.
     mirror: whether an image's mirror image is one of its class too.
     identity: what tells this set from others, as text: `source`, `version`, a digest of the
       `classes` in order, the `splits` with their lengths, and a digest of the images and labels

@@ -212,8 +212,8 @@ def _splits(info: Any) -> dict[str, dict[str, int]]:
             f'{dataset}-{split["name"]}.array_record-{shard:05d}-of-{len(lengths):05d}': length
             for shard, length in enumerate(lengths)
         }
-    if 'train' not in splits:
-        raise ValueError(f'{DATASET_INFO} has no split train')
+    if not splits:
+        raise ValueError(f'{DATASET_INFO} has no splits')
     return splits
 
 

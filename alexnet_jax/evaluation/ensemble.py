@@ -131,6 +131,9 @@ def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
     }
     if 'compute' in first.about:
         about['compute'] = first.about['compute']
+    rules = dict.fromkeys(one['class_rule'] for one in abouts if 'class_rule' in one)
+    if rules:
+        about['class_rule'] = '; '.join(rules)
     return Ensemble(about, weights, tallies, _tally(total, first.labels), agreement)
 
 

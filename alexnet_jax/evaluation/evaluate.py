@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -96,6 +96,12 @@ def run(
         yield _outputs(*late)
     if seen != count:
         raise RuntimeError(f'evaluated {counted(seen, "image")} where there are {count}')
+
+
+def restricted(outputs: Generator[Outputs], columns: Sequence[int]) -> Generator[Outputs]:
+    """Returns the outputs with the logits of these classes alone, in this order."""
+    for batch in outputs:
+        yield dataclasses.replace(batch, logits=batch.logits[..., list(columns)])
 
 
 def _place(mesh: Mesh, batch: pipeline.Batch) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from typing import Any
 import chex
 import numpy as np
 
+from alexnet_jax.evaluation import calibration
+
 
 @dataclasses.dataclass
 class Tally:
@@ -22,6 +24,9 @@ class Tally:
     examples, top1, top5: [classes], images with that label and errors among them.
     losses: of each image.
     confusions: how often each (label, most probable class) was met, where they differ.
+    places: how many images have so many classes before their label.
+    confidences: the largest probability of each image.
+    right: whether its class is the image's label.
     """
 
     examples: np.ndarray
@@ -29,6 +34,9 @@ class Tally:
     top5: np.ndarray
     losses: list[float] = dataclasses.field(default_factory=list)
     confusions: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    places: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    confidences: list[float] = dataclasses.field(default_factory=list)
+    right: list[bool] = dataclasses.field(default_factory=list)
 
     @classmethod
     def zero(cls, classes: int) -> 'Tally':
@@ -36,13 +44,17 @@ class Tally:
         return cls(none, none.copy(), none.copy())
 
     def add(self, scores: np.ndarray, labels: np.ndarray, losses: np.ndarray) -> None:
-        """Adds images: scores [images, classes], log-probabilities or whatever else orders the
-        classes alike; labels and losses [images]."""
+        """Adds images: scores [images, classes], log-probabilities (or whatever else orders the
+        classes alike, but for `calibration`); labels and losses [images]."""
         places = places_of(scores, labels)
         np.add.at(self.examples, labels, 1)
         np.add.at(self.top1, labels, places >= 1)
         np.add.at(self.top5, labels, places >= 5)
         self.losses += losses.tolist()
+        self.places.update(places.tolist())
+        # One by one: the last bit of NumPy's own may depend on the place in an array.
+        self.confidences += [math.exp(min(score, 0.0)) for score in scores.max(axis=1).tolist()]
+        self.right += (places == 0).tolist()
         wrong = (places >= 1) & ~np.isnan(scores).any(axis=1)  # NaN predicts no class
         predicted = scores[wrong].argmax(axis=1)
         pairs = zip(labels[wrong].tolist(), predicted.tolist(), strict=True)
@@ -67,6 +79,17 @@ class Tally:
             'top5_interval': interval(top5, count),
         }
 
+    def top(self, k: int) -> dict[str, Any]:
+        """{'topK_error', 'topK_interval'}, as in `scores`."""
+        count = self.images
+        errors = sum(times for place, times in self.places.items() if place >= k)
+        return {f'top{k}_error': errors / count, f'top{k}_interval': interval(errors, count)}
+
+    def calibration(self) -> dict[str, Any]:
+        """{'calibration_error', 'calibration': bins}, as in `calibration.py`."""
+        bins = calibration.reliability(self.confidences, self.right)
+        return {'calibration_error': calibration.expected_error(bins), 'calibration': bins}
+
     def by_class(self, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
         """{'classes': errors of each class, None for one without images, 'confusions':
         which labels were taken for which classes, and how often, the costliest first}."""
@@ -90,9 +113,14 @@ class Tally:
 
 
 def has_top5(scores: Mapping[str, Any]) -> bool:
-    """Whether the top-5 error of these `Tally.scores` means anything: of five classes or fewer,
-    every answer is among the five most probable."""
-    return scores.get('class_count', 6) > 5
+    """Whether the top-5 error of these `Tally.scores` means anything, as `has_top`."""
+    return has_top(5, scores)
+
+
+def has_top(k: int, scores: Mapping[str, Any]) -> bool:
+    """Whether the top-k error of these `Tally.scores` means anything: of k classes or fewer, every
+    answer is among the k most probable."""
+    return scores.get('class_count', k + 1) > k
 
 
 def places_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ from alexnet_jax.network import communication, device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.runtime import multihost
-from alexnet_jax.runtime.errors import InputError, counted, shown
+from alexnet_jax.runtime.errors import InputError, counted, plain, shown
 from alexnet_jax.runtime.provenance import LIBRARIES
 from alexnet_jax.training import loop, step, warm_start
 from alexnet_jax.training.protocols import Protocol
@@ -86,7 +86,7 @@ def build(config: Config) -> Experiment:
     Raises:
       InputError: more devices asked for than there are; the images cannot be had.
     """
-    images = open_images(config)
+    images = training_images(config)
     architecture = configuration.network_of(config)
     data, column = mesh_shape(config, architecture, len(images.classes))
     config = configuration.changed(config, {'mesh.data': data, 'mesh.column': column})
@@ -161,7 +161,7 @@ def training_examples(config: Config) -> int:
     Raises:
       InputError: the images cannot be had.
     """
-    return len(open_images(config).splits['train'])
+    return len(training_images(config).splits['train'])
 
 
 def facts(config: Config, workdir: Path) -> dict[str, Any]:
@@ -217,6 +217,21 @@ def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
     """Returns the state at step 0, with `values` in place of its own."""
     state = step.create_state(experiment.net, experiment.config.seed, experiment.mesh)
     return warm_start.put(state, values)
+
+
+def training_images(config: Config) -> ImageSet:
+    """
+    Raises:
+      InputError: the images cannot be had, or there are none for training.
+    """
+    images = open_images(config)
+    if 'train' not in images.splits:
+        source, splits = config.data.source, ' and '.join(images.splits)
+        raise InputError(
+            f'data.source {plain(source)} has no training images, only {splits}: nets are evaluated'
+            ' on it (--mode=eval)'
+        )
+    return images
 
 
 def open_images(config: Config) -> ImageSet:

@@ -6,17 +6,19 @@ from pathlib import Path
 from alexnet_jax.experiment import model
 from alexnet_jax.runtime.errors import InputError, shown
 from alexnet_jax.training import warm_start
-from alexnet_jax.weights import files
+from alexnet_jax.weights import files, published
 
 
 def read_donor(source: Path, workdir: Path) -> warm_start.Donor:
     """Reads the net of a workdir (its last checkpoint), of one of its checkpoints
-    (WORKDIR/checkpoints/STEP) or of a weight file, to start from in `workdir`.
+    (WORKDIR/checkpoints/STEP) or of a weight file or its name (`published.local`), to start from in
+    `workdir`.
 
     Raises:
       InputError: it is none of these, cannot be read, or is `workdir` itself.
     """
     setting = f'start.from is {shown(str(source))}'
+    source = published.local(source)
     try:
         kind = stat.S_IFMT(source.stat().st_mode)
         own = workdir.exists() and source.samefile(workdir)

@@ -34,15 +34,16 @@ from alexnet_jax.weights import (
     hub,
     layouts,
     pretrained,
+    published,
 )
 from alexnet_jax.weights.arrays import shortest, write_whole
 from alexnet_jax.weights.pretrained import NORMALIZATION, Pretrained
+from alexnet_jax.weights.published import MODEL_FILE, REMOTE
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')  # of an exported inference
-REMOTE = 'hf:'  # Hugging Face
 # Of the forms that are read here too; others may be called anything.
 SUFFIXES = {'alexnet_jax': '.safetensors', 'torchvision': '.safetensors', 'caffe': '.caffemodel'}
-MODEL_FILE, CARD = 'model.safetensors', 'README.md'
+CARD = 'README.md'
 
 
 def import_file(
@@ -56,6 +57,7 @@ def import_file(
     file does not state.
 
     Args:
+      file: a path, or a name as for `model.load`.
       net, overrides: as for `model.load`.
       classes: names of the classes; None: those the file has, or that are known.
 
@@ -66,6 +68,7 @@ def import_file(
     if workdirs.last_checkpoint(workdir) is not None:
         raise InputError(f'--workdir {workdir} holds a run already; take another')
     notes: list[str] = []
+    file = published.local(file)
     if pretrained.is_weight_file(file):
         opened = pretrained.open_file(file, net)
         loaded = model.of_file(opened, file, overrides or {})

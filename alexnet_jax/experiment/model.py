@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from alexnet_jax.data import augment, class_names, images
 from alexnet_jax.data.images import BadImageError
@@ -23,7 +24,7 @@ from alexnet_jax.network.layers import Activation, Architecture, Stage
 from alexnet_jax.network.shapes import activation_shapes, layer_shapes
 from alexnet_jax.runtime.errors import InputError, counted, nearest, plain, shown
 from alexnet_jax.training import checkpoint_reader
-from alexnet_jax.weights import pretrained
+from alexnet_jax.weights import pretrained, published
 from alexnet_jax.weights.arrays import told
 from alexnet_jax.weights.files import Layers
 
@@ -123,7 +124,7 @@ class Model:
             'images', images, 'batch', size, size, 3, why=', RGB; Model.read makes them of a file'
         )
         arguments = (self, images, dict(replace or {}), dict(mask or {}))
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
             return _apply(*arguments)
         with jax.ensure_compile_time_eval():  # options are for programs of their own alone
             return _compiled()(*arguments)
@@ -253,7 +254,8 @@ def load(
 ) -> Model:
     """Returns a model from a workdir, or from a weight file: one of ours, torchvision's
     `alexnet` (what torch.save wrote, or safetensors), Caffe's bvlc_alexnet or caffenet
-    (.caffemodel), told by its content.
+    (.caffemodel), told by its content; 'torchvision', 'caffe', 'caffenet' and 'hf:OWNER/NAME' are
+    downloaded once (`weights/published.py`), unless there is a path of that name.
 
     Args:
       step: which checkpoint of a workdir; None: the last.
@@ -262,11 +264,12 @@ def load(
       asked_as: what a message calls `step`.
 
     Raises:
-      InputError: it cannot be read, has no such step, or is of another net.
+      InputError: it cannot be read or downloaded, has no such step, or is of another net.
+      StorageError: there is no room for a download.
     """
     if step is not None and (isinstance(step, bool) or not isinstance(step, int | np.integer)):
         raise InputError(f'{asked_as} is {shown(step)}; allowed: a whole number')
-    source = Path(source)
+    source = published.local(source)
     if pretrained.is_weight_file(source):
         if step is not None:
             raise InputError(f'{asked_as} is {step}; allowed: none, as {source} is no workdir')

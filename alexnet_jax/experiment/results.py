@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from alexnet_jax.data import class_names
-from alexnet_jax.evaluation.tally import Tally, has_top5
+from alexnet_jax.evaluation.tally import Tally, has_top
 from alexnet_jax.experiment import identity
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
@@ -25,6 +25,7 @@ OWN = re.compile(r'(train|val|test)-(1|10)\.json')
 OTHER = re.compile(
     r'(train|val|test)-(1|10)(-step-\d+)?(-[A-Za-z0-9._]+-[0-9a-f]{8})?(-bfloat16)?\.json'
 )
+TOP = re.compile(r'top([0-9]{1,10})_interval')  # a key of a result
 # What a result holds, and its type.
 KEYS = {
     'split': str, 'views': int, 'source': str, 'network': str, 'step': int, 'examples': int,
@@ -33,12 +34,18 @@ KEYS = {
 # What it may hold besides: earlier versions wrote less, and one net is no ensemble.
 OPTIONAL = {
     'set': str, 'data': dict, 'run': str, 'distinct_views': int, 'class_count': int,
-    'compute': str, 'members': list[str], 'steps': list[int],
+    'compute': str, 'members': list[str], 'steps': list[int], 'class_rule': str,
+    'net_labels': list[int], 'calibration_error': float, 'calibration': list,
 }  # fmt: skip
 
 
 def keep(
-    workdir: Path, about: dict[str, Any], tally: Tally, classes: tuple[str, ...], which: str = ''
+    workdir: Path,
+    about: dict[str, Any],
+    tally: Tally,
+    classes: tuple[str, ...],
+    which: str = '',
+    top_k: int = 5,
 ) -> str:
     """Writes eval/SPLIT-VIEWS.json, and eval/SPLIT-VIEWS-classes.json with the errors of
     each class and the confusions; returns them as lines of text.
@@ -46,30 +53,36 @@ def keep(
     Args:
       about: as `about` returns it.
       which: as `which` returns it.
+      top_k: of one more top-k error, beside those of 1 and 5.
 
     Raises:
       NotFiniteError: the loss is NaN or infinite; nothing is written.
       StorageError: it cannot be written; the lines are printed all the same.
     """
-    scores, by_class = tally.scores(), tally.by_class(classes)
+    scores, by_class = tally.scores() | tally.top(top_k), tally.by_class(classes)
     if not math.isfinite(scores['loss']):
         raise NotFiniteError(
             f'{about["split"]}: the loss is {scores["loss"]} at {steps_told(about)}: the net ended'
             ' in NaN or infinite values; nothing is kept of this evaluation',
             about['step'],
         )
+    calibration = tally.calibration()
     path = place(workdir, about['split'], about['views'], which)
+    rule = [f'classes: {about["class_rule"]}'] if 'class_rule' in about else []
     lines = [
+        *rule,
         *(
             f'class {plain(class_names.display_name(row["label"]))}: {images_told(row["images"])}'
             f' predicted as {plain(class_names.display_name(row["taken_for"]))}'
             for row in by_class['confusions'][:SHOWN]
         ),
+        f'{about["split"]}: calibration_error {calibration["calibration_error"]:.6f}'
+        f' ({len(calibration["calibration"])} bins)',
         f'{about["split"]}: {told(scores)}  ({images_told(scores["examples"])},'
         f' {views_told(about)}, {steps_told(about)})',
     ]
     try:
-        write_json(path, _sealed(path, about | scores))
+        write_json(path, _sealed(path, about | scores | calibration))
         write_json(path.with_name(f'{path.stem}-classes.json'), about | by_class)
     except StorageError:
         print('\n'.join(lines), flush=True)
@@ -156,11 +169,10 @@ def float32_result(workdir: Path, about: Mapping[str, Any], which: str) -> str:
 def told(scores: Mapping[str, Any]) -> str:
     """Errors with their 95 % intervals, and the loss."""
     parts = []
-    for name in ('top1', 'top5'):
-        low, high = scores[f'{name}_interval']
-        parts.append(f'{name}_error {scores[f"{name}_error"]:.6f} [{low:.4f}, {high:.4f}]')
-    if not has_top5(scores):
-        parts[1] = 'top5_error –'
+    for k in sorted(int(found[1]) for name in scores if (found := TOP.fullmatch(name))):
+        low, high = scores[f'top{k}_interval']
+        error = f'{scores[f"top{k}_error"]:.6f} [{low:.4f}, {high:.4f}]'
+        parts.append(f'top{k}_error {error if has_top(k, scores) or k == 1 else "–"}')
     return '  '.join([*parts, f'loss {scores["loss"]:.6f}'])
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from alexnet_jax.data import class_names
 from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.evaluation import arrays, ensemble, evaluate
 from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
@@ -23,22 +22,33 @@ from alexnet_jax.experiment.defaults import TABLE, Config
 from alexnet_jax.experiment.identity import WEIGHTS
 from alexnet_jax.experiment.model import Model, load
 from alexnet_jax.experiment.settings import IMAGES
+from alexnet_jax.experiment.shared_classes import (
+    SharedClasses,
+    require_same_classes,
+    shared_classes,
+)
 from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.inference import Variables
 from alexnet_jax.runtime import multihost
-from alexnet_jax.runtime.errors import InputError, counted
+from alexnet_jax.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Showing:
-    """A model, and the split of a set that it is shown."""
+    """A model, and the split of a set that it is shown.
+
+    compute: the type of activations and products.
+    shared: where the classes of the set are among the model's; None where they are the same. The
+      outputs are then those of the set's classes, in its order.
+    """
 
     config: Config
     model: Model
     images: ImageSet
     split: str
     stop_requested: Callable[[], bool] = lambda: False
-    compute: str = 'float32'  # of activations and products
+    compute: str = 'float32'
+    shared: SharedClasses | None = None
 
     @property
     def count(self) -> int:
@@ -47,14 +57,23 @@ class Showing:
     @property
     def about(self) -> dict[str, Any]:
         """As `results.about`, and the classes."""
-        return self._about | {'classes': list(self.model.classes)}
+        return self._about | {'classes': list(self.classes)}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the outputs."""
+        return self.images.classes if self.shared else self.model.classes
 
     @property
     def _about(self) -> dict[str, Any]:
         mirror, data = self.model.mirror and self.images.mirror, self.images.identity
         run = self.model.identity
         about = results.about(self.config, self.split, self.model.step, mirror, data, run)
-        return about | ({} if self.compute == 'float32' else {'compute': self.compute})
+        if self.compute != 'float32':
+            about |= {'compute': self.compute}
+        if self.shared:
+            about |= {'class_rule': self.shared.rule, 'net_labels': list(self.shared.columns)}
+        return about
 
     @property
     def is_of_own_set(self) -> bool:
@@ -79,7 +98,7 @@ class Showing:
         """Keeps the result in the workdir, as `results.keep`. Returns it as text, and the result in
         float32 if this one has another type."""
         about, which = self._about, self.which(workdir)
-        text = results.keep(workdir, about, tally, self.model.classes, which)
+        text = results.keep(workdir, about, tally, self.classes, which, self.config.eval.top_k)
         if self.compute == 'float32':
             return text
         which = dataclasses.replace(self, compute='float32').which(workdir)
@@ -100,7 +119,8 @@ class Showing:
             variables: Variables, images: ImageSet = self.images, split: str = self.split
         ) -> Generator[Outputs]:
             placed = inference.place_variables(model.net, mesh, variables)
-            return self._over(forward, placed, images, split)
+            outputs = self._over(forward, placed, images, split)
+            return evaluate.restricted(outputs, self.shared.columns) if self.shared else outputs
 
         return run
 
@@ -126,7 +146,7 @@ class Showing:
         self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, log_probabilities: None
     ) -> Tally:
         """The errors over all; `keep`: as in `evaluate.evaluate`."""
-        return evaluate.evaluate(self.outputs(), len(self.model.classes), keep)
+        return evaluate.evaluate(self.outputs(), len(self.classes), keep)
 
 
 def reading_of(model: Model, config: Config) -> evaluate.Reading:
@@ -137,7 +157,8 @@ def reading_of(model: Model, config: Config) -> evaluate.Reading:
 
 
 def mesh_of(config: Config) -> Mesh:
-    """Returns the mesh that is configured; else one over whole images alone, as nothing is exchanged then."""
+    """Returns the mesh that is configured; else one over whole images alone, as nothing is
+    exchanged then."""
     data, column = config.mesh.data, config.mesh.column or 1
     return device_mesh.make_mesh(data or max(1, device_mesh.devices_to_use() // column), column)
 
@@ -156,49 +177,45 @@ def open_model(config: Config, workdir: Path) -> Model:
 
 
 def show(
-    config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
+    config: Config,
+    workdir: Path,
+    stop_requested: Callable[[], bool] = lambda: False,
+    allow_some_classes: bool = False,
 ) -> Showing:
-    """The model of a workdir and the configured images.
+    """The model of a workdir and the configured images; as `show_to`.
 
     Raises:
       InputError: as `open_model` and `show_to`.
     """
-    return show_to(open_model(config, workdir), config, stop_requested)
+    model = open_model(config, workdir)
+    return show_to(model, config, stop_requested, allow_some_classes)
 
 
 def show_to(
-    model: Model, config: Config, stop_requested: Callable[[], bool] = lambda: False
+    model: Model,
+    config: Config,
+    stop_requested: Callable[[], bool] = lambda: False,
+    allow_some_classes: bool = False,
 ) -> Showing:
     """The model and the configured images.
+
+    Args:
+      allow_some_classes: whether the set may have some of the model's classes, or all in another
+        order.
 
     Raises:
       InputError: the images cannot be had, or are of other classes.
     """
     images = build.open_images(config)
     split = build.held_out_split(config, images)
-    require_same_classes(model.classes, images.classes, config.data.source)
+    source, shared = config.data.source, None
+    if allow_some_classes:
+        shared = shared_classes(model.classes, images.classes, source)
+    else:
+        require_same_classes(model.classes, images.classes, source)
     if not len(images.splits[split]):
-        raise InputError(f'the {split} split of data.source {config.data.source} has no images')
-    return Showing(config, model, images, split, stop_requested)
-
-
-def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str) -> None:
-    """
-    Raises:
-      InputError: the set has other classes than the net.
-    """
-    if class_names.same(tuple(ours), tuple(theirs)):
-        return
-    if len(ours) != len(theirs):
-        raise InputError(
-            f'data.source {source} has {counted(len(theirs), "class", "classes")};'
-            f' the net has {len(ours)}'
-        )
-    label = next(label for label, name in enumerate(ours) if name != theirs[label])
-    raise InputError(
-        f'data.source {source} has other classes than the net: class {label} is'
-        f' {theirs[label]!r} there and {ours[label]!r} in the net'
-    )
+        raise InputError(f'the {split} split of data.source {source} has no images')
+    return Showing(config, model, images, split, stop_requested, shared=shared)
 
 
 def evaluate_workdir(
@@ -212,7 +229,7 @@ def evaluate_workdir(
       StopRequestedError: a stop was requested.
     """
     with multihost.together():
-        showing = show(config, workdir, multihost.agreed(stop_requested))
+        showing = show(config, workdir, multihost.agreed(stop_requested), allow_some_classes=True)
         showing = dataclasses.replace(showing, compute=config.eval.compute)
     multihost.require_alike(showing.images.identity)
     if not multihost.is_first():  # it takes part, and leaves it to the first to keep anything
@@ -264,13 +281,14 @@ def average(
     about = dict(result.about)
     classes = tuple(about.pop('classes'))
     which = results.which(None, about['source'], None, about.get('compute', 'float32'))
-    return f'{page}\n{results.keep(out, about, result.together, classes, which)}'
+    top_k = next((config.eval.top_k for _, config in members if config), 5)
+    return f'{page}\n{results.keep(out, about, result.together, classes, which, top_k)}'
 
 
 def _member(path: Path, config: Config | None) -> Member:
     if config is None:
         return ensemble.saved_member(arrays.read(path))
-    showing = show(config, path)
+    showing = show(config, path, allow_some_classes=True)
     ids, labels, kept = [], [], []
 
     def keep(batch: Outputs, log_probabilities: np.ndarray) -> None:

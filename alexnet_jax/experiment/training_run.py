@@ -308,7 +308,7 @@ def _run(
         about = results.about(
             config, held_out, at_step, images.mirror, images.identity, experiment.identity
         )
-        reporter.say(results.keep(workdir, about, tally, experiment.images.classes))
+        reporter.say(results.keep(workdir, about, tally, images.classes, top_k=config.eval.top_k))
 
 
 def _watch(

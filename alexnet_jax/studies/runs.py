@@ -119,7 +119,7 @@ def _expected(runs: Mapping[str, Config]) -> dict[str, Expected]:
         own = config.seed if config.data.source == 'synthetic' else None
         key = (*(config[setting] for setting in SET), own)
         if key not in opened:
-            images = build.open_images(config)
+            images = build.training_images(config)
             build.held_out_split(config, images)
             opened[key] = len(images.splits['train']), identity_of(images)
         length, of_set = opened[key]

@@ -9,7 +9,8 @@
 `import` makes an ordinary workdir of a weight file: one of ours or torchvision's
 (safetensors, or what torch.save wrote) or Caffe's (.caffemodel), with its authors'
 preprocessing in the configuration where the file does not state another. SOURCE is a workdir or such a file. TO and FROM are folders, or
-repositories on Hugging Face, as hf:OWNER/NAME (with the extra `hub`).
+repositories on Hugging Face, as hf:OWNER/NAME (with the extra `hub`). For FILE and SOURCE,
+torchvision, caffe, caffenet and hf:OWNER/NAME stand for weights that are downloaded once.
 Exit status: as for alexnet_jax.main.
 """
 

@@ -41,6 +41,25 @@ def test_a_result_is_said_and_kept(tally, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_result_has_calibration_and_one_more_top_k_error(tmp_path):
+    tally = Tally.zero(4)
+    scores = np.log([[0.4, 0.3, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1]])
+    tally.add(scores, np.array([2, 1, 0]), np.ones(3))
+    text = results.keep(tmp_path, ABOUT, tally, ('a', 'b', 'c', 'd'), top_k=2)
+    kept = results.read(tmp_path, 'test', 1)
+    assert (kept['top1_error'], kept['top2_error']) == (2 / 3, 1 / 3)
+    assert kept['top2_interval'][0] < 1 / 3 < kept['top2_interval'][1]
+    # Two of 0.4, both wrong, and one of 0.7, right.
+    assert kept['calibration_error'] == pytest.approx((0.8 + 0.3) / 3, abs=1e-12)
+    assert [(one['images'], one['accuracy']) for one in kept['calibration'] if one['images']] == [
+        (2, 0.0), (1, 1.0),
+    ]  # fmt: skip
+    assert 'test: calibration_error 0.366667 (15 bins)' in text.splitlines()
+    line = text.splitlines()[-1]
+    assert line.startswith('test: top1_error 0.666667 [') and 'top2_error 0.333333 [' in line
+    assert 'top5_error –  loss 1.000000' in line
+
+
 def test_an_ensemble_is_said_with_all_its_steps(tally, tmp_path):
     about = ABOUT | {'members': ['x', 'y'], 'step': 240, 'steps': [120, 240]}
     text = results.keep(tmp_path, about, tally, ('a', 'b'))

@@ -305,7 +305,7 @@ def test_a_set_of_other_classes_is_refused(workdir, tmp_path, capsys):
         f'--config.data.dir={tmp_path}/set',
     ]  # fmt: skip
     told = refused(capsys, main.main, arguments)
-    assert 'has 3 classes; the net has 10' in told
+    assert "has the class 'ant hill', which is none of the net's 10" in told
 
 
 def test_a_workdir_that_lacks_a_file_says_so(workdir, capsys):

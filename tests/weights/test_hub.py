@@ -156,6 +156,22 @@ def test_a_repository_that_is_there(hub, workdir, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.thorough
+@with_library
+def test_a_repository_stands_for_a_model(hub, tiny, workdir, tmp_path):
+    content = (workdir.parent / 'tiny.safetensors').read_bytes()
+    hub.repositories[NAME] = {'model.safetensors': content}
+    out = tmp_path / 'out.safetensors'
+    exported, imported = each_by_hub(
+        hub.address, tmp_path,
+        ('export', f'hf:{NAME}', '--out', out),
+        ('import', f'hf:{NAME}', '--workdir', tmp_path / 'run'),
+    )  # fmt: skip
+    assert (exported.returncode, imported.returncode) == (0, 0), (exported, imported)
+    assert f'-> {out}, ' in exported.stdout and same(tmp_path / 'run', tiny)
+    assert forms.same(model.load(out).layers['conv1'], tiny.layers['conv1'])
+
+
 @with_library
 def test_no_network(workdir, tmp_path):
     with socket.socket() as unheard:  # bound, so that nobody else listens there

@@ -79,8 +79,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--source',
         required=True,
-        help='tfds:NAME[/config][:version], folder:PATH (class folders, or train, val and maybe'
-        ' test folders of such) or digits',
+        help='tfds:NAME[/config][:version], folder:PATH (class folders, or train, val and test'
+        ' folders of such; without train, a set to evaluate on) or digits',
     )
     parser.add_argument(
         '--out', type=Path, help='folder of the set; default: where the main command looks for it'
@@ -230,6 +230,8 @@ def _summary(out: Path) -> str:
         f'{counted(len(classes), "class", "classes")}: {", ".join(classes[:MOST_NAMED])}{more}'
     )
     counts = ', '.join(f'{count} {split}' for split, count in about['counts'].items())
+    if 'train' not in about['counts']:
+        lines.append('no training images: a set to evaluate on')
     lines.append(f'{about["source"]}: {counts} -> {out}')
     return '\n'.join(lines)
 

@@ -44,8 +44,8 @@ class Files:
 
 
 def open_folder(spec: str, root: Path) -> Source:
-    """Opens a folder of class folders, or of folders for `train`, `val` and maybe `test` that
-    hold such, as `layout.splits_below` finds them, or Tiny ImageNet as it is distributed. All files
+    """Opens a folder of class folders, or of folders for `train`, `val` and `test`, or some of them,
+    that hold such, as `layout.splits_below` finds them, or Tiny ImageNet as it is distributed. All files
     in a class folder count as images, in its subfolders too; skipped are hidden files, files that
     operating systems leave behind and files of bounding boxes. Classes are numbered in the order of
     their names.
@@ -58,8 +58,10 @@ def open_folder(spec: str, root: Path) -> Source:
     root = require_folder(spec, root)
     try:
         tops = layout.splits_below(root)
-        classes = _class_names(tops['train'])
-        listings = {split: _list_split(top, classes) for split, top in tops.items()}
+        # Of the training images, or else of the first of the other splits.
+        named, first = next(iter(tops.items()))
+        classes = _class_names(first)
+        listings = {split: _list_split(top, classes, named) for split, top in tops.items()}
     except OSError as error:
         raise InputError(f'{spec}: {error.filename}: {error.strerror}') from error
     splits, digest = {}, hashlib.sha256()
@@ -71,14 +73,14 @@ def open_folder(spec: str, root: Path) -> Source:
     return Source(f'folder:{root}', digest.hexdigest()[:16], classes, splits)
 
 
-def has_val(spec: str, root: Path) -> bool:
-    """Whether a folder has images for validation; its classes are not listed.
+def splits_of(spec: str, root: Path) -> tuple[str, ...]:
+    """Returns which splits a folder has images of; its classes are not listed.
 
     Raises:
       InputError: it is no folder, or it cannot be told.
     """
     try:
-        return 'val' in layout.splits_below(require_folder(spec, root))
+        return tuple(layout.splits_below(require_folder(spec, root)))
     except OSError as error:
         raise InputError(f'{spec}: {error.filename}: {error.strerror}') from error
 
@@ -137,21 +139,22 @@ def _class_names(top: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _list_split(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
+def _list_split(top: Path, classes: tuple[str, ...], named: str) -> list[tuple[str, int, int]]:
     if tiny_imagenet.has_annotations(top):
         return tiny_imagenet.list_annotated(top, classes)
-    return _list_classes(top, classes)
+    return _list_classes(top, classes, named)
 
 
-def _list_classes(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
-    """Returns (path, label, bytes) of all files, ordered by class and path."""
+def _list_classes(top: Path, classes: tuple[str, ...], named: str) -> list[tuple[str, int, int]]:
+    """Returns (path, label, bytes) of all files, ordered by class and path. named: the split that
+    the classes are of."""
     if stray := layout.images_in(top):
         raise InputError(f'{top / stray[0]} lies in no class folder')
     found = []
     for folder in layout.folders_in(top):
         if folder.name not in classes:
             raise InputError(
-                f'{folder} is a class that is not in train;'
+                f'{folder} is a class that is not in {named};'
                 f' the nearest is {nearest(folder.name, classes)}'
             )
         files = sorted(layout.walk_files(folder))

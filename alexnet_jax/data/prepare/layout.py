@@ -25,7 +25,8 @@ MOST_NAMED = 5
 
 
 def splits_below(root: Path) -> dict[str, Path]:
-    """Finds the folder of class folders of each split; without split folders, `train` alone.
+    """Finds the folder of class folders of each split; without split folders, `train` alone. A set
+    to evaluate on needs no `train`.
 
     A folder whose name says train, val or test, in any case and common spelling, is a split if
     it holds folders. A folder that holds nothing but one folder of folders stands for that one.
@@ -46,8 +47,8 @@ def splits_below(root: Path) -> dict[str, Path]:
     splits = {split: _innermost(path, split) for path, (split, _) in found.items()}
     if 'test' in splits and _lacks_labels(splits['test'], splits.get('train')):
         del splits['test']
-    if 'train' not in splits:
-        raise InputError(f'{top} has folders for {" and ".join(splits)}, but none for train')
+    if not splits:
+        raise InputError(f'{plain(top)} has images of no known class alone: in {_named(found)}')
     return {split: splits[split] for split in WORDS if split in splits}
 
 

@@ -240,6 +240,7 @@ def _tasks(request: Request, source: Source, out: Path, max_bad: int) -> list[Ta
                     encoding=request.encoding,
                     max_pixels=request.max_pixels,
                     max_bad=max_bad,
+                    measured=split == 'train' or 'train' not in source.splits,
                 )
             )
     return tasks

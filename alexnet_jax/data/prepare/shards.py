@@ -53,7 +53,8 @@ class Task:
     path: where it goes.
     notes: folder for what is known of finished shards.
     classes: labels are below it.
-    split: of which it is a part; the pixels of `train` count for the statistics.
+    split: of which it is a part.
+    measured: whether its pixels count for the statistics.
     max_bad: how many images may be left out; one more is an error.
     """
 
@@ -65,10 +66,7 @@ class Task:
     split: str
     max_pixels: int
     max_bad: int
-
-    @property
-    def measured(self) -> bool:
-        return self.split == 'train'
+    measured: bool = True
 
     def is_done(self) -> bool:
         if not (self.path.exists() and self.note_file('.json').exists()):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.data.prepare.digits import open_digits
-from alexnet_jax.data.prepare.folder import absolute, has_val, open_folder
+from alexnet_jax.data.prepare.folder import absolute, open_folder, splits_of
 from alexnet_jax.data.prepare.originals import SPLIT_NAMES, Originals, Source
 from alexnet_jax.data.prepare.tfds import find_builder, open_tfds
 from alexnet_jax.runtime.errors import InputError, counted
@@ -61,31 +61,34 @@ def canonical(spec: str) -> str:
 
 
 def lacks_val(spec: str) -> bool:
-    """Whether a source is known to have no images for validation. Its images are not looked at;
-    of TFDS, only its own usual place is.
+    """Whether a source is known to have images for training and none for validation. Its images
+    are not looked at; of TFDS, only its own usual place is.
 
     Raises:
       InputError: there is no such source.
     """
     kind, _, rest = spec.partition(':')
     if kind == 'folder':
-        return not has_val(spec, Path(rest))
+        splits = splits_of(spec, Path(rest))
+        return 'train' in splits and 'val' not in splits
     if kind == 'tfds':
         found = find_builder(spec, rest, None).info.splits
-        return bool(found) and not any(name in found for name in SPLIT_NAMES['val'])
+        return 'train' in found and not any(name in found for name in SPLIT_NAMES['val'])
     return False
 
 
 def with_val_split(source: Source, fraction: float) -> Source:
     """The source with a `val` split; if it has none, `fraction` of the training
     images of each class, evenly spaced among them: of two or more, at least one and not all.
+    A source without training images, to evaluate on, stays as it is.
 
     Raises:
       InputError: there is neither a `val` split nor a fraction, or too few images.
     """
-    if 'val' in source.splits:
+    if 'val' in source.splits or 'train' not in source.splits:
         if fraction:
-            raise InputError(f'--val_fraction is {fraction}, but {source.spec} has a val split')
+            has = 'a val split' if 'train' in source.splits else 'no training images'
+            raise InputError(f'--val_fraction is {fraction}, but {source.spec} has {has}')
         return source
     if not fraction:
         raise NoValidationError(f'{source.spec} has no images for validation')

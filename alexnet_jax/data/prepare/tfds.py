@@ -31,13 +31,15 @@ IMAGENET_TARS = ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar')
 @dataclasses.dataclass(frozen=True)
 class TfdsRows:
     """Rows of a split of a TFDS set that lies in `directory`; `image` and `label`
-    are the names of the features."""
+    are the names of the features. numbers: the set's number of each class, where some of its
+    classes are left out; else empty."""
 
     directory: str
     split: str
     rows: Sequence[int]
     image: str
     label: str
+    numbers: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,7 +74,8 @@ class TfdsRows:
         try:
             feature = _features(_serialized(self.directory, self.split)[self.rows[row]])
             image = feature[self.image].bytes_list.value[0]
-            return image, feature[self.label].int64_list.value[0]
+            number = feature[self.label].int64_list.value[0]
+            return image, self.numbers.index(number) if self.numbers else number
         except Exception as error:  # Whatever a broken file makes its reader raise.
             raise BadImageError(f'cannot be read: {" ".join(str(error).split())[:200]}') from error
 
@@ -116,15 +119,33 @@ def open_tfds(
         if found:
             rows = range(builder.info.splits[found].num_examples)
             splits[split] = TfdsRows(os.fspath(builder.data_path), found, rows, image, label)
-    if 'train' not in splits:
-        raise InputError(f'{spec} has no split train; it has: {", ".join(builder.info.splits)}')
     # -1 is TFDS's label of what nobody has labelled, as ImageNet's test images.
     if 'test' in splits and len(splits['test']) and splits['test'].example(0)[1] == -1:
         del splits['test']
+    if not splits:
+        found = ', '.join(builder.info.splits)
+        raise InputError(f'{spec} has no split train, val or test with labels; it has: {found}')
     if builder.name == 'imagenet2012' and not allow_partial:
         _require_whole_imagenet(spec, builder, splits)
     classes = tuple(builder.info.features[label].names)
+    if 'train' not in splits:
+        classes, splits = _of_classes_with_images(classes, splits)
     return Source(spec, builder.info.full_name, classes, splits)
+
+
+def _of_classes_with_images(
+    classes: tuple[str, ...], splits: Mapping[str, TfdsRows]
+) -> tuple[tuple[str, ...], dict[str, TfdsRows]]:
+    """Leaves out the classes without images: TFDS names all thousand of ImageNet's for ImageNet-A
+    and ImageNet-R, which have images of 200."""
+    found = np.unique(np.concatenate([rows.labels for rows in splits.values()]))
+    numbers = tuple(int(number) for number in found if 0 <= number < len(classes))
+    if len(numbers) == len(classes):
+        return classes, dict(splits)
+    named = tuple(classes[number] for number in numbers)
+    return named, {
+        split: dataclasses.replace(rows, numbers=numbers) for split, rows in splits.items()
+    }
 
 
 def find_builder(spec: str, name: str, data_dir: str | None) -> Any:
