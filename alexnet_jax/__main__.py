@@ -5,6 +5,7 @@
   train, eval, predict, report        a run: alexnet-jax train --config digits --workdir runs/digits
   prepare                             images to a set, once
   features, ensemble, tables          of trained nets
+  rdm, rsa, cka, probe                comparisons of features
   weights import|export|push|pull     files of others, and your own
   ablations, figure1, specialization  studies of many runs
   pages                               pages of several runs side by side
@@ -28,6 +29,7 @@ COMMANDS = {
     **{mode: ('main', f'--mode={mode}') for mode in ('train', 'eval', 'predict', 'report')},
     'prepare': ('data.prepare.__main__',),
     **{name: ('evaluation.__main__', name) for name in ('features', 'ensemble', 'tables')},
+    **{name: ('evaluation.compare.__main__', name) for name in ('rdm', 'rsa', 'cka', 'probe')},
     'weights': ('weights.__main__',),
     **{name: (f'studies.{name}',) for name in ('ablations', 'figure1', 'specialization')},
     'pages': ('report.__main__',),
