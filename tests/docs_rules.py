@@ -77,6 +77,8 @@ RULES = [
     Rule('python -m alexnet_jax.evaluation ensemble RUN1' + ANY,  # which has to be different runs
          test='tests/experiment/test_ensemble_command.py::test_an_ensemble_beside_its_members'),
     Rule('python -m alexnet_jax.evaluation (tables|features) ' + ANY, ''),
+    Rule('python -m alexnet_jax.evaluation.compare rsa ' + ANY, '--bootstrap 20 --permutations 20'),
+    Rule('python -m alexnet_jax.evaluation.compare (rdm|cka|probe) ' + ANY, ''),
     Rule(r'python -m alexnet_jax.weights import \S+\.pth ' + ANY, TINY.format(size=95),
          needs='a download'),
     Rule(r'python -m alexnet_jax.weights import \S+\.caffemodel ' + ANY, TINY.format(size=99),

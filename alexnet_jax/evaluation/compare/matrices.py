@@ -165,7 +165,7 @@ def _read_csv(path: Path) -> tuple[np.ndarray, list[str] | None]:
         rows = [row[1:] for row in rows[1:]]
     if len({len(row) for row in rows}) != 1:
         raise ValueError('its lines have different numbers of values')
-    return np.stack([np.array(row).astype(np.float64) for row in rows]), ids
+    return np.stack([np.array([float(value) for value in row]) for row in rows]), ids
 
 
 def _is_number(text: str) -> bool:
