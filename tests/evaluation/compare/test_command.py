@@ -8,7 +8,9 @@ from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
 from alexnet_jax import __main__ as commands
-from alexnet_jax.evaluation.compare.__main__ import main
+from alexnet_jax.evaluation.compare.__main__ import main, parse
+from alexnet_jax.evaluation.compare.dissimilarity import METRICS
+from alexnet_jax.evaluation.compare.rsa import CORRELATIONS
 from alexnet_jax.runtime import memory
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from tests.evaluation.compare.folders import write_features
@@ -203,3 +205,10 @@ def test_what_does_not_fit_into_the_memory_is_refused(folder, capsys, monkeypatc
     np.save('judged.npy', squareform(np.arange(45.0)))
     monkeypatch.setattr(memory, 'available', lambda: 100)
     assert 'bytes of memory; available: 100 bytes' in refused(capsys, *command.split())
+
+
+def test_every_metric_and_correlation_may_be_given():
+    for metric in METRICS:
+        parse(['rdm', 'F', '--out=N', f'--metric={metric}'])
+    for correlation in CORRELATIONS:
+        parse(['rsa', 'A', 'B', f'--correlation={correlation}'])
