@@ -30,6 +30,7 @@ from alexnet_jax.runtime.errors import InputError, counted, shown
 
 MOST_DRAWS = 10**6
 MOST_SEED = 2**32 - 1
+LEAST_L2, MOST_L2 = 1e-8, 1e4
 SHOWN = 3  # ids in a message
 
 
@@ -85,10 +86,14 @@ def require_options(options: argparse.Namespace) -> None:
             raise InputError(f'--{name} is {value}; allowed: whole numbers from 0 to {most[name]}')
     if options.out and options.out.exists() and not options.out.is_dir():
         raise InputError(f'--out {options.out} is a file; allowed: a folder')
+    if options.command == 'rdm' and options.out.exists() and not (options.out / 'rdm.npy').exists():
+        raise InputError(
+            f'--out {options.out} is there and holds something else; take another folder'
+        )
     if options.command != 'probe':
         return
-    if options.l2 is not None and not (options.l2 > 0 and math.isfinite(options.l2)):
-        raise InputError(f'--l2 is {options.l2}; allowed: numbers above 0')
+    if options.l2 is not None and not LEAST_L2 <= options.l2 <= MOST_L2:
+        raise InputError(f'--l2 is {options.l2}; allowed: numbers from {LEAST_L2} to {MOST_L2}')
     if options.test and options.held_out is not None:
         raise InputError('--held_out does not go with --test')
     if options.held_out is not None and not 0 < options.held_out < 1:
