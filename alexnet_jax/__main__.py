@@ -7,6 +7,7 @@
   features, ensemble, tables          of trained nets
   lesions                             a trained net with units removed
   explain                             which pixels a class depends on
+  rdm, rsa, cka, probe                comparisons of features
   weights import|export|push|pull     files of others, and your own
   ablations, figure1, specialization  studies of many runs
   pages                               pages of several runs side by side
@@ -33,6 +34,7 @@ COMMANDS = {
         name: ('evaluation.__main__', name)
         for name in ('features', 'ensemble', 'tables', 'lesions')
     },
+    **{name: ('evaluation.compare.__main__', name) for name in ('rdm', 'rsa', 'cka', 'probe')},
     'weights': ('weights.__main__',),
     **{name: (f'studies.{name}',) for name in ('ablations', 'figure1', 'specialization')},
     'pages': ('report.__main__',),

@@ -80,6 +80,8 @@ RULES = [
     Rule('alexnet-jax (features|explain|lesions|nets) ' + ANY, ''),
     Rule('python -m alexnet_jax.weights import torchvision ' + ANY, needs='a download',
          test='tests/weights/test_published.py::test_names_in_commands'),
+    Rule('python -m alexnet_jax.evaluation.compare rsa ' + ANY, '--bootstrap 20 --permutations 20'),
+    Rule('python -m alexnet_jax.evaluation.compare (rdm|cka|probe) ' + ANY, ''),
     Rule(r'python -m alexnet_jax.weights import \S+\.pth ' + ANY, TINY.format(size=95),
          needs='a download'),
     Rule(r'python -m alexnet_jax.weights import \S+\.caffemodel ' + ANY, TINY.format(size=99),

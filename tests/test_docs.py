@@ -171,6 +171,10 @@ def folder(data_dir, tmp_path_factory) -> Path:
             Path('bvlc_alexnet.caffemodel'), forms.caffe_blobs(random), authors.caffe_order('caffe')
         )
         Path('names.txt').write_text('\n'.join('abcdefg'))
+        judged = random.random((300, 300))  # as many as the digits have test images
+        np.savetxt('JUDGMENTS.csv', judged + judged.T, delimiter=',')
+        lines = [f'digit {n},{"odd" if n % 2 else "even"}' for n in range(1797)]
+        Path('LABELS.csv').write_text('\n'.join(['id,label', *lines]))
         for name, there in {
             'IMAGE': 'image.png', 'RUN': 'runs/digits', 'SOURCE': 'runs/digits',
             'FROM': 'TO',

@@ -26,7 +26,7 @@ OWNERS = {
     'apache_beam': 'data/prepare/engines.py',
     'huggingface_hub': 'weights/hub.py',
     'orbax': 'training/checkpoint',
-    'optax': 'training/',
+    'optax': ('training/', 'evaluation/compare/softmax_regression.py'),
     'safetensors': 'weights/files.py',
     'google': 'weights/caffe.py',
     'ml_dtypes': 'weights/arrays.py',

@@ -42,7 +42,7 @@ class ImageArrays:
         path = self.folder / file_name(name)
         try:
             values = files.map_array(path)
-            _require_as_written(path, self.about)
+            require_as_written(path, self.about)
         except (OSError, ValueError) as error:
             raise InputError(f'{path} cannot be read: {error}') from error
         if values.shape[:1] != self.labels.shape:
@@ -106,13 +106,20 @@ def writing(
     Raises:
       InputError: it cannot be written, or something else is in its place.
     """
+    with sealing(folder, about) as made:
+        writer = make_writer(made)
+        yield writer
+        writer.finish()
+
+
+@contextlib.contextmanager
+def sealing(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields an empty folder for files of any kind, to which about.json is added; as `writing`."""
     if folder.exists() and not (folder / ABOUT).exists():
         raise InputError(f'{folder} is there and holds something else; take another folder')
     try:
         with files.new_folder(folder) as made:
-            writer = make_writer(made)
-            yield writer
-            writer.finish()
+            yield made
             seals = {path.name: files.sha256(path) for path in sorted(made.iterdir())}
             text = json.dumps({**about, SEALS: seals}, indent=2, allow_nan=False) + '\n'
             (made / ABOUT).write_text(text)
@@ -130,7 +137,7 @@ def read(folder: Path) -> ImageArrays:
     about = read_about(folder)
     try:
         for name in (IDS, LABELS):
-            _require_as_written(folder / name, about)
+            require_as_written(folder / name, about)
         ids = files.read_json(folder / IDS, MOST_IDS)
         labels = np.array(files.map_array(folder / LABELS))
     except (OSError, ValueError) as error:
@@ -155,7 +162,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _require_as_written(path: Path, about: Mapping[str, Any]) -> None:
+def require_as_written(path: Path, about: Mapping[str, Any]) -> None:
     """Compares a file with its SHA-256 in about.json; earlier versions kept none.
 
     Raises:

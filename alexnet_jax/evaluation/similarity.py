@@ -5,15 +5,16 @@ Lee and Hinton, 2019, arXiv:1905.00414), linear, with the unbiased estimate of H
 import chex
 import numpy as np
 
+from alexnet_jax.evaluation.inner_products import inner_products
 from alexnet_jax.runtime.errors import counted
 
 
 def gram(features: np.ndarray) -> np.ndarray:
     """Units of some images, [images, ...] -> their products, [images, images], float64. Those of
     two sets of units add up to that of both together."""
-    flat = np.asarray(features, np.float64).reshape(len(features), -1)
-    flat = flat - flat.mean(axis=0)  # changes nothing but the rounding
-    return flat @ flat.T
+    flat = np.asarray(features).reshape(len(features), -1)
+    mean = flat.mean(axis=0, dtype=np.float64)
+    return inner_products(flat, lambda rows: rows - mean)  # changes nothing but the rounding
 
 
 def cka(first: np.ndarray, second: np.ndarray) -> float:
@@ -21,12 +22,13 @@ def cka(first: np.ndarray, second: np.ndarray) -> float:
     other turned, mirrored or scaled, around 0 if they have nothing in common. NaN for units that
     are the same for every image."""
     chex.assert_shape([first, second], (len(first), len(first)))
-    own = _hsic(first, first) * _hsic(second, second)
-    return _hsic(first, second) / own**0.5 if own > 0 else float('nan')
+    own = hsic(first, first) * hsic(second, second)
+    return hsic(first, second) / own**0.5 if own > 0 else float('nan')
 
 
-def _hsic(first: np.ndarray, second: np.ndarray) -> float:
-    """Equation 5 of Song et al., but for the factor 1 / (n (n − 3))."""
+def hsic(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the unbiased estimate of HSIC, equation 5 of Song et al., without the factor
+    1 / (n (n − 3)), of two Gram matrices [images, images] of four images or more."""
     first, second = (x - np.diag(np.diag(x)) for x in (first, second))
     count = len(first)
     if count < 4:
