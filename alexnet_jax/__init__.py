@@ -53,5 +53,5 @@ def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
 
     complete = configuration.absolute_source(configuration.complete(config, {}))
     folder = files.possible_folder(workdir, 'workdir')
-    training_run.train(complete, folder)
+    training_run.train(configuration.settled(complete), folder)
     return model.load(folder)

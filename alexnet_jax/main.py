@@ -63,10 +63,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configuration.Config:
-    """From the config file, or else from the workdir's own config.json."""
+    """From the config file, or else from the workdir's own config.json, with the content of the
+    user's own net and protocol."""
     if options.config is not None:
-        return config_file.load(options.config, overrides)
-    return kept_config.of_workdir(options.workdir, overrides)
+        return configuration.settled(config_file.load(options.config, overrides))
+    return configuration.settled(kept_config.of_workdir(options.workdir, overrides))
 
 
 def run(argv: list[str]) -> int:

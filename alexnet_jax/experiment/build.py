@@ -86,6 +86,7 @@ def build(config: Config) -> Experiment:
     Raises:
       InputError: more devices asked for than there are; the images cannot be had.
     """
+    config = configuration.settled(config)
     images = open_images(config)
     architecture = configuration.network_of(config)
     data, column = mesh_shape(config, architecture, len(images.classes))

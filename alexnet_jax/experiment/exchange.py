@@ -24,7 +24,7 @@ from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.network import table_json
 from alexnet_jax.runtime import errors
 from alexnet_jax.runtime.errors import InputError, counted
-from alexnet_jax.training import step, warm_start
+from alexnet_jax.training import protocol_json, step, warm_start
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.weights import (
     caffe,
@@ -223,10 +223,12 @@ def write(path: Path, loaded: Model) -> None:
 
 def metadata(loaded: Model) -> dict[str, str]:
     """What a weight file of ours says beside its arrays."""
+    protocol = loaded.config.train.table  # where it is not one of this package
     return {
         'format': 'alexnet_jax',
         'config': json.dumps(portable(loaded.config)),
         'network': json.dumps(table_json.to_json(loaded.net.architecture)),
+        **({} if protocol is None else {'protocol': json.dumps(protocol_json.to_json(protocol))}),
         'model': json.dumps(
             {
                 'classes': loaded.classes,
