@@ -56,6 +56,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         parser.error('neither --config nor --workdir is given')
     if options.workdir is not None:
         options.workdir = files.possible_folder(options.workdir, '--workdir')
+    options.gives_source = options.config is not None or 'data.source' in overrides
     options.joining = joining.read(options)
     if options.joining and options.mode not in ('train', 'eval'):
         parser.error('--processes goes with --mode=train and --mode=eval')
@@ -101,8 +102,10 @@ def do(
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> int:
     """What the mode says, in this process; returns the exit status."""
-    from alexnet_jax.experiment import trained, training_run
+    from alexnet_jax.experiment import build, trained, training_run
 
+    if options.mode == 'train' and options.gives_source:
+        build.prepare_own_source(config)
     if options.mode == 'eval':
         result = trained.evaluate_workdir(config, workdir, stop_requested)
         if result:

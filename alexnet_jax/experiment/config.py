@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_collections import FrozenConfigDict
 
+from alexnet_jax.data.own_source import is_own
 from alexnet_jax.experiment import own_parts
 from alexnet_jax.experiment.defaults import (
     PROTOCOL_TABLE,
@@ -192,14 +193,16 @@ def unknown(name: str) -> str:
 
 
 def absolute_source(config: Config) -> Config:
-    """Returns the configuration with the path of a `folder:` source absolute; see `absolute`."""
+    """Returns the configuration with the path of its source absolute; see `absolute`."""
     return changed(config, {'data.source': absolute(config.data.source)})
 
 
 def absolute(source: str) -> str:
-    """Returns a `folder:` source with an absolute path: a relative one would be another folder
-    from another working folder. A path that cannot be resolved stays as it is, to be refused
-    where images are looked for."""
+    """Returns a `folder:` source, or one of the user's own, with an absolute path: a relative one
+    would be another from another working folder. A path that cannot be resolved stays as it is, to
+    be refused where images are looked for."""
+    if is_own(source):
+        return python_files.absolute(source)
     kind, _, place = source.partition(':')
     if kind != 'folder':
         return source

@@ -13,6 +13,7 @@ import jax
 import jax.export
 import numpy as np
 
+from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import model
 from alexnet_jax.experiment import workdir as workdirs
@@ -250,6 +251,8 @@ def portable(config: Config) -> dict[str, Any]:
     if kind == 'folder':
         source = f'folder:{Path(place).resolve().name or place}'
         config = configuration.changed(config, {'data.source': source})
+    source = without_folder(config.data.source)
+    config = configuration.changed(config, {'data.source': source})
     return {
         name: value
         for name, value in configuration.flat(config).items()

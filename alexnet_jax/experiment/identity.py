@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import kept_config
 from alexnet_jax.experiment.defaults import Config
@@ -72,6 +73,7 @@ class Identity:
         no digest. Other facts of the set are left out, as a model.json may lack some of them."""
         settled = configuration.settled(self.config)
         values = configuration.flat(settled)
+        values['data.source'] = without_folder(values['data.source'])
         config = {
             name: values[name]
             for name in kept_config.that_count(settled)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.experiment import own_parts
 from alexnet_jax.experiment.config import (
     OF_TABLE,
@@ -162,6 +163,8 @@ def differences(config: Config, other: Config, but: Collection[str] = ()) -> lis
     config = settled(config)
     # Older workdirs may hold a relative path.
     one, two = flat(absolute_source(config)), flat(absolute_source(other))
+    for values in (one, two):  # a file may be moved; the set's identity is compared apart
+        values['data.source'] = without_folder(values['data.source'])
     found = [name for name in that_count(config) if name not in but and one[name] != two[name]]
     lines = [f'{name} was {two[name]!r}, now {one[name]!r}' for name in found]
     if config.train.table is not None and other.train.table is not None:
