@@ -19,12 +19,14 @@ class Rule:
     allows: whether a value, of the default's type, is one of them.
     names: all of them, if they are words.
     item: the type of the items of a tuple.
+    own: a description of an object of the user's own that is one of them, FILE.py:NAME.
     """
 
     words: str
     allows: Callable[[Any], bool]
     names: tuple[str, ...] = ()
     item: type = str
+    own: str = ''
 
 
 MOST = 2**31 - 1  # of a count: steps and images are counted in 32 bits
@@ -64,10 +66,12 @@ def one_of(names: Collection[str]) -> Rule:
 
 def or_own(rule: Rule, kind: str) -> Rule:
     """Returns the rule with FILE.py:NAME allowed beside: an object of the user's own."""
+    own = f'{python_files.FORM} of {kind} of your own'
     return Rule(
-        f'{rule.words}, or {python_files.FORM} of {kind} of your own',
+        f'{rule.words}, or {own}',
         lambda value: rule.allows(value) or python_files.names_object(value),
         rule.names,
+        own=own,
     )
 
 

@@ -48,7 +48,7 @@ def network(text: str, option: str = NETWORK) -> Architecture:
         option,
         lambda found: isinstance(found, Architecture),
         'an Architecture (alexnet_jax.network.layers)',
-        MISSING,
+        MISSING if option == NETWORK else '',
     )
     net = _kept(net, table_json.to_json, table_json.from_json, f'{option} {plain(text)}')
     _require_own_name(text, option, net, ARCHITECTURES)

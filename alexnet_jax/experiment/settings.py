@@ -35,7 +35,9 @@ from alexnet_jax.runtime.python_files import FORM
 from alexnet_jax.training.protocols import PROTOCOLS
 
 SOURCE = Rule(
-    f'digits, patterns, synthetic, folder:PATH, tfds:NAME[/config][:version] or {FORM}', is_source
+    f'digits, patterns, synthetic, folder:PATH, tfds:NAME[/config][:version] or {FORM}',
+    is_source,
+    own=f'{FORM} of a function of your own',
 )
 BOARDS = ('tensorboard', 'wandb')
 RESIZES = ('center_square', 'short_side', 'squash')
@@ -292,6 +294,8 @@ def fault_of(name: str, value: Any) -> str:
         right_type &= all(type(item) is rule.item for item in value)
     if right_type and rule.allows(value):
         return ''
+    if rule.own and isinstance(value, str) and '.py' in value:
+        return f'{name} is {shown(value)}; allowed: {rule.own}, or a name of this package'
     near = ''
     if isinstance(value, str) and value and rule.names:
         near = f'; the nearest is {nearest(value, rule.names)}'

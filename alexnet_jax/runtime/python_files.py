@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
+from alexnet_jax.runtime.errors import InputError, nearest, plain
 
 SUFFIX = '.py'
 LONGEST = 1000  # characters of a path in a message
@@ -134,7 +134,8 @@ def find(
             f' it defines: {listed}'
         )
     if not allows(names[name]):
-        raise InputError(f'{where}: {name} is {shown(names[name])}; allowed: {allowed}')
+        kind = plain(type(names[name]).__name__)
+        raise InputError(f'{where}: {name} is of type {kind}; allowed: {allowed}')
     return names[name]
 
 

@@ -16,7 +16,7 @@ from alexnet_jax.data.prepare.originals import Source
 from alexnet_jax.runtime import python_files
 from alexnet_jax.runtime.errors import InputError, plain, shown
 
-OPTION = '--source'
+OPTION = 'the source'  # in messages
 SPLITS = ('train', 'val', 'test')
 DIGITS = 16  # of a digest
 
@@ -116,7 +116,7 @@ def open_own(spec: str) -> Source:
             raise InputError(
                 f'{plain(spec)}: {split} is {shown(rows)}; allowed: a sequence of (image, label)'
             )
-        count = _called(spec, f'the length of {split}', lambda rows=rows: len(rows))
+        count = _called(spec, f'the length of {split}', lambda rows=rows: len(rows))  # pyright: ignore[reportArgumentType]
         if not count:
             raise InputError(f'{plain(spec)}: {split} is empty; allowed: at least 1 image')
         splits[split] = OwnRows(spec, digest, split, tuple(range(count)))

@@ -1,6 +1,5 @@
 """Where prepared sets lie: found by their source, or made."""
 
-import functools
 import hashlib
 import re
 from collections.abc import Callable
@@ -75,12 +74,12 @@ def prepare_own(
         return
     place = usual_place(spec, size, data_dir, resize)
     request = Request(spec, Encoding(size, 'jpeg', QUALITY, resize))
+    source = sources.open_source(spec)
     say(f'preparing {plain(spec)} -> {plain(place)}')
-    open_source = functools.partial(sources.open_source, spec)
     try:
-        make_set(request, place, open_source, engines.stoppable, say=say)
+        make_set(request, place, lambda: source, engines.stoppable, say=say)
     except sources.NoValidationError as error:
-        options = request.options() | {'val_fraction': sources.HOLD_OUT}
+        options: dict[str, Any] = request.options() | {'val_fraction': sources.HOLD_OUT}
         raise InputError(
             f'{error}. To take a share of the training images, run:\n'
             + image_set.command(place, **options)
