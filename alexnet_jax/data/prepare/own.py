@@ -80,7 +80,7 @@ class OwnRows:
           InputError: the file does not give them, or has changed.
         """
         split = getattr(_opened(self.spec, self.digest), self.split)
-        pair = _called(self.spec, self.name(row), lambda: split[self.rows[row]])
+        pair = _called(self.spec, self.id(row), lambda: split[self.rows[row]])
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(f'{self.name(row)} is {shown(pair)}; allowed: (image, label)')
         image, label = pair
