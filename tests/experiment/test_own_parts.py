@@ -56,8 +56,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_settings_change_an_own_net_as_any_other():
     config = config_file.load('digits', NET)
     net = configuration.network_of(config)
-    # 5·5·3·16 + 16, 3·3·16·32 + 32, 7·7·32·64 + 64, 64·10 + 10
-    assert [row.parameters for row in layer_shapes(net, 10)] == [1216, 4640, 100_416, 650]
+    # 5·5·3·16 + 16, 3·3·16·32 + 32, 6·6·32·64 + 64, 64·10 + 10
+    assert [row.parameters for row in layer_shapes(net, 10)] == [1216, 4640, 73_792, 650]
     wide = {'network.width': '2', 'network.input_size': '24', 'network.activation': 'tanh'}
     net = configuration.network_of(config_file.load('digits', NET | wide))
     assert [row.features for row in net.layers] == [32, 64, 128]
@@ -229,7 +229,7 @@ def test_a_weight_file_cannot_name_a_file_to_be_run(one_step, files):
         ("'mynet'", "'paper'", "its name is 'paper'; allowed: another name than those of this"),
         ("'mynet'", "'a.py:X'", "its name is 'a.py:X'; allowed: another name"),
         ("'mynet'", "'m' * 101", 'allowed: 1 to 100 printable characters'),
-        ("'conv1', 16", "'conv1', 15", 'does not run: line 3: conv1 of network mynet has 15 features'),
+        ("'conv1', 16", "'conv1', 15", 'does not run: line 8: conv1 of network mynet has 15 features'),
         ('kernel=3', 'kernel=65', r'conv2 .*allowed'),
         ('NET =', 'NETS =', 'the file defines no NET; the nearest is NETS'),
         ('NET = Architecture(', 'NET = dict(', 'NET is of type dict; allowed: an Architecture'),
@@ -289,6 +289,6 @@ def test_a_traceback_is_shown_with_debug_alone(files, capsys):
 def test_the_command_that_prints_nets_takes_an_own_one(capsys):
     assert commands.main(['nets', 'mynet.py:NET', '--classes=10', '--against=small']) == DONE
     printed = capsys.readouterr().out
-    assert 'network mynet: 2 columns' in printed and 'in all 106,922 parameters' in printed
+    assert 'network mynet: 2 columns' in printed and 'in all 80,298 parameters' in printed
     assert commands.main(['nets', 'mynet.py:TEN']) == BAD_INPUT
     assert 'error: network mynet.py:TEN: the file defines no TEN' in capsys.readouterr().err

@@ -14,8 +14,8 @@ from tests.experiment import own_files
 SHORT = '--config.train.steps=3 --config.data.dir=sets --config.train.log_to='
 COMMANDS = {
     'mynet.py': '--config.network.name=mynet.py:NET',
-    'myrecipe.py': '--config.train.protocol=myrecipe.py:PROTOCOL --config.network.width=0.25',
-    'mydata.py': '--config.data.source=mydata.py:SOURCE --config.network.width=0.25',
+    'myrecipe.py': '--config.train.protocol=myrecipe.py:PROTOCOL --config.network.width=0.5',
+    'mydata.py': '--config.data.source=mydata.py:SOURCE --config.network.width=0.5',
 }
 
 
