@@ -217,7 +217,9 @@ def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[st
 
 def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
     """Returns the state at step 0, with `values` in place of its own."""
-    state = step.create_state(experiment.net, experiment.config.seed, experiment.mesh)
+    state = step.create_state(
+        experiment.net, experiment.config.seed, experiment.mesh, experiment.protocol
+    )
     return warm_start.put(state, values)
 
 

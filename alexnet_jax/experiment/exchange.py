@@ -113,7 +113,9 @@ def write_workdir(workdir: Path, loaded: Model) -> None:
 
 def _write_workdir(workdir: Path, loaded: Model) -> None:
     workdirs.claim(workdir, loaded.identity)
-    state, record = step.start_from(**jax.device_put(loaded.variables)), loaded.identity.record
+    protocol, variables = configuration.base_protocol(loaded.config), loaded.variables
+    state = step.start_from(**jax.device_put(variables), protocol=protocol)
+    record = loaded.identity.record
     with contextlib.closing(Checkpoints(workdir / 'checkpoints', record=record)) as checkpoints:
         checkpoints.save(state.replace(step=state.step + loaded.step))
         checkpoints.wait()

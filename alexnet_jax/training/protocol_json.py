@@ -9,7 +9,7 @@ from typing import Any
 from alexnet_jax.network import rules
 from alexnet_jax.network.rules import Allowed
 from alexnet_jax.runtime.errors import InputError, plain, shown
-from alexnet_jax.training.protocols import Group, Protocol, Schedule
+from alexnet_jax.training.protocols import Adam, Group, Protocol, Schedule
 
 KIND = 'kind'
 SCHEDULES: dict[str, Any] = {kind.__name__: kind for kind in typing.get_args(Schedule)}
@@ -53,6 +53,7 @@ ALLOWED: dict[type, dict[str, Allowed]] = {
         'reference_batch': _or_none(_COUNT),
         'loss': _one_of('softmax', 'logistic'),
     },
+    Adam: {'beta2': rules.FRACTION, 'epsilon': rules.POSITIVE},
     Group: {
         'name': NAME,
         'part': _one_of('weights', 'biases', 'both'),
@@ -91,6 +92,10 @@ def require(protocol: Protocol) -> None:
     rules.require('a protocol', 'name', protocol.name, NAME)
     table = f'protocol {plain(protocol.name)}'
     _require_fields(table, protocol)
+    if protocol.adam is not None:
+        if type(protocol.adam) is not Adam:
+            raise InputError(f'{table} has adam {shown(protocol.adam)}; allowed: Adam or None')
+        _require_fields(f'adam of {table}', protocol.adam)
     groups = protocol.groups
     if not isinstance(groups, tuple) or not 0 < len(groups) <= MOST_GROUPS:
         raise InputError(f'{table} has groups {shown(groups)}; allowed: a tuple of Group')
@@ -104,6 +109,8 @@ def require(protocol: Protocol) -> None:
                 f'{where} has the schedule {shown(group.schedule)}; allowed: {", ".join(SCHEDULES)}'
             )
         _require_fields(f'{where} in {type(group.schedule).__name__}', group.schedule)
+        if protocol.adam is not None and group.trust is not None:
+            raise InputError(f'{where} has trust {group.trust}; allowed: None, as adam is given')
     for part in ('weights', 'biases'):
         if not any(not group.layers and group.part in (part, 'both') for group in groups):
             raise InputError(
@@ -126,7 +133,8 @@ def to_json(protocol: Protocol) -> dict[str, Any]:
         | {'schedule': {KIND: type(group.schedule).__name__} | _fields(group.schedule)}
         for group in protocol.groups
     ]
-    return tree | {'groups': groups}
+    adam = None if protocol.adam is None else _fields(protocol.adam)
+    return tree | {'groups': groups, 'adam': adam}
 
 
 def _fields(row: Any) -> dict[str, Any]:
@@ -148,7 +156,11 @@ def from_json(tree: Any) -> Protocol:
     groups = tree.get('groups')
     if not isinstance(groups, list) or len(groups) > MOST_GROUPS:
         raise _refusal('groups', groups, 'a list of groups')
-    protocol = _made(Protocol, tree | {'groups': tuple(map(_group, groups))})
+    adam = tree.get('adam')
+    if adam is not None:
+        _require_tree(adam, Adam)
+        adam = _made(Adam, adam)
+    protocol = _made(Protocol, tree | {'groups': tuple(map(_group, groups)), 'adam': adam})
     require(protocol)
     return protocol
 
