@@ -232,7 +232,7 @@ def test_a_weight_file_cannot_name_a_file_to_be_run(one_step, files):
         ("'conv1', 16", "'conv1', 15", 'does not run: line 8: conv1 of network mynet has 15 features'),
         ('kernel=3', 'kernel=65', r'conv2 .*allowed'),
         ('NET =', 'NETS =', 'the file defines no NET; the nearest is NETS'),
-        ('NET = Architecture(', 'NET = dict(', 'NET is of type dict; allowed: an Architecture'),
+        ('NET = Arch', 'NET = 3\nOTHER = Arch', 'NET is of type int; allowed: an Architecture'),
     ],
 )  # fmt: skip
 def test_nets_that_cannot_be(files, old, new, message):

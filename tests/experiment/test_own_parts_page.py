@@ -11,7 +11,9 @@ import pytest
 import alexnet_jax
 from tests.experiment import own_files
 
-SHORT = '--config.train.steps=3 --config.data.dir=sets --config.train.log_to='
+SHORT = (
+    '--config.train.steps=3 --config.data.dir=sets --config.train.log_to= --noconfig.train.report'
+)
 COMMANDS = {
     'mynet.py': '--config.network.name=mynet.py:NET',
     'myrecipe.py': '--config.train.protocol=myrecipe.py:PROTOCOL --config.network.width=0.5',
@@ -24,7 +26,7 @@ def run(folder: Path, module: str, words: str) -> str:
     environment = os.environ | {'PYTHONPATH': str(Path(alexnet_jax.__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, '-m', module, *words.split()],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -43,7 +45,6 @@ def test_an_example_from_an_empty_folder(tmp_path, name):
     run(folder, main, f'--config digits {COMMANDS[name]} {SHORT} --workdir run')
     (folder / name).unlink()
     assert 'resuming after step 3' in run(folder, main, '--workdir run --config.train.steps=4')
-    assert (folder / 'run' / 'report' / 'index.html').exists()
     assert 'test: top1_error' in run(folder, main, '--workdir run --mode=eval')
     assert 'report ->' in run(folder, main, '--workdir run --mode=report')
     run(folder, 'alexnet_jax', 'weights export run --out own.safetensors')
