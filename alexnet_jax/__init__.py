@@ -47,11 +47,12 @@ def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
       NotFiniteError: the loss became NaN or infinite.
       StorageError: the folder cannot be written to any more.
     """
+    from alexnet_jax.experiment import build, model, training_run
     from alexnet_jax.experiment import config as configuration
-    from alexnet_jax.experiment import model, training_run
     from alexnet_jax.runtime import files
 
     complete = configuration.absolute_source(configuration.complete(config, {}))
     folder = files.possible_folder(workdir, 'workdir')
-    training_run.train(complete, folder)
+    build.prepare_own_source(complete)
+    training_run.train(configuration.settled(complete), folder)
     return model.load(folder)

@@ -56,6 +56,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         parser.error('neither --config nor --workdir is given')
     if options.workdir is not None:
         options.workdir = files.possible_folder(options.workdir, '--workdir')
+    options.gives_source = options.config is not None or 'data.source' in overrides
     options.joining = joining.read(options)
     if options.joining and options.mode not in ('train', 'eval'):
         parser.error('--processes goes with --mode=train and --mode=eval')
@@ -63,10 +64,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configuration.Config:
-    """From the config file, or else from the workdir's own config.json."""
+    """From the config file, or else from the workdir's own config.json, with the content of the
+    user's own net and protocol."""
     if options.config is not None:
-        return config_file.load(options.config, overrides)
-    return kept_config.of_workdir(options.workdir, overrides)
+        return configuration.settled(config_file.load(options.config, overrides))
+    return configuration.settled(kept_config.of_workdir(options.workdir, overrides))
 
 
 def run(argv: list[str]) -> int:
@@ -100,8 +102,10 @@ def do(
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> int:
     """What the mode says, in this process; returns the exit status."""
-    from alexnet_jax.experiment import trained, training_run
+    from alexnet_jax.experiment import build, trained, training_run
 
+    if options.mode == 'train' and options.gives_source:
+        build.prepare_own_source(config)
     if options.mode == 'eval':
         result = trained.evaluate_workdir(config, workdir, stop_requested)
         if result:

@@ -26,6 +26,7 @@ from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.command_line import run as run_command
 from tests.data.photographs import write_classes
 from tests.docs_rules import DIGITS, RULES, SHORT, Rule
+from tests.experiment import own_files
 from tests.weights import authors, forms
 
 pytestmark = pytest.mark.usefixtures('quickly')
@@ -170,6 +171,7 @@ def folder(data_dir, tmp_path_factory) -> Path:
         authors.write_caffemodel(
             Path('bvlc_alexnet.caffemodel'), forms.caffe_blobs(random), authors.caffe_order('caffe')
         )
+        own_files.write(Path())
         Path('names.txt').write_text('\n'.join('abcdefg'))
         judged = random.random((300, 300))  # as many as the digits have test images
         np.savetxt('JUDGMENTS.csv', judged + judged.T, delimiter=',')

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data.images import FORMS, RESIZES
+from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, counted, plain, shown
@@ -288,7 +289,11 @@ def identity(folder: Path, about: Mapping[str, Any], contents: Contents) -> dict
     if not about['shard_digests'] and isinstance(shards[0][-1], int):
         made.append(files.sha256(folder / STATISTICS))
     return make_identity(
-        about['source'], about['version'], contents.classes, lengths, [*made, *shards]
+        without_folder(about['source']),
+        about['version'],
+        contents.classes,
+        lengths,
+        [*made, *shards],
     )
 
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.image_set import ImageSet
+from alexnet_jax.data.own_source import is_own
 from alexnet_jax.data.patterns import patterns_set
 from alexnet_jax.data.prepare import stored
 from alexnet_jax.data.synthetic import synthetic_set
@@ -32,7 +33,7 @@ from alexnet_jax.experiment.workdir import last_checkpoint
 from alexnet_jax.network import communication, device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
-from alexnet_jax.runtime import multihost
+from alexnet_jax.runtime import heartbeat, multihost
 from alexnet_jax.runtime.errors import InputError, counted, plain, shown
 from alexnet_jax.runtime.provenance import LIBRARIES
 from alexnet_jax.training import loop, step, warm_start
@@ -86,6 +87,7 @@ def build(config: Config) -> Experiment:
     Raises:
       InputError: more devices asked for than there are; the images cannot be had.
     """
+    config = configuration.settled(config)
     images = training_images(config)
     architecture = configuration.network_of(config)
     data, column = mesh_shape(config, architecture, len(images.classes))
@@ -215,7 +217,9 @@ def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[st
 
 def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
     """Returns the state at step 0, with `values` in place of its own."""
-    state = step.create_state(experiment.net, experiment.config.seed, experiment.mesh)
+    state = step.create_state(
+        experiment.net, experiment.config.seed, experiment.mesh, experiment.protocol
+    )
     return warm_start.put(state, values)
 
 
@@ -248,6 +252,20 @@ def open_images(config: Config) -> ImageSet:
     if source == 'digits':
         return stored.digits(size, config.data.dir or None)
     return stored.of_source(source, size, config.data.dir or None, config.data.resize)
+
+
+def prepare_own_source(config: Config) -> None:
+    """Prepares a source of the user's own, if it is not prepared yet: its file is run. Only for a
+    configuration that the user gives; that of a workdir may be a stranger's.
+
+    Raises:
+      InputError: as `stored.prepare_own`.
+    """
+    source, size = config.data.source, config.data.record_size
+    if is_own(source):
+        heartbeat.slow('preparing images')
+        say = functools.partial(print, flush=True)
+        stored.prepare_own(source, size, config.data.dir or None, config.data.resize, say)
 
 
 def train_step(experiment: Experiment) -> Callable:

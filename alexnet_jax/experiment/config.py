@@ -5,8 +5,9 @@ A configuration is an `ml_collections.ConfigDict` with the fields of the table o
 attributes of it, and the command line overrides these with `--config.NAME=VALUE`. Only modules
 beside this one read configurations: the packages below take plain arguments.
 
-Beside the settings there is `network.table`: the whole table of the net, or None where
-`network.name` and its group name one of this package. Workdirs and weight files keep the table.
+Beside the settings there are `network.table`: the whole table of the net, or None where
+`network.name` and its group tell it; and `train.table`: that of a protocol of the user's own, or None.
+Workdirs and weight files keep both.
 """
 
 import contextlib
@@ -17,28 +18,39 @@ from typing import Any
 
 from ml_collections import FrozenConfigDict
 
+from alexnet_jax.data.own_source import is_own
+from alexnet_jax.experiment import own_parts
 from alexnet_jax.experiment.defaults import (
+    PROTOCOL_TABLE,
     TABLE,
+    TABLES,
     Config,
     assign,
     default_config,
     given_values,
 )
+from alexnet_jax.experiment.described import (
+    base_protocol,
+    network_of,
+    protocol_of,
+    require_own_table,
+    start_layers,
+)
 from alexnet_jax.experiment.settings import (
     CHANNEL_KINDS,
     RATES,
     SETTINGS,
+    fault_of,
     from_text,
     is_setting,
     normalized,
     replaces,
 )
-from alexnet_jax.network import shapes
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.network.layers import Architecture
+from alexnet_jax.runtime import python_files
 from alexnet_jax.runtime.errors import InputError, counted, in_words, nearest, plain, shown
-from alexnet_jax.training import protocols
-from alexnet_jax.training.protocols import PROTOCOLS, Protocol
+from alexnet_jax.training.protocols import Protocol
 
 # The settings that make a table; another value of one makes another net.
 OF_TABLE = ('network.name', 'network.input_size', 'network.width', 'network.activation')
@@ -50,8 +62,8 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy with other values of some settings, unchecked. The table of the net goes
-    where a value makes another net.
+    """Returns a copy with other values of some settings, unchecked. The table of the net, or of the
+    protocol, goes where a value makes another.
 
     Raises:
       InputError: a value that is not allowed cannot be compared, copied or assigned.
@@ -59,6 +71,8 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
     try:
         if any(name in values and values[name] != config[name] for name in OF_TABLE):
             values = {TABLE: None} | dict(values)
+        if values.get('train.protocol', config.train.protocol) != config.train.protocol:
+            values = {PROTOCOL_TABLE: None} | dict(values)
         copied = copy.deepcopy(config)
         for name, value in values.items():
             assign(copied, name, value)
@@ -92,13 +106,13 @@ def complete(
             ' alexnet_jax.default_config() makes'
         )
     values = given_values(given) if isinstance(given, Config) else dict(given)
-    known = {name: value for name, value in values.items() if is_setting(name) or name == TABLE}
+    known = {name: value for name, value in values.items() if is_setting(name) or name in TABLES}
     faults = [unknown(name) for name in values if name not in known]
-    faults += _beside_table(known, overrides)
+    faults += beside_table(known, overrides)
     if 'train.epochs' in known and 'train.steps' not in known:
         known['train.steps'] = 0  # a number of epochs that is given replaces the protocol's steps
     try:
-        if isinstance(given, Config) and values.keys() >= {*SETTINGS, TABLE}:
+        if isinstance(given, Config) and values.keys() >= {*SETTINGS, *TABLES}:
             config = given  # with the references of a `default_config`
         else:
             config = changed(default_config(), known)
@@ -110,7 +124,7 @@ def complete(
     return config
 
 
-def _beside_table(values: Mapping[str, Any], overrides: Mapping[str, str]) -> list[str]:
+def beside_table(values: Mapping[str, Any], overrides: Mapping[str, str]) -> list[str]:
     """Returns the overrides that would have to make another net of a table that is given."""
     table = values.get(TABLE)
     making = [values.get(name, SETTINGS[name].default) for name in OF_TABLE]
@@ -139,7 +153,7 @@ def override(config: Config, overrides: Mapping[str, str]) -> Config:
     faults = [unknown(name) for name in overrides if not is_setting(name)] + _faults(changes)
     if faults:  # no reference can follow the changes
         others = {name: value for name, value in flat(config).items() if name not in changes}
-        faults += _faults(others, config.network.table)
+        faults += _faults(others, config)
     else:
         try:
             config = changed(config, changes).copy_and_resolve_references()
@@ -147,7 +161,7 @@ def override(config: Config, overrides: Mapping[str, str]) -> Config:
             raise
         except Exception as error:  # a value of the caller's can be anything
             fault = f'a reference of the configuration has no value: {in_words(error)}'
-            faults = _faults(flat(config), config.network.table) or [fault]
+            faults = _faults(flat(config), config) or [fault]
             raise InputError('\n'.join(faults)) from None
         for name, value in flat(config).items():
             assign(config, name, value)
@@ -179,14 +193,16 @@ def unknown(name: str) -> str:
 
 
 def absolute_source(config: Config) -> Config:
-    """Returns the configuration with the path of a `folder:` source absolute; see `absolute`."""
+    """Returns the configuration with the path of its source absolute; see `absolute`."""
     return changed(config, {'data.source': absolute(config.data.source)})
 
 
 def absolute(source: str) -> str:
-    """Returns a `folder:` source with an absolute path: a relative one would be another folder
-    from another working folder. A path that cannot be resolved stays as it is, to be refused
-    where images are looked for."""
+    """Returns a `folder:` source, or one of the user's own, with an absolute path: a relative one
+    would be another from another working folder. A path that cannot be resolved stays as it is, to
+    be refused where images are looked for."""
+    if is_own(source):
+        return python_files.absolute(source)
     kind, _, place = source.partition(':')
     if kind != 'folder':
         return source
@@ -198,89 +214,43 @@ def absolute(source: str) -> str:
 
 def validate(config: Config) -> list[str]:
     """Returns every fault of a complete configuration, a line each; [] for none."""
-    faults = _faults(flat(config), config.network.table)
-    if not isinstance(config.network.table, Architecture | None):
-        faults.append(f'{TABLE} is {shown(config.network.table)}; allowed: an Architecture or None')
+    faults = _faults(flat(config), config)
+    for name, kind in {TABLE: Architecture, PROTOCOL_TABLE: Protocol}.items():
+        if not isinstance(config[name], kind | None):
+            article = 'an' if kind is Architecture else 'a'
+            faults.append(
+                f'{name} is {shown(config[name])}; allowed: {article} {kind.__name__} or None'
+            )
     return faults or _validate_together(config)
 
 
-def _faults(values: Mapping[str, Any], table: Any = None) -> list[str]:
-    """Returns what is wrong with each value by itself, beside a table of the net."""
-    if table is not None and isinstance(values.get('network.name'), str):
-        values = dict(values)
-        del values['network.name']  # the table may be one that this package does not have
-    return [fault for name, value in values.items() if (fault := _fault(name, value))]
+def _faults(values: Mapping[str, Any], config: Config | None = None) -> list[str]:
+    """Returns what is wrong with each value by itself, beside the tables of a configuration."""
+    # A table may be one that this package does not have.
+    named = {own_parts.NETWORK: TABLE, own_parts.PROTOCOL: PROTOCOL_TABLE}
+    whole = [] if config is None else [name for name in named if config[named[name]] is not None]
+    return [
+        fault
+        for name, value in values.items()
+        if not (name in whole and isinstance(value, str)) and (fault := fault_of(name, value))
+    ]
 
 
-def _fault(name: str, value: Any) -> str:
-    """Returns what is wrong with the value of a setting; '' for nothing."""
-    rule = SETTINGS[name].rule
-    right_type = type(value) is type(SETTINGS[name].default)
-    if isinstance(value, tuple):
-        right_type &= all(type(item) is rule.item for item in value)
-    if right_type and rule.allows(value):
-        return ''
-    near = ''
-    if isinstance(value, str) and value and rule.names:
-        near = f'; the nearest is {nearest(value, rule.names)}'
-    return f'{name} is {shown(value)}; allowed: {rule.words}{near}'
-
-
-def network_of(config: Config) -> Architecture:
-    """Returns the net that a configuration describes.
+def settled(config: Config) -> Config:
+    """Returns the configuration with the content of the net and protocol that it takes from files
+    of the user's, under their own names.
 
     Raises:
-      InputError: the table cannot be had in that width, or for so small an input.
+      InputError: one cannot be had.
     """
-    group, net = config.network, config.network.table
-    if net is None:
-        try:
-            net = architecture(group.name, group.input_size, group.width, group.activation)
-        except InputError as error:
-            raise InputError(f'network.width is {group.width:g}: {error}') from error
-    try:
-        shapes.layer_shapes(net, classes=1)
-    except InputError as error:
-        raise InputError(f'network.input_size is {group.input_size}: {error}') from error
-    return net
-
-
-def _require_own_table(config: Config, net: Architecture) -> None:
-    """Checks that the settings are of the table that the configuration holds.
-
-    Raises:
-      InputError: they are of another.
-    """
-    for name, value in {'network.name': net.name, 'network.input_size': net.input_size}.items():
-        if config.network.table is not None and config[name] not in (value, 0):
-            raise InputError(f'{name} is {shown(config[name])}; its table has {shown(value)}')
-
-
-def protocol_of(config: Config, net: Architecture) -> Protocol:
-    """Returns the protocol that a configuration describes, for that net.
-
-    Raises:
-      InputError: `optimizer.layer_rates` names another layer.
-    """
-    rates = normalized(RATES, config[RATES])
-    protocols.require_layers(RATES, list(rates), net.layer_names)
-    return protocols.with_layer_rates(PROTOCOLS[config.train.protocol], rates)
-
-
-def start_layers(config: Config, net: Architecture) -> tuple[str, ...]:
-    """Returns the layers named in `start.layers`.
-
-    Raises:
-      InputError: the net has no such layer; a layer is named twice; there is nothing to start
-        from.
-    """
-    names = config.start.layers
-    protocols.require_layers('start.layers', names, net.layer_names)
-    if names and not config.start['from']:
-        raise InputError(
-            f'start.layers is {shown(names)}; allowed: nothing, as start.from is nothing'
-        )
-    return names
+    values = {}
+    if python_files.names_object(config.network.name):
+        net = network_of(config)
+        values |= {own_parts.NETWORK: net.name, TABLE: net}
+    if python_files.names_object(config.train.protocol):
+        protocol = base_protocol(config)
+        values |= {own_parts.PROTOCOL: protocol.name, PROTOCOL_TABLE: protocol}
+    return changed(config, values) if values else config
 
 
 def _validate_together(config: Config) -> list[str]:
@@ -289,7 +259,7 @@ def _validate_together(config: Config) -> list[str]:
         net = network_of(config)
     except InputError as error:
         return str(error).splitlines()
-    for check in (_require_own_table, protocol_of, start_layers):
+    for check in (require_own_table, protocol_of, start_layers):
         try:
             check(config, net)
         except InputError as error:

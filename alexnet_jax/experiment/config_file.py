@@ -8,15 +8,12 @@ import ast
 import inspect
 import os
 import re
-import sys
-import traceback
-import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.defaults import Config, default_config
-from alexnet_jax.runtime import files
+from alexnet_jax.runtime import files, python_files
 from alexnet_jax.runtime.errors import InputError, counted, plain, shown
 
 MODULE = '<config>'  # the name of a file while it runs
@@ -90,14 +87,9 @@ def read(config: str) -> Config:
         raise InputError(f'{option} cannot be read: {error.strerror}') from error
     except ValueError as error:
         raise InputError(f'{option} cannot be read: {error}') from error
-    module = types.ModuleType(MODULE)
-    module.__file__ = str(path)
-    sys.modules[MODULE] = module  # where dataclasses and pickle look for it
-    names = vars(module)
     arguments = [] if argument is None else [argument]
     try:
-        exec(compile(source, str(path), 'exec', dont_inherit=True), names)
-        get_config = names.get('get_config')
+        get_config = python_files.execute(source, path, MODULE).get('get_config')
         if callable(get_config):
             _require_takes(get_config, arguments, option)
             found = get_config(*arguments)
@@ -145,13 +137,7 @@ def _require_takes(get_config: Callable, arguments: list[str], option: str) -> N
 
 def _where(error: BaseException, source: bytes) -> str:
     """Returns the line of the file at which an error arose, and the error in words."""
-    number, last = 1, ''
-    if isinstance(error, SyntaxError):
-        number = error.lineno or number
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        last = frame.f_globals.get('__name__', '')
-        if last == MODULE:
-            number = line
+    number, last = python_files.line_of(error, MODULE)
     no_field = isinstance(error, AttributeError | KeyError) and 'ConfigDict is' not in str(error)
     first = (str(error).splitlines() or [''])[0]
     fault = f'{type(error).__name__}: {plain(first)}'

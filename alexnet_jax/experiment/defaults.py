@@ -2,12 +2,14 @@
 
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict, FieldReference
 
+from alexnet_jax.experiment import own_parts
 from alexnet_jax.experiment.settings import SETTINGS
+from alexnet_jax.runtime import python_files
 from alexnet_jax.runtime.errors import InputError, in_words, plain
 from alexnet_jax.training.protocols import PROTOCOLS
 
@@ -24,6 +26,8 @@ else:
 
 DEEPEST = 2  # groups within groups that are looked into: one may hold itself
 TABLE = 'network.table'  # the whole table of the net, or None where `network.name` tells it
+PROTOCOL_TABLE = 'train.table'  # that of a protocol, or None where `train.protocol` tells it
+TABLES = (TABLE, PROTOCOL_TABLE)
 
 
 def default_config(protocol: str = 'paper') -> Config:
@@ -35,10 +39,10 @@ def default_config(protocol: str = 'paper') -> Config:
     config = Config(type_safe=False)
     for name, setting in SETTINGS.items():
         assign(config, name, setting.default)
-    assign(config, TABLE, None)
-    of_protocols = {name for protocol in PROTOCOLS.values() for name in protocol.settings}
+    for name in TABLES:
+        assign(config, name, None)
     named = FieldReference(protocol)
-    for name in of_protocols - {'train.epochs', 'train.steps'}:
+    for name in set(own_parts.BROUGHT) - {'train.epochs', 'train.steps'}:
         assign(config, name, _following(name, named))
     epochs = _following('train.epochs', named)
     assign(config, 'train.protocol', named)
@@ -55,7 +59,7 @@ def _following(name: str, named: FieldReference, *epochs: FieldReference) -> Fie
 
 
 def _of_protocol(name: str, protocol: Any, epochs: Any = None) -> Any:
-    own = PROTOCOLS[protocol].settings if _is_protocol(protocol) else {}
+    own = _brought(protocol)
     if epochs not in (None, own.get('train.epochs', SETTINGS['train.epochs'].default)):
         return 0  # a number of epochs that was given replaces the protocol's steps
     return own.get(name, SETTINGS[name].default)
@@ -72,8 +76,11 @@ def _count(value: Any) -> int | str:
     return value if isinstance(value, int) else 'no number'
 
 
-def _is_protocol(name: Any) -> bool:
-    return isinstance(name, str) and name in PROTOCOLS
+def _brought(protocol: Any) -> Mapping[str, Any]:
+    """Returns the defaults that a protocol brings; {} for what is none."""
+    if isinstance(protocol, str) and protocol in PROTOCOLS:
+        return PROTOCOLS[protocol].settings
+    return own_parts.brought(protocol) if python_files.names_object(protocol) else {}
 
 
 def assign(config: Config, name: str, value: Any) -> None:
@@ -108,7 +115,7 @@ def _leaves(config: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
             value = config[key]
         except Exception as error:
             raise InputError(f'{plain(name)} has no value: {in_words(error)}') from None
-        is_group = isinstance(value, ConfigDict) and name not in (*SETTINGS, TABLE)
+        is_group = isinstance(value, ConfigDict) and name not in (*SETTINGS, *TABLES)
         if is_group and prefix.count('.') < DEEPEST:
             yield from _leaves(value, f'{name}.')
         else:

@@ -13,6 +13,7 @@ import jax
 import jax.export
 import numpy as np
 
+from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import model
 from alexnet_jax.experiment import workdir as workdirs
@@ -24,7 +25,7 @@ from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.network import table_json
 from alexnet_jax.runtime import errors
 from alexnet_jax.runtime.errors import InputError, counted
-from alexnet_jax.training import step, warm_start
+from alexnet_jax.training import protocol_json, step, warm_start
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.weights import (
     caffe,
@@ -115,7 +116,9 @@ def write_workdir(workdir: Path, loaded: Model) -> None:
 
 def _write_workdir(workdir: Path, loaded: Model) -> None:
     workdirs.claim(workdir, loaded.identity)
-    state, record = step.start_from(**jax.device_put(loaded.variables)), loaded.identity.record
+    protocol, variables = configuration.base_protocol(loaded.config), loaded.variables
+    state = step.start_from(**jax.device_put(variables), protocol=protocol)
+    record = loaded.identity.record
     with contextlib.closing(Checkpoints(workdir / 'checkpoints', record=record)) as checkpoints:
         checkpoints.save(state.replace(step=state.step + loaded.step))
         checkpoints.wait()
@@ -226,10 +229,12 @@ def write(path: Path, loaded: Model) -> None:
 
 def metadata(loaded: Model) -> dict[str, str]:
     """What a weight file of ours says beside its arrays."""
+    protocol = loaded.config.train.table  # where it is not one of this package
     return {
         'format': 'alexnet_jax',
         'config': json.dumps(portable(loaded.config)),
         'network': json.dumps(table_json.to_json(loaded.net.architecture)),
+        **({} if protocol is None else {'protocol': json.dumps(protocol_json.to_json(protocol))}),
         'model': json.dumps(
             {
                 'classes': loaded.classes,
@@ -251,6 +256,8 @@ def portable(config: Config) -> dict[str, Any]:
     if kind == 'folder':
         source = f'folder:{Path(place).resolve().name or place}'
         config = configuration.changed(config, {'data.source': source})
+    source = without_folder(config.data.source)
+    config = configuration.changed(config, {'data.source': source})
     return {
         name: value
         for name, value in configuration.flat(config).items()

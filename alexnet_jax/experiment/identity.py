@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import kept_config
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, plain, shown
+from alexnet_jax.training import protocol_json
 
 # Beside checkpoints/. `load` needs no more than these.
 CONFIG, ABOUT, NORMALIZATION = 'config.json', 'model.json', 'normalization.npz'
@@ -69,14 +71,17 @@ class Identity:
 
         Settings at their default are left out, so that a new setting of a later version changes
         no digest. Other facts of the set are left out, as a model.json may lack some of them."""
-        values = configuration.flat(self.config)
+        settled = configuration.settled(self.config)
+        values = configuration.flat(settled)
+        values['data.source'] = without_folder(values['data.source'])
         config = {
             name: values[name]
-            for name in kept_config.that_count(self.config)
+            for name in kept_config.that_count(settled)
             if values[name] != SETTINGS[name].default
         }
         facts = {name: self.facts[name] for name in ('classes', 'mirror', 'mean and scale')}
-        return digest([config, network_digest(self.config), facts])
+        own = [] if settled.train.table is None else [protocol_json.to_json(settled.train.table)]
+        return digest([config, network_digest(settled), facts, *own])
 
     @property
     def record(self) -> dict[str, Any]:

@@ -1,29 +1,41 @@
-"""Configurations as workdirs keep them: as JSON, read back and compared with others."""
+"""Configurations as workdirs and weight files keep them: as JSON, read back and compared with others."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.data.own_source import without_folder
+from alexnet_jax.experiment import own_parts
 from alexnet_jax.experiment.config import (
     OF_TABLE,
     absolute_source,
+    base_protocol,
+    beside_table,
     changed,
+    complete,
     flat,
     network_of,
     override,
+    settled,
     validate,
 )
-from alexnet_jax.experiment.defaults import TABLE, Config, default_config
-from alexnet_jax.experiment.settings import SETTINGS, normalized
+from alexnet_jax.experiment.defaults import PROTOCOL_TABLE, TABLE, Config, default_config
+from alexnet_jax.experiment.settings import SETTINGS, from_text, normalized
 from alexnet_jax.network import table_json
+from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.diff import deviations
+from alexnet_jax.network.layers import Architecture
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.training.protocols import PROTOCOLS
+from alexnet_jax.training import protocol_json
+
+TABLES_FROM_JSON = {TABLE: table_json.from_json, PROTOCOL_TABLE: protocol_json.from_json}
 
 
 def with_table(config: Config) -> Config:
-    """Returns the configuration with the whole table of its net, as workdirs keep it."""
+    """Returns the configuration with the whole table of its net, and of a protocol of the user's
+    own, as workdirs keep it."""
+    config = settled(config)
     return changed(config, {TABLE: network_of(config)})
 
 
@@ -38,6 +50,8 @@ def to_tree(config: Config) -> dict[str, Any]:
         branch[last] = value
     if config.network.table is not None:
         tree['network']['table'] = table_json.to_json(config.network.table)
+    if config.train.table is not None:
+        tree['train']['table'] = protocol_json.to_json(config.train.table)
     return tree
 
 
@@ -56,16 +70,41 @@ def of_tree(tree: Mapping[str, Any]) -> Config:
         return value
 
     values = {name: normalized(name, found(name)) for name in SETTINGS if found(name) is not None}
-    if (table := found(TABLE)) is not None:
-        try:
-            values[TABLE] = table_json.from_json(table)
-        except InputError as error:
-            raise InputError(f'{TABLE}: {error}') from error
+    own_parts.refuse_files(values)
+    for name, from_json in TABLES_FROM_JSON.items():
+        if (table := found(name)) is not None:
+            try:
+                values[name] = from_json(table)
+            except InputError as error:
+                raise InputError(f'{name}: {error}') from error
     config = changed(default_config().copy_and_resolve_references(), values)
     faults = validate(config)
     if faults:
         raise InputError('\n'.join(faults))
     return config
+
+
+def of_weight_file(
+    settings: Mapping[str, Any],
+    table: Architecture | None,
+    protocol: Any,
+    overrides: Mapping[str, str],
+) -> Config:
+    """Returns the configuration that a weight file states, changed by the user.
+
+    Args:
+      settings, table, protocol: as in `pretrained.Pretrained`.
+
+    Raises:
+      InputError: as `of_tree`; a line for each fault.
+    """
+    own_parts.refuse_files(settings)
+    values = dict(settings)
+    if table is not None:
+        values[TABLE] = table
+    if protocol is not None:
+        values[PROTOCOL_TABLE] = protocol_json.from_json(protocol)
+    return complete(values, overrides)
 
 
 def read_workdir(path: Path) -> Config:
@@ -94,17 +133,42 @@ def of_workdir(workdir: Path, overrides: Mapping[str, str]) -> Config:
     """Returns the configuration of a workdir, to use what was trained there on the devices of
     this machine; raises as `read_workdir` and `override` do."""
     config = read_workdir(workdir / 'config.json')
+    _refuse_other_net(config, overrides)
     config = override(changed(config, {'mesh.data': 0, 'mesh.column': 0}), overrides)
     return absolute_source(config) if 'data.source' in overrides else config
+
+
+def _refuse_other_net(config: Config, overrides: Mapping[str, str]) -> None:
+    """Checks that no settings ask for another net made from a table of the user's own, which
+    the workdir holds as it was trained.
+
+    Raises:
+      InputError: some do.
+    """
+    if config.network.name in ARCHITECTURES or own_parts.NETWORK in overrides:
+        return
+    values = flat(config) | {TABLE: config.network.table}
+    others = {
+        name: text
+        for name, text in overrides.items()
+        if name in OF_TABLE and from_text(name, text) != config[name]
+    }
+    if faults := beside_table(values, others):
+        raise InputError('\n'.join(faults))
 
 
 def differences(config: Config, other: Config, but: Collection[str] = ()) -> list[str]:
     """Returns where two configurations compute different things, a line each; settings in
     `but`, and the table if `TABLE` is, do not count."""
+    config = settled(config)
     # Older workdirs may hold a relative path.
     one, two = flat(absolute_source(config)), flat(absolute_source(other))
+    for values in (one, two):  # a file may be moved; the set's identity is compared apart
+        values['data.source'] = without_folder(values['data.source'])
     found = [name for name in that_count(config) if name not in but and one[name] != two[name]]
     lines = [f'{name} was {two[name]!r}, now {one[name]!r}' for name in found]
+    if config.train.table is not None and other.train.table is not None:
+        lines += protocol_json.differences(other.train.table, config.train.table)
     if TABLE in but or other.network.table is None or set(OF_TABLE) & set(found):
         return lines
     # Under the same name the table may have changed since.
@@ -115,6 +179,6 @@ def differences(config: Config, other: Config, but: Collection[str] = ()) -> lis
 def that_count(config: Config) -> list[str]:
     """Returns the settings by which one run differs from another."""
     # A rate that falls towards the end of the run depends on where that is.
-    looks_at_length = PROTOCOLS[config.train.protocol].looks_at_length
+    looks_at_length = base_protocol(config).looks_at_length
     fixed = ('train.epochs', 'train.steps') if looks_at_length else ()
     return [name for name, setting in SETTINGS.items() if not setting.free or name in fixed]

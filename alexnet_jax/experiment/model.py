@@ -14,7 +14,7 @@ from jax.core import Tracer
 from alexnet_jax.data import augment, class_names, images
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import identity, settings
+from alexnet_jax.experiment import identity, kept_config, settings
 from alexnet_jax.experiment.defaults import TABLE, Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.network import checks, compiler, inference
@@ -293,9 +293,9 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
 
 def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str]) -> Model:
     """Returns the model that a weight file holds; raises as `load`."""
-    table = {} if file.table is None else {TABLE: file.table}
     try:
-        config = configuration.complete(file.settings | table, overrides)
+        stated = file.settings, file.table, file.protocol
+        config = kept_config.of_weight_file(*stated, overrides)
     except InputError as error:
         fault, *more = str(error).splitlines()
         raise InputError(f'{path}: {fault[:LONGEST]}{_and_more(len(more))}') from error

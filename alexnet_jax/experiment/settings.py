@@ -5,104 +5,40 @@ All runs on one workdir must agree on a setting unless it is `free`.
 
 import contextlib
 import dataclasses
-import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.experiment.allowed import (
+    HUGE,
+    MOST,
+    Rule,
+    are_factors,
+    at_least,
+    between,
+    can_name_a_file,
+    is_source,
+    is_span,
+    one_of,
+    or_own,
+    some_of,
+    three_numbers,
+)
 from alexnet_jax.network.architectures import ARCHITECTURES
 from alexnet_jax.network.chips import PRECISIONS
 from alexnet_jax.network.communication import EXCHANGES
 from alexnet_jax.network.layers import ACTIVATIONS
+from alexnet_jax.runtime.errors import nearest, shown
+from alexnet_jax.runtime.python_files import FORM
 from alexnet_jax.training.protocols import PROTOCOLS
 
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """The values that a setting may have.
-
-    words: a description of them.
-    allows: whether a value, of the default's type, is one of them.
-    names: all of them, if they are words.
-    item: the type of the items of a tuple.
-    """
-
-    words: str
-    allows: Callable[[Any], bool]
-    names: tuple[str, ...] = ()
-    item: type = str
-
-
-MOST = 2**31 - 1  # of a count: steps and images are counted in 32 bits
-HUGE = 1e30  # of a factor; float32 has it
-
-
-def at_least(least: int) -> Rule:
-    return Rule(
-        f'a whole number of at least {least}, at most {MOST}', lambda value: least <= value <= MOST
-    )
-
-
-def between(least: int, most: int) -> Rule:
-    return Rule(f'a whole number from {least} to {most}', lambda value: least <= value <= most)
-
-
-def can_name_a_file(text: str) -> bool:
-    try:
-        return b'\0' not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-
-
 SOURCE = Rule(
-    'digits, patterns, synthetic, folder:PATH or tfds:NAME[/config][:version]',
-    lambda value: (
-        value in ('digits', 'patterns', 'synthetic')
-        or (bool(re.fullmatch('(?s)(folder|tfds):.+', value)) and can_name_a_file(value))
-    ),
+    f'digits, patterns, synthetic, folder:PATH, tfds:NAME[/config][:version] or {FORM}',
+    is_source,
+    own=f'{FORM} of a function of your own',
 )
-
-
-def one_of(names: Collection[str]) -> Rule:
-    words = ', '.join(name or 'nothing' for name in names)
-    return Rule(f'one of {words}', lambda value: value in names, tuple(filter(None, names)))
-
-
-def some_of(names: Collection[str]) -> Rule:
-    return Rule(
-        f'any of {", ".join(names)}, each once, or nothing',
-        lambda value: set(value) <= set(names) and len(set(value)) == len(value),
-    )
-
-
-def is_span(text: str) -> bool:
-    """Returns whether a text is FIRST:LAST, steps counted from 1, or empty."""
-    found = re.fullmatch('([1-9][0-9]{0,9}):([1-9][0-9]{0,9})', text)
-    return not text or (found is not None and int(found[1]) <= int(found[2]) <= MOST)
-
-
-def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
-    """A number for each channel, or an empty tuple."""
-    return Rule(
-        f'three numbers {words}, for red, green and blue, or nothing',
-        lambda numbers: len(numbers) in (0, 3) and all(map(allows, numbers)),
-        item=float,
-    )
-
-
-def are_factors(factors: dict[Any, Any]) -> bool:
-    return all(
-        isinstance(layer, str)
-        and layer
-        and not ('.' in layer or hasattr(ConfigDict, layer))  # it cannot hold these
-        and type(factor) is float
-        and 0 <= factor <= HUGE
-        for layer, factor in factors.items()
-    )
-
-
 BOARDS = ('tensorboard', 'wandb')
 RESIZES = ('center_square', 'short_side', 'squash')
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
@@ -136,8 +72,8 @@ class Setting:
 SETTINGS: dict[str, Setting] = {
     'seed': Setting(0, SEED,
         'decides initial values, order, crops, mirrors, colours and dropout'),
-    'network.name': Setting('paper', one_of(ARCHITECTURES),
-        'a table of network/architectures.py'),
+    'network.name': Setting('paper', or_own(one_of(ARCHITECTURES), 'an Architecture'),
+        'a table of network/architectures.py, or one of your own (docs/own_parts.md)'),
     'network.input_size': Setting(0, between(0, 4096),
         "side of the crop the net takes, pixels; 0: the table's own"),
     'network.width': Setting(1.0, WIDTH,
@@ -160,7 +96,7 @@ SETTINGS: dict[str, Setting] = {
         'which layers to take, as conv1,conv2; nothing: all that are in both'),
     'data.source': Setting('synthetic', SOURCE,
         'where images come from; a folder or a TFDS set is prepared first (python -m'
-        ' alexnet_jax.data.prepare)'),
+        ' alexnet_jax.data.prepare), a source of your own then or when training starts'),
     'data.dir': Setting('', ANY_PATH,
         'a set or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax', free=True),
     'data.record_size': Setting(256, between(1, 4096),
@@ -209,9 +145,9 @@ SETTINGS: dict[str, Setting] = {
         ' protocols that watch for plateaus'),
     'schedule.drops': Setting(3, between(0, 30),
         'how often ε is divided by 10; at the next plateau training ends (§5: 3)'),
-    'train.protocol': Setting('paper', one_of(PROTOCOLS),
-        'a table of training/protocols.py: rates by group and epoch; it brings defaults of'
-        ' its own for other settings'),
+    'train.protocol': Setting('paper', or_own(one_of(PROTOCOLS), 'a Protocol'),
+        'a table of training/protocols.py, or one of your own: rates by group and epoch; it brings'
+        ' defaults of its own for other settings'),
     'train.epochs': Setting(90, at_least(1),
         'passes over the training set at most (§5: roughly 90); given on the command line, it'
         ' counts in place of the train.steps of a config file or workdir', free=True),
@@ -348,3 +284,19 @@ def _as_float(value: Any) -> Any:
     with contextlib.suppress(OverflowError):
         return float(value) if type(value) is int else value
     return value
+
+
+def fault_of(name: str, value: Any) -> str:
+    """Returns what is wrong with the value of a setting; '' for nothing."""
+    rule = SETTINGS[name].rule
+    right_type = type(value) is type(SETTINGS[name].default)
+    if isinstance(value, tuple):
+        right_type &= all(type(item) is rule.item for item in value)
+    if right_type and rule.allows(value):
+        return ''
+    if rule.own and isinstance(value, str) and '.py' in value:
+        return f'{name} is {shown(value)}; allowed: {rule.own}, or a name of this package'
+    near = ''
+    if isinstance(value, str) and value and rule.names:
+        near = f'; the nearest is {nearest(value, rule.names)}'
+    return f'{name} is {shown(value)}; allowed: {rule.words}{near}'

@@ -117,7 +117,7 @@ def _train_there(
         multihost.require_shared(workdir)
         if at is not None:
             checkpoints.set_aside_after(at)
-            like = step.abstract_state(experiment.net, experiment.mesh)
+            like = step.abstract_state(experiment.net, experiment.mesh, experiment.protocol)
             state = checkpoints.restore(at, like)
         first_step, silent = int(state.step), not multihost.is_first()
         reporter = stack.enter_context(

@@ -6,8 +6,10 @@ send.
     python -m alexnet_jax.network krizhevsky2012 --classes 10 --input_size 96 --width 0.25
     python -m alexnet_jax.network paper --fields
     python -m alexnet_jax.network paper --mesh 4x2 --batch 1024
+    python -m alexnet_jax.network mynet.py:NET
 
 `--fields` prints the pixels that the units of each activation depend on (docs/interventions.md).
+FILE.py:NAME is a net of your own: the file is run (docs/own_parts.md).
 `--mesh DATAxCOLUMN` compiles a training step for so many devices, on the CPU, and counts
 what they send (docs/scaling.md).
 
@@ -19,13 +21,14 @@ import os
 import re
 import sys
 
-from alexnet_jax.network.architectures import ARCHITECTURES, architecture
+from alexnet_jax.experiment import own_parts
+from alexnet_jax.network.architectures import ARCHITECTURES, varied
 from alexnet_jax.network.communication import EXCHANGES
 from alexnet_jax.network.diff import bias_text, deviations, stages_text, std_text
 from alexnet_jax.network.layers import ACTIVATIONS, Architecture, Conv, Output
 from alexnet_jax.network.receptive_fields import receptive_fields
 from alexnet_jax.network.shapes import LayerShape, layer_shapes, smallest_input
-from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime import command_line, python_files
 from alexnet_jax.runtime.command_line import DONE, Parser
 from alexnet_jax.runtime.errors import InputError, counted, nearest
 
@@ -34,7 +37,9 @@ MOST_DEVICES = 64  # to compile for
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(prog='python -m alexnet_jax.network', description=__doc__)
-    parser.add_argument('name', nargs='?', help='a net; without one, all are listed')
+    parser.add_argument(
+        'name', nargs='?', help='a net, also FILE.py:NAME; without one, all are listed'
+    )
     parser.add_argument('--against', default='paper', help='the table to compare with (paper)')
     parser.add_argument('--classes', type=int, default=1000, help='1000')
     parser.add_argument('--input_size', type=int, default=0, help="pixels; the net's own")
@@ -48,7 +53,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--batch', type=int, help='images a step; with --mesh')
     options = parser.parse_args(argv)
     for name in filter(None, (options.name, options.against)):
-        _require_known('network', name, ARCHITECTURES)
+        if not python_files.names_object(name):
+            _require_known('network', name, ARCHITECTURES)
     if options.activation:
         _require_known('--activation', options.activation, ACTIVATIONS)
     for option, least in (('classes', 1), ('input_size', 0), ('width', 0.001)):
@@ -228,11 +234,18 @@ def _size(shape: tuple[int, ...]) -> str:
     return '×'.join(map(str, shape))
 
 
+def table(name: str) -> Architecture:
+    """Returns the table of a name, or of FILE.py:NAME."""
+    if python_files.names_object(name):
+        return own_parts.network(name, 'network')
+    return ARCHITECTURES[name]
+
+
 def run(argv: list[str]) -> int:
     options = parse(argv)
 
     def net(name: str) -> Architecture:
-        return architecture(name, options.input_size, options.width, options.activation)
+        return varied(table(name), options.input_size, options.width, options.activation)
 
     if options.name is None:
         lines = list_nets([net(name) for name in ARCHITECTURES], options.classes)
@@ -245,7 +258,7 @@ def run(argv: list[str]) -> int:
     else:
         one = net(options.name)
         lines = [*describe(one, options.classes), '']
-        lines += compare(one, ARCHITECTURES[options.against])
+        lines += compare(one, table(options.against))
     print('\n'.join(lines))
     return DONE
 

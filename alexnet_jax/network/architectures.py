@@ -6,6 +6,7 @@ in `then`, what follows it, in order. `network/alexnet.py` runs any table,
 """
 
 import dataclasses
+from collections.abc import Collection
 
 from alexnet_jax.network.layers import (
     ACTIVATIONS,
@@ -316,21 +317,33 @@ ABLATED = {'krizhevsky2012': '', 'paper': 'paper_', 'photographs': 'photographs_
 def architecture(
     name: str, input_size: int = 0, width: float = 1.0, activation: str = ''
 ) -> Architecture:
-    """The table `name`, changed as `variants.resized` and `with_activation` do.
+    """The table `name`, changed as `varied` does.
+
+    Raises:
+      InputError: there is no such table; as `varied`.
+    """
+    _require_known('network', name, ARCHITECTURES)
+    return varied(ARCHITECTURES[name], input_size, width, activation)
+
+
+def varied(
+    net: Architecture, input_size: int = 0, width: float = 1.0, activation: str = ''
+) -> Architecture:
+    """Returns a table changed as `variants.resized` and `with_activation` do.
 
     Args:
       input_size: pixels; 0: the table's own.
       activation: a name of `layers.ACTIVATIONS`; '': the table's own.
 
     Raises:
-      InputError: there is no such table or activation; what comes out cannot be.
+      InputError: there is no such activation; what comes out cannot be.
     """
-    for what, given, known in (
-        ('network', name, ARCHITECTURES), ('activation', activation or 'relu', ACTIVATIONS),
-    ):  # fmt: skip
-        if given not in known:
-            raise InputError(f'{what} is {shown(given)}; allowed: one of {", ".join(known)}')
-    net = ARCHITECTURES[name]
     if activation:
+        _require_known('activation', activation, ACTIVATIONS)
         net = with_activation(net, ACTIVATIONS[activation])
     return resized(net, input_size or net.input_size, width)
+
+
+def _require_known(what: str, given: str, known: Collection[str]) -> None:
+    if given not in known:
+        raise InputError(f'{what} is {shown(given)}; allowed: one of {", ".join(known)}')

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.evaluation.tally import has_top5
 from alexnet_jax.experiment import results, trained, two_columns
 from alexnet_jax.experiment.defaults import Config
@@ -118,9 +119,9 @@ def _page(run: Run) -> str:
 
 
 def set_name(source: str) -> str:
-    """Returns a set's name for a title: the last part of a folder's path."""
+    """Returns a set's name for a title: the last part of a folder's or file's path."""
     kind, _, path = source.partition(':')
-    return Path(path).name if kind == 'folder' else source
+    return Path(path).name if kind == 'folder' else without_folder(source)
 
 
 def _kind(run: Run) -> str:

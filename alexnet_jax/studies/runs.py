@@ -7,13 +7,13 @@ from typing import Any
 
 from alexnet_jax.data.image_set import ImageSet
 from alexnet_jax.experiment import build, identity, training_run
+from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.results import write_json
 from alexnet_jax.experiment.workdir import last_checkpoint, refuse_other
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, plain
 from alexnet_jax.studies import study
-from alexnet_jax.training.protocols import PROTOCOLS
 
 RESULTS = 'results.json'
 # From a run's name: whether it has reached the target of the study, before its plan ends.
@@ -204,7 +204,7 @@ def _require_end(
     """
     if 'fault' in result:
         return
-    ends_early = ends_early or PROTOCOLS[config.train.protocol].watches_plateaus
+    ends_early = ends_early or configuration.base_protocol(config).watches_plateaus
     step = result['step']
     if step > steps or (step < steps and not ends_early):
         raise InputError(

@@ -19,7 +19,6 @@ from alexnet_jax.runtime import command_line, files
 from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
 from alexnet_jax.runtime.stop import stop_requests
-from alexnet_jax.training.protocols import PROTOCOLS
 
 STUDY = 'study.json'
 MOST_SEEDS = 1000
@@ -40,7 +39,7 @@ def what_counts(config: Config) -> dict[str, Any]:
     """Returns the settings that decide a run's result, as JSON has them."""
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in configuration.flat(config).items()
+        for name, value in configuration.flat(configuration.settled(config)).items()
         if not SETTINGS[name].free or name in COUNT
     }
 
@@ -49,7 +48,7 @@ def computed(config: Config) -> list[Any]:
     """Returns what decides a run's result, without settings that change nothing beside the others:
     equal for configurations that compute the same."""
     net = table_of(config)
-    protocol = PROTOCOLS[config.train.protocol]
+    protocol = configuration.base_protocol(config)
     source = config.data.source
     kept = {'network.compute', 'network.precision'}
     without = {name for name in SETTINGS if name.startswith('network.')} - kept
@@ -305,8 +304,11 @@ def conduct(
     """
     refuse_other(folder, asking)
     command_line.before_jax()
+    from alexnet_jax.experiment import build
     from alexnet_jax.studies import runs  # JAX starts here: not before a bad setting is found
 
+    for config in configs.values():
+        build.prepare_own_source(config)
     runs.check(configs, folder, ends_early)
     write_json(folder / STUDY, asking)
     with stop_requests() as stop_requested:

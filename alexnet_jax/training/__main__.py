@@ -29,13 +29,15 @@ MOST_ROWS = 1000  # of epochs
 def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
     """The run in a line, then a line a group."""
     decay = config.optimizer.weight_decay
-    rule = 'inside' if protocol.rate_in_velocity else 'outside'
+    rule = f'ε {"inside" if protocol.rate_in_velocity else "outside"} the velocity'
+    if protocol.adam is not None:
+        rule = f'AdamW with β₂ {protocol.adam.beta2:g} and epsilon {protocol.adam.epsilon:g}'
     loss = '' if protocol.loss == 'softmax' else f', {protocol.loss} loss'
     passes = clock.epoch(clock.steps)
     scaled = f', ε for {protocol.reference_batch} images' if protocol.reference_batch else ''
     lines = [
         f'protocol {protocol.name} ({protocol.source}): ε {config.optimizer.learning_rate:g}'
-        f'{scaled}, momentum {config.optimizer.momentum:g}, ε {rule} the velocity{loss}',
+        f'{scaled}, momentum {config.optimizer.momentum:g}, {rule}{loss}',
         f'{counted(clock.steps, "step")} of {counted(clock.batch_size, "image")},'
         f' {passes:.6g} epoch{"s" * (passes != 1)} of {clock.epoch_size}',
         '',

@@ -1,4 +1,4 @@
-"""The paper's update rule (§5), and what other protocols make of it."""
+"""The paper's update rule (§5), what other protocols make of it, and AdamW."""
 
 from typing import Any
 
@@ -51,9 +51,48 @@ def sgd(
     return optax.GradientTransformation(trace.init, update)
 
 
-def start(params: Any) -> optax.OptState:
-    """v before the first update, under any protocol."""
-    return sgd(PAPER, []).init(params)
+def adamw(
+    protocol: Protocol, rates: list[Any], momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """AdamW (arXiv:1711.05101), with g = ∂L/∂w, n the number of the update and β₁ the momentum:
+
+        m ← β₁ · m + (1 − β₁) · g
+        v ← β₂ · v + (1 − β₂) · g²
+        w ← w − ε · (m / (1 − β₁ⁿ) / (√(v / (1 − β₂ⁿ)) + epsilon) + weight_decay · w)
+
+    Where ε is 0, w stays as it is; m and v go on, as n is that of all parameters.
+
+    Args:
+      protocol: one with `adam`.
+      rates: ε of each of the protocol's groups; may be traced.
+    """
+    assert protocol.adam is not None
+    adam = optax.scale_by_adam(momentum, protocol.adam.beta2, protocol.adam.epsilon)
+
+    def update(updates, state, params: Any = None):
+        rate = _of_group(protocol, rates, params)
+        steps, state = adam.update(updates, state)
+
+        def decayed(path: tuple, step: jax.Array, weights: jax.Array) -> jax.Array:
+            decay = weight_decay * protocol.groups[group_of(protocol, path)].decay
+            return step + decay * weights
+
+        return _down(jax.tree_util.tree_map_with_path(decayed, steps, params), rate), state
+
+    return optax.GradientTransformation(adam.init, update)
+
+
+def rule(
+    protocol: Protocol, rates: list[Any], momentum: float = 0.9, weight_decay: float = 5e-4
+) -> optax.GradientTransformation:
+    """Returns the update rule of a protocol: `sgd` or `adamw`."""
+    make = sgd if protocol.adam is None else adamw
+    return make(protocol, rates, momentum, weight_decay)
+
+
+def start(params: Any, protocol: Protocol = PAPER) -> optax.OptState:
+    """Returns the rule's memory before the first update: v, or the moments of AdamW."""
+    return rule(protocol, []).init(params)
 
 
 def lars_factor(

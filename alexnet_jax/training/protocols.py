@@ -11,50 +11,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from alexnet_jax.runtime.errors import InputError, nearest, shown
-
-
-@dataclasses.dataclass(frozen=True)
-class Plateau:
-    """ε divided by 10 when the validation error stops improving (§5), as
-    `schedule.patience` and `schedule.drops` say."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Steps:
-    """ε times `factor` from each `start` on: ((start, factor), ...), starts ascending,
-    counted in finished epochs or in steps."""
-
-    drops: tuple[tuple[float, float], ...] = ()
-    unit: Literal['epochs', 'steps'] = 'epochs'
-
-
-@dataclasses.dataclass(frozen=True)
-class ExponentialSteps:
-    """`count` rates, equally long, each the same factor below the last; the lowest is
-    1 / `total` of the first (cuda-convnet2's `dexp`)."""
-
-    count: int
-    total: float
-
-
-@dataclasses.dataclass(frozen=True)
-class WarmupPolynomial:
-    """Rises linearly for `warmup_epochs`, then falls as (1 − progress)^`power` to 0."""
-
-    warmup_epochs: float
-    power: float
-
-
-@dataclasses.dataclass(frozen=True)
-class RampPolynomial:
-    """Rises linearly from `start` · ε for `ramp_steps` steps; afterwards (1 − progress)^`power`,
-    with the ramp's steps in the progress: the rate jumps down where the ramp ends (nvcaffe's
-    `rampup_interval` and `poly`)."""
-
-    ramp_steps: int
-    start: float
-    power: float
-
+from alexnet_jax.training.schedule_kinds import (
+    ExponentialSteps,
+    Plateau,
+    RampPolynomial,
+    Steps,
+    WarmupPolynomial,
+)
 
 Schedule = Plateau | Steps | ExponentialSteps | WarmupPolynomial | RampPolynomial
 CONSTANT = Steps()
@@ -83,6 +46,18 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True)
+class Adam:
+    """AdamW in place of momentum alone (arXiv:1412.6980, 1711.05101); β₁ is `optimizer.momentum`.
+
+    beta2: what remains of the mean squared gradient in a step.
+    epsilon: is added to its square root.
+    """
+
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
 class Protocol:
     """How a net is trained.
 
@@ -94,6 +69,7 @@ class Protocol:
     reference_batch: ε is meant for that many images a step and grows with the
       batch; None: it is taken as it is.
     loss: what is minimized, one of `losses.LOSSES`.
+    adam: updates as AdamW makes them; None: as §5 does.
     """
 
     name: str
@@ -103,6 +79,7 @@ class Protocol:
     rate_in_velocity: bool = True
     reference_batch: int | None = None
     loss: Literal['softmax', 'logistic'] = 'softmax'
+    adam: Adam | None = None
 
     @property
     def watches_plateaus(self) -> bool:
@@ -301,11 +278,20 @@ CONSTANT_RATE = Protocol(
     },
 )
 
+# For lessons, beside the paper's update: PyTorch's defaults, biases not decayed.
+ADAMW = Protocol(
+    name='adamw',
+    source='arXiv:1711.05101',
+    groups=(Group('weights', CONSTANT, 'weights'), Group('biases', CONSTANT, 'biases', decay=0.0)),
+    settings={'optimizer.learning_rate': 0.001, 'optimizer.weight_decay': 0.01},
+    adam=Adam(),
+)
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         PAPER, LINEAR, *DIARIES, CAFFE, TORCHVISION, ONE_WEIRD_TRICK, LARGE_BATCH, *ALEXNET_BN, CIFAR18,
-        CONSTANT_RATE,
+        CONSTANT_RATE, ADAMW,
     )
 }  # fmt: skip
 

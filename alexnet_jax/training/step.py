@@ -37,7 +37,7 @@ class TrainState(struct.PyTreeNode):
     step: jax.Array  # int32, steps done
     params: Any
     batch_stats: Any  # moving means and variances of batch normalisation; {} without
-    momentum: optax.OptState
+    momentum: optax.OptState  # of `optimizer.rule`
     plateau: schedule.PlateauState
 
     @property
@@ -46,26 +46,26 @@ class TrainState(struct.PyTreeNode):
         return {'params': self.params, 'batch_stats': self.batch_stats}
 
 
-def create_state(net: AlexNet, seed: int, mesh: Mesh) -> TrainState:
+def create_state(net: AlexNet, seed: int, mesh: Mesh, protocol: Protocol = PAPER) -> TrainState:
     """The state at step 0, laid out on the mesh. The values depend on the seed
     alone."""
     return jax.jit(
-        lambda: nn.unbox(_create(net, seed)),
-        out_shardings=state_shardings(net, mesh),
+        lambda: nn.unbox(_create(net, seed, protocol)),
+        out_shardings=state_shardings(net, mesh, protocol),
     )()
 
 
-def state_shardings(net: AlexNet, mesh: Mesh) -> TrainState:
+def state_shardings(net: AlexNet, mesh: Mesh, protocol: Protocol = PAPER) -> TrainState:
     """Where each array of the state lies: a tree of `NamedSharding`."""
-    return jax.tree.map(functools.partial(NamedSharding, mesh), _specs(net))
+    return jax.tree.map(functools.partial(NamedSharding, mesh), _specs(net, protocol))
 
 
-def abstract_state(net: AlexNet, mesh: Mesh) -> TrainState:
+def abstract_state(net: AlexNet, mesh: Mesh, protocol: Protocol = PAPER) -> TrainState:
     """Shapes, types and places of the state's arrays, without the arrays."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        nn.unbox(_shapes(net)),
-        state_shardings(net, mesh),
+        nn.unbox(_shapes(net, protocol)),
+        state_shardings(net, mesh, protocol),
     )
 
 
@@ -85,31 +85,32 @@ def abstract_batch(net: AlexNet, mesh: Mesh, batch_size: int) -> dict[str, jax.S
     }
 
 
-def _specs(net: AlexNet) -> TrainState:
+def _specs(net: AlexNet, protocol: Protocol) -> TrainState:
     """What each array of the state is split over."""
-    specs = nn.get_partition_spec(_shapes(net))
+    specs = nn.get_partition_spec(_shapes(net, protocol))
     return specs.replace(**inference.variable_specs(net))
 
 
-def _shapes(net: AlexNet) -> TrainState:
+def _shapes(net: AlexNet, protocol: Protocol) -> TrainState:
     """The state's shapes, boxed with what each array is split over."""
     shapes = inference.boxed_shapes(net)
-    return jax.eval_shape(start_from, shapes['params'], shapes['batch_stats'])
+    start = functools.partial(start_from, protocol=protocol)
+    return jax.eval_shape(start, shapes['params'], shapes['batch_stats'])
 
 
-def _create(net: AlexNet, seed: int) -> TrainState:
+def _create(net: AlexNet, seed: int, protocol: Protocol) -> TrainState:
     size = net.architecture.input_size
     variables = net.init(jax.random.key(seed), jnp.zeros((1, size, size, 3)))
-    return start_from(variables['params'], variables.get('batch_stats', {}))
+    return start_from(variables['params'], variables.get('batch_stats', {}), protocol)
 
 
-def start_from(params: Any, batch_stats: Any) -> TrainState:
+def start_from(params: Any, batch_stats: Any, protocol: Protocol = PAPER) -> TrainState:
     """The state at step 0 with these values."""
     return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=batch_stats,
-        momentum=optimizer.start(params),
+        momentum=optimizer.start(params, protocol),
         plateau=schedule.start(),
     )
 
@@ -250,7 +251,7 @@ def make_train_step(
 
     def update(state: TrainState, gradients, scores: Scores, batch_stats):
         rates = schedule.rates(protocol, learning_rate, drops, clock, state.step, state.plateau)
-        rule = optimizer.sgd(protocol, rates, momentum, weight_decay)
+        rule = optimizer.rule(protocol, rates, momentum, weight_decay)
         updates, new_momentum = rule.update(gradients, state.momentum, state.params)
         scores |= {
             'learning_rate': rates[protocol.main_group],
@@ -265,8 +266,9 @@ def make_train_step(
         )
         return new_state, scores
 
+    of_state = state_shardings(net, mesh, protocol)
     if micro_batches > 1:
-        shardings = state_shardings(net, mesh), _score_shardings(mesh)
+        shardings = of_state, _score_shardings(mesh)
         return accumulation.in_parts(net, mesh, micro_batches, *shardings, gradients_of, update)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Scores]:
@@ -280,8 +282,8 @@ def make_train_step(
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(state_shardings(net, mesh), NamedSharding(mesh, P(device_mesh.DATA))),
-        out_shardings=(state_shardings(net, mesh), _score_shardings(mesh)),
+        in_shardings=(of_state, NamedSharding(mesh, P(device_mesh.DATA))),
+        out_shardings=(of_state, _score_shardings(mesh)),
         compiler_options=compiler.options(mesh),
     )
 

@@ -81,6 +81,7 @@ class Pretrained:
     step: of training, after which it is like this.
     normalization: 'mean' and 'scale', if it has them.
     table: of its net, where the file holds all of it; goes before the one that the settings name.
+    protocol: JSON of the protocol it was trained by, where that is none of this package; else None.
     data: the set it was trained on, as `ImageSet.identity`; empty where it is not known.
     assumed: settings that the file does not state, taken as its authors have them.
     notes: for whoever imports it, whole sentences without the file's name.
@@ -94,6 +95,7 @@ class Pretrained:
     step: int = 0
     normalization: dict[str, np.ndarray] | None = None
     table: Architecture | None = None
+    protocol: Any = None
     data: dict[str, str] = dataclasses.field(default_factory=dict)
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -248,6 +250,7 @@ def _of_ours(
         settings = _json(metadata.get('config', '')[:_LONGEST])
         about = _json(metadata.get('model', '')[:_LONGEST_CLASSES])
         table = _json(metadata.get('network', 'null'))  # older files have none
+        protocol = _json(metadata.get('protocol', 'null'))
     except (ValueError, RecursionError) as error:
         raise InputError(f'the metadata of {path} is not JSON: {error}') from error
     match settings, about:
@@ -273,6 +276,7 @@ def _of_ours(
                 step=step,
                 normalization=normalization,
                 table=_table(table, path),
+                protocol=protocol,
                 data=about.get('data', {}),
             )
     raise InputError(f'the metadata of {path} is not what `export` writes')

@@ -61,8 +61,8 @@ BAD_TEXTS = [
     ('config = {"seed": 1}', 'defines no function `get_config`; .*alexnet_jax.default_config'),
     (
         'import alexnet_jax\nconfig = alexnet_jax.default_config()\nconfig.eval.views = 1\n'
-        'config.optimizer.momentum = 10**400',
-        r'line 4: config.optimizer.momentum = 10\*\*400: OverflowError: int too large',
+        'config.network.width = 10**400',
+        r'line 4: config.network.width = 10\*\*400: OverflowError: int too large',
     ),
     ('get_config = 5', 'defines no function `get_config`'),
     (

@@ -197,11 +197,13 @@ def test_every_net_and_protocol_has_a_config():
     trained |= {'cifar18_no_norm'}  # an ablation that configs/cifar10_18pct.py names
     trained |= {row.net for base in ABLATED for row in published.published(base) if row.net}
     assert trained == ARCHITECTURES.keys()
-    # configs/alexnet_bn.py names two more, configs/tiny_imagenet.py one for its ablations.
+    # configs/alexnet_bn.py names two more, configs/tiny_imagenet.py one for its ablations;
+    # adamw is for lessons, with any of them.
     protocols = {config['train.protocol'] for config in configs} | {
         'alexnet_bn_16k',
         'alexnet_bn_32k',
         'linear',
+        'adamw',
     }
     assert protocols == PROTOCOLS.keys()
 

@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from alexnet_jax.training.optimizer import sgd
+from alexnet_jax.training.optimizer import rule, sgd, start
 from alexnet_jax.training.protocols import (
+    ADAMW,
     ALEXNET_BN,
     CONSTANT,
     LARGE_BATCH,
@@ -165,3 +166,61 @@ def test_at_rate_0_weights_and_velocity_stay_bit_for_bit(inside, random):
                 ]
                 assert same == [still, still], (layer, part, step)
     assert not np.array_equal(after[4][0]['conv1']['kernel'], after[3][0]['conv1']['kernel'])
+
+
+def run_adamw(protocol, params, gradients, rates, momentum, weight_decay):
+    """Parameters after each of the gradients, as `run` of `sgd`."""
+
+    @jax.jit
+    def update(params, state, gradient, rates):
+        updates, state = rule(protocol, list(rates), momentum, weight_decay).update(
+            gradient, state, params
+        )
+        return optax.apply_updates(params, updates), state
+
+    params = jax.tree.map(lambda x: x.astype(np.float32), params)
+    state = start(params, protocol)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        gradient = jax.tree.map(lambda x: x.astype(np.float32), gradient)
+        params, state = update(params, state, gradient, [np.float32(r) for r in rate])
+        yield params
+
+
+def test_adamw_equals_pytorch_s_and_a_recurrence_in_float64(random):
+    """Weights and biases, a rate that drops; biases are not decayed."""
+    torch = pytest.importorskip('torch')
+    params, beta1, decay = draw(random, 20, 30), 0.8, 0.1
+    gradients = [draw(random, 20, 30) for _ in range(STEPS)]
+    theirs = {part: torch.tensor(x, requires_grad=True) for part, x in params['conv1'].items()}
+    adam = torch.optim.AdamW(
+        [
+            {'params': [theirs['kernel']], 'weight_decay': decay},
+            {'params': [theirs['bias']], 'weight_decay': 0.0},
+        ],
+        betas=(beta1, 0.999), eps=1e-8,
+    )  # fmt: skip
+    w = {part: values.copy() for part, values in params['conv1'].items()}
+    m, v = ({part: np.zeros_like(values) for part, values in w.items()} for _ in range(2))
+    rates = [[rate_at(step)] * 2 for step in range(STEPS)]
+    ours = run_adamw(ADAMW, params, gradients, rates, beta1, decay)
+    for step, (params, gradient) in enumerate(zip(ours, gradients, strict=True)):
+        for group in adam.param_groups:
+            group['lr'] = rate_at(step)
+        for part, g in gradient['conv1'].items():
+            m[part] = beta1 * m[part] + (1 - beta1) * g
+            v[part] = 0.999 * v[part] + 0.001 * g**2
+            by = m[part] / (1 - beta1 ** (step + 1))
+            by = by / (np.sqrt(v[part] / (1 - 0.999 ** (step + 1))) + 1e-8)
+            w[part] = w[part] - rate_at(step) * (by + (decay if part == 'kernel' else 0) * w[part])
+            theirs[part].grad = torch.tensor(g)
+        adam.step()
+        for part, values in w.items():
+            np.testing.assert_allclose(theirs[part].detach().numpy(), values, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(params['conv1'][part], values, rtol=2e-5, atol=2e-6)
+
+
+def test_adamw_at_rate_0_keeps_parameters_bit_for_bit(random):
+    params = draw(random, 20, 30)
+    (kept,) = run_adamw(ADAMW, params, [draw(random, 20, 30)], [[0.0, 0.1]], 0.9, 0.01)
+    np.testing.assert_array_equal(kept['conv1']['kernel'], params['conv1']['kernel'].astype('f4'))
+    assert (np.asarray(kept['conv1']['bias']) != params['conv1']['bias'].astype('f4')).all()

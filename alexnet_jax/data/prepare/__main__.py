@@ -2,6 +2,7 @@
 
     python -m alexnet_jax.data.prepare --source folder:PATH --out DIR
     python -m alexnet_jax.data.prepare --source tfds:NAME[/config][:version] --out DIR
+    python -m alexnet_jax.data.prepare --source FILE.py:NAME --out DIR
 
 The set is a TFDS data set in ArrayRecord that `tfds.builder_from_directory(DIR)`
 opens, and that the main command trains on with `--config.data.source=SOURCE
@@ -80,7 +81,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         '--source',
         required=True,
         help='tfds:NAME[/config][:version], folder:PATH (class folders, or train, val and test'
-        ' folders of such; without train, a set to evaluate on) or digits',
+        ' folders of such; without train, a set to evaluate on), digits, or FILE.py:NAME, a'
+        ' function of your own',
     )
     parser.add_argument(
         '--out', type=Path, help='folder of the set; default: where the main command looks for it'

@@ -16,13 +16,14 @@ import numpy as np
 
 from alexnet_jax.data import image_set, set_files
 from alexnet_jax.data.images import CENTER_SQUARE, MAX_PIXELS, PIXELS
+from alexnet_jax.data.own_source import is_own
 from alexnet_jax.data.prepare import begun, repeated, shards, sources, tfds_files
 from alexnet_jax.data.prepare.begun import WORK
 from alexnet_jax.data.prepare.engines import Engine
 from alexnet_jax.data.prepare.originals import Source
 from alexnet_jax.data.prepare.shards import Encoding, Task
 from alexnet_jax.data.statistics import PixelSums
-from alexnet_jax.runtime import files
+from alexnet_jax.runtime import files, python_files
 from alexnet_jax.runtime.errors import InputError, counted, plain
 
 PAPER_SIZE = 256
@@ -143,7 +144,9 @@ def _is_there(
         _require_unchanged(out, about, open_source)
     damage = set_files.damage_of(out, about, thorough=True)
     if not damage:
-        compared = 'its source has the same files, by their names and sizes'
+        same = 'the same files, by their names and sizes'
+        same = 'the same file, classes and lengths' if is_own(request.source) else same
+        compared = f'its source has {same}'
         say(f'{out} is prepared already; ' + (unseen or compared))
         shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
@@ -156,6 +159,9 @@ def _is_there(
 def _why_unseen(source: str) -> str:
     """Returns why a source is not compared with what its set was made of; '' if it is."""
     kind, _, place = source.partition(':')
+    if is_own(source):
+        path, _ = python_files.split(source)
+        return '' if path.is_file() else f'its source was not looked at: no {plain(path)}'
     if kind == 'folder':
         return '' if os.path.isdir(place) else f'its source was not looked at: no {plain(place)}'
     return 'its source was not looked at'  # of TFDS, that may take a download

@@ -1,7 +1,7 @@
 """Where images come from, by name.
 
 A source is named by a text, the setting `data.source`: `tfds:NAME[/config][:version]`,
-`folder:PATH`, `digits`, `patterns` or `synthetic`. `open_source` finds the originals behind it
+`folder:PATH`, `digits`, `patterns`, `synthetic` or FILE.py:NAME. `open_source` finds the originals behind it
 without reading their pixels; `make.py` makes records of them.
 """
 
@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_jax.data.own_source import is_own
 from alexnet_jax.data.prepare.digits import open_digits
 from alexnet_jax.data.prepare.folder import absolute, open_folder, splits_of
 from alexnet_jax.data.prepare.originals import SPLIT_NAMES, Originals, Source
+from alexnet_jax.data.prepare.own import open_own
 from alexnet_jax.data.prepare.tfds import find_builder, open_tfds
+from alexnet_jax.runtime import python_files
 from alexnet_jax.runtime.errors import InputError, counted
 
 HOLD_OUT = 0.1  # the share that messages advise
@@ -44,25 +47,30 @@ def open_source(
     kind, _, rest = spec.partition(':')
     if spec == 'digits':
         return open_digits()
+    if is_own(spec):
+        return open_own(canonical(spec))
     if kind == 'folder':
         return open_folder(spec, Path(rest))
     if kind == 'tfds':
         return open_tfds(spec, rest, data_dir, manual_dir, allow_partial)
     raise InputError(
-        f'--source {spec}: allowed: digits, folder:PATH or tfds:NAME[/config][:version]'
+        f'--source {spec}: allowed: digits, folder:PATH, tfds:NAME[/config][:version] or FILE.py:NAME'
         + (f' ({spec} images need no preparing)' if spec in MADE_UP else '')
     )
 
 
 def canonical(spec: str) -> str:
-    """The same text for the same source: folders by their absolute path."""
+    """The same text for the same source: folders and files by their absolute path."""
+    if is_own(spec):
+        return python_files.absolute(spec)
     kind, _, rest = spec.partition(':')
     return f'folder:{absolute(Path(rest))}' if kind == 'folder' else spec
 
 
 def lacks_val(spec: str) -> bool:
     """Whether a source is known to have images for training and none for validation. Its images
-    are not looked at; of TFDS, only its own usual place is.
+    are not looked at; of TFDS, only its own usual place is. Of a file of the user's, which would be
+    run, nothing is known.
 
     Raises:
       InputError: there is no such source.

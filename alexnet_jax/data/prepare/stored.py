@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from tensorflow_datasets.core import constants
 
 from alexnet_jax.data import image_set
 from alexnet_jax.data.images import CENTER_SQUARE
-from alexnet_jax.data.prepare import engines, sources
+from alexnet_jax.data.own_source import is_own, without_folder
+from alexnet_jax.data.prepare import engines, own, sources
 from alexnet_jax.data.prepare.digits import open_digits
 from alexnet_jax.data.prepare.make import QUALITY, Request, make_set
 from alexnet_jax.data.prepare.shards import Encoding
 from alexnet_jax.data.set_files import PREPARED, read_about
+from alexnet_jax.runtime import python_files
 from alexnet_jax.runtime.errors import InputError, plain, shown
 
 
@@ -54,10 +57,51 @@ def of_source(
     return image_set.open_set(folder)
 
 
+def prepare_own(
+    spec: str, size: int, data_dir: str | None, resize: str, say: Callable[[str], None]
+) -> None:
+    """Prepares a source of the user's own, FILE.py:NAME, if it is not yet, in this process. The file is
+    run.
+
+    Raises:
+      InputError: as `make.make_set`; the set was made of a file that has changed since.
+      StopRequestedError: a stop was requested; the same call goes on.
+    """
+    spec = sources.canonical(spec)
+    folder = find(spec, size, data_dir, resize)
+    if folder is not None:
+        _require_unchanged(folder, spec)
+        return
+    place = usual_place(spec, size, data_dir, resize)
+    request = Request(spec, Encoding(size, 'jpeg', QUALITY, resize))
+    source = sources.open_source(spec)
+    say(f'preparing {plain(spec)} -> {plain(place)}')
+    try:
+        make_set(request, place, lambda: source, engines.stoppable, say=say)
+    except sources.NoValidationError as error:
+        options: dict[str, Any] = request.options() | {'val_fraction': sources.HOLD_OUT}
+        raise InputError(
+            f'{error}. To take a share of the training images, run:\n'
+            + image_set.command(place, **options)
+        ) from error
+
+
+def _require_unchanged(folder: Path, spec: str) -> None:
+    path, _ = python_files.split(spec)
+    if path.is_file() and not read_about(folder)['version'].startswith(own.file_digest(spec)):
+        raise InputError(
+            f'data.source {plain(spec)} has changed since {plain(folder)} was prepared of it; remove'
+            ' that folder to prepare it again, or take another data.dir'
+        )
+
+
 def usual_place(spec: str, size: int, data_dir: str | None, resize: str = CENTER_SQUARE) -> Path:
     """Where the main command looks for a source's prepared set at first."""
     kind, _, rest = sources.canonical(spec).partition(':')
     name = f'{kind}-{Path(rest).name}-{_short_hash(rest)}' if kind == 'folder' else spec
+    if is_own(spec):
+        spec = sources.canonical(spec)
+        name = f'{without_folder(spec)}-{_short_hash(spec)}'
     way = '' if resize == CENTER_SQUARE else f'-{resize}'
     return root(data_dir) / f'{re.sub(r"[^A-Za-z0-9._-]+", "-", name)}-{size}px{way}'
 

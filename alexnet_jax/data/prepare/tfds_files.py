@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import dataset_info, splits
 
+from alexnet_jax.data.own_source import is_own, without_folder
 from alexnet_jax.data.prepare.originals import Source
 from alexnet_jax.data.prepare.shards import Encoding, Shard
 
@@ -75,6 +76,9 @@ def _template(source: Source, out: Path) -> tfds.core.ShardedFileTemplate:
 
 def _dataset_name(source: Source) -> str:
     """Returns a name as TFDS wants it."""
+    if is_own(source.spec):
+        name = without_folder(source.spec)
+        return re.sub(r'\W+', '_', name, flags=re.ASCII).strip('_').lower() or 'images'
     name = source.spec.partition(':')[2] or source.spec
     name = Path(name.partition(':')[0]).name if source.spec.startswith('folder:') else name
     return re.sub(r'\W+', '_', name, flags=re.ASCII).strip('_').lower() or 'images'

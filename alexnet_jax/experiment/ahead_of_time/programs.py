@@ -64,7 +64,9 @@ def trace_train(config: Config, net: AlexNet, mesh: Mesh) -> Traces:
     """Traces the training step: one program, or one part and the update."""
     batch_size, clock = config.data.batch_size, build.clock(config, EPOCH)
     train_step = build.train_step_of(config, net, mesh, clock, _mean(net), np.ones(3, np.float32))
-    state, batch = step.abstract_state(net, mesh), step.abstract_batch(net, mesh, batch_size)
+    protocol = configuration.protocol_of(config, net.architecture)
+    state = step.abstract_state(net, mesh, protocol)
+    batch = step.abstract_batch(net, mesh, batch_size)
     if not isinstance(train_step, StepInParts):
         return {'train': ('step', batch_size, train_step.trace(state, batch))}
     parts, sums = train_step.parts, jax.eval_shape(train_step.zeros)
