@@ -64,6 +64,7 @@ def test_train_evaluate_and_what_the_workdir_holds(command, tmp_path, capsys):
     assert result.keys() == {
         'split', 'views', 'distinct_views', 'source', 'set', 'data', 'network', 'examples', 'class_count', 'run', 'sha256',
         'loss', 'top1_error', 'top5_error', 'top1_interval', 'top5_interval', 'step',
+        'calibration', 'calibration_error',
     }  # fmt: skip
     assert (result['split'], result['views'], result['examples'], result['step']) == (
         'test',
