@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from ml_collections import FrozenConfigDict
 
     from alexnet_jax.experiment.defaults import Config, default_config
-    from alexnet_jax.experiment.model import Model, load
+    from alexnet_jax.experiment.loading import load
+    from alexnet_jax.experiment.model import Model
 
 __all__ = ['Model', 'default_config', 'load', 'train']
 # `python -m alexnet_jax.figure1` and its like: the commands of studies/ have no room in their names.
 __path__ = [*__path__, str(Path(__file__).with_name('studies'))]
 
-_MODULES = {'Model': 'model', 'load': 'model', 'default_config': 'defaults'}
+_MODULES = {'Model': 'model', 'load': 'loading', 'default_config': 'defaults'}
 
 
 def __getattr__(name: str):
@@ -47,7 +48,7 @@ def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
       NotFiniteError: the loss became NaN or infinite.
       StorageError: the folder cannot be written to any more.
     """
-    from alexnet_jax.experiment import build, model, training_run
+    from alexnet_jax.experiment import build, loading, training_run
     from alexnet_jax.experiment import config as configuration
     from alexnet_jax.runtime import files
 
@@ -55,4 +56,4 @@ def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
     folder = files.possible_folder(workdir, 'workdir')
     build.prepare_own_source(complete)
     training_run.train(configuration.settled(complete), folder)
-    return model.load(folder)
+    return loading.load(folder)

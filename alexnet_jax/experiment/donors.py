@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from alexnet_jax.experiment import model
+from alexnet_jax.experiment import loading
 from alexnet_jax.runtime.errors import InputError, shown
 from alexnet_jax.training import warm_start
 from alexnet_jax.weights import files, published
@@ -49,7 +49,7 @@ def _donor(source: Path, at_step: int | None) -> warm_start.Donor:
         arrays, metadata = files.read_arrays(source)
         if 'config' not in metadata and all('/' in name for name in arrays):
             return warm_start.Donor(str(source), files.by_layer(arrays, source))
-    loaded = model.load(source, at_step)
+    loaded = loading.load(source, at_step)
     facts = warm_start.Facts(loaded.net.architecture, loaded.classes, loaded.mean, loaded.scale)
     place = f'{source}, step {loaded.step}' if source.is_dir() else str(source)
     return warm_start.Donor(place, loaded.layers, facts)

@@ -15,7 +15,7 @@ import numpy as np
 
 from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import model
+from alexnet_jax.experiment import loading
 from alexnet_jax.experiment import workdir as workdirs
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.flags import as_flag
@@ -58,12 +58,12 @@ def import_file(
     file does not state.
 
     Args:
-      file: a path, or a name as for `model.load`.
-      net, overrides: as for `model.load`.
+      file: a path, or a name as for `loading.load`.
+      net, overrides: as for `loading.load`.
       classes: names of the classes; None: those the file has, or that are known.
 
     Raises:
-      InputError: as `model.load`; there are more or fewer classes than names; the
+      InputError: as `loading.load`; there are more or fewer classes than names; the
         workdir holds a run.
     """
     if workdirs.last_checkpoint(workdir) is not None:
@@ -72,10 +72,10 @@ def import_file(
     file = published.local(file)
     if pretrained.is_weight_file(file):
         opened = pretrained.open_file(file, net)
-        loaded = model.of_file(opened, file, overrides or {})
+        loaded = loading.of_file(opened, file, overrides or {})
         notes = _notes(opened, loaded, file, classes is not None, overrides or {})
     else:
-        loaded = model.load(file, net=net, overrides=overrides)
+        loaded = loading.load(file, net=net, overrides=overrides)
     classes = loaded.classes if classes is None else classes
     if len(classes) != len(loaded.classes):
         raise InputError(
@@ -129,11 +129,11 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
     `weights/__main__.py`; returns a line on it.
 
     Raises:
-      InputError: as `model.load`; the net has no such form; `out` cannot be written.
+      InputError: as `loading.load`; the net has no such form; `out` cannot be written.
     """
     if out.suffix != SUFFIXES.get(form, out.suffix):
         raise InputError(f'--out is {out}; allowed: a name that ends in {SUFFIXES[form]}')
-    loaded = model.load(source, at_step, asked_as='--step')
+    loaded = loading.load(source, at_step, asked_as='--step')
     architecture = loaded.net.architecture
     lost: list[str] = []
     if form == 'alexnet_jax':
@@ -174,7 +174,7 @@ def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
             'data.mean': shortest(loaded.mean), 'data.std': shortest(loaded.scale),
         }  # fmt: skip
     lost = [as_flag(name, value) for name, value in flags.items() if value != assumed[name]]
-    if loaded.classes != model.assumed_classes(len(loaded.classes)):
+    if loaded.classes != loading.assumed_classes(len(loaded.classes)):
         lost.append('--classes FILE')
     gone = ['the mean image'] if loaded.mean.shape != (3,) else []
     gone += ['that images are not to be mirrored'] if not loaded.mirror else []
@@ -193,9 +193,9 @@ def push(source: Path, to: str) -> str:
     card unless there is one; returns a line on it.
 
     Raises:
-      InputError: as `model.load`; the folder or the repository cannot be had.
+      InputError: as `loading.load`; the folder or the repository cannot be had.
     """
-    loaded = model.load(source)
+    loaded = loading.load(source)
     if not to.startswith(REMOTE):
         _fill(Path(to), loaded, 'FOLDER')
         return f'{told(loaded)} -> {to}'
@@ -218,7 +218,7 @@ def pull(source: str, workdir: Path) -> str:
 
 
 def write(path: Path, loaded: Model) -> None:
-    """Writes a weight file of ours, with all `model.load` needs.
+    """Writes a weight file of ours, with all `loading.load` needs.
 
     Raises:
       InputError: as `files.write`.

@@ -15,7 +15,8 @@ from alexnet_jax.evaluation.evaluate import Outputs, Reading
 from alexnet_jax.evaluation.feature_files import FeatureFiles
 from alexnet_jax.experiment import build, kept_config, results, stimuli, trained
 from alexnet_jax.experiment.defaults import Config
-from alexnet_jax.experiment.model import Model, load
+from alexnet_jax.experiment.loading import load
+from alexnet_jax.experiment.model import Model
 from alexnet_jax.network import inference
 from alexnet_jax.network.shapes import activation_shapes
 from alexnet_jax.runtime.errors import (
@@ -105,7 +106,7 @@ class Source:
 
 def open_model(path: Path, overrides: Mapping[str, str]) -> tuple[Model, Config]:
     """Returns the model of a workdir or weight file, and the configuration to use it with; raises
-    as `kept_config.of_workdir`, `trained.open_model` and `model.load`."""
+    as `kept_config.of_workdir`, `trained.open_model` and `loading.load`."""
     if pretrained.is_weight_file(path):
         model = load(path, overrides=overrides)
         return model, model.config

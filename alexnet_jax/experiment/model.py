@@ -1,4 +1,4 @@
-"""A trained net with all it takes to use it, from a workdir or a weight file."""
+"""A trained net with all it takes to use it."""
 
 import dataclasses
 import functools
@@ -11,28 +11,17 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from alexnet_jax.data import augment, class_names, images
+from alexnet_jax.data import augment, images
 from alexnet_jax.data.images import BadImageError
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import identity, kept_config, settings
-from alexnet_jax.experiment.defaults import TABLE, Config
+from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.network import checks, compiler, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
-from alexnet_jax.network.layers import Activation, Architecture, Stage
 from alexnet_jax.network.shapes import activation_shapes, layer_shapes
 from alexnet_jax.runtime.errors import InputError, counted, nearest, plain, shown
-from alexnet_jax.training import checkpoint_reader
-from alexnet_jax.weights import pretrained, published
-from alexnet_jax.weights.arrays import told
 from alexnet_jax.weights.files import Layers
 
-LONGEST = 300  # characters of a fault in a file's settings
-MOST_NUMBERS = 10**11  # of a net's; JAX stumbles over sizes far beyond
-MOST_TOLD = 3  # of a net's arrays, in a message
-# Settings of the preprocessing; changed for a file, they go before what the file says.
-PREPROCESSING = ('data.normalization', 'data.mean', 'data.std')
 LONGEST_PATH = 1000  # characters in a message
 Picture = str | images.Picture
 ARRAYS = ('variables', 'mean', 'scale')  # of a `Model`; its leaves
@@ -243,178 +232,3 @@ def _apply(
 def _compiled() -> Callable[..., tuple[jax.Array, Activations]]:
     """Returns `_apply`, compiled with the options of evaluations, and so with the same bits."""
     return jax.jit(_apply, compiler_options=compiler.options())
-
-
-def load(
-    source: str | Path,
-    step: int | None = None,
-    net: str = '',
-    overrides: Mapping[str, str] | None = None,
-    asked_as: str = 'step',
-) -> Model:
-    """Returns a model from a workdir, or from a weight file: one of ours, torchvision's
-    `alexnet` (what torch.save wrote, or safetensors), Caffe's bvlc_alexnet or caffenet
-    (.caffemodel), told by its content; 'torchvision', 'caffe', 'caffenet' and 'hf:OWNER/NAME' are
-    downloaded once (`weights/published.py`), unless there is a path of that name.
-
-    Args:
-      step: which checkpoint of a workdir; None: the last.
-      net: torchvision, caffe or caffenet, where a file holds weights alone.
-      overrides: settings that differ from those of the file's authors, as text.
-      asked_as: what a message calls `step`.
-
-    Raises:
-      InputError: it cannot be read or downloaded, has no such step, or is of another net.
-      StorageError: there is no room for a download.
-    """
-    if step is not None and (isinstance(step, bool) or not isinstance(step, int | np.integer)):
-        raise InputError(f'{asked_as} is {shown(step)}; allowed: a whole number')
-    source = published.local(source)
-    if pretrained.is_weight_file(source):
-        if step is not None:
-            raise InputError(f'{asked_as} is {step}; allowed: none, as {source} is no workdir')
-        return of_file(pretrained.open_file(source, net), source, overrides or {})
-    if net or overrides:
-        raise InputError(f'{source} is a workdir: its net and settings are as they are')
-    return _of_workdir(source, step, asked_as)
-
-
-def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
-    if not os.path.isdir(workdir / 'checkpoints'):  # unlike Path.is_dir, of any name
-        raise InputError(f'{plain(workdir)} holds no checkpoints; train there first')
-    kept = identity.read(workdir)
-    layers, step, record = checkpoint_reader.read_layers(workdir / 'checkpoints', step, asked_as)
-    others = identity.record_differences(record, kept)
-    if others:
-        place = workdir / 'checkpoints' / str(step)
-        raise InputError(f'{place} is not of the run in {workdir}: {"; ".join(others)}')
-    return _model(kept, layers, step, workdir)
-
-
-def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str]) -> Model:
-    """Returns the model that a weight file holds; raises as `load`."""
-    try:
-        stated = file.settings, file.table, file.protocol
-        config = kept_config.of_weight_file(*stated, overrides)
-    except InputError as error:
-        fault, *more = str(error).splitlines()
-        raise InputError(f'{path}: {fault[:LONGEST]}{_and_more(len(more))}') from error
-    named = configuration.network_of(config)
-    architecture = file.architecture(named)
-    _require_as_asked(overrides, architecture, named, path)
-    layers = file.layers(architecture)
-    classes = file.classes or assumed_classes(len(layers[architecture.output.name]['bias']))
-    own = None if overrides.keys() & set(PREPROCESSING) else file.normalization
-    arrays = own or _normalization_of(config)
-    config = configuration.changed(config, {'network.name': architecture.name, TABLE: architecture})
-    found = Identity(config, classes, file.mirror, arrays['mean'], arrays['scale'], file.data)
-    return _model(found, layers, file.step, path)
-
-
-def _require_as_asked(
-    overrides: Mapping[str, str], found: Architecture, asked: Architecture, path: Path
-) -> None:
-    """
-    Raises:
-      InputError: a file states other widths or activations than were asked for.
-    """
-    differ = {
-        'network.width': _widths(found) != _widths(asked),
-        'network.activation': _activations(found) != _activations(asked),
-    }
-    for name in differ:
-        if name in overrides and differ[name]:
-            raise InputError(f'{name} is {plain(overrides[name])}, but {path} states another')
-
-
-def _widths(net: Architecture) -> list[int]:
-    return [row.features for row in net.layers]
-
-
-def _activations(net: Architecture) -> list[Stage]:
-    return [stage for row in net.layers for stage in row.then if isinstance(stage, Activation)]
-
-
-def assumed_classes(count: int) -> tuple[str, ...]:
-    """Returns names for the classes of a file that has none: a thousand are taken for
-    ImageNet's; others have no names."""
-    names = class_names.imagenet_classes()
-    return names if count == len(names) else class_names.unnamed(count)
-
-
-def _normalization_of(config: Config) -> dict[str, np.ndarray]:
-    mean, std = config.data.mean, config.data.std
-    divides = config.data.normalization in settings.CHANNEL_KINDS['data.std']
-    for name in ('data.mean', 'data.std') if divides else ('data.mean',):
-        if not config[name]:
-            raise InputError(f'{name} is nothing; imported weights have no training set to ask')
-    scale = std if divides else (1.0, 1.0, 1.0)
-    return {'mean': np.asarray(mean, np.float32), 'scale': np.asarray(scale, np.float32)}
-
-
-def _model(kept: Identity, layers: Layers, step: int, source: Path) -> Model:
-    architecture = configuration.network_of(kept.config)
-    net = AlexNet(architecture, len(kept.classes), precision='highest')
-    size = net.architecture.input_size
-    for name, shapes in {'mean': ((3,), (size, size, 3)), 'scale': ((3,),)}.items():
-        found = getattr(kept, name).shape
-        if found not in shapes:
-            raise InputError(f'the {name} of {source} has the shape {found}; allowed: {shapes}')
-    if not (kept.scale > 0).all():
-        raise InputError(f'the scale of {source} is not above 0')
-    return Model(
-        kept.config,
-        net,
-        kept.classes,
-        kept.mirror,
-        _variables(net, layers, source),
-        kept.mean,
-        kept.scale,
-        step,
-        kept.data,
-    )
-
-
-def _variables(net: AlexNet, layers: Layers, source: Path) -> Variables:
-    """The layers' arrays in the net's own tree.
-
-    Raises:
-      InputError: they are not those of the net.
-    """
-    rows = layer_shapes(net.architecture, net.classes)
-    numbers = sum(row.parameters + row.statistics for row in rows)
-    if numbers > MOST_NUMBERS:
-        raise InputError(
-            f'{source} is of a net of {numbers:,} numbers; allowed: at most {MOST_NUMBERS:,}'
-        )
-    wanted = inference.variable_shapes(net)
-    shapes: dict[tuple[str, str], tuple[int, ...]] = {
-        (layer, part): array.shape
-        for tree in wanted.values()
-        for layer, parts in tree.items()
-        for part, array in parts.items()
-    }
-    found = {(layer, part): np.shape(array) for layer, parts in layers.items()
-             for part, array in parts.items()}  # fmt: skip
-    faults = [
-        *(f'{"/".join(name)} is missing' for name in shapes.keys() - found.keys()),
-        *(f'{told("/".join(name))} is not of this net' for name in found.keys() - shapes.keys()),
-        *(
-            f'{"/".join(name)} is {found[name]}, not {shape}'
-            for name, shape in shapes.items()
-            if name in found and found[name] != shape
-        ),
-    ]
-    if faults:
-        first = '; '.join(sorted(faults)[:MOST_TOLD]) + _and_more(len(faults) - MOST_TOLD)
-        raise InputError(f'{source} is not of network {net.architecture.name}: {first}')
-    return {
-        collection: {
-            layer: {part: layers[layer][part] for part in parts} for layer, parts in tree.items()
-        }
-        for collection, tree in wanted.items()
-    }
-
-
-def _and_more(count: int) -> str:
-    return f' and {count} more' if count > 0 else ''

@@ -20,7 +20,8 @@ from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import workdir as workdirs
 from alexnet_jax.experiment.defaults import TABLE, Config
 from alexnet_jax.experiment.identity import WEIGHTS
-from alexnet_jax.experiment.model import Model, load
+from alexnet_jax.experiment.loading import load
+from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.settings import IMAGES
 from alexnet_jax.experiment.shared_classes import (
     SharedClasses,
@@ -167,7 +168,7 @@ def open_model(config: Config, workdir: Path) -> Model:
     """The model of a workdir, at the configured step.
 
     Raises:
-      InputError: as `model.load`; the workdir was trained by another configuration.
+      InputError: as `loading.load`; the workdir was trained by another configuration.
     """
     if workdirs.last_checkpoint(workdir) is None:
         raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')

@@ -14,7 +14,8 @@ from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import kept_config, results, trained
-from alexnet_jax.experiment.model import Model, load
+from alexnet_jax.experiment.loading import load
+from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
 from alexnet_jax.network.shapes import activation_shapes
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, counted, nearest, plain, shown

@@ -14,7 +14,8 @@ from alexnet_jax.data import class_names
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.evaluation import attribution
 from alexnet_jax.evaluation.evaluate import log_softmax
-from alexnet_jax.experiment.model import Model, load
+from alexnet_jax.experiment.loading import load
+from alexnet_jax.experiment.model import Model
 from alexnet_jax.network.layers import STAGE_NAMES, Activation, Conv
 from alexnet_jax.network.receptive_fields import ReceptiveField, receptive_fields
 from alexnet_jax.network.shapes import activation_shapes

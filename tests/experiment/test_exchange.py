@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import alexnet_jax
 from alexnet_jax import main
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import model
+from alexnet_jax.experiment import loading
 from alexnet_jax.experiment import workdir as workdirs
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.experiment.model import Model
@@ -93,7 +93,7 @@ def test_others_files_there_and_back(form, random, tmp_path):
     done('import', file, '--workdir', other)
 
     overrides = dict(argument.removeprefix('--config.').split('=') for argument in size)
-    loaded = model.load(theirs, overrides=overrides)
+    loaded = loading.load(theirs, overrides=overrides)
     for source in (one, file, other):
         assert same(alexnet_jax.load(source), loaded)
     assert (one / 'config.json').read_text() == (other / 'config.json').read_text()

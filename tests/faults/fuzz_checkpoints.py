@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax.experiment import model
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
@@ -141,5 +140,5 @@ def restored(folder: Path) -> list[tuple]:
 
 def layers(folder: Path) -> list[tuple]:
     """As `alexnet_jax.load` takes them."""
-    variables = model._variables(AlexNet(SMALL, 10), read_layers(folder, AT)[0], folder)
+    variables = loading._variables(AlexNet(SMALL, 10), read_layers(folder, AT)[0], folder)
     return [x.shape for x in jax.tree.leaves(variables)]

@@ -157,13 +157,19 @@ def outcome(path: Path, seed: int) -> str:
     return found[0] if found[0] == found[1] else f'{where}: {found}'
 
 
+class Constant:
+    """Stands for a module whose logits are all zeros."""
+
+    architecture = types.SimpleNamespace(input_size=CROP)
+
+    def apply(self, variables, images, **interventions) -> tuple:
+        return np.zeros((len(images), 3)) + images.mean() * 0, {}
+
+
 def constant_model() -> Model:
     """A net of three classes that sees nothing, to read images for."""
     sizes = {'network.name': 'small', 'data.record_size': str(SIZE)}
-    net: Any = types.SimpleNamespace(
-        architecture=types.SimpleNamespace(input_size=CROP),
-        apply=lambda variables, images: (np.zeros((len(images), 3)) + images.mean() * 0, {}),
-    )
+    net: Any = Constant()
     return Model(
         config_file.load(None, sizes), net, ('one', '$two$', 'three\n'), True, {},
         np.zeros(3, np.float32), np.ones(3, np.float32), 1,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import exchange, kept_config, model
+from alexnet_jax.experiment import exchange, kept_config, loading
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.weights import __main__ as weights
 from tests.training.donors import model_of
@@ -67,7 +67,7 @@ def normalization(of: Model) -> dict[str, np.ndarray]:
 
 def same(workdir: Path, tiny: Model) -> bool:
     """Whether the workdir's model is this one to the bit, but for where its images were."""
-    found = model.load(workdir)
+    found = loading.load(workdir)
     own = {'data.source': 'folder:photographs'}
     assert found.config == configuration.changed(kept_config.with_table(tiny.config), own)
     for name in ('net', 'classes', 'mirror', 'step'):
@@ -169,7 +169,7 @@ def test_a_repository_stands_for_a_model(hub, tiny, workdir, tmp_path):
     )  # fmt: skip
     assert (exported.returncode, imported.returncode) == (0, 0), (exported, imported)
     assert f'-> {out}, ' in exported.stdout and same(tmp_path / 'run', tiny)
-    assert forms.same(model.load(out).layers['conv1'], tiny.layers['conv1'])
+    assert forms.same(loading.load(out).layers['conv1'], tiny.layers['conv1'])
 
 
 @with_library

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from alexnet_jax.experiment import model
+from alexnet_jax.experiment import loading
 from alexnet_jax.runtime import files as small_files
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.weights import __main__ as commands
@@ -106,7 +106,7 @@ def test_what_is_no_file_is_not_waited_for(suffix, tmp_path):
         for path in (pipe, link, tmp_path / f's{suffix}', dangling, folder):
             refusal(path)
             with pytest.raises(InputError):
-                model.load(path)
+                loading.load(path)
     for path in (pipe, link):
         with pytest.raises(InputError, match='not a regular file'):
             caffe.read(path)
