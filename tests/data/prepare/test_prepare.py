@@ -166,7 +166,7 @@ def test_a_tfds_set(tiny_set, tmp_path):
         (('--source=digits', '--encoding=webp'), 'webp'),
         (('--source=digits', '--resize=crop'), 'squash'),
         (('--source=digits', '--sise=3'), '--sise=3'),
-        (('--source=mnist',), '--source mnist: allowed: digits, folder:PATH or tfds:'),
+        (('--source=mnist',), '--source mnist: allowed: digits, folder:PATH, tfds:'),
     ],
 )
 def test_a_bad_command_is_told_in_a_line(words, message, capsys, tmp_path):

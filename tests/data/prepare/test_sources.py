@@ -78,7 +78,7 @@ def test_a_folder_that_is_no_source_is_refused(spoil, message, tmp_path):
 
 @pytest.mark.parametrize(('spec', 'message'), [
     ('folder:/no/such/place', 'no such folder'),
-    ('imagenet2012', r'allowed: digits, folder:PATH or tfds:NAME'),
+    ('imagenet2012', r'allowed: digits, folder:PATH, tfds:NAME'),
     ('synthetic', 'synthetic images need no preparing'),
     ('tfds:imagnet2012', "knows no 'imagnet2012'; the nearest is 'imagenet2012'"),
     ('tfds:cifar10:9.9.9', r'cannot be loaded at version 9\.9\.9, only: 3\.0\.2'),
