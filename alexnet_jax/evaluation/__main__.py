@@ -90,12 +90,12 @@ def parse_weights(text: str, members: int) -> list[float]:
 
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     command_line.before_jax()
-    from alexnet_jax.experiment import features
+    from alexnet_jax.experiment import features, trained
 
     layers = tuple(name.strip() for name in options.layers.split(','))
     request = features.Request(layers, options.pool, options.type)
     with stop_requests() as stop_requested:
-        model, config = features.open_model(options.model, overrides)
+        model, config = trained.open_any(options.model, overrides)
         source = features.open_source(options.images, config, options.skip_bad)
         print(features.keep(
             model, source, config, request, options.out, options.form, stop_requested

@@ -13,9 +13,8 @@ from alexnet_jax.data.image_set import ImageSet, SomeRecords, is_whole, open_set
 from alexnet_jax.evaluation import arrays, evaluate
 from alexnet_jax.evaluation.evaluate import Outputs, Reading
 from alexnet_jax.evaluation.feature_files import FeatureFiles
-from alexnet_jax.experiment import build, kept_config, results, stimuli, trained
+from alexnet_jax.experiment import build, results, stimuli, trained
 from alexnet_jax.experiment.defaults import Config
-from alexnet_jax.experiment.loading import load
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.network import inference
 from alexnet_jax.network.shapes import activation_shapes
@@ -27,7 +26,6 @@ from alexnet_jax.runtime.errors import (
     plain,
     shown,
 )
-from alexnet_jax.weights import pretrained
 
 LONGEST_PATH = 1000  # characters in a message
 POOLS = {'mean': np.mean, 'max': np.max}
@@ -102,16 +100,6 @@ class Source:
     split: str
     about: Mapping[str, Any]
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-def open_model(path: Path, overrides: Mapping[str, str]) -> tuple[Model, Config]:
-    """Returns the model of a workdir or weight file, and the configuration to use it with; raises
-    as `kept_config.of_workdir`, `trained.open_model` and `loading.load`."""
-    if pretrained.is_weight_file(path):
-        model = load(path, overrides=overrides)
-        return model, model.config
-    config = kept_config.of_workdir(path, overrides)
-    return trained.open_model(config, path), config
 
 
 def open_source(words: Sequence[str], config: Config, skip_bad: bool = False) -> Source:

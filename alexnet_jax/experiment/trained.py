@@ -3,7 +3,7 @@ others, its predictions kept."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from alexnet_jax.evaluation import arrays, ensemble, evaluate
 from alexnet_jax.evaluation.ensemble import LOG_PROBABILITIES, Member
 from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.experiment import build, results
+from alexnet_jax.experiment import build, kept_config, results
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import workdir as workdirs
 from alexnet_jax.experiment.defaults import TABLE, Config
@@ -32,6 +32,7 @@ from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.inference import Variables
 from alexnet_jax.runtime import multihost
 from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.weights import pretrained, published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +176,24 @@ def open_model(config: Config, workdir: Path) -> Model:
     # The net is the workdir's own, whatever table has its name now.
     workdirs.refuse_other(workdir, config, but=(*IMAGES, TABLE))
     return load(workdir, config.eval.step or None, asked_as='eval.step')
+
+
+def open_any(source: Path, overrides: Mapping[str, str]) -> tuple[Model, Config]:
+    """Returns the model of a workdir, a weight file or a name of `weights/published.py`, and the
+    configuration to use it with.
+
+    Args:
+      overrides: settings, as text.
+
+    Raises:
+      InputError: as `kept_config.of_workdir`, `open_model` and `loading.load`.
+    """
+    path = published.local(source)
+    if not pretrained.is_weight_file(path):
+        config = kept_config.of_workdir(path, overrides)
+        return open_model(config, path), config
+    model = load(path, overrides=overrides)
+    return model, configuration.absolute_source(model.config)
 
 
 def show(

@@ -12,14 +12,11 @@ from alexnet_jax.data.image_set import sample
 from alexnet_jax.evaluation import evaluate
 from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.evaluation.tally import Tally
-from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import kept_config, results, trained
-from alexnet_jax.experiment.loading import load
+from alexnet_jax.experiment import results, trained
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
 from alexnet_jax.network.shapes import activation_shapes
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, counted, nearest, plain, shown
-from alexnet_jax.weights import pretrained
 
 AT_ONCE = 64  # lesions that are computed in one pass over the images
 LISTED = 20  # lesions in the table
@@ -40,13 +37,9 @@ def open_showing(source: Path, overrides: Mapping[str, str]) -> Showing:
     """Opens a workdir or a weight file, and the configured images.
 
     Raises:
-      InputError: as `kept_config.of_workdir`, `trained.show` and `load`.
+      InputError: as `trained.open_any` and `trained.show_to`.
     """
-    if not pretrained.is_weight_file(source):
-        return trained.show(kept_config.of_workdir(source, overrides), source)
-    model = load(source)
-    config = configuration.override(model.config, overrides)
-    return trained.show_to(model, configuration.absolute_source(config))
+    return trained.show_to(*trained.open_any(source, overrides))
 
 
 def removals(model: Model, layer: str, text: str) -> dict[str, Units]:

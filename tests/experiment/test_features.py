@@ -18,7 +18,7 @@ from alexnet_jax import load
 from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.evaluation import arrays
 from alexnet_jax.evaluation.feature_files import FeatureFiles
-from alexnet_jax.experiment import features, stimuli
+from alexnet_jax.experiment import features, stimuli, trained
 from alexnet_jax.runtime.command_line import DONE, FAULT
 from alexnet_jax.runtime.errors import InputError, StopRequestedError
 from tests.data.photographs import image_file
@@ -162,7 +162,7 @@ def test_a_broken_image_stops_or_is_listed(run, nested, tmp_path, capsys):
 
 def test_a_command_that_is_stopped_goes_on(run, flat, tmp_path):
     """Stopped after each batch of four: the same bytes as in one go."""
-    model, config = features.open_model(run, {'eval.batch_size': '4', 'data.threads': '0'})
+    model, config = trained.open_any(run, {'eval.batch_size': '4', 'data.threads': '0'})
     source = features.open_source([flat], config)
     request = features.Request(LAYERS)
     features.keep(model, source, config, request, tmp_path / 'once', 'npy')
