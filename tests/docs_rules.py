@@ -77,8 +77,8 @@ RULES = [
     Rule('python -m alexnet_jax.evaluation ensemble RUN1' + ANY,  # which has to be different runs
          test='tests/experiment/test_ensemble_command.py::test_an_ensemble_beside_its_members'),
     Rule('python -m alexnet_jax.evaluation (tables|features) ' + ANY, ''),
-    Rule('alexnet-jax (features|explain|lesions|nets) ' + ANY, ''),
-    Rule('python -m alexnet_jax.weights import torchvision ' + ANY, needs='a download',
+    Rule('alexnet-jax (features|rdm|explain|lesions|nets) ' + ANY, ''),
+    Rule('python -m alexnet_jax.weights import (torchvision|caffe) ' + ANY, needs='a download',
          test='tests/weights/test_published.py::test_names_in_commands'),
     Rule('python -m alexnet_jax.evaluation.compare rsa ' + ANY, '--bootstrap 20 --permutations 20'),
     Rule('python -m alexnet_jax.evaluation.compare (rdm|cka|probe) ' + ANY, ''),

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from alexnet_jax.experiment import loading
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import SMALL
