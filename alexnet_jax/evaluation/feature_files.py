@@ -77,13 +77,22 @@ class FeatureFiles:
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.partial, os.O_RDONLY)
+        except OSError as error:
+            raise InputError(
+                f'{plain(self.partial)} cannot be made: {error.strerror or error}'
+            ) from error
+        try:
             self._take_lock()
             self.state = self._read_state()
             self._open_files()
         except OSError as error:
+            os.close(self._lock)
             raise InputError(
                 f'{plain(self.partial)} cannot be written: {error.strerror or error}'
             ) from error
+        except InputError:
+            os.close(self._lock)
+            raise
 
     def _take_lock(self) -> None:
         try:
