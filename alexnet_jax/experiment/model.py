@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from alexnet_jax.data import augment, images
+from alexnet_jax.data import augment, class_names, images
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
@@ -74,6 +74,11 @@ class Model:
     def identity(self) -> Identity:
         """Everything that the model is, but for its numbers and step."""
         return Identity(self.config, self.classes, self.mirror, self.mean, self.scale, self.data)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes for readers: of ImageNet's in English."""
+        return tuple(map(class_names.display_name, self.classes))
 
     @property
     def mirrored(self) -> bool:

@@ -1,5 +1,8 @@
-"""What a trained net takes images for: as text, as JSON and as a picture."""
+"""What a trained net takes images for: as text, as JSON, as CSV and as a picture."""
 
+import csv
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +14,10 @@ import numpy as np
 from alexnet_jax.data import augment, class_names
 from alexnet_jax.data.images import BadImageError
 from alexnet_jax.evaluation.evaluate import log_mean, log_softmax
-from alexnet_jax.experiment import trained
+from alexnet_jax.experiment import stimuli, trained
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.model import Model
-from alexnet_jax.experiment.results import write_json
+from alexnet_jax.experiment.results import write_json, write_text
 from alexnet_jax.report.figures import predictions
 from alexnet_jax.report.figures.predictions import Prediction
 from alexnet_jax.runtime.errors import NotFiniteError, StorageError, plain
@@ -26,11 +29,14 @@ LONGEST = 1000  # characters of a path
 
 def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
     """Prints the five most probable classes of each image, and keeps them in
-    WORKDIR/predict/predictions.json, with a picture beside it. Returns whether all
+    WORKDIR/predict/predictions.json and .csv, with a picture beside them. Returns whether all
     images could be read; what could not is told, and kept, too.
 
+    Args:
+      files: images, and folders and lists of images as in `stimuli.find`.
+
     Raises:
-      InputError: as `trained.open_model`.
+      InputError: as `trained.open_model`; a folder or list has no images.
       NotFiniteError: the net gives values that are not finite.
       StorageError: the predictions cannot be written; they are printed before.
     """
@@ -38,7 +44,7 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
     views = config.eval.views
     run = jax.jit(lambda images: model(images)[0])
     rows, drawn = [], []
-    for file in files:
+    for file in _expanded(files):
         try:
             images = model.read(file, views)
         except BadImageError as error:
@@ -63,9 +69,31 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
     about = {'network': config.network.name, 'step': model.step, 'views': views}
     about['distinct_views'] = views if model.mirrored or views == 1 else views // 2
     write_json(folder / 'predictions.json', about | {'images': rows})
+    write_text(folder / 'predictions.csv', _csv(rows))
     _draw(drawn, folder / 'predictions.png')
-    print(f'-> {folder}/predictions.json, predictions.png')
+    print(f'-> {folder}/predictions.json, predictions.csv, predictions.png')
     return all('error' not in row for row in rows)
+
+
+def _expanded(files: Sequence[Path]) -> list[Path]:
+    """Returns the images that are named, and those in the folders and lists that are."""
+    found = []
+    for file in files:
+        is_one = not os.path.isdir(file) and file.suffix.lower() != stimuli.LIST
+        found += [file] if is_one else [one.path for one in stimuli.find([file])]
+    return found
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns a row an image and rank; an image that cannot be read has none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['image', 'rank', 'class', 'name', 'probability'])
+    for row in rows:
+        for rank, entry in enumerate(row.get('predictions', ()), start=1):
+            probability = f'{entry["probability"]:.9g}'
+            writer.writerow([row['image'], rank, entry['class'], entry['name'], probability])
+    return text.getvalue()
 
 
 def _draw(drawn: Sequence[Prediction], path: Path) -> None:

@@ -2,6 +2,7 @@
 and features kept, images predicted."""
 
 import contextlib
+import csv
 import json
 import shutil
 
@@ -271,6 +272,18 @@ def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, 
 
     told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
     assert [row['image'] for row in told['images']] == words
+    with (workdir / 'predict' / 'predictions.csv').open(newline='') as file:
+        ranked = [*csv.DictReader(file)]
+    entries = [
+        {'image': row['image'], 'rank': str(rank), 'class': entry['class'], 'name': entry['name']}
+        for row in told['images']
+        for rank, entry in enumerate(row.get('predictions', ()), start=1)
+    ]
+    probabilities = [float(row.pop('probability')) for row in ranked]
+    assert ranked == entries
+    assert probabilities[0] == pytest.approx(
+        told['images'][0]['predictions'][0]['probability'], rel=1e-8
+    )
     assert told['images'].pop(2) == {'image': str(bad), 'error': 'is no JPEG or PNG'}
     model = load(workdir)
     for file, row in zip(files, told['images'], strict=True):
@@ -289,6 +302,18 @@ def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, 
     before = {path: path.read_bytes() for path in (workdir / 'predict').iterdir()}
     assert main.main([*arguments[:3], str(bad)]) == BAD_INPUT
     assert {path: path.read_bytes() for path in (workdir / 'predict').iterdir()} == before
+
+    # A folder and a list of the images in it are these images.
+    (tmp_path / 'few').mkdir()
+    for file in files[:2]:
+        shutil.copy(file, tmp_path / 'few')
+    (tmp_path / 'list.txt').write_text(f'few/{files[1].name}\n')
+    few = tmp_path / 'few'
+    assert main.main([*arguments[:3], str(few), str(tmp_path / 'list.txt')]) == DONE
+    told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
+    names = [files[0].name, files[1].name, files[1].name]
+    assert [row['image'] for row in told['images']] == [str(few / name) for name in names]
+    assert 'holds no JPEG' in refused(capsys, main.main, [*arguments[:3], str(workdir / 'eval')])
 
     assert main.main([*arguments[:3], words[0]]) == DONE
     assert '--mode=predict needs images' in refused(capsys, main.main, arguments[:3])
