@@ -313,7 +313,9 @@ def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, 
     told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
     names = [files[0].name, files[1].name, files[1].name]
     assert [row['image'] for row in told['images']] == [str(few / name) for name in names]
-    assert 'holds no JPEG' in refused(capsys, main.main, [*arguments[:3], str(workdir / 'eval')])
+    assert 'holds no JPEG' in refused(
+        capsys, main.main, [*arguments[:3], str(workdir / 'checkpoints')]
+    )
 
     assert main.main([*arguments[:3], words[0]]) == DONE
     assert '--mode=predict needs images' in refused(capsys, main.main, arguments[:3])
