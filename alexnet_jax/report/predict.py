@@ -1,10 +1,9 @@
 """What a trained net takes images for: as text, as JSON, as CSV and as a picture."""
 
-import csv
-import io
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,14 @@ from alexnet_jax.evaluation.evaluate import log_mean, log_softmax
 from alexnet_jax.experiment import stimuli, trained
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.model import Model
-from alexnet_jax.experiment.results import write_json, write_text
+from alexnet_jax.experiment.results import write_json
 from alexnet_jax.report.figures import predictions
+from alexnet_jax.report.figures.canvas import write_numbers
 from alexnet_jax.report.figures.predictions import Prediction
 from alexnet_jax.runtime.errors import NotFiniteError, StorageError, plain
 
 TOP = 5
+ENTRY = ('class', 'name', 'probability')  # of a prediction
 MOST_DRAWN = 40  # images in the picture
 LONGEST = 1000  # characters of a path
 
@@ -69,8 +70,9 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
     about = {'network': config.network.name, 'step': model.step, 'views': views}
     about['distinct_views'] = views if model.mirrored or views == 1 else views // 2
     write_json(folder / 'predictions.json', about | {'images': rows})
-    write_text(folder / 'predictions.csv', _csv(rows))
-    _draw(drawn, folder / 'predictions.png')
+    with _written(folder):
+        write_numbers(folder / 'predictions', ('image', 'rank', *ENTRY), _ranked(rows))
+        predictions.draw(drawn, folder / 'predictions.png')
     print(f'-> {folder}/predictions.json, predictions.csv, predictions.png')
     return all('error' not in row for row in rows)
 
@@ -84,27 +86,21 @@ def _expanded(files: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns a row an image and rank; an image that cannot be read has none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['image', 'rank', 'class', 'name', 'probability'])
+def _ranked(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    """Yields a row an image and rank; an image that cannot be read has none."""
     for row in rows:
         for rank, entry in enumerate(row.get('predictions', ()), start=1):
-            probability = f'{entry["probability"]:.9g}'
-            writer.writerow([row['image'], rank, entry['class'], entry['name'], probability])
-    return text.getvalue()
+            yield row['image'], rank, *(entry[name] for name in ENTRY)
 
 
-def _draw(drawn: Sequence[Prediction], path: Path) -> None:
-    """
-    Raises:
-      StorageError: it cannot be written.
-    """
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turns a file that cannot be written into a `StorageError`."""
     try:
-        predictions.draw(drawn, path)
+        yield
     except OSError as error:
-        raise StorageError(f'{path} cannot be written: {error.strerror}') from error
+        place = error.filename or folder
+        raise StorageError(f'{place} cannot be written: {error.strerror}') from error
 
 
 def top_labels(log_probabilities: np.ndarray) -> list[int]:
