@@ -92,7 +92,7 @@ def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     command_line.before_jax()
     from alexnet_jax.experiment import features, trained
 
-    layers = tuple(name.strip() for name in options.layers.split(','))
+    layers = tuple(study.split_names('--layers', options.layers))
     request = features.Request(layers, options.pool, options.type)
     with stop_requests() as stop_requested:
         model, config = trained.open_any(options.model, overrides)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, counted, shown
+from alexnet_jax.runtime.errors import InputError, counted, reason, shown
 
 ABOUT, IDS, LABELS = 'about.json', 'ids.json', 'labels.npy'
 SEALS = 'sha256'  # in about.json
@@ -44,7 +44,7 @@ class ImageArrays:
             values = files.map_array(path)
             require_as_written(path, self.about)
         except (OSError, ValueError) as error:
-            raise InputError(f'{path} cannot be read: {error}') from error
+            raise InputError(f'{path} cannot be read: {reason(error)}') from error
         if values.shape[:1] != self.labels.shape:
             raise InputError(
                 f'{path} has {shown(values.shape)} numbers for {counted(len(self.labels), "image")}'
@@ -141,7 +141,7 @@ def read(folder: Path) -> ImageArrays:
         ids = files.read_json(folder / IDS, MOST_IDS)
         labels = np.array(files.map_array(folder / LABELS))
     except (OSError, ValueError) as error:
-        raise InputError(f'{folder} holds no arrays of images: {error}') from error
+        raise InputError(f'{folder} holds no arrays of images: {reason(error)}') from error
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
         raise InputError(f'{folder} holds no arrays of images: {IDS} is no list of names')
     if labels.shape != (len(ids),) or labels.dtype.kind not in 'iu':
@@ -154,7 +154,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         about = files.read_json(folder / ABOUT)
     except (OSError, ValueError) as error:
-        raise InputError(f'{folder} holds no arrays of images: {error}') from error
+        raise InputError(f'{folder} holds no arrays of images: {reason(error)}') from error
     if not isinstance(about, dict):
         raise InputError(f'{folder} holds no arrays of images: {ABOUT} is no object')
     if not isinstance(about.get(SEALS, {}), dict):

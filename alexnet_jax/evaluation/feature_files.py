@@ -8,6 +8,7 @@ name, and the form asked for: that of `arrays.read`, one file of safetensors, or
 import csv
 import dataclasses
 import fcntl
+import hashlib
 import io
 import json
 import math
@@ -28,6 +29,7 @@ from alexnet_jax.runtime.errors import InputError, StorageError, counted, plain
 FORMS = ('npy', 'safetensors', 'array_record')
 SAFETENSORS = 'features.safetensors'
 CSV, STATE, LABELS = 'ids.csv', 'state.json', 'labels'
+REQUEST = 'request'  # in about.json: a digest of what decides the features
 SAVED_EVERY = 5.0  # seconds
 AT_ONCE = 2**26  # bytes copied
 _TYPES = {'float32': 'F32', 'float16': 'F16', 'int64': 'I64'}  # safetensors' names
@@ -64,10 +66,7 @@ class FeatureFiles:
     def __init__(
         self, folder: Path, request: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], dtype: str
     ):  # fmt: skip
-        if folder.exists() and not (folder / arrays.ABOUT).exists():
-            raise InputError(
-                f'{plain(folder)} is there and holds something else; take another folder'
-            )
+        _require_free(folder, request)
         self.folder, self.partial = folder, folder.with_name(folder.name + '.partial')
         self._request = json.loads(json.dumps(request))
         self._dtypes = {name: np.dtype(dtype) for name in shapes} | {LABELS: np.dtype('int64')}
@@ -236,7 +235,8 @@ class FeatureFiles:
             _FORMS[form](self.partial, [name for name in self._shapes if name != LABELS], ids)
             (self.partial / STATE).unlink(missing_ok=True)
             seals = {path.name: files.sha256(path) for path in sorted(self.partial.iterdir())}
-            tree = {**about, 'images': len(ids), 'skipped': self.state.skipped, arrays.SEALS: seals}
+            tree = {**about, 'images': len(ids), 'skipped': self.state.skipped}
+            tree |= {REQUEST: _digest(self._request), arrays.SEALS: seals}
             text = json.dumps(tree, indent=2, allow_nan=False) + '\n'
             (self.partial / arrays.ABOUT).write_text(text)
             if self.folder.exists():
@@ -250,9 +250,11 @@ class FeatureFiles:
             os.close(self._lock)
 
     def close(self) -> None:
-        """Saves the state and leaves the partial folder to a later command."""
+        """Saves the state and leaves the partial folder, if it has images, to a later command."""
         try:
             self._close_files()
+            if not self.state.images:
+                shutil.rmtree(self.partial)
         finally:
             os.close(self._lock)
 
@@ -261,6 +263,23 @@ class FeatureFiles:
         for file in self._files.values():
             file.close()
         self._files = {}
+
+
+def _require_free(folder: Path, request: Mapping[str, Any]) -> None:
+    """Checks that a folder is not there, or holds features of an equal request, which are then made
+    again."""
+    if not folder.exists():
+        return
+    if not (folder / arrays.ABOUT).exists():
+        raise InputError(f'{plain(folder)} is there and holds something else; take another folder')
+    if arrays.read_about(folder).get(REQUEST) != _digest(request):
+        raise InputError(
+            f'{plain(folder)} holds features of another command; remove it, or take another folder'
+        )
+
+
+def _digest(request: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read_ids(path: Path) -> Iterator[str]:

@@ -66,12 +66,11 @@ def one_of(names: Collection[str]) -> Rule:
 
 def or_own(rule: Rule, kind: str) -> Rule:
     """Returns the rule with FILE.py:NAME allowed beside: an object of the user's own."""
-    own = f'{python_files.FORM} of {kind} of your own'
     return Rule(
-        f'{rule.words}, or {own}',
+        f'{rule.words}, or {python_files.FORM}',
         lambda value: rule.allows(value) or python_files.names_object(value),
         rule.names,
-        own=own,
+        own=f'{python_files.FORM} of {kind} of your own',
     )
 
 

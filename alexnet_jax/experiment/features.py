@@ -158,8 +158,8 @@ def keep(
       lines on what was kept, and on each image that was skipped.
 
     Raises:
-      InputError: as `Request.shapes` and `FeatureFiles`.
-      RecordError: an image cannot be read.
+      InputError: as `Request.shapes` and `FeatureFiles`; an image file cannot be read.
+      RecordError: a record of a set cannot be read.
       StopRequestedError: a stop was requested; what is done is kept.
     """
     reading = trained.reading_of(model, config)

@@ -65,6 +65,11 @@ def load(
 
 
 def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
+    if not os.path.lexists(workdir):
+        raise InputError(
+            f'{plain(workdir)}: no such workdir or weight file, nor a name of weights'
+            f' ({", ".join(published.PUBLISHED)})'
+        )
     if not os.path.isdir(workdir / 'checkpoints'):  # unlike Path.is_dir, of any name
         raise InputError(f'{plain(workdir)} holds no checkpoints; train there first')
     kept = identity.read(workdir)

@@ -18,6 +18,7 @@ from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.network import checks, compiler, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Activations, Array, Variables
+from alexnet_jax.network.interventions import arrays_of
 from alexnet_jax.network.shapes import activation_shapes, layer_shapes
 from alexnet_jax.runtime.errors import InputError, counted, nearest, plain, shown
 from alexnet_jax.weights.files import Layers
@@ -117,7 +118,8 @@ class Model:
         checks.require_shape(
             'images', images, 'batch', size, size, 3, why=', RGB; Model.read makes them of a file'
         )
-        arguments = (self, images, dict(replace or {}), dict(mask or {}))
+        changes = arrays_of('replace', replace), arrays_of('mask', mask)
+        arguments = (self, images, *changes)
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
             return _apply(*arguments)
         with jax.ensure_compile_time_eval():  # options are for programs of their own alone
@@ -157,13 +159,13 @@ class Model:
         return np.concatenate([self._views_of(one, name, views) for one, name in pairs])
 
     def features(
-        self, pictures: Sequence[Picture], layers: Sequence[str], batch: int = 64
+        self, pictures: Sequence[Picture] | np.ndarray, layers: Sequence[str], batch: int = 64
     ) -> dict[str, np.ndarray]:
         """Returns activations of images by name, float32 [images, ...].
 
         Args:
-          pictures: as `read` takes them.
-          layers: names of activations.
+          pictures: a list, as `read` takes it; or what `read` returns, uint8 [images, size, size, 3].
+          layers: a list of names of activations.
           batch: images at a time.
 
         Raises:
@@ -173,9 +175,13 @@ class Model:
         return {name: np.concatenate([rows[name] for rows in found]) for name in layers}
 
     def feature_batches(
-        self, pictures: Sequence[Picture], layers: Sequence[str], batch: int = 64
+        self, pictures: Sequence[Picture] | np.ndarray, layers: Sequence[str], batch: int = 64
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields what `features` returns, `batch` images at a time."""
+        if isinstance(layers, str):
+            raise InputError(f'layers is {shown(layers)}; allowed: a list of names')
+        if isinstance(pictures, str | bytes | os.PathLike):
+            raise InputError(f'pictures is {shown(pictures)}; allowed: a list of images')
         known = activation_shapes(self.net.architecture, self.net.classes)
         for name in layers:
             if name not in known:
@@ -189,7 +195,9 @@ class Model:
             raise InputError('the list of images is empty; allowed: at least 1')
         model = jax.device_put(self)
         for first in range(0, len(pictures), batch):
-            crops = self.read(list(pictures[first : first + batch]))
+            crops = pictures[first : first + batch]
+            if not isinstance(crops, np.ndarray):
+                crops = self.read(list(crops))
             count, missing = len(crops), min(batch, len(pictures)) - len(crops)
             # A last batch of another size would be compiled for itself.
             padded = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), np.uint8)])

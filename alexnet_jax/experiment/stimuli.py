@@ -12,7 +12,7 @@ from alexnet_jax.data.images import BadImageError, read_square
 from alexnet_jax.data.prepare.layout import is_hidden, is_image
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, RecordError, plain
+from alexnet_jax.runtime.errors import InputError, plain
 
 LIST = '.txt'
 NO_LABEL = -1
@@ -128,14 +128,14 @@ class Stimuli:
         """Reads an image; its label is NO_LABEL.
 
         Raises:
-          RecordError: it cannot be read.
+          InputError: it cannot be read.
         """
         one = self.found[row]
         try:
             image = read_square(one.path, self.size, resize=self.resize)
         except BadImageError as error:
             if self.bad is None:
-                raise RecordError(
+                raise InputError(
                     f'{plain(one.path, LONGEST_PATH)} {error.reason}; --skip_bad lists such images'
                     ' and goes on'
                 ) from error

@@ -190,6 +190,8 @@ def open_any(source: Path, overrides: Mapping[str, str]) -> tuple[Model, Config]
     """
     path = published.local(source)
     if not pretrained.is_weight_file(path):
+        if not (path / 'config.json').exists():
+            load(path)  # which says what is the matter
         config = kept_config.of_workdir(path, overrides)
         return open_model(config, path), config
     model = load(path, overrides=overrides)

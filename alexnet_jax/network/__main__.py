@@ -122,7 +122,7 @@ def _require_known(what: str, name: str, names) -> None:
     if name not in names:
         raise InputError(
             f'{what} is {name!r}; the nearest is {nearest(name, names)};'
-            f' allowed: {", ".join(names)}'
+            f' allowed: {", ".join(names)}, or FILE.py:NAME'
         )
 
 

@@ -18,8 +18,8 @@ from alexnet_jax.network import checks, collectives, device_mesh
 from alexnet_jax.network.batch_normalization import BatchStatistics
 from alexnet_jax.network.chips import PRECISIONS
 from alexnet_jax.network.communication import EXCHANGES
-from alexnet_jax.network.convolution import grouped_conv
-from alexnet_jax.network.interventions import Interventions
+from alexnet_jax.network.convolution import conv_of_any_batch, grouped_conv
+from alexnet_jax.network.interventions import Interventions, arrays_of
 from alexnet_jax.network.layers import (
     STAGE_NAMES,
     Architecture,
@@ -126,7 +126,7 @@ class AlexNet(nn.Module):
         self._require(images, dropout_key, examples)
         if examples is None and dropout_key is not None:
             examples = collectives.numbers_of(images, self.column_axis)
-        changes = Interventions(replace or {}, mask or {})
+        changes = Interventions(arrays_of('replace', replace), arrays_of('mask', mask))
         changes.require_names(activation_shapes(self.architecture, self.classes))
         images = jnp.asarray(images, self.compute)
         if self.precision is None:
@@ -207,12 +207,13 @@ class AlexNet(nn.Module):
         )()  # fmt: skip
         kernel = self._cast_kernel(kernel, training)
         how = (layer.stride, layer.padding, layer.groups)
+        convolve = grouped_conv if training else conv_of_any_batch
         if isinstance(seen, list):
-            return [grouped_conv(x, kernel[i], bias[i], *how) for i, x in enumerate(seen)]
+            return [convolve(x, kernel[i], bias[i], *how) for i, x in enumerate(seen)]
         if layer.groups > 1 or not training:
             # In an evaluation even where one would do, so that a column's sums have the
             # same bits whichever other columns the device holds.
-            return [grouped_conv(seen, kernel[i], bias[i], *how) for i in range(self._held)]
+            return [convolve(seen, kernel[i], bias[i], *how) for i in range(self._held)]
         # One convolution with the held columns' kernels side by side: faster.
         merged = jnp.concatenate(list(kernel), axis=-1)
         sums = grouped_conv(seen, merged, bias.reshape(-1), *how)

@@ -1,13 +1,17 @@
 """Convolution with a bias."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.network import checks, products, rules
+from alexnet_jax.network import checks, platforms, products, rules
 from alexnet_jax.network.collectives import varying_like
 from alexnet_jax.network.derivatives import with_gradient
 from alexnet_jax.network.normalization import widened
+
+PLACES_A_THREAD = 32  # of all images together, in the map that a convolution computes
 
 
 def conv(
@@ -48,6 +52,36 @@ def grouped_conv(
     xs, kernels, biases = (jnp.split(array, groups, -1) for array in (x, kernel, bias))
     parts = zip(xs, kernels, biases, strict=True)
     return jnp.concatenate([conv(*part, stride, padding) for part in parts], axis=-1)
+
+
+def conv_of_any_batch(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    stride: int,
+    padding: tuple[int, int],
+    groups: int,
+) -> jax.Array:
+    """Convolves as `grouped_conv`, so that on CPU an image's sums have the same bits in every batch.
+
+    Where a batch has few places for the number of threads, XLA divides each sum among them. Images of
+    zeros are added until there are enough places (docs/LOG.md has how many that are).
+    """
+
+    def padded(x: jax.Array) -> jax.Array:
+        rows, columns = ((side + sum(padding) - len(kernel)) // stride + 1 for side in x.shape[1:3])
+        enough = -(-PLACES_A_THREAD * _threads() // (rows * columns))
+        missing = max(0, enough - len(x))
+        return jnp.pad(x, ((0, missing), (0, 0), (0, 0), (0, 0)))
+
+    _require(x, kernel, bias, stride, padding, groups)
+    whole = platforms.form(cpu=padded, default=lambda x: x)(x)
+    return grouped_conv(whole, kernel, bias, stride, padding, groups)[: len(x)]
+
+
+def _threads() -> int:
+    """Returns how many threads XLA has at most."""
+    return int(os.getenv('PJRT_NPROC') or os.cpu_count() or 1)
 
 
 def _require(x, kernel, bias, stride, padding, groups) -> None:

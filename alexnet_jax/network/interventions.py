@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,24 @@ class Interventions:
             factors = _split(_factors(name, self.mask[name], parts), parts)
             parts = [x * factor for x, factor in zip(parts, factors, strict=True)]
         return parts
+
+
+def arrays_of(argument: str, given: Mapping[str, Any] | None) -> dict[str, Array]:
+    """Returns the arrays that are given for `replace` or `mask`, by name; lists of numbers become
+    arrays.
+
+    Raises:
+      ValueError: it is no mapping, or holds something else than numbers.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f'{argument} is {shown(given)}; expected: arrays by name')
+    arrays = {}
+    for name, value in given.items():
+        arrays[name] = value if isinstance(value, Array) else np.asarray(value)
+        checks.require_type(f'{argument}[{name!r}]', arrays[name], jnp.number, jnp.bool_)
+    return arrays
 
 
 def _whole_shape(parts: Parts) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Errors that are told in a line or two, without a traceback."""
 
 import difflib
+import os
 from collections.abc import Collection
 
 LONGEST = 200  # characters that a message repeats of what was given
@@ -70,6 +71,17 @@ def shown(value: object) -> str:
         return plain(repr(value))
     except Exception:  # a number of thousands of digits, or whatever a config file has made
         return f'a {type(value).__name__} that cannot be printed'
+
+
+def reason(error: Exception) -> str:
+    """Returns the message of an error, of the operating system's without its number: 'ids.json: No
+    such file or directory'."""
+    if isinstance(error, OSError) and error.strerror:
+        place = (
+            f'{plain(os.path.basename(os.fsdecode(error.filename)))}: ' if error.filename else ''
+        )
+        return f'{place}{error.strerror}'
+    return str(error)
 
 
 def in_words(error: Exception) -> str:

@@ -19,7 +19,7 @@ from alexnet_jax.evaluation import __main__ as evaluation
 from alexnet_jax.evaluation import arrays
 from alexnet_jax.evaluation.feature_files import FeatureFiles
 from alexnet_jax.experiment import features, stimuli, trained
-from alexnet_jax.runtime.command_line import DONE, FAULT
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError, StopRequestedError
 from tests.data.photographs import image_file
 from tests.experiment.trained_runs import refused
@@ -112,6 +112,11 @@ def test_the_model_s_own_method_gives_the_same(run, flat, tmp_path):
     kept = arrays.read(tmp_path / 'out')
     ours = model.features([one.path for one in found], LAYERS, batch=16)
     chex.assert_trees_all_equal(ours, {name: np.asarray(kept.array(name)) for name in LAYERS})
+    crops = model.read([one.path for one in found])
+    chex.assert_trees_all_equal(model.features(crops, LAYERS), ours)
+    for pictures, layers in (('a.png', LAYERS), ([found[0].path], 'fc8')):
+        with pytest.raises(InputError, match='allowed: a list of'):
+            model.features(pictures, layers)
     with pytest.raises(InputError, match='the nearest is conv5/pool'):
         model.features([found[0].path], ['conv5/poll'])
     with pytest.raises(InputError, match='is empty'):
@@ -148,7 +153,7 @@ def test_forms_types_and_pools(run, flat, tmp_path):
 def test_a_broken_image_stops_or_is_listed(run, nested, tmp_path, capsys):
     (nested / 'a1' / 'b0' / 'zz\nzz.png').write_bytes(b'no picture')
     out = tmp_path / 'out'
-    assert keep(run, nested, f'--out={out}') == FAULT
+    assert keep(run, nested, f'--out={out}') == BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith('zz\\nzz.png is no JPEG or PNG; --skip_bad lists such images and goes on')
     assert not out.exists()
@@ -288,7 +293,20 @@ def test_bad_requests_are_refused(run, flat, tmp_path, capsys):
 
     out = f'--out={tmp_path / "out"}'
     assert "'conv5/poll'; the nearest is conv5/pool" in message(flat, out, layers=['conv5/poll'])
-    assert 'fc8 twice' in message(flat, out, layers=['fc8', 'fc8'])
+    assert "'fc8' twice" in message(flat, out, layers=['fc8', 'fc8'])
     (tmp_path / 'mine').mkdir()
     assert 'holds something else' in message(flat, f'--out={tmp_path / "mine"}')
-    assert not (tmp_path / 'out').exists()
+    assert '--layers is empty' in message(flat, out, layers=['', ''])
+    assert not list(tmp_path.glob('out*'))
+
+
+@pytest.mark.thorough
+def test_finished_features_are_not_replaced_by_others(run, flat, tmp_path, capsys):
+    out = f'--out={tmp_path / "out"}'
+    assert keep(run, flat, out, layers=['fc8']) == DONE
+    before = content(tmp_path / 'out')
+    command = ['features', str(run), str(flat), '--layers=fc7', out]
+    assert 'holds features of another command' in refused(capsys, evaluation.main, command)
+    assert content(tmp_path / 'out') == before
+    assert keep(run, flat, out, layers=['fc8']) == DONE
+    assert content(tmp_path / 'out') == before

@@ -229,7 +229,7 @@ def test_a_weight_file_cannot_name_a_file_to_be_run(one_step, files):
         ("'mynet'", "'paper'", "its name is 'paper'; allowed: another name than those of this"),
         ("'mynet'", "'a.py:X'", "its name is 'a.py:X'; allowed: another name"),
         ("'mynet'", "'m' * 101", 'allowed: 1 to 100 printable characters'),
-        ("'conv1', 16", "'conv1', 15", 'does not run: line 8: conv1 of network mynet has 15 features'),
+        ("'conv1', 16", "'conv1', 15", 'does not run: line 9: conv1 of network mynet has 15 features'),
         ('kernel=3', 'kernel=65', r'conv2 .*allowed'),
         ('NET =', 'NETS =', 'the file defines no NET; the nearest is NETS'),
         ('NET = Arch', 'NET = 3\nOTHER = Arch', 'NET is of type int; allowed: an Architecture'),

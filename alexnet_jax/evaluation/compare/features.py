@@ -11,7 +11,7 @@ from alexnet_jax.evaluation.arrays import ImageArrays
 from alexnet_jax.evaluation.inner_products import BLOCK
 from alexnet_jax.runtime.errors import InputError, counted, nearest, plain, shown
 
-RECORDS = 'features.array_record'
+OTHER_FORMS = ('features.array_record', 'features.safetensors')
 
 
 def read(folder: Path) -> ImageArrays:
@@ -20,8 +20,9 @@ def read(folder: Path) -> ImageArrays:
     Raises:
       InputError: as `arrays.read`; it holds records in place of arrays; two images have one id.
     """
-    if (folder / RECORDS).exists():
-        raise InputError(f'{folder} holds records; keep the features with --form=npy')
+    for name in OTHER_FORMS:
+        if (folder / name).exists():
+            raise InputError(f'{folder} holds {name}; keep the features with --form=npy')
     images = arrays.read(folder)
     twice = repeated(images.ids)
     if twice is not None:

@@ -15,7 +15,7 @@ from alexnet_jax.evaluation import arrays
 from alexnet_jax.evaluation.compare.csv_files import read_rows
 from alexnet_jax.evaluation.compare.features import order, repeated
 from alexnet_jax.runtime import files, memory
-from alexnet_jax.runtime.errors import InputError, counted, shown
+from alexnet_jax.runtime.errors import InputError, counted, reason, shown
 
 VALUES, IDS = 'rdm.npy', 'ids.csv'
 HEADER = ['row', 'id']
@@ -71,7 +71,7 @@ def read(path: Path) -> Matrix:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f'{path} cannot be read as a matrix: {error}') from error
+        raise InputError(f'{path} cannot be read as a matrix: {reason(error)}') from error
     memory.require(COPIES * values.size * 8, f'reading {path}')
     values = np.array(values, np.float64)
     require_matrix(values, str(path), ids)
@@ -102,7 +102,7 @@ def require_matrix(values: np.ndarray, name: str, ids: Sequence[str] | None = No
         which = f' ({shown(ids[row])})' if ids is not None else ''
         raise InputError(
             f'{name} has {counted(int(broken.sum()), "value")} off the diagonal that are not finite,'
-            f' most in row {row}{which}; leave such images out, or use another metric'
+            f' most in row {row}{which}; leave such images out'
         )
     largest = np.abs(values[off]).max()
     apart = np.where(off, np.abs(values - values.T), 0)
@@ -143,6 +143,8 @@ def matched(first: Matrix, second: Matrix) -> tuple[Matrix, str]:
 
 
 def _read_folder(folder: Path) -> tuple[np.ndarray, list[str]]:
+    if (folder / arrays.IDS).exists() and not (folder / VALUES).exists():
+        raise ValueError('it holds features; rdm makes a matrix of them')
     if (folder / arrays.ABOUT).exists():
         about = arrays.read_about(folder)
         for name in (VALUES, IDS):
@@ -160,6 +162,8 @@ def _read_csv(path: Path) -> tuple[np.ndarray, list[str] | None]:
     ids = None
     if rows and rows[0] and not _is_number(rows[0][0]):
         ids = rows[0][1:]
+        if len(rows) - 1 != len(ids):
+            raise ValueError(f'it has {len(rows) - 1} rows for {len(ids)} ids in its first line')
         if [row[:1] for row in rows[1:]] != [[name] for name in ids]:
             raise ValueError('its first column does not have the ids of its first line')
         rows = [row[1:] for row in rows[1:]]
