@@ -69,14 +69,19 @@ def conv_of_any_batch(
     """
 
     def padded(x: jax.Array) -> jax.Array:
+        if not isinstance(x.shape[0], int):  # exported for batches of any size
+            return x
         rows, columns = ((side + sum(padding) - len(kernel)) // stride + 1 for side in x.shape[1:3])
         enough = -(-PLACES_A_THREAD * _threads() // (rows * columns))
-        missing = max(0, enough - len(x))
+        missing = enough - len(x)
+        if missing <= 0:
+            return x
         return jnp.pad(x, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
     _require(x, kernel, bias, stride, padding, groups)
     whole = platforms.form(cpu=padded, default=lambda x: x)(x)
-    return grouped_conv(whole, kernel, bias, stride, padding, groups)[: len(x)]
+    sums = grouped_conv(whole, kernel, bias, stride, padding, groups)
+    return sums if whole is x else sums[: len(x)]
 
 
 def _threads() -> int:

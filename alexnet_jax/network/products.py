@@ -44,6 +44,8 @@ def product_in_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     def in_blocks(x: jax.Array) -> jax.Array:
         columns, batch, units = x.shape
+        if not isinstance(batch, int):  # exported for batches of any size
+            return product(x)
         count = -(-batch // BLOCK)
         whole = jnp.pad(x, ((0, 0), (0, count * BLOCK - batch), (0, 0)))
         if count == 1:

@@ -250,7 +250,7 @@ BAD_EXPORTS = {
     'a folder': ('{run} --out {tmp}/folder --form stablehlo', 'folder cannot be written: Is a dir'),
     'nothing': ('{run} --out . --form stablehlo', '. cannot be written'),
     'no workdir': ('{tmp} --out {tmp}/a.safetensors', '{tmp} holds no checkpoints'),
-    'neither': ('{tmp}/none --out {tmp}/a.safetensors', '{tmp}/none holds no checkpoints'),
+    'neither': ('{tmp}/none --out {tmp}/a.safetensors', '{tmp}/none: no such workdir or weight file'),
     'settings': (
         '{run} --out {tmp}/a.safetensors --config.seed=1',
         'settings (--config.NAME=VALUE) do not go with export',

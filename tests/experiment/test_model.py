@@ -82,7 +82,7 @@ def test_a_step_is_a_whole_number(step, tmp_path):
 
 @pytest.mark.parametrize('name', ['a' * 5000, 'a\0b'])
 def test_names_that_no_folder_can_have_are_refused(name):
-    with pytest.raises(InputError, match='holds no checkpoints'):
+    with pytest.raises(InputError, match='no such workdir or weight file'):
         load(name)
 
 

@@ -163,7 +163,9 @@ def _read_csv(path: Path) -> tuple[np.ndarray, list[str] | None]:
     if rows and rows[0] and not _is_number(rows[0][0]):
         ids = rows[0][1:]
         if len(rows) - 1 != len(ids):
-            raise ValueError(f'it has {len(rows) - 1} rows for {len(ids)} ids in its first line')
+            raise ValueError(
+                f'it has {counted(len(rows) - 1, "row")} for {counted(len(ids), "id")} in its first line'
+            )
         if [row[:1] for row in rows[1:]] != [[name] for name in ids]:
             raise ValueError('its first column does not have the ids of its first line')
         rows = [row[1:] for row in rows[1:]]

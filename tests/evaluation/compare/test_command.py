@@ -195,7 +195,9 @@ def test_features_that_are_refused(folder, capsys, random):
         in said
     )
     (folder / 'E/features.array_record').touch()
-    assert 'E holds records; keep the features with --form=npy' in refused(capsys, 'cka', 'E', 'E')
+    assert 'E holds features.array_record; keep the features with --form=npy' in refused(
+        capsys, 'cka', 'E', 'E'
+    )
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_what_is_no_matrix_of_dissimilarities_is_refused(tmp_path, what):
     [
         ('0,1\n1\n', 'different numbers of values'),
         ('0,1,2\n1,0,x\n2,3,0\n', "could not convert string to float: 'x'"),
-        ('0;1;2\n1;0;3\n', 'different numbers of values|first column'),
+        ('0;1;2\n1;0;3\n', 'it has 1 row for 0 ids in its first line'),
         ('id,a,b,c\na,0,1,2\nc,1,0,3\nb,2,3,0\n', 'first column does not have the ids'),
         ('id,a,b,a\na,0,1,2\nb,1,0,3\na,2,3,0\n', "has the id 'a' twice"),
         ('', 'different numbers of values'),
