@@ -169,7 +169,7 @@ def keep(
         'network': model.net.architecture.name,
         'step': model.step,
         'run': model.identity.digest,
-        'classes': list(model.classes),
+        'classes': list(source.images.classes or model.classes),
         'views': views,
         'distinct_views': views if mirrored or views == 1 else views // 2,
         'activations': {name: list(shape) for name, shape in shapes.items()},

@@ -122,7 +122,7 @@ def test_ensembles_and_features_of_some_classes(runs, some_digits, tmp_path):
     assert evaluation.main([*words, *some_digits]) == DONE
     kept = arrays.read(tmp_path / 'f')
     assert kept.array('fc8').shape == (len(kept.ids), 10) and set(kept.labels) == {0, 1, 2}
-    assert kept.about['classes'] == ['1', '7', '8'] and kept.about['net_labels'] == [1, 7, 8]
+    assert kept.about['classes'] == ['1', '7', '8']
 
 
 def test_training_on_a_set_without_training_images_is_refused(some_digits, tmp_path, capsys):
