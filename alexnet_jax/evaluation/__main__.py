@@ -1,26 +1,30 @@
-"""What trained nets make of sets of images.
+"""Features, ensembles, tables and lesions of trained nets.
 
     alexnet-jax features MODEL [IMAGES ...] --layers conv5/pool,fc7/relu --out DIR
         [--form npy|safetensors|array_record] [--pool mean|max] [--type float32|float16]
         [--skip_bad] [--config.NAME=VALUE ...]
-    python -m alexnet_jax.evaluation ensemble RUN RUN ... --out DIR [--weights 1,1,2]
-        [--config.NAME=VALUE ...]
-    python -m alexnet_jax.evaluation ensemble --config FILE --seeds N --out DIR [...]
-    python -m alexnet_jax.evaluation tables RUN ... --out DIR
-    python -m alexnet_jax.evaluation lesions MODEL --layer conv5/relu --out DIR
-        [--units each|columns|0,3,7] [--images N] [--config.NAME=VALUE ...]
+    alexnet-jax ensemble RUN RUN ... --out DIR [--weights 1,1,2] [--config.NAME=VALUE ...]
+    alexnet-jax ensemble --config FILE --seeds N --out DIR [...]
+    alexnet-jax tables RUN ... --out DIR
+    alexnet-jax lesions MODEL --layer conv5/relu --out DIR [--units each|columns|0,3,7]
+        [--images N] [--config.NAME=VALUE ...]
 
-`features` keeps activations: MODEL is a workdir or a weight file; IMAGES are image files, folders of
-any depth, lists of files (.txt, a path a line) or one prepared set; without them it is the workdir's
-set. Labels and classes do not matter. Killed, the same command goes on. `ensemble` averages the probabilities of
-several nets: of workdirs, of saved predictions (--mode=eval --config.eval.save=predictions),
-or of a configuration's runs with N seeds, which it trains first: DIR then holds that ensemble
-alone (study.json), to which seeds and steps may be added. A net that ended in NaN is no member.
-`tables` fills the
-paper's Tables 1 and 2 from evaluations of workdirs and ensembles. `lesions` prints the errors of
-a net, a workdir or a weight file, with units removed (docs/interventions.md). Settings say which
-images: eval.split, eval.views, data.source, data.dir.
-Exit status: as for alexnet_jax.main.
+MODEL is a workdir, a weight file or a name of published weights.
+
+`features` keeps activations of images. IMAGES are image files, folders of any depth, lists of files
+(.txt, a path a line) or one prepared set; without them, the images are those of the settings. Labels
+and classes do not matter. A command that was killed goes on where it was.
+
+`ensemble` averages the probabilities of several nets: of workdirs, of saved predictions (--mode=eval
+--config.eval.save=predictions), or of a configuration's runs with N seeds, which it trains first: DIR
+then holds that ensemble alone (study.json), to which seeds and steps may be added. A net that ended in
+NaN is no member.
+
+`tables` fills the paper's Tables 1 and 2 from evaluations of workdirs and ensembles. `lesions` prints
+the errors of a net with units removed (docs/interventions.md).
+
+Settings say which images: eval.split, eval.views, data.source, data.dir. As python -m
+alexnet_jax.evaluation these commands have the same names. Exit status: as for alexnet_jax.main.
 """
 
 import argparse

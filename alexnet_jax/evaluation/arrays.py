@@ -10,9 +10,9 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -52,19 +52,6 @@ class ImageArrays:
         return values
 
 
-class Writer(Protocol):
-    """Takes what is known of images, in order."""
-
-    def add(self, ids: np.ndarray, labels: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
-        """The next images: their ids (bytes) and labels [images], and rows [images, ...]
-        of each array."""
-        ...
-
-    def finish(self) -> None:
-        """After the last."""
-        ...
-
-
 class ArrayWriter:
     """Writes a folder of `count` images as `read` reads it. Each array keeps the type of
     its rows."""
@@ -75,7 +62,8 @@ class ArrayWriter:
         self._arrays: dict[str, np.memmap] = {}
 
     def add(self, ids: np.ndarray, labels: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
-        """As `Writer.add`."""
+        """Writes the next images: their ids (bytes) and labels [images], and rows [images, ...] of each
+        array."""
         first = len(self._ids)
         self._ids += as_text(ids)
         for name, rows in {'labels': labels, **arrays}.items():
@@ -96,18 +84,15 @@ class ArrayWriter:
 
 
 @contextlib.contextmanager
-def writing(
-    folder: Path, about: Mapping[str, Any], make_writer: Callable[[Path], Writer]
-) -> Iterator[Writer]:
-    """A writer that `make_writer` makes for a folder, and about.json beside what it
-    writes. The folder takes the place of one of that name, and is there only if all went
-    well.
+def writing(folder: Path, about: Mapping[str, Any], count: int) -> Iterator[ArrayWriter]:
+    """Yields a writer of `count` images, and adds about.json to what it writes. The folder takes the
+    place of one of that name, and is there only if all went well.
 
     Raises:
       InputError: it cannot be written, or something else is in its place.
     """
     with sealing(folder, about) as made:
-        writer = make_writer(made)
+        writer = ArrayWriter(made, count)
         yield writer
         writer.finish()
 

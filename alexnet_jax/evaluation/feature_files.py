@@ -8,7 +8,6 @@ name, and the form asked for: that of `arrays.read`, one file of safetensors, or
 import csv
 import dataclasses
 import fcntl
-import hashlib
 import io
 import json
 import math
@@ -24,12 +23,12 @@ import numpy as np
 from alexnet_jax.evaluation import arrays
 from alexnet_jax.evaluation.feature_records import RecordWriter
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, StorageError, counted, plain
+from alexnet_jax.runtime.errors import InputError, StorageError, counted, plain, reason
 
 FORMS = ('npy', 'safetensors', 'array_record')
 SAFETENSORS = 'features.safetensors'
 CSV, STATE, LABELS = 'ids.csv', 'state.json', 'labels'
-REQUEST = 'request'  # in about.json: a digest of what decides the features
+PROGRESS = 'progress'  # in STATE
 SAVED_EVERY = 5.0  # seconds
 AT_ONCE = 2**26  # bytes copied
 _TYPES = {'float32': 'F32', 'float16': 'F16', 'int64': 'I64'}  # safetensors' names
@@ -66,7 +65,11 @@ class FeatureFiles:
     def __init__(
         self, folder: Path, request: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], dtype: str
     ):  # fmt: skip
-        _require_free(folder, request)
+        if folder.exists() and not (folder / arrays.ABOUT).exists():
+            raise InputError(
+                f'{plain(folder)} is there and holds something else; take another folder'
+            )
+        files.require_same_command(folder / arrays.ABOUT, request)
         self.folder, self.partial = folder, folder.with_name(folder.name + '.partial')
         self._request = json.loads(json.dumps(request))
         self._dtypes = {name: np.dtype(dtype) for name in shapes} | {LABELS: np.dtype('int64')}
@@ -84,6 +87,7 @@ class FeatureFiles:
             self._take_lock()
             self.state = self._read_state()
             self._open_files()
+            self.save()
         except OSError as error:
             os.close(self._lock)
             raise InputError(
@@ -106,24 +110,19 @@ class FeatureFiles:
     def _read_state(self) -> State:
         path = self.partial / STATE
         if not path.exists():
+            if any(self.partial.iterdir()):
+                raise InputError(
+                    f'{plain(self.partial)} is there and holds something else; remove it, or take'
+                    ' another folder'
+                )
             return State()
+        files.require_same_command(path, self._request)
         try:
-            tree = files.read_json(path)
-            request, state = tree['request'], State(**tree['state'])
+            return State(**files.read_json(path)[PROGRESS])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f'{plain(path)} cannot be read: {plain(error)}; remove the folder'
             ) from error
-        if request != self._request:
-            differ = sorted(
-                name for name in request.keys() | self._request.keys()
-                if request.get(name) != self._request.get(name)
-            )  # fmt: skip
-            raise InputError(
-                f'{plain(self.partial)} holds {counted(state.images, "image")} of another command,'
-                f' whose {", ".join(differ)} differ; remove it, or take another folder'
-            )
-        return state
 
     def _open_files(self) -> None:
         """Opens each file for appending and drops what was written after the state was saved."""
@@ -213,12 +212,13 @@ class FeatureFiles:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        tree = {'request': self._request, 'state': dataclasses.asdict(self.state)}
+        tree = self._request | {PROGRESS: dataclasses.asdict(self.state)}
         files.write_bytes(self.partial / STATE, (json.dumps(tree) + '\n').encode())
         self._saved_at = time.monotonic()
 
-    def finish(self, about: Mapping[str, Any], form: str) -> None:
-        """Brings the folder into its form and gives it its name.
+    def finish(self, form: str) -> None:
+        """Brings the folder into its form and gives it its name. Killed within, the same command
+        does it again.
 
         Raises:
           InputError: no image has a row. StorageError: as `add`.
@@ -232,19 +232,25 @@ class FeatureFiles:
                 file.write(self._header(name, self.state.rows))
             self._close_files()
             ids = list(_read_ids(self.partial / CSV))
-            _FORMS[form](self.partial, [name for name in self._shapes if name != LABELS], ids)
-            (self.partial / STATE).unlink(missing_ok=True)
-            seals = {path.name: files.sha256(path) for path in sorted(self.partial.iterdir())}
-            tree = {**about, 'images': len(ids), 'skipped': self.state.skipped}
-            tree |= {REQUEST: _digest(self._request), arrays.SEALS: seals}
-            text = json.dumps(tree, indent=2, allow_nan=False) + '\n'
+            names = [name for name in self._shapes if name != LABELS]
+            replaced = _FORMS[form](self.partial, names, ids)
+            left_out = {*replaced, self.partial / STATE, self.partial / arrays.ABOUT}
+            seals = {
+                path.name: files.sha256(path)
+                for path in sorted(self.partial.iterdir())
+                if path not in left_out
+            }
+            about = self._request | {'images': len(ids), 'skipped': self.state.skipped}
+            text = json.dumps(about | {arrays.SEALS: seals}, indent=2, allow_nan=False) + '\n'
             (self.partial / arrays.ABOUT).write_text(text)
             if self.folder.exists():
                 shutil.rmtree(self.folder)
             self.partial.rename(self.folder)
+            for path in (self.partial / STATE, *replaced):  # needed until here to go on
+                (self.folder / path.name).unlink()
         except OSError as error:
             raise StorageError(
-                f'{plain(self.partial)} cannot be finished: {error.strerror or error}'
+                f'{plain(self.partial)} cannot be finished: {reason(error)}'
             ) from error
         finally:
             os.close(self._lock)
@@ -265,23 +271,6 @@ class FeatureFiles:
         self._files = {}
 
 
-def _require_free(folder: Path, request: Mapping[str, Any]) -> None:
-    """Checks that a folder is not there, or holds features of an equal request, which are then made
-    again."""
-    if not folder.exists():
-        return
-    if not (folder / arrays.ABOUT).exists():
-        raise InputError(f'{plain(folder)} is there and holds something else; take another folder')
-    if arrays.read_about(folder).get(REQUEST) != _digest(request):
-        raise InputError(
-            f'{plain(folder)} holds features of another command; remove it, or take another folder'
-        )
-
-
-def _digest(request: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _read_ids(path: Path) -> Iterator[str]:
     with path.open(encoding='utf-8', errors='surrogateescape', newline='') as file:
         rows = csv.reader(file)
@@ -290,11 +279,15 @@ def _read_ids(path: Path) -> Iterator[str]:
             yield name
 
 
-def _as_npy(folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
+# Each writes the files of a form, and returns those that they replace.
+
+
+def _as_npy(folder: Path, names: Sequence[str], ids: Sequence[str]) -> list[Path]:
     (folder / arrays.IDS).write_text(json.dumps(ids))
+    return []
 
 
-def _as_safetensors(folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
+def _as_safetensors(folder: Path, names: Sequence[str], ids: Sequence[str]) -> list[Path]:
     """Writes one file in the format of safetensors, without holding an array in memory."""
     paths = {name: folder / arrays.file_name(name) for name in (*names, LABELS)}
     mapped = {name: files.map_array(path) for name, path in paths.items()}
@@ -312,11 +305,10 @@ def _as_safetensors(folder: Path, names: Sequence[str], ids: Sequence[str]) -> N
             with path.open('rb') as source:
                 source.seek(os.fstat(source.fileno()).st_size - array.nbytes)
                 shutil.copyfileobj(source, file, AT_ONCE)
-    for path in paths.values():
-        path.unlink()
+    return list(paths.values())
 
 
-def _as_records(folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
+def _as_records(folder: Path, names: Sequence[str], ids: Sequence[str]) -> list[Path]:
     paths = {name: folder / arrays.file_name(name) for name in names}
     mapped = {name: files.map_array(path) for name, path in paths.items()}
     labels = files.map_array(folder / arrays.LABELS)
@@ -325,8 +317,7 @@ def _as_records(folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
         one = {layer: array[row : row + 1] for layer, array in mapped.items()}
         writer.add(np.array([os.fsencode(name)], object), labels[row : row + 1], one)
     writer.finish()
-    for path in (*paths.values(), folder / arrays.LABELS):
-        path.unlink()
+    return [*paths.values(), folder / arrays.LABELS]
 
 
 _FORMS = {'npy': _as_npy, 'safetensors': _as_safetensors, 'array_record': _as_records}

@@ -175,8 +175,8 @@ def keep(
         'activations': {name: list(shape) for name, shape in shapes.items()},
         **source.about,
     }
-    asked = about | dataclasses.asdict(request) | {'weights': _digest(model)}
-    kept = FeatureFiles(out, asked, shapes, request.dtype)
+    about |= dataclasses.asdict(request) | {'weights': _digest(model)}
+    kept = FeatureFiles(out, about, shapes, request.dtype)
     first = kept.state.images
     try:
         for batch in outputs(model, source.images, source.split, reading, request.layers, first):
@@ -188,7 +188,7 @@ def keep(
         with contextlib.suppress(OSError):  # of a full disk, which is what ended it
             kept.close()
         raise
-    kept.finish(about, form)
+    kept.finish(form)
     state = kept.state
     lines = [f'{", ".join(request.layers)} of {counted(state.rows, "image")} -> {out}']
     lines += [f'skipped: {plain(name, LONGEST_PATH)} {reason}' for name, reason in state.skipped]

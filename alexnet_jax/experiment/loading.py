@@ -39,7 +39,7 @@ def load(
 ) -> Model:
     """Returns a model from a workdir, or from a weight file: one of ours, torchvision's
     `alexnet` (what torch.save wrote, or safetensors), Caffe's bvlc_alexnet or caffenet
-    (.caffemodel), told by its content; 'torchvision', 'caffe', 'caffenet' and 'hf:OWNER/NAME' are
+    (.caffemodel), recognized by its content; 'torchvision', 'caffe', 'caffenet' and 'hf:OWNER/NAME' are
     downloaded once (`weights/published.py`), unless there is a path of that name.
 
     Args:
@@ -126,8 +126,8 @@ def _activations(net: Architecture) -> list[Stage]:
 
 
 def assumed_classes(count: int) -> tuple[str, ...]:
-    """Returns names for the classes of a file that has none: a thousand are taken for
-    ImageNet's; others have no names."""
+    """Returns names for the classes of a file that has none: ImageNet's for a thousand classes; other
+    classes have no names."""
     names = class_names.imagenet_classes()
     return names if count == len(names) else class_names.unnamed(count)
 

@@ -2,7 +2,6 @@
 others, its predictions kept."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from alexnet_jax.weights import pretrained, published
 
 @dataclasses.dataclass(frozen=True)
 class Showing:
-    """A model, and the split of a set that it is shown.
+    """A model, and the split of a set to run it on.
 
     compute: the type of activations and products.
     shared: where the classes of the set are among the model's; None where they are the same. The
@@ -267,8 +266,7 @@ def _keeping(showing: Showing, workdir: Path) -> Tally:
     about, every_view = showing.about, showing.config.eval.save == 'views'
     result = results.place(workdir, about['split'], about['views'], showing.which(workdir))
     folder = result.with_name(f'{result.stem}-predictions')
-    make_writer = functools.partial(arrays.ArrayWriter, count=showing.count)
-    with arrays.writing(folder, about, make_writer) as writer:
+    with arrays.writing(folder, about, showing.count) as writer:
 
         def keep(batch: Outputs, log_probabilities: np.ndarray) -> None:
             rows = {

@@ -16,6 +16,7 @@ from alexnet_jax.experiment import results, trained
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
 from alexnet_jax.network.shapes import activation_shapes
+from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, counted, nearest, plain, shown
 
 AT_ONCE = 64  # lesions that are computed in one pass over the images
@@ -186,15 +187,17 @@ def keep(
     """Writes lesions.json and lesions.md into `out`; returns the page as text.
 
     Raises:
-      InputError: as `open_showing` and `removals`; `out` cannot be written.
+      InputError: as `open_showing` and `removals`; `out` is of another command or cannot be written.
       NotFiniteError: a loss is NaN or infinite; nothing is written.
       StorageError: lesions.json cannot be written.
     """
     showing = open_showing(source, overrides)
     removed = removals(showing.model, layer, units)
+    asked = showing.about | {'layer': layer, 'removed': list(removed), 'most_images': most}
+    files.require_same_command(out / 'lesions.json', asked)
     whole, found = lesions(showing, layer, removed, most)
     _require_finite(source, showing.model.step, whole, found)
-    result = tree(showing, layer, whole, found)
+    result = asked | tree(showing, layer, whole, found)
     page = markdown(result)
     results.write_text(out / 'lesions.md', page + '\n')
     results.write_json(out / 'lesions.json', result)

@@ -14,7 +14,7 @@ from alexnet_jax.network import platforms
 from alexnet_jax.network.collectives import varying_like
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
-BLOCK = 16  # images; the kernel is read from memory once for so many
+BLOCK = 64  # images; smaller blocks read large kernels from memory more often (docs/LOG.md)
 
 
 def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:

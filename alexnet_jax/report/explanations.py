@@ -61,7 +61,7 @@ def explain(
 
     Raises:
       InputError: the model cannot be loaded, has no such class or activation, or a parameter is
-        not allowed; `out` cannot be written.
+        not allowed; `out` is of another command or cannot be written.
       NotFiniteError: the net gives values that are not finite; nothing is written.
     """
     model = load(source)
@@ -73,6 +73,8 @@ def explain(
         'model': str(source), 'network': model.net.architecture.name, 'step': model.step,
         'method': method.name, 'parameters': explainer.parameters,
     }  # fmt: skip
+    about |= {'class': target, 'files': list(map(str, paths))}
+    files.require_same_command(out / ABOUT, about)
     try:
         with files.new_folder(out) as made:
             rows = _rows(model, explainer, paths, label, made)

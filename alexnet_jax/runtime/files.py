@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from alexnet_jax.runtime.errors import InputError, plain
+from alexnet_jax.runtime.errors import InputError, plain, reason
 
 MOST_BYTES = 2**26  # of a file of text; a configuration has 4,000, 100,000 class names 2 million
 HEADER_BYTES = 10_000  # of an array in an .npz file, at most
@@ -97,6 +97,29 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError('it is nested too deep') from error
+
+
+def require_same_command(path: Path, asked: Mapping[str, Any]) -> None:
+    """Checks that a JSON file may be written by a command: it is not there, or holds everything
+    that the command was asked for, so that it comes out again.
+
+    Raises:
+      InputError: it is of another command, or cannot be read.
+    """
+    if not path.exists():
+        return
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f'{plain(path)} cannot be read: {reason(error)}') from error
+    wanted = json.loads(json.dumps(asked))
+    known = found if isinstance(found, dict) else {}
+    differ = [name for name in wanted if known.get(name) != wanted[name]]
+    if differ:
+        raise InputError(
+            f'{plain(path.parent)} is of another command: {", ".join(differ)} differ; remove it, or'
+            ' take another folder'
+        )
 
 
 def read_arrays(path: Path, shapes: Mapping[str, Sequence[Shape]]) -> dict[str, np.ndarray]:

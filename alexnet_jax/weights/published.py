@@ -51,7 +51,7 @@ def local(source: str | Path) -> Path:
     name = os.fspath(source)
     is_there = os.path.lexists(source)
     if name in PUBLISHED and is_there:
-        print(f'{name} is taken for the path {plain(Path(name).absolute())}', file=sys.stderr)
+        print(f'{name} is read as the path {plain(Path(name).absolute())}', file=sys.stderr)
     elif name in PUBLISHED:
         published = PUBLISHED[name]
         return download.fetch(published, cache_folder() / published.name)

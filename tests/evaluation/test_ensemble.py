@@ -33,9 +33,7 @@ def member(name: str, logits: np.ndarray, labels: np.ndarray, **about) -> Member
 
 def saved(member: Member, folder) -> Member:
     """The same by way of files."""
-    with arrays.writing(
-        folder, member.about, lambda place: arrays.ArrayWriter(place, len(member.ids))
-    ) as writer:
+    with arrays.writing(folder, member.about, len(member.ids)) as writer:
         rows = {LOG_PROBABILITIES: member.log_probabilities}
         writer.add(np.array([i.encode() for i in member.ids], object), member.labels, rows)
     return ensemble.saved_member(arrays.read(folder))

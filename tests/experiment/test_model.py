@@ -208,3 +208,14 @@ def test_what_is_no_image_at_all_is_refused(picture, message, model, tmp_path, m
     Image.new('RGB', (32, 32)).save('a.png')
     with pytest.raises(InputError, match=f'^{re.escape(message)}'):
         model.read(picture)
+
+
+def test_a_call_takes_interventions_and_refuses_what_is_none(model):
+    images = np.zeros((1, 28, 28, 3), np.uint8)
+    _, found = model(images, mask={'fc7/relu': [0.0] * 256})  # a list of numbers will do
+    assert not found['fc7/relu'].any()
+    fc8 = model.variables['params']['fc8']
+    np.testing.assert_allclose(found['fc8'][0], fc8['bias'], atol=1e-6)
+    for given in ('abc', [1], {'fc7/relu': 'abc'}):
+        with pytest.raises(ValueError, match=r'^mask.* expected: '):
+            model(images, mask=given)

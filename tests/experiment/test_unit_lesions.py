@@ -130,6 +130,11 @@ def test_the_command_of_a_weight_file_on_some_images(runs, data_dir, tmp_path, c
     for row in (result['whole_net'], *result['lesions']):
         assert row['top1_error'] == pytest.approx(np.dot(
             [error or 0 for error in row['class_top1_errors']], result['class_examples']) / 40)  # fmt: skip
+    others = [*words[:3], 'conv5/relu', *words[4:], *settings, '--out', str(out)]
+    assert command.main(others) == BAD_INPUT  # which do not take the place of these
+    assert 'is of another command: layer differ' in capsys.readouterr().err
+    assert json.loads((out / 'lesions.json').read_text()) == result
+    assert command.main([*words, *settings, '--out', str(out)]) == DONE
     page = (out / 'lesions.md').read_text()
     assert page in capsys.readouterr().out + '\n'
     assert f'| nothing | {result["whole_net"]["top1_error"]:.4f} |' in page

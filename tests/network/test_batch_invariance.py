@@ -9,7 +9,7 @@ import pytest
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import ARCHITECTURES, architecture
 
-SIZES = (1, 3, 17, 40)
+SIZES = (1, 17, 64, 70)
 SMALL_ENOUGH = ('small',)
 
 

@@ -26,7 +26,7 @@ PLAIN = {'force_terminal': False, 'width': 300}  # no colors, no line broken
 def test_the_summary_counts_operations_and_parameters(name):
     """The weighted sums are two operations a multiply-add, and by far the most of all."""
     table = ARCHITECTURES[name]
-    images = jnp.zeros((16, table.input_size, table.input_size, 3))  # fewer are filled up
+    images = jnp.zeros((64, table.input_size, table.input_size, 3))  # fewer are filled up
     net, rows = AlexNet(table, 10), layer_shapes(table, 10)
     text = net.tabulate(jax.random.key(0), images, compute_flops=True, console_kwargs=PLAIN)
     assert f' {sum(row.parameters for row in rows):,} ' in text

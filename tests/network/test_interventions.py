@@ -194,8 +194,16 @@ def test_devices_take_the_part_of_their_columns(shape, exchange, random):
     ('mask', 'fc3', np.zeros((3, 1, 20)), "mask['fc3'] has the shape (3, 1, 20); expected"),
     ('mask', 'fc3', np.zeros(20, complex),
      "mask['fc3'] has the type complex128; expected: floating or integer or bool"),
+    ('replace', 'fc3', 'abc', "replace['fc3'] has the type <U3; expected: "),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(argument, name, array, message, tiny):
     variables, images, net = tiny
     with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
         jax.eval_shape(lambda: net(variables, images, **{argument: {name: array}}))
+
+
+@pytest.mark.parametrize('argument', ['replace', 'mask'])
+def test_something_else_than_arrays_by_name_is_refused(argument, tiny):
+    variables, images, net = tiny
+    with pytest.raises(ValueError, match=rf'^{argument} is \[1\]; expected: arrays by name'):
+        net(variables, images, **{argument: [1]})

@@ -92,6 +92,7 @@ def test_occlusion_and_grad_cam_have_their_parameters(workdir, files, tmp_path):
     probabilities = jax.nn.softmax(model(np.concatenate([pixels, covered]))[0])[:, 7]
     assert values[1, 2] == pytest.approx(float(probabilities[0] - probabilities[1]), abs=1e-5)
 
+    out = tmp_path / 'gradcam'
     found = explained(workdir, files[:1], out, '--class=7')
     assert found['method'] == 'gradcam' and found['parameters'] == {'layer': 'conv5/relu'}
     maps = model(pixels)[1]['conv5/relu']
@@ -143,6 +144,15 @@ def test_a_folder_of_something_else_stays(workdir, files, tmp_path, capsys):
     assert explain.main([str(workdir), str(files[0]), '--out', str(tmp_path)]) == BAD_INPUT
     assert 'holds something else' in capsys.readouterr().err
     assert (tmp_path / 'note').read_text() == 'mine'
+
+
+def test_explanations_are_not_replaced_by_others(workdir, files, tmp_path, capsys):
+    words = [str(workdir), str(files[0]), '--method=gradient', '--out', str(tmp_path / 'out')]
+    assert explain.main(words) == DONE
+    before = {path: path.read_bytes() for path in (tmp_path / 'out').iterdir()}
+    assert explain.main([*words, '--class=1']) == BAD_INPUT
+    assert 'is of another command: class differ' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / 'out').iterdir()} == before
 
 
 def test_without_any_image_nothing_is_written(workdir, files, tmp_path, capsys):

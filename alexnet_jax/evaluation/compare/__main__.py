@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.runtime import command_line, memory
+from alexnet_jax.runtime import command_line, files, memory
 from alexnet_jax.runtime.command_line import DONE, Parser
 from alexnet_jax.runtime.errors import InputError, counted, shown
 
@@ -121,12 +121,13 @@ def run_rdm(options: argparse.Namespace) -> int:
             f'{options.metric} of {name} is not defined for any image: its features are'
             f' {dissimilarity.UNDEFINED[options.metric]}; allowed: --metric=euclidean'
         )
-    values = dissimilarity.rdm(layer, options.metric)
     about = {
         'features': str(options.features), 'layer': name, 'metric': options.metric, 'images': count,
         'units': math.prod(layer.shape[1:]), 'undefined': undefined,
         'about_features': {key: value for key, value in images.about.items() if key != arrays.SEALS},
     }  # fmt: skip
+    files.require_same_command(options.out / arrays.ABOUT, about)
+    values = dissimilarity.rdm(layer, options.metric)
     with matrices.writing(options.out, about, values, images.ids) as made:
         figures.draw_dissimilarities(values, f'{name}, {options.metric}', made / 'rdm')
     if undefined:

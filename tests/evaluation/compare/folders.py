@@ -19,7 +19,7 @@ def write_features(
     count = len(next(iter(layers.values())))
     names = [f'image {n}' for n in range(count)] if ids is None else ids
     about = {'activations': {name: list(x.shape[1:]) for name, x in layers.items()}} | about
-    with arrays.writing(folder, about, lambda made: arrays.ArrayWriter(made, count)) as writer:
+    with arrays.writing(folder, about, count) as writer:
         writer.add(
             np.array([name.encode() for name in names], object),
             np.full(count, -1) if labels is None else np.array(labels),

@@ -59,6 +59,15 @@ def test_rdm_writes_a_matrix_with_ids(folder, capsys):
     assert commands.main(['rdm', 'G', '--out=B']) == DONE  # of one layer, by the one command
 
 
+def test_a_matrix_is_not_replaced_by_another(folder, capsys):
+    done('rdm', 'F', '--layer=conv5/pool', '--out=A')
+    before = (folder / 'A/rdm.npy').read_bytes()
+    said = refused(capsys, 'rdm', 'F', '--layer=fc7/relu', '--out=A')
+    assert said.startswith('error: A is of another command: layer, units differ')
+    assert (folder / 'A/rdm.npy').read_bytes() == before
+    done('rdm', 'F', '--layer=conv5/pool', '--out=A')
+
+
 def test_rdm_names_an_image_without_a_dissimilarity(folder, capsys):
     features = np.load('F/fc7_relu.npy')
     features[3] = 1
@@ -195,6 +204,13 @@ def test_features_that_are_refused(folder, capsys, random):
         in said
     )
     (folder / 'E/features.array_record').touch()
+    assert 'F cannot be read as a matrix: it holds features; rdm makes' in refused(
+        capsys, 'rsa', 'F', 'F'
+    )
+    (folder / 'A').mkdir()
+    assert 'A cannot be read as a matrix: ids.csv: No such file' in refused(capsys, 'rsa', 'A', 'A')
+    (folder / 'G/features.safetensors').touch()
+    assert 'G holds features.safetensors; keep' in refused(capsys, 'rdm', 'G', '--out=N')
     assert 'E holds features.array_record; keep the features with --form=npy' in refused(
         capsys, 'cka', 'E', 'E'
     )
@@ -212,6 +228,6 @@ def test_what_does_not_fit_into_the_memory_is_refused(folder, capsys, monkeypatc
 
 def test_every_metric_and_correlation_may_be_given():
     for metric in METRICS:
-        parse(['rdm', 'F', '--out=N', f'--metric={metric}'])
-    for correlation in CORRELATIONS:
-        parse(['rsa', 'A', 'B', f'--correlation={correlation}'])
+        assert parse(['rdm', 'F', '--out=N', f'--metric={metric}']).metric == metric
+    for name in CORRELATIONS:
+        assert parse(['rsa', 'A', 'B', f'--correlation={name}']).correlation == name
