@@ -29,7 +29,7 @@ FORMS = ('npy', 'safetensors', 'array_record')
 SAFETENSORS = 'features.safetensors'
 CSV, STATE, LABELS = 'ids.csv', 'state.json', 'labels'
 PROGRESS = 'progress'  # in STATE
-SAVED_EVERY = 5.0  # seconds
+SAVED_EVERY = 1.0  # seconds
 AT_ONCE = 2**26  # bytes copied
 _TYPES = {'float32': 'F32', 'float16': 'F16', 'int64': 'I64'}  # safetensors' names
 

@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -189,30 +190,34 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_command_that_is_killed_ten_times_goes_on(run, flat, tmp_path):
-    for number in range(300):  # links to the same twenty
-        path = sorted(flat.glob('[0-9]*'))[number % 20]
-        (tmp_path / 'many').mkdir(exist_ok=True)
-        os.link(path, tmp_path / 'many' / f'{number:03d}{path.suffix}')
+    """Each time after its state was saved once more."""
+    (tmp_path / 'many').mkdir()
+    paths = sorted(flat.glob('[0-9]*'))
+    for number in range(20_000):  # links to the same twenty
+        path = paths[number % 20]
+        os.link(path, tmp_path / 'many' / f'{number:05d}{path.suffix}')
     command = [
         sys.executable, '-m', 'alexnet_jax', 'features', str(run), str(tmp_path / 'many'),
         f'--layers={",".join(LAYERS)}', '--config.eval.batch_size=4',
     ]  # fmt: skip
     subprocess.run([*command, f'--out={tmp_path / "once"}'], check=True)
-    kills = 0
-    while not (tmp_path / 'often').exists():
+    for kill in range(10):
+        before = images_done(tmp_path / 'often.partial')
         process = subprocess.Popen([*command, f'--out={tmp_path / "often"}'])
-        partial = tmp_path / 'often.partial' / 'fc8.npy'
-        before = partial.stat().st_size if partial.exists() else 0
-        while kills < 10 and process.poll() is None:
-            if partial.exists() and partial.stat().st_size > before + 400:
-                time.sleep(0.05 * kills)
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-                break
-            time.sleep(0.002)
+        while images_done(tmp_path / 'often.partial') == before:
+            assert process.poll() is None, f'it ended before kill {kill}'
+            time.sleep(0.01)
+        time.sleep(0.07 * kill)
+        process.send_signal(signal.SIGKILL)
         process.wait()
-    assert kills == 10
+        assert not (tmp_path / 'often').exists()
+    subprocess.run([*command, f'--out={tmp_path / "often"}'], check=True)
     assert content(tmp_path / 'often') == content(tmp_path / 'once')
+
+
+def images_done(partial: Path) -> int:
+    path = partial / 'state.json'
+    return json.loads(path.read_text())['progress']['images'] if path.exists() else 0
 
 
 def test_a_partial_folder_of_another_command_is_kept(tmp_path):
