@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from alexnet_jax import __main__ as alexnet_jax_main
 from alexnet_jax import main
 from alexnet_jax.data import image_set
 from alexnet_jax.data.prepare import __main__ as prepare
@@ -198,8 +199,9 @@ def test_no_other_command_is_printed():
 
 
 HELP = [
-    'ablations', 'figure1', 'specialization', 'main', 'data.prepare.__main__', 'evaluation.__main__',
-    'network.__main__', 'report.__main__', 'training.__main__', 'weights.__main__',
+    '__main__', 'ablations', 'figure1', 'specialization', 'main', 'data.prepare.__main__',
+    'evaluation.__main__', 'evaluation.compare.__main__', 'experiment.ahead_of_time.__main__',
+    'network.__main__', 'report.__main__', 'report.explain', 'training.__main__', 'weights.__main__',
 ]  # fmt: skip
 
 
@@ -207,7 +209,9 @@ HELP = [
 def test_help_names_files_and_commands_that_are_there(name):
     """Commands of a help text, as `--help` prints them."""
     text = importlib.import_module(f'alexnet_jax.{name}').__doc__ or ''
-    assert 'python -m alexnet_jax' in text
+    commands = re.findall(r'^ +alexnet-jax ([a-z]\w+)', text, re.MULTILINE)
+    assert commands or 'python -m alexnet_jax' in text
+    assert {*commands} <= {*alexnet_jax_main.COMMANDS, 'configs'}
     for config in re.findall(r'configs/\w+\.py', text):
         assert Path(config).is_file(), config
     for module in re.findall(r'python -m (alexnet_jax[.\w]*)', text):

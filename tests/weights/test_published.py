@@ -75,7 +75,7 @@ def test_a_path_of_that_name_goes_before_it(cache, serve, tiny, tmp_path, capsys
     Path('caffe').write_bytes(content)
     assert load('caffe').step == 17 and server.asked == []
     said = capsys.readouterr().err
-    assert said == f'caffe is taken for the path {tmp_path}/here/caffe\n'
+    assert said == f'caffe is read as the path {tmp_path}/here/caffe\n'
     Path('caffe').unlink()
     Path('caffe').mkdir()
     assert weights.main(['export', 'caffe', '--out', 'x.safetensors']) == BAD_INPUT
