@@ -43,11 +43,15 @@ from alexnet_jax.weights.files import Layers
 
 # Settings that may differ between the processes of a run.
 OWN = ('data.dir', 'data.threads')
+Normalization = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a configuration stands for."""
+    """What a configuration stands for.
+
+    normalization: mean and scale, as in `pipeline.normalization`.
+    """
 
     config: Config
     images: ImageSet
@@ -55,18 +59,11 @@ class Experiment:
     mesh: Mesh
     protocol: Protocol
     plan: loop.Plan
+    normalization: Normalization
 
     @property
     def crop_size(self) -> int:
         return self.net.architecture.input_size
-
-    @property
-    def normalization(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and scale, as in `pipeline.normalization`."""
-        config = self.config
-        mean, std = config.data.mean, config.data.std
-        kind = config.data.normalization
-        return pipeline.normalization(self.images, self.crop_size, kind, mean, std)
 
     @functools.cached_property
     def identity(self) -> Identity:
@@ -81,8 +78,12 @@ class Experiment:
         )
 
 
-def build(config: Config) -> Experiment:
-    """Images, net, mesh and plan of a configuration; its own says which mesh.
+def build(config: Config, start: Normalization | None = None) -> Experiment:
+    """Returns the images, net, mesh, plan and normalization of a configuration; the configuration of
+    the result states the mesh.
+
+    Args:
+      start: the normalization of the net at `start.from`, if `data.normalization` is that.
 
     Raises:
       InputError: more devices asked for than there are; the images cannot be had.
@@ -103,7 +104,14 @@ def build(config: Config) -> Experiment:
     )
     net = AlexNet(architecture, len(images.classes), exchange=config.network.exchange)
     step.require_parts_suffice(net, config.train.micro_batches)
-    return Experiment(config, images, net, mesh, protocol, plan)
+    normalization = start or pipeline.normalization(
+        images,
+        architecture.input_size,
+        config.data.normalization,
+        config.data.mean,
+        config.data.std,
+    )
+    return Experiment(config, images, net, mesh, protocol, plan, normalization)
 
 
 def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, int]:

@@ -3,7 +3,14 @@
 import stat
 from pathlib import Path
 
+import numpy as np
+
 from alexnet_jax.experiment import loading
+from alexnet_jax.experiment.config import network_of
+from alexnet_jax.experiment.defaults import Config
+from alexnet_jax.experiment.identity import NORMALIZATION, read_normalization
+from alexnet_jax.experiment.settings import OF_START
+from alexnet_jax.experiment.workdir import last_checkpoint, refuse_other
 from alexnet_jax.runtime.errors import InputError, shown
 from alexnet_jax.training import warm_start
 from alexnet_jax.weights import files, published
@@ -40,6 +47,36 @@ def read_donor(source: Path, workdir: Path) -> warm_start.Donor:
         return _donor(source, at_step)
     except InputError as error:
         raise InputError(f'{setting}: {error}') from error
+
+
+def normalization(config: Config, workdir: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the mean and scale of the net at `start.from` if the configuration asks for them,
+    else None. A run that has begun keeps them in its workdir and does not need that net again.
+
+    Raises:
+      InputError: as `read_donor`; `start.from` is nothing, or states no mean, or one of other crops.
+    """
+    if config.data.normalization != OF_START:
+        return None
+    setting, size = f"data.normalization is '{OF_START}'", network_of(config).input_size
+    if last_checkpoint(workdir) is not None:
+        refuse_other(workdir, config)
+        kept = read_normalization(workdir / NORMALIZATION, size)
+        return kept['mean'], kept['scale']
+    if not config.start['from']:
+        raise InputError(f'{setting}, but start.from is nothing; allowed: with start.from')
+    donor = read_donor(Path(config.start['from']), workdir)
+    if donor.facts is None:
+        raise InputError(
+            f'{setting}, but start.from {donor.source} states no mean; allowed: a workdir or a weight file with settings'
+        )
+    mean, scale = donor.facts.mean, donor.facts.scale
+    if mean.shape not in ((3,), (size, size, 3)):
+        raise InputError(
+            f'{setting}, but the mean image of {donor.source} is for crops of {len(mean)} pixels, and'
+            f' the net takes {size}; allowed: another data.normalization, or a net of {len(mean)}'
+        )
+    return mean, scale
 
 
 def _donor(source: Path, at_step: int | None) -> warm_start.Donor:

@@ -42,6 +42,7 @@ SOURCE = Rule(
 BOARDS = ('tensorboard', 'wandb')
 RESIZES = ('center_square', 'short_side', 'squash')
 NORMALIZATIONS = ('mean_image', 'channel_mean', 'standardized')
+OF_START = 'start'  # the normalization of the net at start.from
 # The normalizations that take numbers in place of the training set's own.
 CHANNEL_KINDS = {'data.mean': NORMALIZATIONS[1:], 'data.std': NORMALIZATIONS[2:]}
 SEED = between(0, MOST)
@@ -111,9 +112,10 @@ SETTINGS: dict[str, Setting] = {
     'data.mirror': Setting(True, BOOLEAN,
         'whether training images are mirrored (§4.1), and mirror images are among the ten views;'
         ' those of digits and patterns never are'),
-    'data.normalization': Setting('mean_image', one_of(NORMALIZATIONS),
+    'data.normalization': Setting('mean_image', one_of((*NORMALIZATIONS, OF_START)),
         "subtract the mean image (§2) or each channel's mean, or subtract that and divide"
-        " by each channel's standard deviation (torchvision)"),
+        " by each channel's standard deviation (torchvision); or normalize as the net at"
+        ' start.from does'),
     'data.mean': Setting((), MEANS,
         "means of the channels on the scale of 0 to 255; nothing: the training set's"),
     'data.std': Setting((), DEVIATIONS, 'standard deviations of the channels, likewise'),

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from alexnet_jax.evaluation import kernels
-from alexnet_jax.experiment import not_finite, results
+from alexnet_jax.experiment import donors, not_finite, results
 from alexnet_jax.experiment.build import (
     Experiment,
     build,
@@ -76,7 +76,7 @@ def train(
       NotFiniteError, StorageError: as `loop.train`.
     """
     with multihost.together():
-        experiment = build(config)
+        experiment = build(config, donors.normalization(config, workdir))
         require_room(config, experiment.images, experiment.mesh, experiment.crop_size)
         profile_span(config, experiment.plan.steps)
         held_out_split(config, experiment.images)

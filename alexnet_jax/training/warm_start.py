@@ -166,16 +166,16 @@ def _of_inputs(own: Facts, theirs: Facts, source: str, rows: Sequence[str]) -> l
     if np.array_equal(own.mean, theirs.mean) and np.array_equal(own.scale, theirs.scale):
         return []
     there, here = _inputs_text(theirs), _inputs_text(own)
-    flags = _flags(theirs)
+    flag = _flag(own, theirs)
     factor = float(np.max(np.maximum(own.scale / theirs.scale, theirs.scale / own.scale)))
     if factor > MOST_SCALE:
         raise InputError(
             f'start.from {source} was trained on inputs of another scale: {there} there, {here}'
-            f' here, a factor of {factor:.3g}; allowed: at most {MOST_SCALE:g}; take {flags}, or'
+            f' here, a factor of {factor:.3g}; allowed: at most {MOST_SCALE:g}; take {flag}, or'
             f' {_without(rows[0], rows)}'
         )
     return [f'inputs are normalized otherwise than in {source}: {there} there, {here} here;'
-            f' {flags} is as there']  # fmt: skip
+            f' {flag} is as there']  # fmt: skip
 
 
 def _of_tables(own: Facts, theirs: Facts, source: str, rows: Sequence[str]) -> list[str]:
@@ -207,15 +207,10 @@ def _inputs_text(facts: Facts) -> str:
     return f'{kind} {_channels(facts.mean)} and scale {_channels(facts.scale)}'
 
 
-def _flags(facts: Facts) -> str:
-    """Returns the settings that normalize inputs so; a mean image is a set's own."""
-    if facts.mean.ndim == 3:
-        return '--config.data.normalization=mean_image'
-    kind = 'channel_mean' if (facts.scale == 1).all() else 'standardized'
-    flags = f'--config.data.normalization={kind} --config.data.mean={_channels(facts.mean)}'
-    if kind == 'standardized':
-        flags += f' --config.data.std={_channels(facts.scale)}'
-    return flags
+def _flag(own: Facts, theirs: Facts) -> str:
+    """Returns the setting that normalizes inputs as theirs, as far as a crop of another size can be."""
+    same = theirs.mean.ndim == 1 or own.net.input_size == theirs.net.input_size
+    return f'--config.data.normalization={"start" if same else "mean_image"}'
 
 
 def _channels(numbers: np.ndarray) -> str:

@@ -58,29 +58,25 @@ def test_shapes_that_differ_are_refused_with_both():
 # Normalization of the donor, of the run, and what comes of it.
 IMAGE = np.full((12, 12, 3), MEAN)
 STANDARD = (np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375]))
-STANDARD_FLAGS = (
-    '--config.data.normalization=standardized --config.data.mean=123.675,116.28,103.53'
-    ' --config.data.std=58.395,57.12,57.375'
-)
-CHANNEL_FLAGS = '--config.data.normalization=channel_mean --config.data.mean=120,110,100'
+START = '--config.data.normalization=start'
 INPUTS = [
     ((MEAN, ONES), (MEAN, ONES), []),
     (STANDARD, STANDARD, []),
     ((IMAGE, ONES), (IMAGE, ONES), []),
-    ((IMAGE, ONES), (IMAGE + 3, ONES), ['mean image of 120,110,100 .* 123,113,103 .*=mean_image']),
+    ((IMAGE, ONES), (IMAGE + 3, ONES), [f'mean image of 120,110,100 .* 123,113,103 .*{START}']),
     ((IMAGE, ONES), (IMAGE[:8, :8], ONES), ['mean image of']),
-    ((MEAN, ONES), (IMAGE, ONES), [rf'mean 120,110,100 and .*{CHANNEL_FLAGS} is as there']),
-    ((IMAGE, ONES), (MEAN, ONES), ['--config.data.normalization=mean_image is as there']),
-    ((MEAN, ONES), (MEAN + 1, ONES), [CHANNEL_FLAGS]),
-    (STANDARD, (MEAN, STANDARD[1]), [STANDARD_FLAGS]),
-    (STANDARD, (STANDARD[0], STANDARD[1] * 1.9), [STANDARD_FLAGS]),
-    (STANDARD, (STANDARD[0], STANDARD[1] / 1.9), [STANDARD_FLAGS]),
-    (STANDARD, (STANDARD[0], STANDARD[1] * 2.1), f'a factor of 2.1; .* take {STANDARD_FLAGS}, or'),
+    ((MEAN, ONES), (IMAGE, ONES), [rf'mean 120,110,100 and .*{START} is as there']),
+    ((IMAGE, ONES), (MEAN, ONES), [f'{START} is as there']),
+    ((MEAN, ONES), (MEAN + 1, ONES), [START]),
+    (STANDARD, (MEAN, STANDARD[1]), [START]),
+    (STANDARD, (STANDARD[0], STANDARD[1] * 1.9), [START]),
+    (STANDARD, (STANDARD[0], STANDARD[1] / 1.9), [START]),
+    (STANDARD, (STANDARD[0], STANDARD[1] * 2.1), f'a factor of 2.1; .* take {START}, or'),
     (STANDARD, (STANDARD[0], STANDARD[1] / 2.1), 'a factor of 2.1'),
     (STANDARD, (STANDARD[0], STANDARD[1] * np.float32([1, 1, 3])), 'a factor of 3'),
-    ((IMAGE, ONES), STANDARD, r'58\.395,57\.12,57\.375 here, a factor of 58\.4; .*=mean_image, or'),
-    ((MEAN, ONES), STANDARD, f'a factor of 58.4; allowed: at most 2; take {CHANNEL_FLAGS}, or'),
-    (STANDARD, (IMAGE, ONES), f'a factor of 58.4; .* take {STANDARD_FLAGS}, or'),
+    ((IMAGE, ONES), STANDARD, r'58\.395,57\.12,57\.375 here, a factor of 58\.4; .*=start, or'),
+    ((MEAN, ONES), STANDARD, f'a factor of 58.4; allowed: at most 2; take {START}, or'),
+    (STANDARD, (IMAGE, ONES), f'a factor of 58.4; .* take {START}, or'),
     ((MEAN, ONES * 255), (MEAN, ONES), 'a factor of 255'),
 ]  # fmt: skip
 
@@ -101,6 +97,13 @@ def test_inputs_are_compared(theirs, own, expected):
     # Layers above the first do not read the image.
     _, lines = warm_start.choose(facts(TINY, NAMES, *own), other, ['conv2'])
     assert not any('normalized' in line for line in lines)
+
+
+def test_a_mean_image_of_other_crops_is_not_advised():
+    other = dataclasses.replace(TINY, input_size=16)
+    mean = np.zeros((16, 16, 3), np.float32)
+    _, lines = warm_start.choose(facts(TINY), donor(facts(other, NAMES, mean, ONES)), ['conv1'])
+    assert lines[1].endswith('--config.data.normalization=mean_image is as there')
 
 
 CLASSES = [

@@ -1,5 +1,6 @@
 """Warm starts: from what they can be read."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 
 import alexnet_jax
 from alexnet_jax import main
+from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import donors, exchange
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.architectures import ARCHITECTURES
@@ -177,6 +179,31 @@ SETTINGS = [
     '--noconfig.train.report', '--config.train.log_to=', '--config.optimizer.weight_decay=0',
     '--config.optimizer.layer_rates=conv1=0,conv2=0,conv3=0',
 ]  # fmt: skip
+
+
+def test_the_normalization_of_the_start_is_taken(workdir, tables, tmp_path):
+    def asked(start: str, net: str = 'tiny', normalization: str = 'start'):
+        overrides = {
+            'start.from': start, 'network.name': net, 'data.normalization': normalization,
+        }  # fmt: skip
+        return donors.normalization(configuration.complete(overrides, {}), tmp_path / 'new')
+
+    kept = alexnet_jax.load(workdir)
+    chex.assert_trees_all_equal(asked(str(workdir)), (kept.mean, kept.scale))
+    chex.assert_trees_all_equal(asked(str(workdir), 'small'), (kept.mean, kept.scale))  # [3]
+    assert asked(str(workdir), normalization='mean_image') is None
+    save_file({'conv1/bias': np.zeros(8, np.float32)}, tmp_path / 'bare.safetensors')
+    for start, message in {
+        '': 'start.from is nothing',
+        f'{tmp_path}/bare.safetensors': 'no mean',
+    }.items():
+        with pytest.raises(InputError, match=f"data.normalization is 'start'.*{message}"):
+            asked(start)
+    mean_image = dataclasses.replace(kept, mean=np.zeros((12, 12, 3), np.float32))
+    exchange.write_workdir(tmp_path / 'other', mean_image)
+    assert asked(str(tmp_path / 'other'))[0].shape == (12, 12, 3)
+    with pytest.raises(InputError, match='is for crops of 12 pixels, and the net takes 28'):
+        asked(str(tmp_path / 'other'), 'small')
 
 
 @pytest.mark.thorough
