@@ -25,5 +25,5 @@ def get_config():
     config.train.epochs = 10
     config.train.micro_batches = 8  # 16 images fit the caches of a CPU; give 1 on a GPU
     config.optimizer.learning_rate = 0.001
-    config.optimizer.layer_rates = 'fc8=10'
+    config.optimizer.layer_rates.fc8 = 10
     return config
