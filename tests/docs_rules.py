@@ -42,6 +42,8 @@ RULES = [
          TINY_RUN.format(size=67)),
     Rule(MAIN + '--config configs/NAME.py --workdir runs/NAME',
          f'{TINY_RUN} {MADE_UP}'.format(size=99)),
+    Rule(MAIN + ANY + 'cifar10_from_tiny_imagenet' + ANY, needs='runs/tiny_imagenet',
+         test='tests/training/test_warm_start_sources.py::test_the_recipe_for_fine_tuning'),
     Rule(MAIN + ANY + 'tiny_imagenet' + ANY, needs='Tiny ImageNet',
          test='tests/experiment/test_every_net.py::test_the_loss_leaves_chance_on_photographs'),
     Rule(MAIN + '--config configs/cifar10_18pct.py ' + ANY, needs='CIFAR-10',

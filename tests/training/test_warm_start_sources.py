@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import shlex
+import shutil
 from unittest import mock
 
 import chex
@@ -22,8 +23,9 @@ from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import warm_start
 from alexnet_jax.training.checkpoint import Checkpoints
+from alexnet_jax.weights import __main__ as weights
 from tests import config_files
-from tests.training.donors import DEEPER, MEAN, TINY, facts, model_of, state_of, warm
+from tests.training.donors import DEEPER, MEAN, ONES, TINY, facts, model_of, state_of, warm
 
 
 @pytest.fixture(scope='module')
@@ -238,3 +240,40 @@ def test_a_run_is_refused_before_it_begins_and_runs_as_the_message_says(tmp_path
     resumed = [argument.replace('steps=1', 'steps=2') for argument in command]
     assert main.main([*resumed, *shlex.split(flags[1])]) == DONE
     assert 'took' not in capsys.readouterr().out
+
+
+@pytest.mark.thorough
+def test_the_recipe_for_fine_tuning(tmp_path, capsys):
+    """configs/cifar10_from_tiny_imagenet.py, from a net of 20 classes to one of 10."""
+    theirs, run = tmp_path / 'theirs', tmp_path / 'run'
+    loaded = model_of('photographs', 20, network__width='0.5', data__record_size='64')
+    mean = np.random.default_rng(0).uniform(90, 140, (56, 56, 3)).astype(np.float32)
+    loaded = dataclasses.replace(loaded, mean=mean, scale=ONES)
+    exchange.write_workdir(theirs, loaded)
+    command = [
+        '--config', 'configs/cifar10_from_tiny_imagenet.py', '--workdir', str(run),
+        f'--config.start.from={theirs}', '--config.network.width=0.5', '--config.data.source=synthetic',
+        '--config.data.synthetic_examples=32', '--config.data.synthetic_classes=10',
+        '--config.data.batch_size=8', '--noconfig.train.report', '--config.train.log_to=',
+        '--config.optimizer.weight_decay=0', '--config.optimizer.learning_rate=1e-30',
+        '--config.train.steps=1',
+    ]  # fmt: skip
+    assert main.main(command) == DONE
+    printed = capsys.readouterr().out
+    assert 'took conv1, conv2, conv3, conv4, conv5, fc6, fc7; not taken: fc8' in printed
+    assert 'warning' not in printed
+    trained = alexnet_jax.load(run)
+    chex.assert_trees_all_equal((trained.mean, trained.scale), (mean, ONES))
+    for layer in ('conv1', 'conv5', 'fc7'):
+        chex.assert_trees_all_close(trained.layers[layer], loaded.layers[layer], rtol=1e-6)
+    assert trained.layers['fc8']['kernel'].shape[-1] == 10
+    # It resumes, is evaluated and exported without the other net.
+    shutil.rmtree(theirs)
+    assert main.main(command) == DONE
+    assert main.main(['--workdir', str(run), '--mode=eval']) == DONE
+    assert weights.main(['export', str(run), '--out', f'{tmp_path}/tuned.safetensors']) == DONE
+    exported = alexnet_jax.load(tmp_path / 'tuned.safetensors')
+    chex.assert_trees_all_equal((exported.mean, exported.scale), (mean, ONES))
+    # Another net in the same workdir is refused by its setting.
+    assert main.main([*command, '--config.network.input_size=48']) == BAD_INPUT
+    assert 'network.input_size' in capsys.readouterr().err
