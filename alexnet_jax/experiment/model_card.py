@@ -92,7 +92,7 @@ def model_card(model: Model, source: str, place: str, found: Sequence[Result] = 
         'Limitations': [LIMITATIONS],
         'Citation': [CITATION],
     }
-    lines = ['---', yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=10**6) + '---']
+    lines = ['---', yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) + '---']
     lines += ['', f'# {_text(name)}']
     for title, section in sections.items():
         lines += ['', f'## {title}', '', *section] if section else []

@@ -41,7 +41,7 @@ def made(classes: tuple[str, ...] = CLASSES, **changes: object) -> Model:
     settings = {'data__source': DATA['source'], 'network__width': '0.5'} | {
         name: text for name, text in changes.items() if '__' in name
     }
-    model = model_of('small', len(classes), at_step=30, **settings)  # pyright: ignore[reportArgumentType]
+    model = model_of('small', len(classes), at_step=30, **settings)
     fields = {name: value for name, value in changes.items() if '__' not in name}
     return dataclasses.replace(model, **({'classes': classes, 'data': DATA} | fields))
 
@@ -254,6 +254,12 @@ def test_its_snippet_runs_in_the_pushed_folder(pushed, random, monkeypatch, caps
     logits = np.asarray(names['logits'])
     assert capsys.readouterr().out == f'{CLASSES[logits[0].argmax()]}\n'
     assert {name: x.shape for name, x in names['features'].items()} == {'fc7/relu': (1, 256)}
+
+
+def test_a_card_in_a_repository_names_it():
+    card = model_card.model_card(made(), 'digits', 'hf:someone/tiny-alexnet')
+    assert "model = load('hf:someone/tiny-alexnet')\n" in card and '\n# tiny-alexnet\n' in card
+    assert 'alexnet-jax weights pull hf:someone/tiny-alexnet --workdir DIR' in card
 
 
 @pytest.mark.parametrize(('source', 'name'), [
