@@ -81,7 +81,7 @@ def model_card(model: Model, source: str, place: str, found: Sequence[Result] = 
     net = model.net.architecture
     name = plain(place.rpartition('/')[2] if place.startswith(REMOTE) else net.name, LONGEST)
     held_out = [result for result in found if result['split'] != 'train']
-    tree = metadata(name, source, is_known(model), held_out)
+    tree = metadata(name, source, is_trained_here(model), held_out)
     sections = {
         'Net': _net(model),
         'Training': _training(model, source),
@@ -99,9 +99,10 @@ def model_card(model: Model, source: str, place: str, found: Sequence[Result] = 
     return '\n'.join([*lines, ''])
 
 
-def is_known(model: Model) -> bool:
-    """Whether the set that a model was trained on is known; that of imported weights is not."""
-    return any(name != WEIGHTS for name in model.data)
+def is_trained_here(model: Model) -> bool:
+    """Whether the configuration of a model says how it was trained: not that of another program's
+    weights, of which nothing but their digest is known, as long as no step was added."""
+    return model.step > 0 or any(name != WEIGHTS for name in model.data)
 
 
 def metadata(
@@ -112,7 +113,7 @@ def metadata(
     Args:
       name: of the model.
       source: of the images.
-      is_trained_on: whether the model is known to be trained on them.
+      is_trained_on: whether the model was trained on them.
       found: results on held-out images.
     """
     of_set, hub_name = _dataset(source)
@@ -206,7 +207,7 @@ def _net(model: Model) -> list[str]:
 
 
 def _training(model: Model, source: str) -> list[str]:
-    if not is_known(model):
+    if not is_trained_here(model):
         return ['The weights were imported. Their file states no training images and no recipe.']
     config, splits = model.config, model.data.get('splits', '')
     protocol = configuration.base_protocol(config)
@@ -214,7 +215,8 @@ def _training(model: Model, source: str) -> list[str]:
     epochs = (
         f', {model.step * config.data.batch_size / int(images[1]):.4g} epochs' if images else ''
     )
-    begun = ['', 'Training began with weights of another model.'] if config.start['from'] else []
+    has_begun = config.start['from'] or model.data.keys() == {WEIGHTS}
+    begun = ['', 'Training began with weights of another model.'] if has_begun else []
     return [
         f'Images: {_text(source)}{f" ({_text(splits)})" if splits else ""}.'
         f' Recipe: {_text(protocol.name)} ({_text(protocol.source)}),'

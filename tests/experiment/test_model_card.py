@@ -19,7 +19,9 @@ from alexnet_jax.experiment import exchange, loading, model_card, results
 from alexnet_jax.experiment.identity import WEIGHTS
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.network import inference
+from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.training.protocols import PROTOCOLS
 from tests.training.donors import model_of
 
 CLASSES = ('cat', 'dog', 'bird', 'fish', 'ant', 'bee', 'fox')
@@ -273,13 +275,32 @@ def test_data_sets_of_the_hub(source, name, tmp_path):
 
 
 def test_imported_weights_state_no_training(tmp_path):
-    model = made(data__source='tfds:cifar10', data={WEIGHTS: 'digest'})
+    model = made(data__source='tfds:cifar10', data={WEIGHTS: 'digest'}, step=0)
     tree, text = parsed(card_of(model, tmp_path))
     assert 'datasets' not in tree and 'states no training images and no recipe' in text
+    evaluated(tmp_path, model, 'test', 1, [0])  # of which the set is known
+    tree, text = parsed(card_of(model, tmp_path))
+    assert tree['model-index'][0]['results'][0]['dataset']['type'] == 'uoft-cs/cifar10'
+    further = dataclasses.replace(model, step=30)
+    tree, text = parsed(card_of(further, tmp_path))
+    assert tree['datasets'] == ['uoft-cs/cifar10'] and '30 steps' in text
+    assert 'Training began with weights of another model.' in text
+
+
+def test_a_start_from_another_model_is_said(tmp_path):
+    for start, said in (('/home/someone/run', True), ('', False)):
+        config = configuration.changed(made().config, {'start.from': start})
+        text = card_of(made(config=config), tmp_path)
+        assert ('Training began with weights of another model.' in text) == said
+        assert '/home/someone' not in text
 
 
 def test_hostile_names(tmp_path):
     model = made(HOSTILE, data__source='folder:a | "b" <script> # --- \'c\': d')
+    table = dataclasses.replace(model.net.architecture, name='n | <b> # [x](y)')
+    protocol = dataclasses.replace(PROTOCOLS['paper'], name='*p* |\n---\n', source='<i>s</i>')
+    config = configuration.changed(model.config, {'train.table': protocol})
+    model = dataclasses.replace(model, net=AlexNet(table, len(HOSTILE)), config=config)
     evaluated(tmp_path, model, 'test', 1, [0])
     tree, text = parsed(card_of(model, tmp_path))
     assert 'license' not in tree
@@ -300,6 +321,8 @@ def test_hostile_names(tmp_path):
     assert f'3: {HOSTILE[3]}' in said and f'4: {HOSTILE[4]}' in said and f'8: {HOSTILE[8]}' in said
     assert '1: \\n---\\nlicense: mit\\n' in said and '13: döner 🥙' in said
     assert max(map(len, said)) < 350
+    plain = ' '.join(''.join(child.content for child in x.children or ()) for x in tokens)
+    assert 'The net n | <b> # [x](y) of ' in plain and '*p* |\\n---\\n (<i>s</i>)' in plain
 
 
 @with_library
