@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.experiment import own_files
+from tests.experiment.test_own_parts_page import COMMANDS, SHORT
+
 ROOT = Path(__file__).parents[1]
 KEPT_OUT = ('.*', '__pycache__', 'runs', 'build', 'dist', '*.egg-info')
 # Files of the sdist's tests that read configs/, docs/, launch/, benchmarks/ and the package.
@@ -88,6 +91,23 @@ def test_the_commands_run_away_from_the_repository(environment, tmp_path):
     assert 'conv1' in alexnet('nets', 'small')
     module = run(environment / 'bin' / 'python', '-m', 'alexnet_jax', '--version', cwd=tmp_path)
     assert module.startswith('alexnet_jax 0.')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', COMMANDS)
+def test_own_parts_from_an_empty_folder(environment, tmp_path, name):
+    """The examples of docs/own_parts.md; the file is needed to train alone."""
+    folder = tmp_path / 'empty'
+    folder.mkdir()
+    (folder / name).write_text(own_files.examples()[name])
+
+    def alexnet(words: str) -> str:
+        command = environment / 'bin' / 'alexnet-jax'
+        return run(command, *words.split(), cwd=folder, HOME=str(tmp_path))
+
+    alexnet(f'train --config digits {COMMANDS[name]} {SHORT} --workdir run')
+    (folder / name).unlink()
+    assert 'test: top1_error' in alexnet('eval --workdir run')
 
 
 @pytest.mark.slow

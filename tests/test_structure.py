@@ -35,6 +35,7 @@ OWNERS = {
     'wandb': 'training/trackers.py',
     'scipy': 'evaluation/',
     'chex': 'evaluation/',
+    'yaml': 'experiment/model_card.py',
     'rich': ('training/console.py', 'data/prepare/__main__.py'),
 }
 NEVER = {'cv2', 'tensorflow', 'torch'}

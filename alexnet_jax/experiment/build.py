@@ -34,7 +34,7 @@ from alexnet_jax.network import communication, device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.runtime import heartbeat, multihost
-from alexnet_jax.runtime.errors import InputError, counted, plain, shown
+from alexnet_jax.runtime.errors import InputError, counted, shown
 from alexnet_jax.runtime.provenance import LIBRARIES
 from alexnet_jax.training import loop, step, warm_start
 from alexnet_jax.training.protocols import Protocol
@@ -237,12 +237,7 @@ def training_images(config: Config) -> ImageSet:
       InputError: the images cannot be had, or there are none for training.
     """
     images = open_images(config)
-    if 'train' not in images.splits:
-        source, splits = config.data.source, ' and '.join(images.splits)
-        raise InputError(
-            f'data.source {plain(source)} has no training images, only {splits}: nets are evaluated'
-            ' on it (--mode=eval)'
-        )
+    stored.require_training_images(config.data.source, images.splits)
     return images
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from alexnet_jax.data.own_source import without_folder
 from alexnet_jax.experiment import config as configuration
-from alexnet_jax.experiment import loading
+from alexnet_jax.experiment import loading, model_card, results
 from alexnet_jax.experiment import workdir as workdirs
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.flags import as_flag
@@ -193,16 +193,31 @@ def push(source: Path, to: str) -> str:
     card unless there is one; returns a line on it.
 
     Raises:
-      InputError: as `loading.load`; the folder or the repository cannot be had.
+      InputError: as `loading.load` and `results.own`; the folder or the repository cannot be had.
     """
     loaded = loading.load(source)
+    found = _results(source, loaded)
     if not to.startswith(REMOTE):
-        _fill(Path(to), loaded, 'FOLDER')
+        _fill(Path(to), loaded, 'FOLDER', found)
         return f'{told(loaded)} -> {to}'
     with tempfile.TemporaryDirectory() as folder:
-        _fill(Path(folder), loaded, to)
+        _fill(Path(folder), loaded, to, found)
         address = hub.push(Path(folder), to.removeprefix(REMOTE), keep=CARD)
     return f'{told(loaded)} -> {address}'
+
+
+def _results(source: Path, loaded: Model) -> list[dict[str, Any]]:
+    """Returns the results that a workdir keeps of this very model: of its step, and of a run of its
+    digest. A weight file has none.
+
+    Raises:
+      InputError: as `results.own`.
+    """
+    return [
+        result
+        for result in results.own(source)
+        if result['step'] == loaded.step and result.get('run') == loaded.identity.digest
+    ]
 
 
 def pull(source: str, workdir: Path) -> str:
@@ -265,17 +280,6 @@ def portable(config: Config) -> dict[str, Any]:
     }
 
 
-def card(loaded: Model, place: str) -> str:
-    """A page on the model, for people."""
-    return '\n'.join([
-        '---', 'library_name: alexnet_jax', 'pipeline_tag: image-classification', '---',
-        f'# {loaded.config.network.name}', '',
-        f'{told(loaded)}; trained on {portable(loaded.config)["data.source"]}.', '',
-        f'    python -m alexnet_jax.weights pull {place} --workdir DIR',
-        '    python -m alexnet_jax.main --workdir DIR --mode=predict IMAGE', '',
-    ])  # fmt: skip
-
-
 def told(loaded: Model) -> str:
     numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
     return (
@@ -285,7 +289,7 @@ def told(loaded: Model) -> str:
     )
 
 
-def _fill(folder: Path, loaded: Model, place: str) -> None:
+def _fill(folder: Path, loaded: Model, place: str, found: list[dict[str, Any]]) -> None:
     card_file = folder / CARD
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -295,6 +299,7 @@ def _fill(folder: Path, loaded: Model, place: str) -> None:
             )
         write(folder / MODEL_FILE, loaded)
         if not card_file.exists():
-            card_file.write_text(card(loaded, place))
+            source = portable(loaded.config)['data.source']
+            card_file.write_text(model_card.model_card(loaded, source, place, found), 'utf-8')
     except OSError as error:
         raise InputError(f'{folder} cannot be written: {error.strerror}') from error

@@ -184,7 +184,8 @@ def _cell(text: str) -> str:
 def keep(
     source: Path, overrides: Mapping[str, str], layer: str, units: str, most: int, out: Path
 ) -> str:
-    """Writes lesions.json and lesions.md into `out`; returns the page as text.
+    """Writes lesions.json and lesions.md into `out`; returns the page as text, and a line if the
+    split has fewer images than `most`.
 
     Raises:
       InputError: as `open_showing` and `removals`; `out` is of another command or cannot be written.
@@ -201,7 +202,8 @@ def keep(
     page = markdown(result)
     results.write_text(out / 'lesions.md', page + '\n')
     results.write_json(out / 'lesions.json', result)
-    return f'{page}\n\n-> {out}/lesions.md, lesions.json'
+    fewer = f'--images is {most}; the {showing.split} split has {showing.count}: all were taken\n'
+    return f'{page}\n\n{fewer * (most > showing.count)}-> {out}/lesions.md, lesions.json'
 
 
 def _require_finite(source: Path, step: int, whole: Tally, found: Sequence[Lesion]) -> None:

@@ -1,6 +1,7 @@
 """Sets of some of a net's classes, or of all in another order, found by name."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -133,6 +134,61 @@ def test_training_on_a_set_without_training_images_is_refused(some_digits, tmp_p
         ' evaluated on it (--mode=eval)\n'
     )
     assert not (tmp_path / 'run').exists()
+
+
+OWN = """
+import numpy as np
+
+from alexnet_jax.data.prepare.own import Images
+
+
+def SOURCE():
+    kept = np.load('test.npz')
+    return Images('0123456789', test=list(zip(kept['images'], kept['labels'])), mirror=False)
+"""
+
+
+@pytest.fixture
+def own_digits(digits, tmp_path, monkeypatch):
+    """The digits' test images as an own source, which has no others; returns the settings for it."""
+    monkeypatch.chdir(tmp_path)
+    records = [digits.splits['test'].read(row) for row in range(300)]
+    images = np.stack([record.image for record in records])
+    np.savez('test.npz', images=images, labels=[record.label for record in records])
+    Path('own.py').write_text(OWN)
+    words = ['--source=own.py:SOURCE', '--out=set', '--size=32', '--encoding=raw', '--workers=1']
+    assert prepare.main(words) == DONE
+    return ['--config.data.source=own.py:SOURCE', '--config.data.dir=set']
+
+
+def test_an_own_source_of_test_images_is_evaluated_on(workdir, own_digits, capsys):
+    """The same images as the run's own, and so the same errors."""
+    words = ['--workdir', str(workdir), '--mode=eval']
+    assert main.main(words) == DONE
+    assert main.main([*words, *own_digits]) == DONE
+    own = json.loads((workdir / 'eval' / 'test-1.json').read_text())
+    (path,) = (workdir / 'eval').glob('test-1-_*[0-9a-f].json')
+    other = json.loads(path.read_text())
+    assert other['source'].endswith('own.py:SOURCE') and other['data']['splits'] == 'test 300'
+    for name in ('examples', 'top1_error', 'top5_error', 'loss'):
+        assert other[name] == own[name], name
+    capsys.readouterr()
+    words = ['--config', 'digits', '--workdir', 'new', *own_digits]
+    assert refused(capsys, main.main, words) == (
+        f'error: data.source {Path.cwd()}/own.py:SOURCE has no training images, only test: nets are evaluated on'
+        ' it (--mode=eval)\n'
+    )
+    assert not Path('new').exists()
+
+
+@pytest.mark.thorough
+def test_features_of_an_own_source_of_test_images(runs, own_digits, digits):
+    words = ['features', str(runs / '0'), '--activations=fc8', '--out', 'f', *own_digits]
+    assert evaluation.main(words) == DONE
+    kept = arrays.read(Path('f'))
+    labels = [digits.splits['test'].read(row).label for row in range(300)]
+    assert list(kept.labels) == labels and kept.ids[7] == 'test/7'
+    assert kept.array('fc8').shape == (300, 10)
 
 
 def test_a_split_that_the_set_lacks_is_named(workdir, some_digits, capsys):

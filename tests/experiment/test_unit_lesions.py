@@ -140,6 +140,17 @@ def test_the_command_of_a_weight_file_on_some_images(runs, data_dir, tmp_path, c
     assert f'| nothing | {result["whole_net"]["top1_error"]:.4f} |' in page
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize(('most', 'said'), [(300, False), (301, True)])
+def test_more_images_than_there_are_is_said(most, said, runs, data_dir, tmp_path, capsys):
+    words = ['lesions', str(runs / '0'), '--layer=fc7/relu', '--units=columns', f'--images={most}']
+    settings = [f'--config.data.dir={data_dir}', '--out', str(tmp_path / 'out')]
+    assert command.main([*words, *settings]) == DONE
+    line = f'--images is {most}; the test split has 300: all were taken'
+    assert (line in capsys.readouterr().out.splitlines()) == said
+    assert json.loads((tmp_path / 'out' / 'lesions.json').read_text())['examples'] == 300
+
+
 def test_the_table_lists_the_largest_changes_first():
     """By hand."""
 

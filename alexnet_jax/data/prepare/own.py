@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.data import set_files
-from alexnet_jax.data.images import CENTER_SQUARE, Picture, read_square
+from alexnet_jax.data.images import CENTER_SQUARE, BadImageError, Picture, read_square
 from alexnet_jax.data.prepare.originals import Source
 from alexnet_jax.runtime import python_files
 from alexnet_jax.runtime.errors import InputError, plain, shown
@@ -26,14 +26,15 @@ class Images:
     """The images of a source of one's own.
 
     classes: their names, in the order of the labels.
-    train, val, test: what has a length and gives (image, label) for each row number, as a list or a
-      map-style data set of PyTorch does. An image is a path, the bytes of a JPEG or PNG, a Pillow
-      image, or pixels, uint8 [height, width, 3] or gray [height, width]; a label is a whole number.
+    train, val, test: at least one of them; without train, a set to evaluate on. Each is what has a
+      length and gives (image, label) for each row number, as a list or a map-style data set of
+      PyTorch does. An image is a path, the bytes of a JPEG or PNG, a Pillow image, or pixels,
+      uint8 [height, width, 3] or gray [height, width]; a label is a whole number.
     mirror: whether an image's mirror image is one of its class too.
     """
 
     classes: Sequence[str]
-    train: Sequence[tuple[Any, int]]
+    train: Sequence[tuple[Any, int]] | None = None
     val: Sequence[tuple[Any, int]] | None = None
     test: Sequence[tuple[Any, int]] | None = None
     mirror: bool = True
@@ -68,7 +69,13 @@ class OwnRows:
         self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
     ) -> tuple[np.ndarray, int]:
         image, label = self._pair(row)
-        return read_square(image, size, max_pixels, resize), label
+        try:
+            return read_square(image, size, max_pixels, resize), label
+        except BadImageError as error:
+            if not isinstance(image, Path):
+                raise
+            path = plain(image, python_files.LONGEST)
+            raise BadImageError(f'has the image {path}, which {error.reason}') from error
 
     def take(self, rows: Sequence[int]) -> 'OwnRows':
         return dataclasses.replace(self, rows=tuple(self.rows[row] for row in rows))
@@ -103,14 +110,14 @@ def open_own(spec: str) -> Source:
 
     Raises:
       InputError: as `python_files.find`; the function fails or returns anything but `Images`; its
-        classes cannot be kept, or a split is empty.
+        classes cannot be kept, a split is empty, or there is none.
     """
     digest = file_digest(spec)
     images = _opened(spec, digest)
     classes, splits = _classes_of(spec, images.classes), {}
     for split in SPLITS:
         rows = getattr(images, split)
-        if rows is None and split != 'train':
+        if rows is None:
             continue
         if not hasattr(rows, '__getitem__') or isinstance(rows, str | bytes | dict):
             raise InputError(
@@ -120,6 +127,10 @@ def open_own(spec: str) -> Source:
         if not count:
             raise InputError(f'{plain(spec)}: {split} is empty; allowed: at least 1 image')
         splits[split] = OwnRows(spec, digest, split, tuple(range(count)))
+    if not splits:
+        raise InputError(
+            f'{plain(spec)}: {", ".join(SPLITS)} are None; allowed: images of at least one of them'
+        )
     if not isinstance(images.mirror, bool):
         raise InputError(f'{plain(spec)}: mirror is {shown(images.mirror)}; allowed: True or False')
     lengths = [(split, len(rows)) for split, rows in splits.items()]

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,12 @@ def of_source(
 def prepare_own(
     spec: str, size: int, data_dir: str | None, resize: str, say: Callable[[str], None]
 ) -> None:
-    """Prepares a source of the user's own, FILE.py:NAME, if it is not yet, in this process. The file is
-    run.
+    """Prepares a source of the user's own, FILE.py:NAME, to train on, if it is not yet, in this
+    process. The file is run.
 
     Raises:
-      InputError: as `make.make_set`; the set was made of a file that has changed since.
+      InputError: as `make.make_set`; the set was made of a file that has changed since; there are
+        no training images.
       StopRequestedError: a stop was requested; the same call goes on.
     """
     spec = sources.canonical(spec)
@@ -75,6 +76,7 @@ def prepare_own(
     place = usual_place(spec, size, data_dir, resize)
     request = Request(spec, Encoding(size, 'jpeg', QUALITY, resize))
     source = sources.open_source(spec)
+    require_training_images(spec, source.splits)
     say(f'preparing {plain(spec)} -> {plain(place)}')
     try:
         make_set(request, place, lambda: source, engines.stoppable, say=say)
@@ -84,6 +86,19 @@ def prepare_own(
             f'{error}. To take a share of the training images, run:\n'
             + image_set.command(place, **options)
         ) from error
+
+
+def require_training_images(spec: str, splits: Collection[str]) -> None:
+    """Refuses to train on a source whose splits are none for training.
+
+    Raises:
+      InputError: so it is.
+    """
+    if 'train' not in splits:
+        raise InputError(
+            f'data.source {plain(spec)} has no training images, only {" and ".join(splits)}: nets are'
+            ' evaluated on it (--mode=eval)'
+        )
 
 
 def _require_unchanged(folder: Path, spec: str) -> None:

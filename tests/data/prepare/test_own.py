@@ -167,7 +167,8 @@ BAD = [
     ("('dark', 'bright')", "('a', 3)", 'classes has 3; allowed: texts'),
     ("('dark', 'bright')", "('a', 'b\\n')", 'allowed: texts of printable'),
     ('Rows(20)', 'iter([])', 'train is <list_iterator .*; allowed: a sequence'),
-    ('Rows(20)', 'None', 'train is None; allowed: a sequence'),
+    ('Rows(20), val=Rows(4)', 'None', 'SOURCE: train, val, test are None; allowed: images of at l'),
+    ('Rows(20), val=Rows(4)', 'val=3', 'val is 3; allowed: a sequence'),
     ('Rows(20)', '[]', 'train is empty; allowed: at least 1 image'),
     ('mirror=False', 'mirror=0', 'mirror is 0; allowed: True or False'),
     ('mirror=False', 'miror=False', r'line 23: TypeError: .*miror'),
@@ -198,6 +199,43 @@ def test_images_that_cannot_be(file, tmp_path, old, new, message):
     with pytest.raises(InputError, match=message):
         make(f'{file}:SOURCE', tmp_path / 'set')
     assert not (tmp_path / 'set').exists()
+
+
+@pytest.mark.parametrize(
+    ('name', 'reason'),
+    [('gone.png', 'cannot be read: No such file or directory'), ('text.png', 'is no JPEG or PNG'),
+     ('small.png', 'has 4×4 pixels; allowed: at least 8 a side')],
+)  # fmt: skip
+def test_an_image_file_that_cannot_be_read_is_named(file, tmp_path, name, reason):
+    Path('text.png').write_text('text')
+    Image.new('RGB', (4, 4)).save('small.png')
+    own_files.change(file, 'np.full((40, 40, 3), row + 150 * (row % 2), np.uint8)', f"'{name}'")
+    with pytest.raises(InputError) as caught:
+        make(f'{file}:SOURCE', tmp_path / 'set')
+    first = str(caught.value).splitlines()[0]
+    assert first == f'{file}:SOURCE train/0 has the image {name}, which {reason}'
+    assert not (tmp_path / 'set').exists()
+
+
+@pytest.mark.parametrize('splits', [('test',), ('val',), ('val', 'test')])
+def test_a_source_without_training_images(file, tmp_path, capsys, splits):
+    given = ', '.join(f'{split}=Rows(4)' for split in splits)
+    own_files.change(file, 'Rows(20), val=Rows(4)', given)
+    spec = f'{file}:SOURCE'
+    words = ['--source', spec, '--out', str(tmp_path / 'set'), '--size=16', '--workers=1']
+    assert prepare.main([*words, '--val_fraction=0.1']) == BAD_INPUT
+    assert f'--val_fraction is 0.1, but {spec} has no training images' in capsys.readouterr().err
+    assert prepare.main([*words, '--encoding=raw']) == DONE
+    assert 'no training images: a set to evaluate on' in capsys.readouterr().out
+    images = image_set.open_set(tmp_path / 'set')
+    assert {name: len(rows) for name, rows in images.splits.items()} == dict.fromkeys(splits, 4)
+    # The rows are 0, 151, 2 and 153, the same in each split.
+    np.testing.assert_allclose(images.statistics.mean_image, (0 + 151 + 2 + 153) / 4, rtol=1e-12)
+    with pytest.raises(
+        InputError, match=f'has no training images, only {" and ".join(splits)}: nets'
+    ):
+        stored.prepare_own(spec, 16, str(tmp_path / 'sets'), 'center_square', print)
+    assert not (tmp_path / 'sets').exists()
 
 
 def test_no_such_file(tmp_path):
