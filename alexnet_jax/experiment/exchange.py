@@ -188,20 +188,26 @@ def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
     ]
 
 
-def push(source: Path, to: str) -> str:
+def push(source: Path, to: str, license: str = '') -> str:
     """Puts a model into a folder or a repository (hf:OWNER/NAME): its weight file, and a
     card unless there is one; returns a line on it.
+
+    Args:
+      license: of the weights, by the Hub's name; '' where it is not to be stated.
 
     Raises:
       InputError: as `loading.load` and `results.own`; the folder or the repository cannot be had.
     """
     loaded = loading.load(source)
+    place = to if to.startswith(REMOTE) else 'FOLDER'
+    trained_on = portable(loaded.config)['data.source']
     found = _results(source, loaded)
+    card = model_card.model_card(loaded, trained_on, place, found, license)
     if not to.startswith(REMOTE):
-        _fill(Path(to), loaded, 'FOLDER', found)
+        _fill(Path(to), loaded, card)
         return f'{told(loaded)} -> {to}'
     with tempfile.TemporaryDirectory() as folder:
-        _fill(Path(folder), loaded, to, found)
+        _fill(Path(folder), loaded, card)
         address = hub.push(Path(folder), to.removeprefix(REMOTE), keep=CARD)
     return f'{told(loaded)} -> {address}'
 
@@ -289,7 +295,7 @@ def told(loaded: Model) -> str:
     )
 
 
-def _fill(folder: Path, loaded: Model, place: str, found: list[dict[str, Any]]) -> None:
+def _fill(folder: Path, loaded: Model, card: str) -> None:
     card_file = folder / CARD
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -299,7 +305,6 @@ def _fill(folder: Path, loaded: Model, place: str, found: list[dict[str, Any]]) 
             )
         write(folder / MODEL_FILE, loaded)
         if not card_file.exists():
-            source = portable(loaded.config)['data.source']
-            card_file.write_text(model_card.model_card(loaded, source, place, found), 'utf-8')
+            card_file.write_text(card, 'utf-8')
     except OSError as error:
         raise InputError(f'{folder} cannot be written: {error.strerror}') from error

@@ -70,18 +70,23 @@ CITATION = """```bibtex
 ```"""
 
 
-def model_card(model: Model, source: str, place: str, found: Sequence[Result] = ()) -> str:
+def model_card(
+    model: Model, source: str, place: str, found: Sequence[Result] = (), license: str = ''
+) -> str:
     """Returns the text of README.md.
 
     Args:
       source: `data.source` without paths of this machine.
       place: hf:OWNER/NAME, or a word for the folder that holds the card.
       found: results of this very model on splits of its own set, as `results.own`.
+      license: of the weights; '' leaves it out.
     """
     net = model.net.architecture
     name = plain(place.rpartition('/')[2] if place.startswith(REMOTE) else net.name, LONGEST)
     held_out = [result for result in found if result['split'] != 'train']
     tree = metadata(name, source, is_trained_here(model), held_out)
+    if license:
+        tree['license'] = license
     sections = {
         'Net': _net(model),
         'Training': _training(model, source),

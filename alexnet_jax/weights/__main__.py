@@ -3,7 +3,7 @@
     python -m alexnet_jax.weights import FILE --workdir DIR [--net NAME] [--classes FILE]
         [--config.NAME=VALUE ...]
     python -m alexnet_jax.weights export SOURCE --out FILE [--form FORM] [--step N]
-    python -m alexnet_jax.weights push SOURCE TO
+    python -m alexnet_jax.weights push SOURCE TO [--license NAME]
     python -m alexnet_jax.weights pull FROM --workdir DIR
 
 `import` makes an ordinary workdir of a weight file: one of ours or torchvision's
@@ -15,6 +15,7 @@ Exit status: as for alexnet_jax.main.
 """
 
 import argparse
+import re
 import sys
 import unicodedata
 from pathlib import Path
@@ -31,6 +32,7 @@ FORMS = {
     'stablehlo': 'the inference itself, for jax.export.deserialize',
 }
 LONGEST = 1000  # characters of a class name
+LICENSE = '[a-z0-9.-]{0,50}'
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -52,10 +54,13 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add = commands.add_parser('push', help='a model where others can get it')
     add.add_argument('source', type=Path, metavar='SOURCE')
     add.add_argument('to', metavar='TO')
+    add.add_argument('--license', default='', help="of the weights, by the Hub's name: mit")
     add = commands.add_parser('pull', help='a workdir of a model others have pushed')
     add.add_argument('source', metavar='FROM')
     add.add_argument('--workdir', type=Path, required=True)
     options, overrides = parser.parse_with_settings(argv)
+    if options.command == 'push' and not re.fullmatch(LICENSE, options.license):
+        parser.error(f'--license is {shown(options.license)}; allowed: a name as mit or cc-by-4.0')
     if overrides and options.command != 'import':
         parser.error(f'settings (--config.NAME=VALUE) do not go with {options.command}')
     return options, overrides
@@ -74,7 +79,7 @@ def run(argv: list[str]) -> int:
     elif options.command == 'export':
         said = exchange.export_file(options.source, options.step, options.out, options.form)
     elif options.command == 'push':
-        said = exchange.push(options.source, options.to)
+        said = exchange.push(options.source, options.to, options.license)
     else:
         said = exchange.pull(options.source, options.workdir)
     print(said)

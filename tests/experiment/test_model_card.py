@@ -22,6 +22,7 @@ from alexnet_jax.network import inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training.protocols import PROTOCOLS
+from alexnet_jax.weights import __main__ as weights
 from tests.training.donors import model_of
 
 CLASSES = ('cat', 'dog', 'bird', 'fish', 'ant', 'bee', 'fox')
@@ -76,6 +77,16 @@ def pushed(run, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('pushed')
     exchange.push(run, str(folder))
     return folder
+
+
+def test_the_license_is_the_one_given(run, tmp_path, capsys):
+    assert weights.main(['push', str(run), str(tmp_path / 'a'), '--license', 'cc-by-4.0']) == 0
+    tree, _ = parsed((tmp_path / 'a' / 'README.md').read_text())
+    assert tree['license'] == 'cc-by-4.0'
+    capsys.readouterr()
+    assert weights.main(['push', str(run), str(tmp_path / 'b'), '--license', 'a: b']) == 2
+    assert "--license is 'a: b'; allowed: a name as mit or cc-by-4.0" in capsys.readouterr().err
+    assert not (tmp_path / 'b').exists()
 
 
 def card_of(model: Model, folder: Path) -> str:
