@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import alexnet_jax
 from tests.experiment import own_files
-from tests.experiment.test_own_parts_page import COMMANDS, SHORT
 
 ROOT = Path(__file__).parents[1]
 KEPT_OUT = ('.*', '__pycache__', 'runs', 'build', 'dist', '*.egg-info')
@@ -93,21 +93,43 @@ def test_the_commands_run_away_from_the_repository(environment, tmp_path):
     assert module.startswith('alexnet_jax 0.')
 
 
+OWN_PARTS = {
+    'mynet.py': '--config.network.name=mynet.py:NET',
+    'myrecipe.py': '--config.train.protocol=myrecipe.py:PROTOCOL --config.network.width=0.5',
+    'mydata.py': '--config.data.source=mydata.py:SOURCE --config.network.width=0.5',
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('name', COMMANDS)
+@pytest.mark.parametrize('name', OWN_PARTS)
 def test_own_parts_from_an_empty_folder(environment, tmp_path, name):
-    """The examples of docs/own_parts.md; the file is needed to train alone."""
+    """The examples of docs/own_parts.md: trained, the file removed, resumed, evaluated, exported."""
     folder = tmp_path / 'empty'
     folder.mkdir()
-    (folder / name).write_text(own_files.examples()[name])
+    text = own_files.examples()[name]
+    assert text.count('\n') <= 12
+    (folder / name).write_text(text)
 
     def alexnet(words: str) -> str:
         command = environment / 'bin' / 'alexnet-jax'
         return run(command, *words.split(), cwd=folder, HOME=str(tmp_path))
 
-    alexnet(f'train --config digits {COMMANDS[name]} {SHORT} --workdir run')
+    alexnet(
+        f'train --config digits {OWN_PARTS[name]} --config.train.steps=3 --config.train.log_to='
+        ' --noconfig.train.report --workdir run'
+    )
     (folder / name).unlink()
+    assert 'resuming after step 3' in alexnet('train --workdir run --config.train.steps=4')
     assert 'test: top1_error' in alexnet('eval --workdir run')
+    assert 'report ->' in alexnet('report --workdir run')
+    alexnet('weights export run --out own.safetensors')
+    (tmp_path / 'elsewhere').mkdir()
+    moved = (folder / 'own.safetensors').rename(tmp_path / 'elsewhere' / 'own.safetensors')
+    loaded, trained = alexnet_jax.load(moved), alexnet_jax.load(folder / 'run')
+    assert loaded.net.architecture == trained.net.architecture and loaded.step == 4
+    images = np.arange(28 * 28 * 3, dtype=np.uint8).reshape(1, 28, 28, 3)
+    np.testing.assert_array_equal(loaded(images)[0], trained(images)[0])
+    alexnet(f'weights import {moved} --workdir {tmp_path}/imported')
 
 
 @pytest.mark.slow
