@@ -1,0 +1,125 @@
+"""Images that maximize units of a net, by gradient ascent (Erhan, Bengio, Courville, Vincent 2009;
+Simonyan, Vedaldi, Zisserman 2013, arXiv:1312.6034, §2).
+
+Pixels are computed from coefficients z of the images' shape:
+
+    pixels = 255 · sigmoid(logit(mean / 255) + F⁻¹(s · F(z))),    s = 1 / max(f, 1 / size)
+
+where F is the Fourier transform over both axes and f the frequency in cycles a pixel. Natural images
+have amplitudes of about 1 / f, and ascent in z keeps to them, where ascent in pixels ends in high
+frequencies that no image has (Olah, Mordvintsev, Schubert 2017, doi 10.23915/distill.00007). In
+every step the images are shifted by a few pixels at random, so that no structure depends on its
+exact place.
+
+Pure functions of a net `images -> (logits, activations)`, such as a `Model`, whose images are on the
+scale of 0 to 255.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from alexnet_jax.network import checks
+
+Array = jax.Array | np.ndarray
+Net = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+NOISE = 0.1  # standard deviation of the first coefficients
+RATE = 0.05  # learning rate of Adam
+JITTER = 16  # images are shifted by up to their side over this
+# A square root of the covariance of red, green and blue in ImageNet's images, as Lucid has it
+# (tensorflow/lucid, lucid/optvis/param/color.py): brightness first, two differences of colors.
+COLORS = np.float32([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+DARKEST = 1.0  # the mean is kept so far from 0 and 255, whose logits are infinite
+
+
+class State(NamedTuple):
+    """An ascent after some steps.
+
+    mean: [size, size, 3]. coefficients: z, [units, size, size, 3]. optimizer: the state of Adam.
+    key: of all random numbers. step: how many steps are done.
+    """
+
+    mean: jax.Array
+    coefficients: jax.Array
+    optimizer: Any
+    key: jax.Array
+    step: jax.Array
+
+
+def start(mean: Array, size: int, units: Array, seed: int) -> State:
+    """Returns an ascent before its first step: the training mean and a little noise, which is
+    each unit's own, whichever others are maximized beside it.
+
+    Args:
+      mean: [3] or [size, size, 3], from 0 to 255.
+      units: integer [units].
+    """
+    mean = jnp.broadcast_to(jnp.asarray(mean), (size, size, 3))
+    key = jax.random.key(seed)
+
+    def noise(unit: jax.Array) -> jax.Array:
+        return NOISE * jax.random.normal(jax.random.fold_in(key, unit), mean.shape, mean.dtype)
+
+    coefficients = jax.vmap(noise)(jnp.asarray(units))
+    return State(mean, coefficients, _adam().init(coefficients), key, jnp.zeros((), jnp.int32))
+
+
+def ascend(net: Net, state: State, layer: str, units: Array) -> State:
+    """Returns the ascent one step further. To be compiled, and called in a loop: XLA's convolutions
+    take eight times as long in a loop of its own on CPU.
+
+    Raises:
+      ValueError: the net has no activation `layer`.
+    """
+    key, reach = jax.random.fold_in(state.key, state.step), state.mean.shape[0] // JITTER
+    shift = jax.random.randint(key, (2,), -reach, reach + 1)
+
+    def score(coefficients: jax.Array) -> jax.Array:
+        images = pixels(state._replace(coefficients=coefficients))
+        return values(net, jnp.roll(images, shift, axis=(1, 2)), layer, units).sum()
+
+    slopes = jax.grad(score)(state.coefficients)
+    updates, optimizer = _adam().update(-slopes, state.optimizer)
+    coefficients = jnp.asarray(optax.apply_updates(state.coefficients, updates))
+    return state._replace(coefficients=coefficients, optimizer=optimizer, step=state.step + 1)
+
+
+def values(net: Net, images: Array, layer: str, units: Array) -> jax.Array:
+    """Returns the value of unit i for image i, [units]: the mean of a map over its places.
+
+    Args:
+      images: [units, size, size, 3]. layer: an activation's name. units: integer [units].
+
+    Raises:
+      ValueError: the net has no such activation.
+    """
+    activations = net(images)[1]
+    checks.require_one_of('layer', layer, activations)
+    found = activations[layer]
+    maps = found.reshape(len(found), -1, found.shape[-1]).mean(axis=1)
+    return jnp.take_along_axis(maps, jnp.asarray(units)[:, None], axis=1)[:, 0]
+
+
+def pixels(state: State) -> jax.Array:
+    """Returns the images of an ascent, [units, size, size, 3], between 0 and 255."""
+    share = jnp.clip(state.mean, DARKEST, 255 - DARKEST) / 255
+    return 255 * jax.nn.sigmoid(jnp.log(share / (1 - share)) + smoothed(state.coefficients))
+
+
+def smoothed(coefficients: jax.Array) -> jax.Array:
+    """Returns F⁻¹(s · F(z)), [units, size, size, 3]; s is scaled so that noise keeps its variance."""
+    size = coefficients.shape[1]
+    whole = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    factors = 1 / np.maximum(whole, 1 / size)
+    factors /= np.sqrt((factors**2).mean())
+    spectrum = jnp.fft.rfft2(coefficients, axes=(1, 2))
+    spectrum *= jnp.asarray(factors[None, :, : size // 2 + 1, None], coefficients.dtype)
+    return jnp.fft.irfft2(spectrum, s=(size, size), axes=(1, 2)) @ jnp.asarray((COLORS / np.sqrt((COLORS**2).sum(1).max())).T)
+
+
+def _adam() -> optax.GradientTransformation:
+    return optax.adam(RATE)
