@@ -27,7 +27,8 @@ OWNERS = {
     'huggingface_hub': 'weights/hub.py',
     'orbax': 'training/checkpoint',
     'optax': (
-        'training/', 'evaluation/compare/softmax_regression.py',
+        'training/',
+        'evaluation/compare/softmax_regression.py',
         'evaluation/activation_maximization.py',
     ),
     'safetensors': 'weights/files.py',

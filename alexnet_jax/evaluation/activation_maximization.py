@@ -3,13 +3,14 @@ Simonyan, Vedaldi, Zisserman 2013, arXiv:1312.6034, §2).
 
 Pixels are computed from coefficients z of the images' shape:
 
-    pixels = 255 · sigmoid(logit(mean / 255) + F⁻¹(s · F(z))),    s = 1 / max(f, 1 / size)
+    pixels = 255 · sigmoid(logit(mean / 255) + C · F⁻¹(s · F(z))),    s = 1 / max(f, 1 / size)
 
-where F is the Fourier transform over both axes and f the frequency in cycles a pixel. Natural images
-have amplitudes of about 1 / f, and ascent in z keeps to them, where ascent in pixels ends in high
-frequencies that no image has (Olah, Mordvintsev, Schubert 2017, doi 10.23915/distill.00007). In
-every step the images are shifted by a few pixels at random, so that no structure depends on its
-exact place.
+where F is the Fourier transform over both axes, f the frequency in cycles a pixel and C a square root
+of the covariance of natural colors. Natural images have amplitudes of about 1 / f, and ascent in z
+keeps to them, where ascent in pixels ends in high frequencies and colors that no image has (Olah,
+Mordvintsev, Schubert 2017, doi 10.23915/distill.00007). In every step the images are shifted by a
+few pixels at random, what leaves at one edge coming in at the other, so that no structure depends
+on its exact place.
 
 Pure functions of a net `images -> (logits, activations)`, such as a `Model`, whose images are on the
 scale of 0 to 255.
@@ -30,9 +31,9 @@ Net = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 NOISE = 0.1  # standard deviation of the first coefficients
 RATE = 0.05  # learning rate of Adam
 JITTER = 16  # images are shifted by up to their side over this
-# A square root of the covariance of red, green and blue in ImageNet's images, as Lucid has it
-# (tensorflow/lucid, lucid/optvis/param/color.py): brightness first, two differences of colors.
-COLORS = np.float32([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+# C, as Lucid has it for ImageNet (tensorflow/lucid, lucid/optvis/param/color.py): red, green and blue
+# of brightness and of two differences of colors.
+COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
 DARKEST = 1.0  # the mean is kept so far from 0 and 255, whose logits are infinite
 
 
@@ -89,7 +90,7 @@ def ascend(net: Net, state: State, layer: str, units: Array) -> State:
 
 
 def values(net: Net, images: Array, layer: str, units: Array) -> jax.Array:
-    """Returns the value of unit i for image i, [units]: the mean of a map over its places.
+    """Returns the value of unit i for image i, [units]: the largest of its map.
 
     Args:
       images: [units, size, size, 3]. layer: an activation's name. units: integer [units].
@@ -100,8 +101,8 @@ def values(net: Net, images: Array, layer: str, units: Array) -> jax.Array:
     activations = net(images)[1]
     checks.require_one_of('layer', layer, activations)
     found = activations[layer]
-    maps = found.reshape(len(found), -1, found.shape[-1]).mean(axis=1)
-    return jnp.take_along_axis(maps, jnp.asarray(units)[:, None], axis=1)[:, 0]
+    largest = found.reshape(len(found), -1, found.shape[-1]).max(axis=1)
+    return jnp.take_along_axis(largest, jnp.asarray(units)[:, None], axis=1)[:, 0]
 
 
 def pixels(state: State) -> jax.Array:
@@ -111,14 +112,17 @@ def pixels(state: State) -> jax.Array:
 
 
 def smoothed(coefficients: jax.Array) -> jax.Array:
-    """Returns F⁻¹(s · F(z)), [units, size, size, 3]; s is scaled so that noise keeps its variance."""
+    """Returns C · F⁻¹(s · F(z)), [units, size, size, 3]; s is scaled so that noise keeps its variance,
+    and C so that the variance of no color grows."""
     size = coefficients.shape[1]
     whole = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
     factors = 1 / np.maximum(whole, 1 / size)
     factors /= np.sqrt((factors**2).mean())
     spectrum = jnp.fft.rfft2(coefficients, axes=(1, 2))
     spectrum *= jnp.asarray(factors[None, :, : size // 2 + 1, None], coefficients.dtype)
-    return jnp.fft.irfft2(spectrum, s=(size, size), axes=(1, 2)) @ jnp.asarray((COLORS / np.sqrt((COLORS**2).sum(1).max())).T)
+    colors = COLORS / np.linalg.norm(COLORS, axis=1).max()
+    smooth = jnp.fft.irfft2(spectrum, s=(size, size), axes=(1, 2))
+    return smooth @ jnp.asarray(colors.T, smooth.dtype)
 
 
 def _adam() -> optax.GradientTransformation:

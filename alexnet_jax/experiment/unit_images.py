@@ -159,7 +159,9 @@ def _ascents(
 ) -> list[Ascent]:
     model = jax.device_put(model)
     step, looked = _compiled()
-    state = activation_maximization.start(model.mean, model.net.architecture.input_size, units, seed)
+    state = activation_maximization.start(
+        model.mean, model.net.architecture.input_size, units, seed
+    )
     _, first = looked(model, state, layer, units)
     for _ in range(steps):
         if stop_requested():

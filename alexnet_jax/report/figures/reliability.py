@@ -38,4 +38,8 @@ def draw(bins: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _interval(one: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    return interval(round(one['accuracy'] * one['images']), one['images']) if one['images'] else (None, None)
+    return (
+        interval(round(one['accuracy'] * one['images']), one['images'])
+        if one['images']
+        else (None, None)
+    )

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from alexnet_jax.experiment.unit_images import Unit
 from alexnet_jax.report.figures.canvas import INK, label, save_png, write_numbers
 
-INCHES = 1.1  # a picture, across
+INCHES, HIGH = 1.1, 1.3  # a picture with its title
 
 
 def draw(units: Sequence[Unit], names: Sequence[str], path: Path) -> None:
@@ -19,19 +19,20 @@ def draw(units: Sequence[Unit], names: Sequence[str], path: Path) -> None:
       names: of the classes, by label, for readers.
     """
     across = 1 + max(len(unit.crops) for unit in units)
-    figure = Figure(figsize=(INCHES * max(2, across), 1.35 * len(units)), layout='constrained')
-    axes = figure.subplots(len(units), across, squeeze=False)
-    for place in axes.flat:
-        place.axis('off')
-    for line, unit in zip(axes, units, strict=True):
+    figure = Figure(figsize=(INCHES * max(2, across), HIGH * len(units)))
+    # Placed by hand: Matplotlib takes seconds to arrange so many axes.
+    for line, unit in enumerate(units):
         ascent = (unit.ascent.image, f'unit {unit.number}: {unit.ascent.value:.3g}')
         crops = [
             (crop.pixels, f'{label(name_of(names, crop.label), 12)} {crop.value:.3g}')
             for crop in drawn(unit)
         ]
-        for place, (pixels, title) in zip(line, [ascent, *crops], strict=False):
-            place.imshow(pixels)
-            place.set_title(title, fontsize=7, color=INK[0])
+        for place, (pixels, title) in enumerate([ascent, *crops]):
+            corner = (place / max(2, across), 1 - (line + 1) / len(units))
+            axes = figure.add_axes((*corner, 0.93 / max(2, across), 0.8 / len(units)))
+            axes.imshow(pixels)
+            axes.axis('off')
+            axes.set_title(title, fontsize=7, color=INK[0])
     save_png(figure, path)
 
 
