@@ -105,6 +105,45 @@ def test_top_five_are_those_of_predict(made, digits, tmp_path, capsys):
             assert f'{float(line["probability"]):.3f}' in page(made)
 
 
+@pytest.mark.thorough
+def test_units_are_shown_their_largest_training_images(made, digits):
+    """Of the 32 maps of conv5 eight, as many of each column, beside a sort of all images."""
+    model, records = load(made), digits.splits['train']
+    images = np.stack([middle(records, row) for row in range(len(records))])
+    values = np.asarray(model(images)[1]['conv5/relu']).max(axis=(1, 2))
+    lines = numbers(made, 'units')
+    shown = list(dict.fromkeys(int(line['unit']) for line in lines))
+    assert shown == [0, 5, 10, 15, 16, 21, 26, 31] and len(lines) == 8 * 9
+    for unit in shown:
+        rows = np.argsort(-values[:, unit], kind='stable')[:9]
+        own = [line for line in lines if line['unit'] == str(unit)]
+        assert [line['image'] for line in own] == [records.read(int(r)).id.decode() for r in rows]
+        assert [float(line['value']) for line in own] == pytest.approx(values[rows, unit], rel=1e-4)
+        assert float(own[0]['ascent_value']) > float(own[0]['ascent_start'])
+        assert f'Image that maximizes unit {unit} of conv5/relu' in page(made)
+    assert 'of 1297 training images' in page(made)
+
+
+def test_the_reliability_curve_is_that_of_the_result(made):
+    kept = json.loads((made / 'eval' / 'test-1.json').read_text())
+    assert f'Expected calibration error {kept["calibration_error"]:.4f}' in page(made)
+    lines = numbers(made, 'reliability')
+    assert [int(line['images']) for line in lines] == [one['images'] for one in kept['calibration']]
+    filled = [
+        (line, one) for line, one in zip(lines, kept['calibration'], strict=True) if one['images']
+    ]
+    for line, one in filled:
+        for name in ('above', 'at_most', 'confidence', 'accuracy'):
+            assert float(line[name]) == one[name]
+        # Wilson's interval, by its formula.
+        n, share, z = one['images'], one['accuracy'], 1.959964
+        middle_of = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+        assert float(line['low']) == pytest.approx(middle_of - half, abs=1e-6)
+        assert float(line['high']) == pytest.approx(middle_of + half, abs=1e-6)
+    assert len(filled) > 3
+
+
 def test_numbers_are_those_that_are_stored(made):
     kept = json.loads((made / 'eval' / 'test-1.json').read_text())
     by_class = json.loads((made / 'eval' / 'test-1-classes.json').read_text())
@@ -273,6 +312,8 @@ def test_images_that_cannot_be_had(copied):
     content = page(copied)
     assert 'No images could be shown to the net: folder:/gone: no such folder' in content
     assert 'There are no training images at hand' in content
+    assert 'There are no images at hand to search for those' in content  # ascents alone
+    assert len(numbers(copied, 'units')) == 8 and 'reliability.png' not in content
     assert 'Kernels of the first layer' in content and 'kernels.png' in content
     assert_sound(content)
 
