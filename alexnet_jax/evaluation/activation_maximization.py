@@ -16,7 +16,7 @@ Pure functions of a net `images -> (logits, activations)`, such as a `Model`, wh
 scale of 0 to 255.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,52 +41,56 @@ class State(NamedTuple):
     """An ascent after some steps.
 
     mean: [size, size, 3]. coefficients: z, [units, size, size, 3]. optimizer: the state of Adam.
-    key: of all random numbers. step: how many steps are done.
     """
 
-    mean: jax.Array
-    coefficients: jax.Array
+    mean: Array
+    coefficients: Array
     optimizer: Any
-    key: jax.Array
-    step: jax.Array
 
 
-def start(mean: Array, size: int, units: Array, seed: int) -> State:
+def start(mean: Array, size: int, units: Sequence[int], seed: int) -> State:
     """Returns an ascent before its first step: the training mean and a little noise, which is
     each unit's own, whichever others are maximized beside it.
 
     Args:
-      mean: [3] or [size, size, 3], from 0 to 255.
-      units: integer [units].
+      mean: [3] or [size, size, 3], from 0 to 255; its type is that of the ascent.
     """
-    mean = jnp.broadcast_to(jnp.asarray(mean), (size, size, 3))
-    key = jax.random.key(seed)
-
-    def noise(unit: jax.Array) -> jax.Array:
-        return NOISE * jax.random.normal(jax.random.fold_in(key, unit), mean.shape, mean.dtype)
-
-    coefficients = jax.vmap(noise)(jnp.asarray(units))
-    return State(mean, coefficients, _adam().init(coefficients), key, jnp.zeros((), jnp.int32))
+    mean = np.broadcast_to(np.asarray(mean), (size, size, 3))
+    noise = [np.random.default_rng([seed, unit]).normal(0, NOISE, mean.shape) for unit in units]
+    coefficients = np.stack(noise).astype(mean.dtype)
+    return State(mean, coefficients, _adam().init(coefficients))
 
 
-def ascend(net: Net, state: State, layer: str, units: Array) -> State:
-    """Returns the ascent one step further. To be compiled, and called in a loop: XLA's convolutions
-    take eight times as long in a loop of its own on CPU.
+def shifts(size: int, steps: int, seed: int) -> np.ndarray:
+    """Returns by how many rows and columns the images are shifted in each step, [steps, 2]."""
+    reach = size // JITTER
+    return np.random.default_rng(seed).integers(-reach, reach + 1, (steps, 2))
+
+
+def ascend(
+    net: Net, state: State, layer: str, units: Array, shift: Array
+) -> tuple[State, jax.Array]:
+    """Returns the ascent one step further, and the `values` of its images before the step, shifted.
+
+    To be compiled, and called in a loop: in a loop of XLA's own, on CPU, convolutions take eight
+    times as long.
+
+    Args:
+      units: integer [units]. shift: a row of `shifts`; zeros for the values of the images.
 
     Raises:
       ValueError: the net has no activation `layer`.
     """
-    key, reach = jax.random.fold_in(state.key, state.step), state.mean.shape[0] // JITTER
-    shift = jax.random.randint(key, (2,), -reach, reach + 1)
 
-    def score(coefficients: jax.Array) -> jax.Array:
+    def score(coefficients: Array) -> tuple[jax.Array, jax.Array]:
         images = pixels(state._replace(coefficients=coefficients))
-        return values(net, jnp.roll(images, shift, axis=(1, 2)), layer, units).sum()
+        found = values(net, jnp.roll(images, shift, axis=(1, 2)), layer, units)
+        return found.sum(), found
 
-    slopes = jax.grad(score)(state.coefficients)
+    slopes, found = jax.grad(score, has_aux=True)(state.coefficients)
     updates, optimizer = _adam().update(-slopes, state.optimizer)
     coefficients = jnp.asarray(optax.apply_updates(state.coefficients, updates))
-    return state._replace(coefficients=coefficients, optimizer=optimizer, step=state.step + 1)
+    return State(state.mean, coefficients, optimizer), found
 
 
 def values(net: Net, images: Array, layer: str, units: Array) -> jax.Array:
@@ -111,7 +115,7 @@ def pixels(state: State) -> jax.Array:
     return 255 * jax.nn.sigmoid(jnp.log(share / (1 - share)) + smoothed(state.coefficients))
 
 
-def smoothed(coefficients: jax.Array) -> jax.Array:
+def smoothed(coefficients: Array) -> jax.Array:
     """Returns C · F⁻¹(s · F(z)), [units, size, size, 3]; s is scaled so that noise keeps its variance,
     and C so that the variance of no color grows."""
     size = coefficients.shape[1]

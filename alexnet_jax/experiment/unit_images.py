@@ -157,28 +157,25 @@ def ascents(
 def _ascents(
     model: Model, layer: str, units: np.ndarray, steps: int, seed: int, stop_requested: Any
 ) -> list[Ascent]:
-    model = jax.device_put(model)
-    step, looked = _compiled()
-    state = activation_maximization.start(
-        model.mean, model.net.architecture.input_size, units, seed
-    )
-    _, first = looked(model, state, layer, units)
-    for _ in range(steps):
+    model, size = jax.device_put(model), model.net.architecture.input_size
+    step, pixels = _compiled()
+    state = activation_maximization.start(model.mean, size, units.tolist(), seed)
+    still = np.zeros(2, np.int64)
+    _, first = step(model, state, layer, units, still)
+    for shift in activation_maximization.shifts(size, steps, seed):
         if stop_requested():
             raise StopRequestedError
-        state = step(model, state, layer, units)
-    images, last = map(np.asarray, looked(model, state, layer, units))
-    pixels = np.rint(np.nan_to_num(images)).astype(np.uint8)
-    return [Ascent(*one) for one in zip(pixels, first.tolist(), last.tolist(), strict=True)]
+        state, _ = step(model, state, layer, units, shift)
+    _, last = step(model, state, layer, units, still)
+    images = np.rint(np.nan_to_num(pixels(state))).astype(np.uint8)
+    return [Ascent(*one) for one in zip(images, first.tolist(), last.tolist(), strict=True)]
 
 
 @functools.cache
 def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns `ascend`, and what gives an ascent's images and their values."""
-
-    def look(model: Model, state: activation_maximization.State, layer: str, units: np.ndarray):
-        images = activation_maximization.pixels(state)
-        return images, activation_maximization.values(model, images, layer, units)
-
-    options = {'static_argnames': 'layer', 'compiler_options': compiler.options()}
-    return jax.jit(activation_maximization.ascend, **options), jax.jit(look, **options)
+    """Returns `ascend` and `pixels`, compiled."""
+    options = compiler.options()
+    step = jax.jit(
+        activation_maximization.ascend, static_argnames='layer', compiler_options=options
+    )
+    return step, jax.jit(activation_maximization.pixels, compiler_options=options)

@@ -20,10 +20,10 @@ def linear(weights):
     return net
 
 
-def ascended(net, state, steps, layer='units', units=UNITS):
-    step = jax.jit(lambda state: ascent.ascend(net, state, layer, units))
-    for _ in range(steps):
-        state = step(state)
+def ascended(net, state, steps, layer='units', units=UNITS, seed=0):
+    step = jax.jit(lambda state, shift: ascent.ascend(net, state, layer, units, shift)[0])
+    for shift in ascent.shifts(state.mean.shape[0], steps, seed):
+        state = step(state, shift)
     return state
 
 
@@ -63,11 +63,18 @@ def test_steps_on_a_linear_net_are_those_of_numpy(x64, random):
     weights = random.normal(size=(SIZE, SIZE, 3, 3))
     mean = random.uniform(0, 255, (SIZE, SIZE, 3))
     state = ascent.start(mean, SIZE, UNITS, seed=3)
-    shifts = [np.asarray(jax.random.randint(jax.random.fold_in(jax.random.key(3), step), (2,), -2, 3))
-              for step in range(6)]  # fmt: skip
-    assert len({tuple(shift) for shift in shifts}) > 1  # it is shifted
+    shifts = [(0, 0), (1, -2), (-1, 2), (2, 0)]
     expected = by_hand(weights, mean, state.coefficients, shifts)
-    found = ascent.pixels(ascended(linear(weights), state, 6))
+    net, reached = linear(weights), []
+    step = jax.jit(lambda state, shift: ascent.ascend(net, state, 'units', UNITS, shift))
+    last = state
+    for shift in shifts:
+        last, values = step(last, np.array(shift))
+        reached.append(np.asarray(values))
+    found = ascent.pixels(last)
+    shifted = np.roll(by_hand(weights, mean, state.coefficients, shifts[:3]), shifts[3], (1, 2))
+    sums = np.einsum('nijc,ijcn->n', shifted, weights[..., UNITS])
+    np.testing.assert_allclose(reached[3], sums, rtol=1e-6)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)  # colors are float32
     assert np.abs(expected - by_hand(weights, mean, state.coefficients, [])).max() > 5
 
@@ -113,7 +120,9 @@ def test_the_seed_alone_decides(random):
     net = linear(random.normal(size=(SIZE, SIZE, 3, 3)).astype(np.float32))
     mean = np.full((SIZE, SIZE, 3), 50, np.float32)
     once, again, other = (
-        np.asarray(ascent.pixels(ascended(net, ascent.start(mean, SIZE, UNITS, seed), 5)))
+        np.asarray(
+            ascent.pixels(ascended(net, ascent.start(mean, SIZE, UNITS, seed), 5, seed=seed))
+        )
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(once, again)
@@ -128,7 +137,16 @@ def test_first_images_are_the_mean_and_a_little_noise():
     assert 1 < np.abs(away).mean() < 8 and np.abs(away).max() < 40
 
 
+def test_shifts_reach_a_sixteenth_of_the_side():
+    found = ascent.shifts(64, 200, seed=1)
+    assert found.shape == (200, 2) and np.unique(found).tolist() == list(range(-4, 5))
+    np.testing.assert_array_equal(found, ascent.shifts(64, 200, seed=1))
+    assert (found != ascent.shifts(64, 200, seed=2)).any() and not ascent.shifts(15, 9, 0).any()
+
+
 def test_an_unknown_layer_is_refused():
     net = linear(np.zeros((SIZE, SIZE, 3, 3), np.float32))
     with pytest.raises(ValueError, match='layer'):
-        ascent.ascend(net, ascent.start(np.zeros(3), SIZE, UNITS, 0), 'conv', UNITS)
+        ascent.ascend(
+            net, ascent.start(np.zeros(3), SIZE, UNITS, 0), 'conv', UNITS, np.zeros(2, int)
+        )

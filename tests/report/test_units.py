@@ -28,7 +28,7 @@ def workdir(data_dir, tmp_path_factory):
 def made(workdir, tmp_path_factory):
     """Three units of the last convolution, and the folder they are shown in."""
     out = tmp_path_factory.mktemp('made') / 'out'
-    assert units.main([*words(workdir, out), '--images=4', '--steps=3']) == DONE
+    assert units.main([*words(workdir, out), '--images=4', '--steps=20']) == DONE
     return out
 
 
@@ -72,7 +72,7 @@ def test_pictures_lie_beside_the_numbers(made):
 
 @pytest.mark.thorough
 def test_the_same_command_replaces_its_folder_and_no_other(made, workdir, capsys):
-    again = [*words(workdir, made), '--images=4', '--steps=3']
+    again = [*words(workdir, made), '--images=4', '--steps=20']
     before = {path.name: path.read_bytes() for path in made.iterdir()}
     assert units.main(again) == DONE
     assert {path.name: path.read_bytes() for path in made.iterdir()} == before
@@ -95,7 +95,7 @@ def test_a_weight_file_whose_set_is_not_here_is_given_the_ascents_alone(
     file, out = tmp_path / 'net.safetensors', tmp_path / 'out'
     assert weights.main(['export', str(workdir), '--out', str(file)]) == DONE
     monkeypatch.setattr(build, 'open_images', gone)
-    assert units.main([*words(file, out, '1'), '--layer=fc8', '--steps=3']) == DONE
+    assert units.main([*words(file, out, '1'), '--layer=fc8', '--steps=20']) == DONE
     assert 'no images: data.dir: no such set; the ascent alone is made' in capsys.readouterr().out
     found = json.loads((out / 'units.json').read_text())
     assert found['split'] is None and found['units'][0]['images'] == []

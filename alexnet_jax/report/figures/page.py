@@ -50,7 +50,7 @@ padding:.6rem;margin:.8rem 0;background:var(--panel);border-radius:.5rem;max-wid
 .strip li{font-size:.8rem;line-height:1.3}.strip img{width:100%;height:auto;display:block}
 .strip li:first-child{position:relative}.strip li:first-child::after{content:"";position:absolute;
 top:0;bottom:0;right:-.35rem;border-right:2px solid var(--muted)}
-.unit{background:var(--panel);border-radius:.5rem;padding:.6rem}
+.unit{background:var(--panel);border-radius:.5rem;padding:.6rem;max-width:44rem}
 .unit>div{display:grid;gap:.6rem;grid-template-columns:repeat(2,minmax(0,1fr))}
 .unit img{width:100%;height:100%;object-fit:contain;display:block}
 .unit ul{display:grid;gap:.2rem;grid-template-columns:repeat(3,minmax(0,1fr));list-style:none;
