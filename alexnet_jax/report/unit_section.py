@@ -81,12 +81,14 @@ def explained(layer: str, climbed: str, steps: int, images: str) -> str:
     Args:
       images: those searched, as '1000 training images'; '' where there are none.
     """
-    before = f', which is {climbed} before its activation function' * (climbed != layer)
+    given = f' What rises is {climbed}, which its activation function is given.' * (
+        climbed != layer
+    )
     text = (
-        f'Left of each pair: an image made to maximize a unit of {layer} by {steps} steps of gradient'
-        f' ascent from the training mean{before}. Ascent is held to amplitudes and colors as'
-        ' photographs have them (doi 10.23915/distill.00007), so that these are in part those of the'
-        ' method. A value is the largest of the map.'
+        f'{"Left of each pair: an" if images else "An"} image made to maximize a unit of {layer} by'
+        f' {steps} steps of gradient ascent from the training mean.{given} Ascent is held to amplitudes'
+        ' and colors as photographs have them (doi 10.23915/distill.00007), so that these are in part'
+        ' those of the method. A value is the largest of the map.'
     )
     if not images:
         return text + ' There are no images at hand to search for those that activate a unit most.'
