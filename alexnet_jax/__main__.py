@@ -7,6 +7,7 @@
   features, ensemble, tables          of trained nets
   lesions                             a trained net with units removed
   explain                             which pixels a class depends on
+  units                               what units respond to
   rdm, rsa, cka, probe                comparisons of features
   weights import|export|push|pull     files of others, and your own
   ablations, figure1, specialization  studies of many runs
@@ -39,6 +40,7 @@ COMMANDS = {
     **{name: (f'studies.{name}',) for name in ('ablations', 'figure1', 'specialization')},
     'pages': ('report.__main__',),
     'explain': ('report.explain',),
+    'units': ('report.units',),
     'nets': ('network.__main__',),
     'rates': ('training.__main__',),
     'compile': ('experiment.ahead_of_time.__main__',),

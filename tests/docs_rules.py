@@ -80,6 +80,7 @@ RULES = [
          test='tests/experiment/test_ensemble_command.py::test_an_ensemble_beside_its_members'),
     Rule('python -m alexnet_jax.evaluation (tables|features) ' + ANY, ''),
     Rule('alexnet-jax (features|rdm|explain|lesions|nets) ' + ANY, ''),
+    Rule('alexnet-jax units ' + ANY, '--steps 3'),
     Rule('python -m alexnet_jax.weights import torchvision ' + ANY, needs='a download',
          test='tests/weights/test_published.py::test_names_in_commands'),
     Rule('python -m alexnet_jax.evaluation.compare rsa ' + ANY, '--bootstrap 20 --permutations 20'),

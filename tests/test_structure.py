@@ -26,7 +26,11 @@ OWNERS = {
     'apache_beam': 'data/prepare/engines.py',
     'huggingface_hub': 'weights/hub.py',
     'orbax': 'training/checkpoint',
-    'optax': ('training/', 'evaluation/compare/softmax_regression.py'),
+    'optax': (
+        'training/',
+        'evaluation/compare/softmax_regression.py',
+        'evaluation/activation_maximization.py',
+    ),
     'safetensors': 'weights/files.py',
     'google': 'weights/caffe.py',
     'ml_dtypes': 'weights/arrays.py',

@@ -65,19 +65,27 @@ def removals(model: Model, layer: str, text: str) -> dict[str, Units]:
     if text == COLUMNS:
         parts = np.split(np.arange(count), table.columns)
         return {f'column {i}': tuple(part.tolist()) for i, part in enumerate(parts, start=1)}
-    numbers = range(count) if text == EACH else _numbers(text, count)
+    numbers = range(count) if text == EACH else numbers_of(text, count, (EACH, COLUMNS))
     return {f'unit {number}': (number,) for number in numbers}
 
 
-def _numbers(text: str, count: int) -> list[int]:
-    words = [word.strip() for word in text.split(',')]
-    digits = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
-    if not digits or max(map(int, words)) >= count:
+def numbers_of(text: str, count: int, words: Sequence[str]) -> list[int]:
+    """Returns the numbers of units in '0,3,7', each once.
+
+    Args:
+      count: how many units there are. words: what else the option allows.
+
+    Raises:
+      InputError: they are no numbers below `count`.
+    """
+    parts = [word.strip() for word in text.split(',')]
+    digits = all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts)
+    if not digits or max(map(int, parts)) >= count:
         raise InputError(
-            f'--units is {shown(text)}; allowed: {EACH}, {COLUMNS}, or numbers from 0 to'
+            f'--units is {shown(text)}; allowed: {", ".join(words)}, or numbers from 0 to'
             f' {count - 1} with commas between'
         )
-    return list(dict.fromkeys(map(int, words)))
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def lesions(

@@ -6,6 +6,7 @@ import dataclasses
 from alexnet_jax.network import rules
 from alexnet_jax.network.layers import (
     STAGE_NAMES,
+    Activation,
     Architecture,
     BatchNorm,
     Conv,
@@ -74,6 +75,16 @@ def activation_shapes(architecture: Architecture, classes: int) -> dict[str, tup
     `layer_shapes`."""
     rows = layer_shapes(architecture, classes)
     return {name: shape for row in rows for name, shape in row.activations.items()}
+
+
+def last_convolution(architecture: Architecture) -> str | None:
+    """Returns the name of the last convolution's activation function, as 'conv5/relu', or of its
+    sums if it has none; None of a net without convolutions."""
+    rows = [row for row in architecture.layers if isinstance(row, Conv)]
+    if not rows:
+        return None
+    stages = [STAGE_NAMES[type(stage)] for stage in rows[-1].then if isinstance(stage, Activation)]
+    return '/'.join([rows[-1].name, *stages[:1]])
 
 
 def smallest_input(architecture: Architecture) -> int:

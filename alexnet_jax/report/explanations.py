@@ -16,9 +16,8 @@ from alexnet_jax.evaluation import attribution
 from alexnet_jax.evaluation.evaluate import log_softmax
 from alexnet_jax.experiment.loading import load
 from alexnet_jax.experiment.model import Model
-from alexnet_jax.network.layers import STAGE_NAMES, Activation, Conv
 from alexnet_jax.network.receptive_fields import ReceptiveField, receptive_fields
-from alexnet_jax.network.shapes import activation_shapes
+from alexnet_jax.network.shapes import activation_shapes, last_convolution
 from alexnet_jax.report.figures import attributions
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, nearest, plain, shown
@@ -160,7 +159,9 @@ def make(model: Model, method: Method) -> Explainer:
 
 
 def _grad_cam(model: Model, given: Mapping[str, Any]) -> Explainer:
-    layer = given.get('layer') or _last_convolution(model)
+    layer = given.get('layer') or last_convolution(model.net.architecture)
+    if layer is None:
+        raise InputError('the net has no convolution; allowed: another --method')
     shapes = activation_shapes(model.net.architecture, len(model.classes))
     maps = [name for name, shape in shapes.items() if len(shape) == 3]
     if layer not in maps:
@@ -173,15 +174,6 @@ def _grad_cam(model: Model, given: Mapping[str, Any]) -> Explainer:
         lambda images, labels: attribution.grad_cam(model, images, labels, layer),
         _spread_over(model, field),
     )
-
-
-def _last_convolution(model: Model) -> str:
-    """Returns the activation function of the last convolution, or its sums if it has none."""
-    rows = [row for row in model.net.architecture.layers if isinstance(row, Conv)]
-    if not rows:
-        raise InputError('the net has no convolution; allowed: another --method')
-    stages = [STAGE_NAMES[type(stage)] for stage in rows[-1].then if isinstance(stage, Activation)]
-    return '/'.join([rows[-1].name, *stages[:1]])
 
 
 def _occlusion(model: Model, given: Mapping[str, Any]) -> Explainer:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import heapq
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from alexnet_jax.report.figures.predictions import Prediction
 
 DRAWN = 8  # images shown, as in Figure 4 (left)
 MISTAKES = 8
+Stream = Generator[Outputs]
 ASKED, NEAREST = 5, 6  # images with so many neighbors each, as in Figure 4 (right)
 
 
@@ -52,26 +53,31 @@ def last_hidden(showing: Showing) -> str:
     return list(layer_shapes(net.architecture, net.classes)[-2].activations)[-1]
 
 
-def find(showing: Showing, runner: Any) -> Findings:
+def find(
+    showing: Showing, runner: Any, watching: Callable[[Stream], Stream] = lambda outputs: outputs
+) -> Findings:
     """One pass over the split, and one over the training images.
 
     Args:
       runner: of the showing, with the last hidden activations.
+      watching: yields the outputs of the second pass as they are, and sees them; of the first where
+        there are no training images.
     """
-    rows = drawn(showing.count, DRAWN)
-    seen = _Seen(showing, rows)
-    tally = evaluate.evaluate(
-        seen.counting(runner(showing.model.variables)), len(showing.model.classes), seen.keep
-    )
+    rows, has_train = drawn(showing.count, DRAWN), 'train' in showing.images.splits
+    seen, outputs = _Seen(showing, rows), runner(showing.model.variables)
+    outputs = outputs if has_train else watching(outputs)
+    classes = len(showing.model.classes)
+    tally = evaluate.evaluate(seen.counting(outputs), classes, seen.keep)
     shown = [seen.shown(row) for row in rows]
     mistakes = [seen.shown(row) for _, row in sorted(seen.mistakes, reverse=True)]
     neighbors = []
-    if 'train' in showing.images.splits:
+    if has_train:
+        train = watching(runner(showing.model.variables, split='train'))
         asked = rows[:ASKED]
+        layer = last_hidden(showing)
         features = np.stack([seen.features[row] for row in asked])
-        train = runner(showing.model.variables, split='train')
         own = asked if showing.split == 'train' else [None] * len(asked)
-        nearest = search(features, (_features(batch) for batch in train), own)
+        nearest = search(features, (_features(batch, layer) for batch in train), own)
         neighbors = [
             _row(showing, seen.names, seen.shown(row), line)
             for row, line in zip(asked, nearest, strict=True)
@@ -84,6 +90,7 @@ class _Seen:
 
     def __init__(self, showing: Showing, rows: list[int]):
         self._showing, self._rows = showing, set(rows)
+        self._layer = last_hidden(showing)
         self.names = class_names.short_names(showing.model.classes)
         self._count = 0
         self._classes: dict[int, list[tuple[str, float]]] = {}
@@ -102,7 +109,7 @@ class _Seen:
         for place, label in enumerate(batch.labels.tolist()):
             row, taken = self._count + place, int(mean[place].argmax())
             if row in self._rows:
-                self.features[row] = _features(batch)[place]
+                self.features[row] = _features(batch, self._layer)[place]
             if taken != label and len(self.mistakes) < MISTAKES:
                 heapq.heappush(self.mistakes, (float(mean[place, taken]), row))
             elif taken != label and mean[place, taken] > self.mistakes[0][0]:
@@ -151,9 +158,9 @@ def search(
     ]
 
 
-def _features(batch: Outputs) -> np.ndarray:
+def _features(batch: Outputs, layer: str) -> np.ndarray:
     """[images, units], float64, of the middle view."""
-    ((values),) = batch.activations.values()
+    values = batch.activations[layer]
     middle_view = values[:, augment.MIDDLE[values.shape[1]]]
     return middle_view.reshape(len(values), -1).astype(np.float64)
 

@@ -13,13 +13,16 @@ from alexnet_jax.experiment import results, trained, two_columns
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.trained import Showing
+from alexnet_jax.experiment.unit_images import Search
 from alexnet_jax.network.shapes import LayerShape, layer_shapes
 from alexnet_jax.report import (
+    calibration_section,
     class_section,
     column_section,
     differences,
     run_facts,
     training_section,
+    unit_section,
 )
 from alexnet_jax.report.figures import bars, diagram, kernels, neighbors, page, predictions
 from alexnet_jax.report.figures.canvas import write_numbers
@@ -47,6 +50,7 @@ class Run:
     lost_lines: int
     showing: Showing | None
     reason: str
+    stop_requested: Callable[[], bool]
 
 
 def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False) -> str:
@@ -80,18 +84,22 @@ def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) 
         showing = trained.show_to(model, config, stop_requested)
     except InputError as error:
         reason = str(error)
-    return Run(workdir, workdir / 'report', config, model, rows, lost, showing, reason)
+    folder = workdir / 'report'
+    return Run(workdir, folder, config, model, rows, lost, showing, reason, stop_requested)
 
 
 def _page(run: Run) -> str:
-    found, runner = None, None
+    found, runner, is_finite = None, None, True
+    search = unit_section.search_for(run.model.net.architecture)
     if run.showing is not None:
-        runner = run.showing.runner([last_hidden(run.showing)])
+        layers = [last_hidden(run.showing), *([search.layer] if search else [])]
+        runner = run.showing.runner(layers)
         count = len(run.showing.images.splits.get('train', ()))
         if count > MANY:
             print(f'report: {count} training images are searched for neighbors', flush=True)
-        found = find(run.showing, runner)
-        if not math.isfinite(found.tally.scores()['loss']):
+        found = find(run.showing, runner, search.watching if search else lambda outputs: outputs)
+        is_finite = math.isfinite(found.tally.scores()['loss'])
+        if not is_finite:
             reason = 'its net gives NaN or infinite values for them.'
             run, found = dataclasses.replace(run, showing=None, reason=reason), None
     sections = [
@@ -104,6 +112,10 @@ def _page(run: Run) -> str:
         Section(f'{_kind(run).capitalize()} images', _images(run, found)),
         Section('Nearest training images', _neighbors(run, found)),
         Section('Errors by class', _classes(run, found)),
+        Section(
+            'Confidence', calibration_section.content(run.folder, found.tally) if found else []
+        ),
+        Section('What units respond to', _units(run, search) if is_finite else []),
         Section(
             'The columns',
             column_section.content(run.workdir, run.folder, run.model, run.showing, runner),
@@ -276,3 +288,7 @@ def _classes(run: Run, found: Findings | None) -> list[str]:
     if found is None:
         return [page.paragraph('There are no images at hand.')]
     return class_section.content(run.folder, run.model.classes, found.tally)
+
+
+def _units(run: Run, search: Search | None) -> list[str]:
+    return unit_section.content(run.folder, run.model, run.showing, search, run.stop_requested)

@@ -105,6 +105,25 @@ def test_top_five_are_those_of_predict(made, digits, tmp_path, capsys):
             assert f'{float(line["probability"]):.3f}' in page(made)
 
 
+@pytest.mark.thorough
+def test_units_are_shown_their_largest_training_images(made, digits):
+    """Of the 32 maps of conv5 eight, as many of each column, beside a sort of all images."""
+    model, records = load(made), digits.splits['train']
+    images = np.stack([middle(records, row) for row in range(len(records))])
+    values = np.asarray(model(images)[1]['conv5/relu']).max(axis=(1, 2))
+    lines = numbers(made, 'units')
+    shown = list(dict.fromkeys(int(line['unit']) for line in lines))
+    assert shown == [0, 5, 10, 15, 16, 21, 26, 31] and len(lines) == 8 * 9
+    for unit in shown:
+        rows = np.argsort(-values[:, unit], kind='stable')[:9]
+        own = [line for line in lines if line['unit'] == str(unit)]
+        assert [line['image'] for line in own] == [records.read(int(r)).id.decode() for r in rows]
+        assert [float(line['value']) for line in own] == pytest.approx(values[rows, unit], rel=1e-4)
+        assert float(own[0]['ascent_value']) > float(own[0]['ascent_start'])
+        assert f'Image that maximizes unit {unit} of conv5/relu' in page(made)
+    assert 'of 1297 training images' in page(made)
+
+
 def test_numbers_are_those_that_are_stored(made):
     kept = json.loads((made / 'eval' / 'test-1.json').read_text())
     by_class = json.loads((made / 'eval' / 'test-1-classes.json').read_text())
@@ -273,6 +292,8 @@ def test_images_that_cannot_be_had(copied):
     content = page(copied)
     assert 'No images could be shown to the net: folder:/gone: no such folder' in content
     assert 'There are no training images at hand' in content
+    assert 'There are no images at hand to search for those' in content  # ascents alone
+    assert len(numbers(copied, 'units')) == 8 and 'reliability.png' not in content
     assert 'Kernels of the first layer' in content and 'kernels.png' in content
     assert_sound(content)
 

@@ -223,6 +223,7 @@ def test_a_report_of_a_net_that_ended_in_nan(run):
     content = page(workdir)
     assert 'No images could be shown to the net: its net gives NaN or infinite values' in content
     assert 'top-1 error' not in content and '>nan<' not in content
+    assert 'What units respond to' not in content and 'reliability.png' not in content
 
 
 def test_a_listing_keeps_its_lines():

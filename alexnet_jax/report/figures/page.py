@@ -50,6 +50,11 @@ padding:.6rem;margin:.8rem 0;background:var(--panel);border-radius:.5rem;max-wid
 .strip li{font-size:.8rem;line-height:1.3}.strip img{width:100%;height:auto;display:block}
 .strip li:first-child{position:relative}.strip li:first-child::after{content:"";position:absolute;
 top:0;bottom:0;right:-.35rem;border-right:2px solid var(--muted)}
+.unit{background:var(--panel);border-radius:.5rem;padding:.6rem;max-width:44rem}
+.unit>div{display:grid;gap:.6rem;grid-template-columns:repeat(2,minmax(0,1fr))}
+.unit img{width:100%;height:100%;object-fit:contain;display:block}
+.unit ul{display:grid;gap:.2rem;grid-template-columns:repeat(3,minmax(0,1fr));list-style:none;
+margin:0;padding:0}.unit li{aspect-ratio:1;min-height:0}.unit figcaption{margin-top:.4rem}
 .listed{columns:3;gap:2rem;padding-left:1.2rem;max-width:none;font-size:.87rem}
 .scroll{overflow-x:auto;margin:.8rem 0}table{border-collapse:collapse;font-size:.87rem}
 th,td{text-align:left;vertical-align:top;padding:.25rem .9rem .25rem 0;
@@ -235,6 +240,17 @@ def _neighbor(
     far = f'<br><span class="muted">{distance:.2f}</span>' if place else ''
     name = f'<span class="{"right" if is_alike else "wrong"}">{text(label)}</span>'
     return f'<li>{image(pixels, described)}{name if place else f"<strong>{text(label)}</strong>"}{far}</li>'
+
+
+def unit(
+    first: tuple[np.ndarray, str], others: Sequence[tuple[np.ndarray, str]], caption: str
+) -> str:
+    """A picture and others in rows of three beside it, each (pixels, description)."""
+    beside = ''.join(f'<li>{image(*one)}</li>' for one in others)
+    return (
+        f'<figure class="unit"><div>{image(*first)}{f"<ul>{beside}</ul>" if others else ""}</div>'
+        f'<figcaption>{text(caption)}</figcaption></figure>'
+    )
 
 
 @dataclasses.dataclass(frozen=True)

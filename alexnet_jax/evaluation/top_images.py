@@ -1,0 +1,48 @@
+"""The images that most activate units, kept while batches go by: memory for `count` images a unit,
+however many there are."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Top:
+    """Of each unit the images with the largest values, the largest first and ties in the order of
+    the images; NaN counts as larger than any number. Arrays are [units, images kept].
+
+    values: the maximum over the places of a map.
+    rows: the images' numbers.
+    places: the first place with that value, as a number in the flattened map; 0 of a unit without.
+    """
+
+    values: np.ndarray
+    rows: np.ndarray
+    places: np.ndarray
+
+
+def none(units: int) -> Top:
+    """Returns what is kept of no images."""
+    return Top(np.zeros((units, 0)), *np.zeros((2, units, 0), np.int64))
+
+
+def add(top: Top, activations: np.ndarray, first: int, count: int) -> Top:
+    """Returns the `count` largest of those kept and of more images.
+
+    Args:
+      activations: of a batch, [images, ..., units].
+      first: the number of its first image, larger than any in `top`.
+    """
+    images, units = len(activations), len(top.values)
+    maps = activations.reshape(images, -1, units)
+    places = maps.argmax(axis=1)
+    values = np.take_along_axis(maps, places[:, None], axis=1)[:, 0]
+    rows = np.broadcast_to(first + np.arange(images), (units, images))
+    every = Top(
+        np.concatenate([top.values, values.T], axis=1),
+        np.concatenate([top.rows, rows], axis=1),
+        np.concatenate([top.places, places.T], axis=1),
+    )
+    sizes = np.where(np.isnan(every.values), np.inf, every.values)
+    order = np.argsort(-sizes, axis=1, kind='stable')[:, :count]
+    return Top(*(np.take_along_axis(x, order, axis=1) for x in dataclasses.astuple(every)))
