@@ -86,14 +86,14 @@ class FeatureFiles:
         try:
             self._take_lock()
             self.state = self._read_state()
+            self.save()  # first, so that the folder is known as ours from here on
             self._open_files()
-            self.save()
         except OSError as error:
             os.close(self._lock)
             raise InputError(
                 f'{plain(self.partial)} cannot be written: {error.strerror or error}'
             ) from error
-        except InputError:
+        except BaseException:
             os.close(self._lock)
             raise
 
@@ -136,7 +136,7 @@ class FeatureFiles:
 
     def _open(self, name: str, size: int, header: bytes) -> None:
         path = self.partial / name
-        if not path.exists():
+        if size == len(header) or not path.exists():  # a kill may have left part of a header
             path.write_bytes(header)
         file = self._files[name] = path.open('r+b')
         if os.fstat(file.fileno()).st_size < size:

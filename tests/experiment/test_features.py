@@ -277,6 +277,21 @@ def test_a_command_that_is_killed_while_it_finishes_goes_on(form, place, tmp_pat
     assert once == killed
 
 
+@pytest.mark.parametrize('written', [b'', b'half a header'])
+def test_a_command_that_is_killed_while_it_begins_goes_on(written, tmp_path, monkeypatch):
+    arguments = {'layers': ['fc8']}, {'fc8': (2,)}, 'float32'
+    with monkeypatch.context() as patched:
+        patched.setattr(FeatureFiles, '_open', kill)
+        with pytest.raises(KeyboardInterrupt):
+            FeatureFiles(tmp_path / 'killed', *arguments)
+    (tmp_path / 'killed.partial' / 'fc8.npy').write_bytes(written)
+    for name in ('once', 'killed'):
+        files = FeatureFiles(tmp_path / name, *arguments)
+        files.add(['a'], np.array([-1]), {'fc8': np.ones((1, 2), np.float32)}, {})
+        files.finish('npy')
+    assert content(tmp_path / 'once') == content(tmp_path / 'killed')
+
+
 def kill(*arguments, missing_ok: bool = False) -> None:
     if not missing_ok:  # of temporary files, while the state is saved
         raise KeyboardInterrupt

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax.network.convolution import conv
+from alexnet_jax.network.convolution import conv, conv_of_any_batch
 
 
 def loop(x, kernel, stride, padding):
@@ -51,3 +51,19 @@ def test_value_and_gradients_against_the_loop(size, extent, stride, padding, ran
             one[(*place, *maps)] = 1
             places[(*place, *maps)] = (cotangent * loop(x, one, stride, padding)).sum()
     np.testing.assert_allclose(to_kernel[:2], places[:2], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(('batch', 'computed'), [(1, 6), (6, 6), (7, 7)])
+def test_small_batches_have_places_for_every_thread(batch, computed, monkeypatch):
+    """32 places for each of 8 threads are six maps of 7×7."""
+    monkeypatch.setenv('PJRT_NPROC', '8')
+    kernel, bias = np.ones((3, 3, 4, 8), np.float32), np.ones(8, np.float32)
+
+    def sums(x):
+        return conv_of_any_batch(x, kernel, bias, 1, (1, 1), 1)
+
+    x = np.random.default_rng(0).normal(size=(batch, 7, 7, 4)).astype(np.float32)
+    text = jax.jit(sums).lower(x).as_text()
+    assert f'tensor<{computed}x7x7x8xf32>' in text
+    assert sums(x).shape == (batch, 7, 7, 8)
+    np.testing.assert_allclose(sums(x), conv(x, kernel, bias, 1, (1, 1)), rtol=1e-5)
