@@ -143,6 +143,7 @@ RULES = [
          ' --set=network.width=0.125 --set=network.input_size=67', slow=True),
     Rule(r'python benchmarks/saving.py', '--net=small --batch=2 --steps=1 --rounds=1', slow=True),
     Rule(r'python benchmarks/input_rate.py', '--images=600 --rounds=1', slow=True),
+    Rule(r'python benchmarks/features.py RUN', '--images=100 --rounds=1', slow=True),
     Rule(r'python benchmarks/loop.py', '--rounds=1 --steps=20', slow=True),
     Rule(r'python benchmarks/end_to_end.py', '--images=600 --rounds=1 --digits_steps=2 --steps=1'
          ' --batch=2 --set=network.width=0.125 --set=network.input_size=67', slow=True),

@@ -46,3 +46,32 @@ def test_figure_1_on_cifar10():
     found = read('figure1.json')
     lines = figure1.table(found['rows'], found['error'])
     assert '\n'.join(f'    {line}' for line in lines) in PAGE
+
+
+def test_ablations_on_tiny_imagenet():
+    rows = [
+        [
+            result['name'],
+            str(result['seed']),
+            with_interval(result['top1_error'], *result['top1_interval']),
+            with_interval(result['top5_error'], *result['top5_interval']),
+        ]
+        for result in read('ablations.json')
+    ]
+    head = ['net', 'seed', 'top-1 error', 'top-5 error']
+    assert '\n'.join(markdown_table(head, rows)) in PAGE
+
+
+def test_fine_tuning_on_cifar10():
+    rows = [
+        [
+            result['start'],
+            str(result['learning_rate']),
+            str(result['fc8_rate']),
+            str(result['seed']),
+            with_interval(result['top1_error'], *result['top1_interval']),
+        ]
+        for result in read('fine_tuning.json')
+    ]
+    head = ['begins with', 'rate', 'times in fc8', 'seed', 'top-1 error']
+    assert '\n'.join(markdown_table(head, rows)) in PAGE

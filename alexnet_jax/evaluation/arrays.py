@@ -100,8 +100,7 @@ def writing(folder: Path, about: Mapping[str, Any], count: int) -> Iterator[Arra
 @contextlib.contextmanager
 def sealing(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     """Yields an empty folder for files of any kind, to which about.json is added; as `writing`."""
-    if folder.exists() and not (folder / ABOUT).exists():
-        raise InputError(f'{folder} is there and holds something else; take another folder')
+    files.require_own_folder(folder, ABOUT)
     try:
         with files.new_folder(folder) as made:
             yield made

@@ -65,10 +65,7 @@ class FeatureFiles:
     def __init__(
         self, folder: Path, request: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], dtype: str
     ):  # fmt: skip
-        if folder.exists() and not (folder / arrays.ABOUT).exists():
-            raise InputError(
-                f'{plain(folder)} is there and holds something else; take another folder'
-            )
+        files.require_own_folder(folder, arrays.ABOUT)
         files.require_same_command(folder / arrays.ABOUT, request)
         self.folder, self.partial = folder, folder.with_name(folder.name + '.partial')
         self._request = json.loads(json.dumps(request))

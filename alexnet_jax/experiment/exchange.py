@@ -24,7 +24,7 @@ from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.network import table_json
 from alexnet_jax.runtime import errors
-from alexnet_jax.runtime.errors import InputError, counted
+from alexnet_jax.runtime.errors import InputError, counted, plain
 from alexnet_jax.training import protocol_json, step, warm_start
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.weights import (
@@ -202,10 +202,21 @@ def push(source: Path, to: str, license: str = '') -> str:
     place = to if to.startswith(REMOTE) else 'FOLDER'
     trained_on = portable(loaded.config)['data.source']
     found = _results(source, loaded)
+    if license and (Path(to) / CARD).exists():
+        raise InputError(
+            f'--license is {license}, but {plain(Path(to) / CARD)} is there, and stays as it is;'
+            ' remove it, or leave --license out'
+        )
     card = model_card.model_card(loaded, trained_on, place, found, license)
     if not to.startswith(REMOTE):
+        stays = (Path(to) / CARD).exists()
         _fill(Path(to), loaded, card)
-        return f'{told(loaded)} -> {to}'
+        kept = (
+            f'{plain(Path(to) / CARD)} stays as it is; it may be of another model\n'
+            if stays
+            else ''
+        )
+        return f'{kept}{told(loaded)} -> {to}'
     with tempfile.TemporaryDirectory() as folder:
         _fill(Path(folder), loaded, card)
         address = hub.push(Path(folder), to.removeprefix(REMOTE), keep=CARD)

@@ -214,14 +214,16 @@ def _net(model: Model) -> list[str]:
 def _training(model: Model, source: str) -> list[str]:
     if not is_trained_here(model):
         return ['The weights were imported. Their file states no training images and no recipe.']
-    config, splits = model.config, model.data.get('splits', '')
+    config = configuration.changed(model.config, {'data.mirror': model.mirrored})
+    splits = model.data.get('splits', '')
     protocol = configuration.base_protocol(config)
     images = re.search(r'\btrain (\d+)', splits)
     epochs = (
         f', {model.step * config.data.batch_size / int(images[1]):.4g} epochs' if images else ''
     )
     has_begun = config.start['from'] or model.data.keys() == {WEIGHTS}
-    begun = ['', 'Training began with weights of another model.'] if has_begun else []
+    layers = ', '.join(config.start.layers) or 'weights'
+    begun = ['', f'Training began with {layers} of another model.'] if has_begun else []
     return [
         f'Images: {_text(source)}{f" ({_text(splits)})" if splits else ""}.'
         f' Recipe: {_text(protocol.name)} ({_text(protocol.source)}),'

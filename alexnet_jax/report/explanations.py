@@ -66,8 +66,7 @@ def explain(
     model = load(source)
     label = None if target is None else label_of(model.classes, target)
     explainer = make(model, method)
-    if out.exists() and not (out / ABOUT).exists():
-        raise InputError(f'{plain(out)} is there and holds something else; take another folder')
+    files.require_own_folder(out, ABOUT)
     about = {
         'model': str(source), 'network': model.net.architecture.name, 'step': model.step,
         'method': method.name, 'parameters': explainer.parameters,

@@ -69,7 +69,8 @@ def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lam
             (made / 'index.html').write_text(content, encoding='utf-8')
     except OSError as error:
         raise StorageError(f'{run.folder}/ cannot be written: {error.strerror}') from error
-    return f'report -> {run.folder}/index.html'
+    without = f'no images could be shown to the net: {run.reason}\n' if run.showing is None else ''
+    return f'{without}report -> {run.folder}/index.html'
 
 
 def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> Run:

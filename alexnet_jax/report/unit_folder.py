@@ -79,8 +79,7 @@ def keep(
         'ascended': climbed, 'ascent_steps': request.steps, 'seed': request.seed,
     }  # fmt: skip
     about |= _about(config, shown)
-    if out.exists() and not (out / ABOUT).exists():
-        raise InputError(f'{plain(out)} is there and holds something else; take another folder')
+    files.require_own_folder(out, ABOUT)
     files.require_same_command(out / ABOUT, about)
     crops = [[] for _ in numbers]
     if shown:

@@ -99,6 +99,18 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
         raise ValueError('it is nested too deep') from error
 
 
+def require_own_folder(folder: Path, record: str) -> None:
+    """Checks that a command may make or replace a folder: it is not there, is empty, or holds the
+    file `record`, by which the command knows its own.
+
+    Raises:
+      InputError: it holds something else, or is no folder.
+    """
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / record).exists():
+        raise InputError(f'{plain(folder)} is there and holds something else; take another folder')
+
+
 def require_same_command(path: Path, asked: Mapping[str, Any]) -> None:
     """Checks that a JSON file may be written by a command: it is not there, or holds everything
     that the command was asked for, so that it comes out again.

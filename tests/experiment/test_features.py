@@ -351,6 +351,7 @@ def test_bad_requests_are_refused(run, flat, tmp_path, capsys):
     assert "'conv5/poll'; the nearest is conv5/pool" in message(flat, out, layers=['conv5/poll'])
     assert "'fc8' twice" in message(flat, out, layers=['fc8', 'fc8'])
     (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'notes.txt').touch()
     assert 'holds something else' in message(flat, f'--out={tmp_path / "mine"}')
     assert '--layers is empty' in message(flat, out, layers=['', ''])
     assert not list(tmp_path.glob('out*'))

@@ -304,6 +304,15 @@ def test_a_start_from_another_model_is_said(tmp_path):
         text = card_of(made(config=config), tmp_path)
         assert ('Training began with weights of another model.' in text) == said
         assert '/home/someone' not in text
+    some = configuration.changed(config, {'start.from': 'run', 'start.layers': ('conv1', 'fc6')})
+    text = card_of(made(config=some), tmp_path)
+    assert 'Training began with conv1, fc6 of another model.' in text
+
+
+def test_mirroring_is_what_the_training_did(tmp_path):
+    for mirror in (True, False):
+        text = card_of(made(mirror=mirror), tmp_path)
+        assert f'| `data.mirror` | {str(mirror).lower()} |' in text
 
 
 def test_hostile_names(tmp_path):

@@ -286,9 +286,10 @@ def test_kernels_of_another_net_or_cut_short_are_left_out(copied):
     assert {line['step'] for line in numbers(copied, 'separation')} == {'0', '60'}
 
 
-def test_images_that_cannot_be_had(copied):
+def test_images_that_cannot_be_had(copied, capsys):
     """A model that was brought from elsewhere, without its set."""
     assert report(copied, NO_IMAGES) == DONE
+    assert 'no images could be shown to the net: folder:/gone' in capsys.readouterr().out
     content = page(copied)
     assert 'No images could be shown to the net: folder:/gone: no such folder' in content
     assert 'There are no training images at hand' in content

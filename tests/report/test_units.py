@@ -79,6 +79,7 @@ def test_the_same_command_replaces_its_folder_and_no_other(made, workdir, capsys
     assert units.main([*again, '--seed=1']) == BAD_INPUT
     assert 'is of another command: seed differ' in capsys.readouterr().err
     (made.parent / 'else').mkdir()
+    (made.parent / 'else' / 'notes.txt').touch()
     assert units.main(words(workdir, made.parent / 'else')) == BAD_INPUT
     assert 'is there and holds something else' in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.runtime import files
+from alexnet_jax.runtime.errors import InputError
 
 SHAPES = {'mean': ((3,), (8, 8, 3))}
 
@@ -248,3 +249,15 @@ def test_the_sha256_of_a_file(tmp_path):
     (tmp_path / 'abc').write_bytes(b'abc')  # the example of FIPS 180-2
     digest = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
     assert files.sha256(tmp_path / 'abc') == digest
+
+
+def test_a_folder_is_free_where_it_is_empty_or_ones_own(tmp_path):
+    files.require_own_folder(tmp_path / 'new', 'about.json')
+    (tmp_path / 'own').mkdir()
+    files.require_own_folder(tmp_path / 'own', 'about.json')
+    (tmp_path / 'own' / 'notes.txt').write_text('mine')
+    for place in (tmp_path / 'own', tmp_path / 'own' / 'notes.txt'):
+        with pytest.raises(InputError, match='is there and holds something else'):
+            files.require_own_folder(place, 'about.json')
+    (tmp_path / 'own' / 'about.json').touch()
+    files.require_own_folder(tmp_path / 'own', 'about.json')

@@ -211,7 +211,10 @@ def test_by_a_folder(command, tiny, workdir, tmp_path):
 
 def test_a_folder_s_own_card_stays(command, workdir, tmp_path):
     (tmp_path / 'README.md').write_text('mine')
-    assert command('push', workdir, tmp_path).returncode == 0
+    done = command('push', workdir, tmp_path)
+    assert done.returncode == 0 and f'{tmp_path}/README.md stays as it is' in done.stdout
+    told = refusal(command('push', workdir, tmp_path, '--license', 'mit'))
+    assert f'--license is mit, but {tmp_path}/README.md is there' in told
     assert (tmp_path / 'README.md').read_text() == 'mine'
 
 

@@ -86,10 +86,8 @@ def require_options(options: argparse.Namespace) -> None:
             raise InputError(f'--{name} is {value}; allowed: whole numbers from 0 to {most[name]}')
     if options.out and options.out.exists() and not options.out.is_dir():
         raise InputError(f'--out {options.out} is a file; allowed: a folder')
-    if options.command == 'rdm' and options.out.exists() and not (options.out / 'rdm.npy').exists():
-        raise InputError(
-            f'--out {options.out} is there and holds something else; take another folder'
-        )
+    if options.command == 'rdm':
+        files.require_own_folder(options.out, 'rdm.npy')
     if options.command != 'probe':
         return
     if options.l2 is not None and not LEAST_L2 <= options.l2 <= MOST_L2:

@@ -152,7 +152,7 @@ REFUSED = {
     'rdm F --layer=fc7 --out=N': "'fc7'; the nearest is fc7/relu; F has: conv5/pool, fc7/relu",
     'rdm F --layer=fc7/relu --metric=l2 --out=N': "invalid choice: 'l2'",
     'rdm F --layer=fc7/relu --out=F/about.json': '--out F/about.json is a file; allowed: a folder',
-    'rdm F --layer=fc7/relu --out=F': '--out F is there and holds something else',
+    'rdm F --layer=fc7/relu --out=F': 'F is there and holds something else',
     'rdm none --out=N': 'none holds no arrays of images',
     'rsa F/fc7_relu.npy F/fc7_relu.npy': 'has the shape (10, 5); allowed: [images, images]',
     'rsa F G': 'F cannot be read as a matrix',
