@@ -15,12 +15,12 @@ from alexnet_jax.evaluation import activation_maximization, top_images
 from alexnet_jax.evaluation.arrays import as_text
 from alexnet_jax.evaluation.evaluate import Outputs
 from alexnet_jax.experiment.model import Model
-from alexnet_jax.experiment.unit_lesions import EACH, numbers_of
+from alexnet_jax.experiment.unit_lesions import EACH, numbers_of, units_in
 from alexnet_jax.network import compiler
 from alexnet_jax.network.layers import STAGE_NAMES, Activation, Architecture
 from alexnet_jax.network.receptive_fields import receptive_fields
 from alexnet_jax.network.shapes import activation_shapes
-from alexnet_jax.runtime.errors import InputError, StopRequestedError, nearest, shown
+from alexnet_jax.runtime.errors import StopRequestedError
 
 AT_ONCE = 16  # ascents in one program
 
@@ -106,12 +106,7 @@ def chosen(model: Model, layer: str, text: str) -> list[int]:
       InputError: the net has no such activation or units.
     """
     shapes = activation_shapes(model.net.architecture, len(model.classes))
-    if layer not in shapes:
-        raise InputError(
-            f'--layer is {shown(layer)}; the nearest is {nearest(layer, shapes)}; allowed: one of'
-            f' {", ".join(shapes)}'
-        )
-    count = shapes[layer][-1]
+    count = units_in(layer, shapes)
     return list(range(count)) if text == EACH else numbers_of(text, count, (EACH,))
 
 

@@ -43,6 +43,23 @@ def open_showing(source: Path, overrides: Mapping[str, str]) -> Showing:
     return trained.show_to(*trained.open_any(source, overrides))
 
 
+def units_in(layer: str, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Returns how many units the activation `--layer` has.
+
+    Args:
+      shapes: the shape of each activation that may be named, its maps or units last.
+
+    Raises:
+      InputError: it is none of them.
+    """
+    if layer not in shapes:
+        raise InputError(
+            f'--layer is {shown(layer)}; the nearest is {nearest(layer, shapes)}; allowed: one of'
+            f' {", ".join(shapes)}'
+        )
+    return shapes[layer][-1]
+
+
 def removals(model: Model, layer: str, text: str) -> dict[str, Units]:
     """Returns the units to remove together, by name.
 
@@ -56,12 +73,7 @@ def removals(model: Model, layer: str, text: str) -> dict[str, Units]:
     table = model.net.architecture
     shapes = activation_shapes(table, len(model.classes))
     del shapes[table.output.name]
-    if layer not in shapes:
-        raise InputError(
-            f'--layer is {shown(layer)}; the nearest is {nearest(layer, shapes)}; allowed: one of'
-            f' {", ".join(shapes)}'
-        )
-    count = shapes[layer][-1]
+    count = units_in(layer, shapes)
     if text == COLUMNS:
         parts = np.split(np.arange(count), table.columns)
         return {f'column {i}': tuple(part.tolist()) for i, part in enumerate(parts, start=1)}

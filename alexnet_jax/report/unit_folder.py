@@ -44,8 +44,8 @@ class Shown:
     split: str
 
     @property
-    def told(self) -> str:
-        """How many images of which split, as '1000 training images'."""
+    def description(self) -> str:
+        """The number of images and the split, as '1000 training images'."""
         return counted(len(self.images.splits[self.split]), f'{SPLITS[self.split]} image')
 
 
@@ -92,7 +92,7 @@ def keep(
     _require_finite(source, model.step, found)
     _write(out, about, found, shown)
     lines = [f'no images: {reason}; the ascent alone is made'] if reason else []
-    on = f'{shown.told}, ' if shown else ''
+    on = f'{shown.description}, ' if shown else ''
     lines.append(f'{counted(len(found), "unit")} of {layer}: {on}{request.steps} steps of ascent')
     return '\n'.join([*lines, f'-> {out}/index.html, {ABOUT}'])
 
@@ -168,8 +168,8 @@ def _write(out: Path, about: Mapping[str, Any], found: Sequence[Unit], shown: Sh
 def _page(
     about: Mapping[str, Any], found: Sequence[Unit], names: Sequence[str], shown: Shown | None
 ) -> str:
-    layer, told = about['layer'], shown.told if shown else ''
-    text = unit_section.explained(layer, about['ascended'], about['ascent_steps'], told)
+    layer, searched = about['layer'], shown.description if shown else ''
+    text = unit_section.explained(layer, about['ascended'], about['ascent_steps'], searched)
     cards = page.side_by_side(*(unit_section.card(unit, layer, names) for unit in found))
     title = f'Units of {layer}, {about["network"]} at step {about["step"]}'
     return page.render(title, page.paragraph(text), [Section('What they respond to', [cards])])

@@ -26,7 +26,7 @@ def workdir(data_dir, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def made(workdir, tmp_path_factory):
-    """Three units of the last convolution, and the folder they are shown in."""
+    """Three units of the last convolution, and the folder with their pictures."""
     out = tmp_path_factory.mktemp('made') / 'out'
     assert units.main([*words(workdir, out), '--images=4', '--steps=20']) == DONE
     return out
