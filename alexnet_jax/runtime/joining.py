@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import re
 import socket
 
@@ -14,7 +15,7 @@ LONGEST = 86400  # seconds
 class Joining:
     """
     count, index, coordinator: how many processes there are, which this is, and HOST:PORT
-      of the first; None: what runs them (Slurm, Kubernetes, a TPU) tells JAX.
+      of process 0; None: JAX finds them, in Kubernetes and on a TPU.
     heartbeat: seconds without a sign of life after which a process counts as lost.
     timeout: seconds to wait for the others at the start.
     """
@@ -63,7 +64,9 @@ def read(options: argparse.Namespace) -> Joining | None:
     if options.processes in (None, 'auto'):
         if found != (None, None):
             raise InputError('--process and --coordinator go with --processes=N')
-        return Joining(None, None, None, *waits) if options.processes else None
+        if options.processes is None:
+            return None
+        return _slurm(*waits) or Joining(None, None, None, *waits)
     if not re.fullmatch(r'[1-9]\d{0,5}', options.processes):
         raise InputError(
             f'--processes is {shown(options.processes)}; allowed: a whole number from 1 on, or auto'
@@ -77,3 +80,23 @@ def read(options: argparse.Namespace) -> Joining | None:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(f'--coordinator is {shown(coordinator)}; allowed: HOST:PORT')
     return Joining(count, index, coordinator, *waits)
+
+
+def _slurm(heartbeat: int, timeout: int) -> Joining | None:
+    """Returns the place of a task in its Slurm step, with the coordinator that JAX would take, by
+    the variables of docs of srun; None outside of one."""
+    found = os.environ
+    try:
+        count, index = int(found['SLURM_NTASKS']), int(found['SLURM_PROCID'])
+        port = found.get('JAX_COORDINATOR_PORT') or 61440 + int(found['SLURM_JOB_ID']) % 4096
+        host = first_host(found['SLURM_STEP_NODELIST'])
+    except (KeyError, ValueError):
+        return None
+    address = found.get('JAX_COORDINATOR_ADDRESS') or f'{host}:{port}'
+    return Joining(count, index, address, heartbeat, timeout)
+
+
+def first_host(nodes: str) -> str:
+    """Returns the first of Slurm's list of nodes: 'r1n04' of 'r1n[04-07,9],r2n1'."""
+    first = re.split(r',(?![^\[]*\])', nodes)[0]
+    return re.sub(r'\[([^],-]*)[^]]*\]', r'\1', first)

@@ -10,8 +10,6 @@ import json
 import os
 import re
 import secrets
-import socket
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -20,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from alexnet_jax.runtime import files, heartbeat
+from alexnet_jax.runtime import files, heartbeat, roll_call
 from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, LostProcessError, StopRequestedError
 from alexnet_jax.runtime.joining import Joining
@@ -34,20 +32,23 @@ def join(joining: Joining) -> None:
     """Joins this process to the others; before anything else JAX does.
 
     Raises:
-      InputError: there is nothing to join, or the coordinator cannot be reached.
+      InputError: there is nothing to join, the coordinator cannot be reached, or not all processes
+        came.
     """
-    if joining.coordinator:
-        _require_coordinator(joining)
     heartbeat.slow(heartbeat.JOINING)
+    if joining.coordinator:
+        roll_call.wait_for_all(joining)
+        heartbeat.slow(heartbeat.JOINING)
     try:
-        jax.distributed.initialize(
-            joining.coordinator,
-            joining.count,
-            joining.index,
-            coordinator_bind_address=_bind_address(joining),
-            initialization_timeout=joining.timeout,
-            heartbeat_timeout_seconds=joining.heartbeat,
-        )
+        with roll_call.reporting(joining, 'JAX to join the processes'):
+            jax.distributed.initialize(
+                joining.coordinator,
+                joining.count,
+                joining.index,
+                coordinator_bind_address=roll_call.local_address(joining),
+                initialization_timeout=joining.timeout,
+                heartbeat_timeout_seconds=joining.heartbeat,
+            )
     except ValueError as error:
         raise InputError(
             '--processes is auto, and no Slurm step, Kubernetes job or TPU was found here;'
@@ -194,42 +195,3 @@ def until_stopped(things: Generator[T], stop_requested: Callable[[], bool]) -> G
             if stop_requested():
                 raise StopRequestedError
             yield thing
-
-
-def _bind_address(joining: Joining) -> str | None:
-    """Where process 0 listens: JAX's choice, all addresses of the machine, but for processes
-    of one machine that machine alone."""
-    local = str(joining.coordinator).startswith(('127.', 'localhost:'))
-    return joining.coordinator if local else None
-
-
-def _require_coordinator(joining: Joining) -> None:
-    """
-    Raises:
-      InputError: nobody answers there, in the time there is; if this is the first process,
-        its port is taken.
-    """
-    host, _, port = str(joining.coordinator).rpartition(':')
-    if joining.index == 0:
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((host if _bind_address(joining) else '', int(port)))
-            except OSError as error:
-                raise InputError(
-                    f'--coordinator is {joining.coordinator}, but port {port} cannot be had here:'
-                    f' {error.strerror}'
-                ) from error
-        return
-    end = time.monotonic() + joining.timeout
-    while True:
-        try:
-            with socket.create_connection((host, int(port)), timeout=5):
-                return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise InputError(
-                    f'--coordinator {joining.coordinator} did not answer within'
-                    f' {joining.timeout} s: {error.strerror or error}; is process 0 started there?'
-                ) from error
-        time.sleep(0.2)

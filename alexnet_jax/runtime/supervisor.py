@@ -46,7 +46,7 @@ def supervise(module: str, argv: list[str], joining: Joining, debug: bool = Fals
     passing = threading.Thread(target=_pass_on, args=(child,), daemon=True)
     passing.start()
     asked = _forward_signals(child)
-    signs = Signs(joining.heartbeat)
+    signs = Signs(joining.heartbeat, max(LONGEST_SILENCE, joining.timeout + 60))
     fault = _watch(child, ours, signs)
     if fault:
         child.kill()
@@ -65,10 +65,14 @@ def supervise(module: str, argv: list[str], joining: Joining, debug: bool = Fals
 
 
 class Signs:
-    """When the next sign of life has to come."""
+    """When the next sign of life has to come.
 
-    def __init__(self, heartbeat: float):
+    longest_silence: seconds that something slow may take.
+    """
+
+    def __init__(self, heartbeat: float, longest_silence: float = LONGEST_SILENCE):
         self.last = 'starting'
+        self._longest_silence = longest_silence
         self._heartbeat, self._longest = heartbeat, 0.0
         self._at = self._any_at = time.monotonic()
         self._may_be_slow = True
@@ -86,7 +90,7 @@ class Signs:
     def seconds_left(self) -> float:
         # Until a first step was timed, nobody knows how long one takes.
         timed = self._longest and not self._may_be_slow
-        patience = self._heartbeat + self._longest if timed else LONGEST_SILENCE
+        patience = self._heartbeat + self._longest if timed else self._longest_silence
         end = min(self._at + patience, self._any_at + self._heartbeat)
         return end - time.monotonic()
 

@@ -287,8 +287,8 @@ def test_a_coordinator_that_does_not_answer_is_named(command):
 def test_a_process_that_is_missing_at_the_start_ends_the_wait(command):
     [(status, _, error)] = several.run(1, command('run'), [['--processes=2', '--join_timeout=3']])
     assert status == BAD_INPUT
-    assert error.startswith('error: process 0: the processes did not all meet at 127.0.0.1:')
-    assert 'within 3 s; allowed: each of them started' in error
+    assert error.startswith('error: process 0: process 1 of 2 did not come to 127.0.0.1:')
+    assert 'within 3 s; allowed: each process started' in error
     assert len(error.splitlines()) == 1
 
 
