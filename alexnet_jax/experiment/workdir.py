@@ -7,9 +7,10 @@ import shlex
 import socket
 import stat
 import sys
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from alexnet_jax.experiment import identity, kept_config
 from alexnet_jax.experiment.defaults import Config
@@ -21,12 +22,19 @@ from alexnet_jax.training import checkpoint_reader, manifest
 from alexnet_jax.training.manifest import DamagedError
 
 LOCK = '.lock'
+# A lost process of a run that a launcher has started again may hold the lock until it is ended.
+SECONDS_FOR_LOST = 300
+SECONDS_BETWEEN_REPORTS = 15
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
     """Makes the folder if need be; within, no other run is let in. The system unlocks it when
     this process ends, however it does.
+
+    Args:
+      seconds: how long to wait for another run to end; None: not at all, but of several processes
+        SECONDS_FOR_LOST.
 
     Raises:
       InputError: another run is in it, or it cannot be written.
@@ -37,21 +45,38 @@ def locked(workdir: Path) -> Iterator[None]:
             file = stack.enter_context(open(workdir / LOCK, 'a+', opener=_regular))
         except OSError as error:
             raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InputError(
-                f'--workdir {workdir} is in use by {file.read(200).strip() or "another run"};'
-                ' wait for it, end it, or take another --workdir'
-            ) from None
-        except OSError:
-            pass  # a file system without locks: nobody can be kept out
+        if seconds is None:
+            seconds = SECONDS_FOR_LOST if multihost.count() > 1 else 0
+        _lock(file, workdir, seconds)
         with contextlib.suppress(OSError):  # of use to a reader only
             file.truncate(0)
             file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
             file.flush()
         yield
+
+
+def _lock(file: IO[str], workdir: Path, seconds: float) -> None:
+    """Locks a file, as `locked` says."""
+    end, next_report = time.monotonic() + seconds, 0.0
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            file.seek(0)
+            user = plain(file.read(200).strip()) or 'another run'
+        except OSError:
+            return  # a file system without locks: nobody can be kept out
+        now = time.monotonic()
+        if now >= end:
+            raise InputError(
+                f'--workdir {workdir} is in use by {user}; wait for it, end it, or take another'
+                ' --workdir'
+            )
+        if now >= next_report:
+            print(f'waiting for {user}, which uses {workdir}; {end - now:.0f} s left', flush=True)
+            next_report = now + SECONDS_BETWEEN_REPORTS
+        time.sleep(0.2)
 
 
 def _regular(path: str, flags: int) -> int:

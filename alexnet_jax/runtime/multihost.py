@@ -131,9 +131,12 @@ def together() -> Iterator[None]:
         if count() == 1:
             raise
         fault = str(error)
+    texts = everyones(fault)
+    if fault and set(texts) == {fault}:
+        raise InputError(fault)  # once, not by each process
     faults = [
         f'process {index} of {count()}: {line}'
-        for index, text in enumerate(everyones(fault))
+        for index, text in enumerate(texts)
         for line in text.splitlines()
     ]
     if faults:

@@ -1,8 +1,10 @@
 """The lock of a workdir: one run at a time, and no file of somebody else's is touched."""
 
+import contextlib
 import json
 import os
 import shutil
+import threading
 
 import pytest
 
@@ -20,6 +22,18 @@ def test_another_is_kept_out(tmp_path):
             pass
         assert (tmp_path / 'run' / LOCK).read_text().startswith(f'process {os.getpid()} on ')
     with locked(tmp_path / 'run'):
+        pass
+
+
+def test_a_run_may_wait_for_another_to_end(tmp_path, capsys):
+    with contextlib.ExitStack() as other:
+        other.enter_context(locked(tmp_path / 'run'))
+        threading.Timer(0.5, other.close).start()
+        with locked(tmp_path / 'run', seconds=20):
+            pass
+    assert f'waiting for process {os.getpid()} on ' in capsys.readouterr().out
+    refused = pytest.raises(InputError, match='is in use by process')
+    with locked(tmp_path / 'run'), refused, locked(tmp_path / 'run', seconds=0.3):
         pass
 
 

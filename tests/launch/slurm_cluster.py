@@ -150,6 +150,21 @@ class Cluster:
         wait_until(lambda: self.state(job) in states, seconds, f'{job} in {states}')
         return self.state(job)
 
+    def nodes_of(self, job: str) -> list[str]:
+        """Returns the nodes that a job has, or had last."""
+        found = self._fact(job, 'NodeList')
+        if found in ('', '(null)'):
+            return []
+        return self.run('scontrol', 'show', 'hostnames', found).split()
+
+    def wait_until_down(self, name: str) -> None:
+        """Waits until the controller has given a node up."""
+
+        def is_down() -> bool:
+            return 'down' in self.run('sinfo', '--noheader', '-n', name, '-o', '%T')
+
+        wait_until(is_down, 60, f'lost {name}')
+
     def stop(self) -> None:
         for daemon in reversed(self.daemons.values()):
             with contextlib.suppress(ProcessLookupError):
@@ -198,7 +213,7 @@ def running(folder: Path, nodes: int, cpus: int) -> Iterator[Cluster]:
 @contextlib.contextmanager
 def resolved(names: list[str]) -> Iterator[None]:
     """Lets names resolve to 127.0.0.1 within."""
-    marked = [f'127.0.0.1 {name}  # test of Slurm' for name in names]
+    marked = _lines(names)
     before = HOSTS.read_text().rstrip('\n')
     HOSTS.write_text('\n'.join([before, *marked, '']))
     try:
@@ -206,3 +221,21 @@ def resolved(names: list[str]) -> Iterator[None]:
     finally:
         kept = [line for line in HOSTS.read_text().splitlines() if line not in marked]
         HOSTS.write_text('\n'.join([*kept, '']))
+
+
+@contextlib.contextmanager
+def unresolved(names: list[str]) -> Iterator[None]:
+    """Takes the names of `resolved` out of /etc/hosts within."""
+    lines = _lines(names)
+    before = HOSTS.read_text()
+    HOSTS.write_text(
+        ''.join(line for line in before.splitlines(True) if line.rstrip() not in lines)
+    )
+    try:
+        yield
+    finally:
+        HOSTS.write_text(before)
+
+
+def _lines(names: list[str]) -> list[str]:
+    return [f'127.0.0.1 {name}  # test of Slurm' for name in names]
