@@ -38,7 +38,7 @@ PAGES = [
 PAGES += [Path(folder, 'README.md') for folder in ('configs', 'launch', 'benchmarks')]
 
 # Blocks that are no commands, by how they begin.
-TEXTS = ('source -> prepare', 'alexnet_jax/', 'training: small on digits', 'activation ')
+TEXTS = ('source -> prepare', 'process 0: ', 'training: small on digits', 'activation ')
 
 # Among the words of a sentence, these begin a command if another word follows.
 PROGRAMS = r'python3?|pytest|pip|ruff|tensorboard|sbatch|scancel|kubectl|launch/\S+\.sh'
