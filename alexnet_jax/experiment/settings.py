@@ -62,7 +62,7 @@ BOOLEAN = Rule('true or false', lambda value: True)
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A row of the table of settings. A `free` setting does not change what is computed."""
+    """A row of the table of settings. A `free` setting does not change the result."""
 
     default: bool | int | float | str | tuple | dict
     rule: Rule
@@ -72,128 +72,130 @@ class Setting:
 
 SETTINGS: dict[str, Setting] = {
     'seed': Setting(0, SEED,
-        'decides initial values, order, crops, mirrors, colours and dropout'),
+        'seed of initial values, order, crops, mirroring, color shifts and dropout'),
     'network.name': Setting('paper', or_own(one_of(ARCHITECTURES), 'an Architecture'),
         'a table of network/architectures.py, or one of your own (docs/own_parts.md)'),
     'network.input_size': Setting(0, between(0, 4096),
-        "side of the crop the net takes, pixels; 0: the table's own"),
+        'crop size of the net in pixels; 0: that of its table'),
     'network.width': Setting(1.0, WIDTH,
-        'times as many features in every layer, for small runs'),
+        'factor of the number of features of every layer, for small runs'),
     'network.activation': Setting('', one_of(('', *ACTIVATIONS)),
-        "in place of all the table's own activations (Figure 1)"),
+        "activation function that replaces all of the table's (Figure 1)"),
     'network.exchange': Setting('gather', one_of(EXCHANGES),
-        "how fully connected layers' columns on several devices meet: units are gathered, or"
-        ' sums scattered (a little less to send)', free=True),
+        'exchange between columns of fully connected layers on several devices: gather units, or'
+        ' scatter partial sums (slightly fewer bytes)', free=True),
     'network.compute': Setting('float32', one_of(('float32', 'bfloat16')),
-        'type of activations and products while training; parameters, their updates and the'
-        ' output layer are float32 in either'),
+        'type of activations and products in training; parameters, their updates and the'
+        ' output layer are always float32'),
     'network.precision': Setting('default', one_of(PRECISIONS),
-        'precision of float32 products while training: highest is float32; on TPU default is one'
+        'precision of float32 products in training: highest is float32; on TPU default is one'
         ' bfloat16 pass, high three; on GPU both are TF32. Evaluations are always highest'),
     'start.from': Setting('', ANY_PATH,
-        'a workdir, one of its checkpoints or a weight file to take initial values from; nothing:'
-        ' from none'),
+        'workdir, checkpoint or weight file with initial values; empty: random initial values'),
     'start.layers': Setting((), LAYERS,
-        'which layers to take, as conv1,conv2; nothing: all that are in both'),
+        'layers to load from start.from, for example conv1,conv2; empty: all common layers'),
     'data.source': Setting('synthetic', SOURCE,
-        'where images come from; a folder or a TFDS set is prepared first (python -m'
+        'source of the images; a folder or a TFDS set is prepared first (python -m'
         ' alexnet_jax.data.prepare), a source of your own then or when training starts'),
     'data.dir': Setting('', ANY_PATH,
-        'a set or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax', free=True),
+        'a prepared set or a folder of sets; empty: ~/tensorflow_datasets/alexnet_jax', free=True),
     'data.record_size': Setting(256, between(1, 4096),
         'side of the stored square images, pixels (paper §2: 256)'),
     'data.resize': Setting('center_square', one_of(RESIZES),
-        "how they became squares: their middle (§2), torchvision's way or Caffe's; the set"
-        ' is prepared so (alexnet_jax.data.prepare --resize)'),
+        "resize method: center square (§2), torchvision's or Caffe's; must be that of the prepared"
+        ' set (alexnet_jax.data.prepare --resize)'),
     'data.batch_size': Setting(128, at_least(1),
-        'images a step, all devices together (§5: 128)'),
+        'images per step over all devices (§5: 128)'),
     'data.random_crop': Setting(True, BOOLEAN,
-        'whether training images are cropped at random places (§4.1), or in the middle'),
+        'random crops in training (§4.1); otherwise center crops'),
     'data.mirror': Setting(True, BOOLEAN,
-        'whether training images are mirrored (§4.1), and mirror images are among the ten views;'
-        ' those of digits and patterns never are'),
+        'mirror training images at random (§4.1), and include mirror images in the ten views;'
+        ' digits and patterns are never mirrored'),
     'data.normalization': Setting('mean_image', one_of((*NORMALIZATIONS, OF_START)),
-        "subtract the mean image (§2) or each channel's mean, or subtract that and divide"
-        " by each channel's standard deviation (torchvision); or normalize as the net at"
-        ' start.from does'),
+        'mean_image: subtract the mean image (§2); channel_mean: subtract the mean of each channel;'
+        ' standardized: also divide by its standard deviation (torchvision); start: the'
+        ' normalization of start.from'),
     'data.mean': Setting((), MEANS,
-        "means of the channels on the scale of 0 to 255; nothing: the training set's"),
-    'data.std': Setting((), DEVIATIONS, 'standard deviations of the channels, likewise'),
+        "means of the channels on the scale of 0 to 255; empty: the training set's"),
+    'data.std': Setting((), DEVIATIONS,
+        "standard deviations of the channels on the scale of 0 to 255; empty: the training set's"),
     'data.color_std': Setting(0.1, NOT_NEGATIVE,
-        'standard deviation of the colour shift, in principal components (§4.1: 0.1)'),
+        'standard deviation of the color shift, in principal components (§4.1: 0.1)'),
     'data.color_scale': Setting('std', one_of(('std', 'variance')),
-        "of a component: std √λ (the authors' code) or variance λ (as §4.1 prints)"),
+        "scale of a component: std is √λ (the authors' code), variance is λ (printed in §4.1)"),
     'data.color_epochs': Setting(0, at_least(0),
-        "epochs with a colour shift; 0: all (the authors' code: 67)"),
+        "epochs with a color shift; 0: all (the authors' code: 67)"),
     'data.threads': Setting(2, between(0, 1024),
-        'threads that read, decode and crop; 0: none beside the training', free=True),
+        'threads that read, decode and crop; 0: the main thread does this', free=True),
     'data.placement': Setting('host', one_of(('host', 'device')),
-        'where images are kept: by the host, which reads and crops those of each step; or all,'
-        ' decoded, in the memory of the devices, which crop them', free=True),
+        'memory of the images: host (the host reads and crops them for each step) or device (each'
+        ' device holds all decoded images and crops them)', free=True),
     'data.synthetic_examples': Setting(1280, at_least(1),
         'training images of the synthetic source; a tenth as many for validation'),
     'data.synthetic_classes': Setting(1000, between(2, 1_000_000),
         'classes of the synthetic source'),
     'optimizer.learning_rate': Setting(0.01, POSITIVE,
-        'initial ε (§5: 0.01)'),
+        'initial learning rate ε (§5: 0.01)'),
     'optimizer.layer_rates': Setting({}, FACTORS,
-        'factors on the learning rates of layers; 0 keeps a layer as it is'),
+        'factors of the learning rates of layers; 0 freezes a layer'),
     'optimizer.momentum': Setting(0.9, FRACTION,
-        'what remains of the last update (§5: 0.9)'),
+        'fraction of the last update that is added to the next (§5: 0.9)'),
     'optimizer.weight_decay': Setting(5e-4, NOT_NEGATIVE,
-        'the share of each weight an update takes off, times ε (§5: 0.0005)'),
+        'weight decay; an update subtracts it times ε times the weight (§5: 0.0005)'),
     'schedule.patience': Setting(5, at_least(1),
-        'validations (one an epoch) without a new lowest top-1 error before ε drops, in'
-        ' protocols that watch for plateaus'),
+        'validations (one per epoch) without a new lowest top-1 error before ε drops, in'
+        ' protocols with the plateau rule'),
     'schedule.drops': Setting(3, between(0, 30),
-        'how often ε is divided by 10; at the next plateau training ends (§5: 3)'),
+        'number of divisions of ε by 10; training ends at the next plateau (§5: 3)'),
     'train.protocol': Setting('paper', or_own(one_of(PROTOCOLS), 'a Protocol'),
-        'a table of training/protocols.py, or one of your own: rates by group and epoch; it brings'
-        ' defaults of its own for other settings'),
+        'a table of training/protocols.py, or one of your own: learning rates by parameter group'
+        ' and epoch, and defaults of other settings'),
     'train.epochs': Setting(90, at_least(1),
-        'passes over the training set at most (§5: roughly 90); given on the command line, it'
-        ' counts in place of the train.steps of a config file or workdir', free=True),
+        'maximum number of epochs (§5: roughly 90); on the command line it replaces train.steps'
+        ' of a configuration file or workdir', free=True),
     'train.steps': Setting(0, at_least(0),
-        'steps at most, in place of train.epochs; 0: as many as train.epochs gives', free=True),
+        'maximum number of steps, which replaces train.epochs; 0: train.epochs decides', free=True),
     'train.micro_batches': Setting(1, at_least(1),
-        'parts of a batch that are computed one after the other before the update; less memory,'
+        'number of parts of a batch that are computed in sequence before the update; less memory,'
         ' the same step', free=True),
     'train.log_every_steps': Setting(1, at_least(1),
         'steps between train rows of metrics.jsonl', free=True),
     'train.print_every_steps': Setting(0, at_least(0),
         'steps between printed lines where there is no terminal; 0: about ten seconds', free=True),
     'train.log_to': Setting(('tensorboard',), some_of(BOARDS),
-        'who else is shown the rows, and the kernels and histograms at every validation:'
-        ' TensorBoard (files in WORKDIR/tensorboard), Weights & Biases', free=True),
+        'trackers that receive the rows, and kernels and histograms at every validation:'
+        ' tensorboard (files in WORKDIR/tensorboard), wandb (Weights & Biases)', free=True),
     'train.profile': Setting('', SPAN,
-        'steps of which a profile is written, WORKDIR/profile, as 10:15; nothing: none', free=True),
+        'steps to profile, for example 10:15, written to WORKDIR/profile; empty: none', free=True),
     'train.report': Setting(True, BOOLEAN,
-        'whether training ends with a report, WORKDIR/report/index.html', free=True),
+        'write a report at the end of training, WORKDIR/report/index.html', free=True),
     'checkpoint.every_steps': Setting(0, at_least(0),
-        'steps between checkpoints; 0: one an epoch', free=True),
+        'steps between checkpoints; 0: one per epoch', free=True),
     'checkpoint.keep': Setting(2, at_least(1),
-        'how many of the last checkpoints are kept, beside the best', free=True),
+        'number of latest checkpoints to keep, in addition to the best', free=True),
     'eval.split': Setting('', one_of(('', 'train', 'val', 'test')),
-        'images to evaluate on; nothing: test, or val where there is no test', free=True),
+        'split to evaluate; empty: test, or val if there is no test', free=True),
     'eval.step': Setting(0, at_least(0),
-        'which checkpoint to evaluate; 0: the last', free=True),
+        'step of the checkpoint to evaluate; 0: the last', free=True),
     'eval.views': Setting(1, ONE_OR_TEN,
-        'views of each test image: the middle, or the ten of §4.1', free=True),
-    'eval.top_k': Setting(5, at_least(1), 'k of one more top-k error in results', free=True),
+        'views (test crops) per image: 1 is the center, 10 is ten-crop (§4.1)', free=True),
+    'eval.top_k': Setting(5, at_least(1), 'k of an additional top-k error', free=True),
     'eval.batch_size': Setting(64, at_least(1),
-        'views a device is given at a time', free=True),
+        'views per device and batch', free=True),
     'eval.compute': Setting('float32', one_of(('float32', 'bfloat16')),
-        'type of activations and products in --mode=eval; bfloat16 results stand apart', free=True),
+        'type of activations and products in --mode=eval; bfloat16 results have file names of their own', free=True),
     'eval.save': Setting('', one_of(('', 'predictions', 'views')),
-        "what --mode=eval keeps of each image: its probabilities, or each view's too", free=True),
+        'values that --mode=eval saves per image: its probabilities, or also those of each view',
+        free=True),
     'mesh.data': Setting(0, at_least(0),
-        'devices a batch is split over; 0: as makes the devices exchange least', free=True),
+        'devices over which a batch is split; 0: chosen for the least communication', free=True),
     'mesh.column': Setting(0, at_least(0),
-        "devices the net's columns are split over (§3.2: 2); 0: likewise", free=True),
+        'devices over which the columns are split (§3.2: 2); 0: chosen for the least'
+        ' communication', free=True),
 }  # fmt: skip
 
 
-# Which images: these may be others when a trained net is put to use.
+# Settings of the images; they may change when a trained net is used.
 IMAGES = ('data.source', 'data.synthetic_examples', 'data.synthetic_classes')
 RATES = 'optimizer.layer_rates'
 # Configurations written by version 0.1 have 'on' and 'off'.
