@@ -145,6 +145,11 @@ class Cluster:
     def exit_status(self, job: str) -> int:
         return int(self._fact(job, 'ExitCode').split(':')[0])
 
+    def minutes_of(self, job: str) -> int:
+        """Returns how long a job has run, in whole minutes."""
+        hours, minutes, _ = self._fact(job, 'RunTime').split(':')
+        return 60 * int(hours) + int(minutes)
+
     def wait_for(self, job: str, *states: str, seconds: float = 300) -> str:
         """Waits until a job is in one of the states, and returns that."""
         wait_until(lambda: self.state(job) in states, seconds, f'{job} in {states}')

@@ -141,15 +141,19 @@ def test_a_frozen_node(jobs, undisturbed, place):
 
 
 def test_the_time_limit(jobs, undisturbed):
-    """SIGTERM comes before it; all is saved, and the next job goes on."""
-    name = 'limited'
-    job = jobs.submit(
-        name, '--config.mesh.column=2', options=('--time=1', '--signal=TERM@30'), PACE='1',
-    )  # fmt: skip
-    assert_ends_as(jobs, name, job, undisturbed())
-    output = jobs.output(name)
-    assert 'slurm.sh: ended with status 75; queued again' in output
-    assert 'stopped after step ' in output
+    """SIGTERM comes a minute before it; all is saved, and the next job resumes."""
+    options = ('--time=60', '--signal=TERM@60')
+    job = jobs.submit('limited', '--config.mesh.column=2', options=options)
+    jobs.wait_for_step('limited', 20)
+    elapsed = jobs.cluster.minutes_of(job)
+    jobs.cluster.run('scontrol', 'update', f'JobId={job}', f'TimeLimit={elapsed + 1}')
+    again = 'slurm.sh: ended with status 75; queued again'
+    slurm_cluster.wait_until(lambda: again in jobs.output('limited'), 150, again)
+    jobs.cluster.run('scontrol', 'update', f'JobId={job}', 'TimeLimit=60')
+    assert_ends_as(jobs, 'limited', job, undisturbed())
+    assert jobs.cluster.restarts(job) == 1
+    saved = re.search(r'stopped; step (\d+) is saved', jobs.output('limited'))
+    assert saved and f'resuming after step {saved[1]}:' in jobs.output('limited')
 
 
 def test_scancel(jobs):
