@@ -1,3 +1,5 @@
+"""Packages of the distribution; all else is in pyproject.toml."""
+
 from setuptools import find_packages, setup
 
 # All else is in pyproject.toml. configs/ stays at the top level of a checkout; in a wheel it lies

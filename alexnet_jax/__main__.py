@@ -62,6 +62,11 @@ def print_configs(argv: list[str]) -> int:
 
 
 def refuse(argv: list[str]) -> int:
+    """Refuses a command line without a known command.
+
+    Raises:
+      InputError: always; the message names the nearest command.
+    """
     if not argv:
         raise InputError('no command is given; alexnet-jax --help lists them')
     names = (*COMMANDS, 'configs')
@@ -69,6 +74,7 @@ def refuse(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs a command by its name and returns its exit status."""
     argv = sys.argv[1:] if argv is None else argv
     name, rest = (argv[0], argv[1:]) if argv else ('', [])
     if name in COMMANDS:

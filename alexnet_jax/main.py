@@ -72,6 +72,10 @@ def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configur
 
 
 def run(argv: list[str]) -> int:
+    """Runs the mode that the command line names; returns the exit status.
+
+    With several processes, this one supervises another that does the work.
+    """
     heartbeat.start()
     options, overrides = parse(argv)
     config = settings(options, overrides)
@@ -125,6 +129,7 @@ def do(
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     status = command_line.run(run, argv)
     if heartbeat.is_watched():
         from alexnet_jax.runtime import multihost

@@ -45,6 +45,7 @@ class Spec:
 
     @property
     def architecture(self) -> Architecture:
+        """The net's table, at this size and width."""
         return architecture(self.net, self.size, self.width)
 
 
@@ -107,4 +108,5 @@ class Contestant:
 
 
 def has_torch() -> bool:
+    """Returns whether PyTorch is installed."""
     return importlib.util.find_spec('torch') is not None

@@ -61,6 +61,7 @@ class Run:
         self.rows: list[loop.Row] = []  # of the last time the loop's time counted
 
     def close(self) -> None:
+        """Ends the input pipeline, the progress bar and the log."""
         self._batches.close()
         self._reporter.close()
         self._log.close()
@@ -128,6 +129,7 @@ def _unreached(variables: Any) -> loop.Row:
 
 @contextlib.contextmanager
 def digits(workdir: Path, options: argparse.Namespace) -> Iterator[Run]:
+    """Yields a run of the digits, which is closed afterwards."""
     config = config_file.load('configs/digits.py', {})
     with contextlib.closing(Run(experiments.build(config), options.digits_steps, workdir)) as run:
         yield run
@@ -152,7 +154,7 @@ def full_net(workdir: Path, options: argparse.Namespace) -> Iterator[Run]:
 
 
 def measure(run: Run, rounds: int) -> dict[str, Any]:
-    """Images a second of each, and the parts of the loop's step that its rows tell."""
+    """Measures images a second of each, and the parts of the loop's step that its rows state."""
     parts: dict[str, list[float]] = {name: [] for name in PARTS}
 
     def looped() -> float:
@@ -171,6 +173,7 @@ def measure(run: Run, rounds: int) -> dict[str, Any]:
 
 
 def cells(found: dict[str, Any]) -> list[str]:
+    """Formats a contestant's rates, its ratio and the parts of a step for the table."""
     rates = [report.spread(values) for values in found['images_per_second'].values()]
     parts = [
         report.spread([1e3 * x for x in values]) if values else ''
@@ -180,10 +183,12 @@ def cells(found: dict[str, Any]) -> list[str]:
 
 
 def changed(text: str) -> tuple[str, ...]:
+    """Splits 'SETTING=VALUE' into its two parts."""
     return tuple(text.split('=', 1))
 
 
 def main() -> None:
+    """Measures the rounds and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -37,6 +37,7 @@ from alexnet_jax.network import device_mesh, inference  # noqa: E402
 
 
 def write_images(folder: Path, count: int) -> list[Path]:
+    """Writes photographs as JPEG files and returns their paths."""
     files = []
     for number, photo in enumerate(input_rate.photographs(count)):
         files.append(folder / f'{number:06}.jpg')
@@ -81,6 +82,7 @@ def command(run: str, folder: Path, layers: list[str], batch: int) -> Callable[[
 
 
 def main() -> None:
+    """Measures the rounds and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

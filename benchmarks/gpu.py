@@ -44,6 +44,8 @@ LOG = 'gpu.log'  # what the parts write to stderr
 
 @dataclasses.dataclass(frozen=True)
 class Part:
+    """A part of the session: what it runs, its time limit, and the least time worth a start."""
+
     run: Callable[[Place], None]
     limit: float  # seconds
     least: float = 25  # seconds without which it is not worth a start
@@ -175,6 +177,7 @@ def summary(place: Place) -> str:
 
 
 def parse() -> argparse.Namespace:
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -197,6 +200,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Runs the parts, group by group, within the time limit, and prints a summary."""
     options = parse()
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)

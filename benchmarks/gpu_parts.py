@@ -55,6 +55,7 @@ class Place:
 
 
 def with_flags(flags: str) -> dict[str, str]:
+    """Returns the environment variable XLA_FLAGS with some flags appended."""
     return {'XLA_FLAGS': f'{os.getenv("XLA_FLAGS", "")} {flags}'.strip()}
 
 
@@ -77,6 +78,7 @@ def start(
 
 
 def log_end(place: Place, name: str) -> str:
+    """Returns the last 1500 characters of a part's log."""
     path = place.scratch / f'{name}.log'
     return path.read_text(errors='replace')[-1500:] if path.exists() else ''
 

@@ -41,9 +41,11 @@ class Training:
 
     @property
     def workdir(self) -> Path:
+        """Folder of the run."""
         return self.place.scratch / 'digits' / self.name
 
     def start(self) -> None:
+        """Starts the run in a process of its own, or resumes it."""
         tiny = ['--config.train.steps=24', '--config.data.batch_size=16'] if self.place.dry else []
         tiny += ['--config.checkpoint.every_steps=8'] if self.place.dry else []
         self.begun = self.begun or time.monotonic()
@@ -58,6 +60,7 @@ class Training:
         )  # fmt: skip
 
     def checkpoints(self) -> dict[int, Path]:
+        """Returns the folders of the run's checkpoints by step."""
         folder = self.workdir / 'checkpoints'
         paths = folder.iterdir() if folder.is_dir() else ()
         return {int(path.name): path for path in paths if path.name.isdecimal()}
@@ -75,11 +78,13 @@ class Training:
         return self.process.poll() is not None
 
     def stop(self) -> None:
+        """Kills the process and waits for its end."""
         assert self.process
         self.process.kill()
         self.process.wait()
 
     def report(self) -> None:
+        """Records the exit status, the time and the last evaluation."""
         assert self.process
         held_out = [row for row in rows(self.workdir) if row['split'] != 'train']
         status = self.process.returncode
@@ -193,6 +198,7 @@ class Figure1Run:
 
     @property
     def name(self) -> str:
+        """The run's activation and learning rate: 'relu-0.01'."""
         return f'{self.activation}-{self.rate:g}'
 
     def curve(self) -> list[tuple[float, float]]:

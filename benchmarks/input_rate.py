@@ -56,6 +56,7 @@ def photographs(count: int) -> Iterator[Image.Image]:
 
 
 def write_folder(root: Path, count: int) -> None:
+    """Writes photographs as PNG files in class folders of two splits."""
     for number, photo in enumerate(photographs(count + CLASSES)):
         split = 'train' if number < count else 'val'
         path = root / split / f'class {number % CLASSES}' / f'{number}.png'
@@ -64,6 +65,7 @@ def write_folder(root: Path, count: int) -> None:
 
 
 def prepared_set(folder: Path, form: str) -> image_set.ImageSet:
+    """Prepares the photographs in one encoding and opens the set."""
     spec = f'folder:{folder}'
     request = Request(spec, Encoding(SIZE, form, QUALITY))
     out = folder.parent / form
@@ -71,7 +73,7 @@ def prepared_set(folder: Path, form: str) -> image_set.ImageSet:
 
 
 def decoder(images: image_set.ImageSet, threads: int) -> Callable[[], float]:
-    """simplejpeg and nothing else: each thread decodes its share of the bytes."""
+    """Returns a measurement of simplejpeg and nothing else: each thread decodes its share of the bytes."""
     records = images.splits['train']
     files = [encode(records.read(row).image, 'jpeg', QUALITY) for row in range(len(records))]
     shares = [files[number::threads] for number in range(threads)]
@@ -132,6 +134,7 @@ def growth(images: image_set.ImageSet, threads: int) -> list[float]:
 
 
 def main() -> None:
+    """Measures the rounds and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--images', type=int, default=2000)
     parser.add_argument('--threads', type=int, default=os.cpu_count())

@@ -18,7 +18,7 @@ MB: each tensor touched once, what is read and what is written. Limit: the time 
 machine, at the first two rates, does the row's products or moves its bytes, whichever takes
 longer; its share of the time measured says how far the row is from it (above 1 where tensors
 stay in a cache). Alone, a row writes all it computes to memory; in the whole step the compiler fuses
-neighbours, so the sum may be more than the step. Prints one table and writes the same as JSON
+neighbors, so the sum may be more than the step. Prints one table and writes the same as JSON
 beside this file.
 """
 
@@ -56,6 +56,7 @@ class Piece(AlexNet):
 
     @nn.compact
     def __call__(self, method: str, *arguments: Any) -> Any:
+        """Calls one of the net's own methods."""
         return getattr(self, method)(*arguments)
 
 
@@ -119,7 +120,7 @@ def _row(net: Piece, name: str, method: str, arguments: Callable, seen: Any) -> 
     )
 
     def compute(variables: Any, x: Any) -> Any:
-        # What batch normalisation keeps beside its parameters is made, and dropped.
+        # What batch normalization keeps beside its parameters is made, and dropped.
         made, _ = net.apply(variables, method, *arguments(x), mutable=['batch_stats'])
         return made
 
@@ -127,6 +128,7 @@ def _row(net: Piece, name: str, method: str, arguments: Callable, seen: Any) -> 
 
 
 def of_type(shapes: Any, dtype: Any) -> Any:
+    """Returns the shapes with another type."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
 
 
@@ -148,6 +150,7 @@ def _dropout(stage: Dropout, number: int, batch: int) -> Callable:
 
 
 def jit(function: Callable) -> Callable:
+    """Compiles a function with the package's compiler options."""
     return jax.jit(function, compiler_options=compiler.options())
 
 
@@ -169,6 +172,7 @@ def bytes_of(*trees: Any) -> int:
 
 
 def forward_and_backward(row: Row, seed: int) -> tuple[Work, Work]:
+    """Returns the compiled forward pass of a row and its backward pass, ready to be called."""
     variables, x = random_like(row.inputs, seed)
     forward = jit(row.compute)
 
@@ -254,6 +258,7 @@ def limit(work: Work, rates: tuple[float, float]) -> float:
 
 
 def main() -> None:
+    """Measures the layers and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -114,6 +114,7 @@ def _line(name: str, package: list[float], pytorch: list[float]) -> list[str]:
 
 
 def main() -> None:
+    """Measures the layers of both libraries and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -56,17 +56,21 @@ class Terminal(io.StringIO):
     """Takes what is printed, as a terminal would."""
 
     def isatty(self) -> bool:
+        """Returns True: the progress bar is drawn."""
         return True
 
 
 class Unsaved:
     """Keeps no state."""
 
-    def save(self, state: Any, error: float | None) -> None: ...
+    def save(self, state: Any, error: float | None) -> None:
+        """Saves nothing."""
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        """Raises nothing."""
 
-    def wait(self) -> None: ...
+    def wait(self) -> None:
+        """Returns at once."""
 
 
 class Parts:
@@ -168,6 +172,7 @@ def _unreached(variables: Any) -> loop.Row:
 
 
 def main() -> None:
+    """Measures the rounds and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -31,6 +31,7 @@ def peaks(spec: Spec) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measures each contestant in a process of its own and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

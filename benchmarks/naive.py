@@ -1,6 +1,6 @@
 """The same nets and training step as a first JAX program has them, to be timed beside ours.
 
-Columns are groups of one convolution (`feature_group_count`), pooling and normalisation
+Columns are groups of one convolution (`feature_group_count`), pooling and normalization
 are `reduce_window`, gradients are JAX's own, the compiler has its own settings. Nothing of
 the package but its tables is used, so that none of its faster forms can slip in.
 """
@@ -34,7 +34,7 @@ MEAN, RATE, MOMENTUM, DECAY = 127.0, 1e-4, 0.9, 5e-4
 
 def start(architecture: Architecture, classes: int, seed: int = 0) -> tuple[Tree, Tree]:
     """(parameters, moving statistics): kernels [height, width, maps read, maps] and
-    [units read, units], biases [maps]; of `conv1`'s batch normalisation `conv1_norm`."""
+    [units read, units], biases [maps]; of `conv1`'s batch normalization `conv1_norm`."""
     random = np.random.default_rng(seed)
     params, statistics = {}, {}
     rows = (*architecture.layers, architecture.output)

@@ -75,6 +75,7 @@ class Step:
 
     @property
     def computing(self) -> float:
+        """Seconds that the device computes."""
         return self.forward + self.backward + self.update
 
     def seconds(self, overlapped: bool) -> float:
@@ -122,7 +123,7 @@ def _on_mesh(
 
 
 def _hybrid(net: Architecture, classes: int, devices: int, images: int, machine: Machine) -> Step:
-    """ "One weird trick": convolutions split the batch over all devices, fully connected
+    """Plans "one weird trick": convolutions split the batch over all devices, fully connected
     layers their units. What those read is gathered for the whole batch, its gradient
     scattered; the logits' shares are summed."""
     rows = layer_shapes(net, classes)
@@ -315,6 +316,7 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
     parser = Parser(prog='python benchmarks/plan.py', description=__doc__)
     parser.add_argument('net', choices=ARCHITECTURES, metavar='NET', help='its name')
     parser.add_argument('--classes', type=int, default=1000, help='1000')
@@ -336,6 +338,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def run(argv: list[str]) -> int:
+    """Prints the plan of a net and returns the exit status."""
     options = parse(argv)
     machine = Machine(**{
         field: getattr(options, option) * unit for option, (field, unit, _) in RATES.items()

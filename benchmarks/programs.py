@@ -49,6 +49,7 @@ def peak_resident() -> float:
 
 
 def random_batch(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images, uint8 [batch, size, size, 3], and labels, int32 [batch]."""
     random, size = np.random.default_rng(0), spec.architecture.input_size
     images = random.integers(0, 256, (spec.batch, size, size, 3), dtype=np.uint8)
     return images, random.integers(0, CLASSES, spec.batch, dtype=np.int32)
@@ -248,6 +249,7 @@ def gflops(program: Program, dry: bool) -> float:
 
 
 def main() -> None:
+    """Answers requests on standard input with measurements, one a line."""
     spec = Spec(**json.loads(sys.argv[1]))
     if spec.library == 'jax':
         command_line.before_jax()

@@ -73,6 +73,7 @@ def verify_seconds(folder: Path) -> tuple[float, int]:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Measures the rounds and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -46,10 +46,12 @@ class Point:
     classes: int
 
     def net(self, name: str) -> AlexNet:
+        """Returns a net of this point's size, width and classes."""
         return AlexNet(architecture(name, self.size, self.width), self.classes)
 
 
 def numbers(text: str) -> list[float]:
+    """Parses numbers separated by commas."""
     return [float(part) if '.' in part else int(part) for part in text.split(',')]
 
 
@@ -121,6 +123,7 @@ def growth(middle: Point, varied: dict[str, list[float]], name: str, rounds: int
 
 
 def growth_rows(found: dict[str, dict[float, list[float]]]) -> list[list[str]]:
+    """Formats the seconds of each value and the exponent of growth as rows."""
     rows = []
     for what, of in found.items():
         values = [value**2 if what == 'size' else value for value in of]
@@ -134,6 +137,7 @@ def growth_rows(found: dict[str, dict[float, list[float]]]) -> list[list[str]]:
 
 
 def main() -> None:
+    """Measures the rounds and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -44,6 +44,7 @@ class Stages:
         self._begun = self._last = begun
 
     def mark(self, name: str, now: float | None = None) -> None:
+        """Notes the seconds since the last stage, and since the start."""
         now = time.time() if now is None else now
         self.seconds[name] = now - self._last
         self._last = now
@@ -163,6 +164,7 @@ def measure(photographs: str, rounds: int) -> dict[str, list[dict[str, float]]]:
 
 
 def main() -> None:
+    """Measures the starts and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

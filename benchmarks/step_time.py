@@ -149,6 +149,7 @@ def text_of(case: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """Measures the contestants in turn and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -57,10 +57,12 @@ def random_batch(images: int, size: int, classes: int) -> dict[str, np.ndarray]:
 
 
 def mean_image(size: int) -> np.ndarray:
+    """Returns a gray mean image, float32 [size, size, 3]."""
     return np.full((size, size, 3), 127, np.float32)
 
 
 def clock(images: int) -> Clock:
+    """Returns the clock of a run that never ends, with batches of `images`."""
     return Clock(steps=2**30, batch_size=images, epoch_size=2**30)
 
 

@@ -25,7 +25,7 @@ from alexnet_jax.network.shapes import layer_shapes
 
 
 class HandTunedNorm(nn.Module):
-    """Local response normalisation for `torch.compile`, which makes one kernel of it: shifted
+    """Local response normalization for `torch.compile`, which makes one kernel of it: shifted
     slices in place of PyTorch's pooling over a padded copy, no general power."""
 
     def __init__(self, size: int, alpha: float, beta: float, k: float):
@@ -34,6 +34,7 @@ class HandTunedNorm(nn.Module):
         self.size, self.alpha, self.k = size, alpha, k
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the normalized maps, [images, maps, height, width] as x."""
         half, maps = self.size // 2, x.shape[1]
         squares = F.pad(x * x, (0, 0, 0, 0, half, half))
         total = squares[:, :maps]

@@ -1,4 +1,4 @@
-"""A variant met with: 192 maps in conv5, normalised as well; trained as the paper's.
+"""A variant met with: 192 maps in conv5, normalized as well; trained as the paper's.
 
     python -m alexnet_jax.main --config configs/conv5_192.py --workdir runs/conv5_192
 

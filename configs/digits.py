@@ -2,8 +2,8 @@
 
     python -m alexnet_jax.main --config configs/digits.py --workdir runs/digits
 
-No download: the digits come with scikit-learn. Two columns, normalisation,
-overlapping pooling, dropout, random crops, colour shift and the falling learning
+No download: the digits come with scikit-learn. Two columns, normalization,
+overlapping pooling, dropout, random crops, color shift and the falling learning
 rate are the paper's; images are 32 pixels, crops 28. Digits are not mirrored:
 their mirror images are no digits.
 

@@ -4,7 +4,7 @@
     python -m alexnet_jax.figure1 --config configs/figure1.py --workdir runs/figure1_cifar10 \
         --config.data.source=tfds:cifar10 --config.train.epochs=40
 
-One constant rate, picked from a grid for each activation; no regularisation of any kind.
+One constant rate, picked from a grid for each activation; no regularization of any kind.
 The paper's is on CIFAR-10 (first `python -m alexnet_jax.data.prepare --source
 tfds:cifar10 --size 32 --encoding raw --val_fraction=0.1`); without a download, on the digits.
 

@@ -1,9 +1,9 @@
-"""The paper's net (§3.5), its normalisation reaching over both columns as §3.3 can be read.
+"""The paper's net (§3.5), its normalization reaching over both columns as §3.3 can be read.
 
     python -m alexnet_jax.main --config configs/paper_lrn_across.py --workdir runs/paper_lrn_across
 
 Otherwise configs/imagenet.py. Images and hardware as in configs/imagenet.py.
-Error to expect: as configs/imagenet.py; the paper does not tell the two readings apart.
+Error to expect: as configs/imagenet.py; the paper's text allows both readings.
 """
 
 from alexnet_jax import default_config

@@ -1,10 +1,10 @@
-"""The paper's net (§3), reduced, on made-up patterns: do its columns specialize (§6.1, Figure 3)?
+"""The paper's net (§3), reduced, on made-up patterns, where columns can specialize (§6.1, Figure 3).
 
     python -m alexnet_jax.specialization --config configs/patterns.py --workdir runs/specialization
     python -m alexnet_jax.main --config configs/patterns.py --workdir runs/patterns
 
 No download: the images are made as they are read (docs/columns.md). Half of the classes need orientation,
-half need colour.
+half need color.
 
 Hardware and time: 2 CPU cores, about a minute a run; the first command, with three nets and
 five seeds, 17 minutes.
@@ -20,7 +20,7 @@ def get_config():
     config.data.source = 'patterns'
     config.data.record_size = 32
     config.data.batch_size = 64
-    config.data.color_std = 0.0  # a colour shift would change a patch's hue
+    config.data.color_std = 0.0  # a color shift would change a patch's hue
     config.schedule.patience = 3
     config.train.epochs = 12
     return config

@@ -1,0 +1,1 @@
+"""Image sets, from records to augmented batches."""

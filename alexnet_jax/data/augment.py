@@ -29,8 +29,7 @@ class Draws:
 
 
 def draw(seed: int, first: int, count: int) -> Draws:
-    """The draws of the images at the places `first`, `first` + 1, ... of a run's
-    stream of images.
+    """Draws the random numbers of `count` images, from place `first` of a run's stream of images on.
 
     Philox is a function of a key and a counter: an image's draws depend on the
     seed and its place alone, and those of a batch take one call.
@@ -45,20 +44,22 @@ def draw(seed: int, first: int, count: int) -> Draws:
 
 
 def crop_offsets(draws: np.ndarray, image_size: int, size: int) -> np.ndarray:
-    """Top and left of each crop, int64 [count, 2], any of those there are alike: 0
-    to 32 for 224 of 256."""
+    """Returns top and left of each crop, int64 [count, 2], all equally likely.
+
+    For 224 of 256 pixels they are 0 to 32.
+    """
     choices = np.uint64(image_size - size + 1)
     half = np.uint64(32)
     return ((draws >> half) * choices >> half).astype(np.int64)
 
 
 def crop(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
-    """The size×size part of image [height, width, 3] from row `top`, column `left` on."""
+    """Returns the size×size part of image [height, width, 3] from row `top`, column `left` on."""
     return image[top : top + size, left : left + size]
 
 
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle size×size part."""
+    """Returns the middle size×size part."""
     height, width = image.shape[:2]
     return crop(image, (height - size) // 2, (width - size) // 2, size)
 
@@ -67,17 +68,21 @@ MIDDLE = {1: 0, 10: 4}  # which of so many views shows the middle
 
 
 def views(image: np.ndarray, size: int, count: int, mirror: bool = True) -> np.ndarray:
-    """What an evaluation shows of an image, uint8 [count, size, size, 3]: the middle for
-    one view, `ten_views` for ten."""
+    """Returns the views of an image in an evaluation, uint8 [count, size, size, 3].
+
+    One view is the middle; ten are `ten_views`.
+    """
     if count == 10:
         return ten_views(image, size, mirror)
     return center_crop(image, size)[None]
 
 
 def ten_views(image: np.ndarray, size: int, mirror: bool = True) -> np.ndarray:
-    """The four corners, the middle, and the mirror images of all five: uint8
-    [10, size, size, 3] (§4.1). Without `mirror`, for images whose mirror images are none
-    of their class, the five as they are a second time."""
+    """Returns the four corners, the middle, and the mirror images of all five (§4.1).
+
+    uint8 [10, size, size, 3]. Without `mirror`, for images whose mirror images are none of their
+    class, the five stand there a second time.
+    """
     bottom, right = (extent - size for extent in image.shape[:2])
     corners = [crop(image, top, left, size) for top in (0, bottom) for left in (0, right)]
     views = np.stack([*corners, center_crop(image, size)])
@@ -87,8 +92,9 @@ def ten_views(image: np.ndarray, size: int, mirror: bool = True) -> np.ndarray:
 def color_shifts(
     statistics: Statistics, std: np.ndarray, scale: str, normal: np.ndarray
 ) -> np.ndarray:
-    """An RGB vector for all pixels of each image, float32 [count, 3]: Σ pᵢ αᵢ sᵢ with
-    the training set's principal components pᵢ and αᵢ = std · normal.
+    """Returns an RGB vector for all pixels of each image, float32 [count, 3] (§4.1).
+
+    It is Σ pᵢ αᵢ sᵢ with the training set's principal components pᵢ and αᵢ = std · normal.
 
     Args:
       std: [count], the standard deviation of each image's αs.

@@ -8,19 +8,21 @@ from importlib import resources
 
 @functools.cache
 def imagenet_classes() -> tuple[str, ...]:
-    """WordNet's identifiers, n01440764 and so on, in the order of the labels."""
+    """Returns WordNet's identifiers, n01440764 and so on, in the order of the labels."""
     labels = resources.files('tensorflow_datasets') / 'datasets' / 'imagenet2012' / 'labels.txt'
     return tuple(labels.read_text().split())
 
 
 def unnamed(count: int) -> tuple[str, ...]:
-    """For classes whose names are not known."""
+    """Returns names for classes whose names are not known."""
     return tuple(f'class {label}' for label in range(count))
 
 
 def same(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether two lists may be of the same classes: as many, and where both are named,
-    by the same names."""
+    """Returns whether two lists may name the same classes.
+
+    They do if they are equally long and, where both have names, have the same ones.
+    """
     nameless = unnamed(len(one))
     return len(one) == len(other) and (one == other or nameless in (one, other))
 
@@ -51,21 +53,27 @@ def _folded(name: str) -> str:
 
 
 def wordnet_id(name: str) -> str:
-    """Returns the WordNet identifier of one of ImageNet's thousand classes: of n02123045, of 'tabby,
-    tabby cat' or of 'Tabby_cat' it is n02123045. Returns '' for any other name."""
+    """Returns the WordNet identifier of one of ImageNet's thousand classes.
+
+    Of n02123045, of 'tabby, tabby cat' or of 'Tabby_cat' it is n02123045; of any other name ''.
+    """
     return name if name in _english() else _wordnet_ids().get(_folded(name), '')
 
 
 def display_name(name: str) -> str:
-    """Returns a class's name for people, on one line: n02123045 as 'tabby, tabby cat'; any other
-    name as it is, but for characters that cannot be printed, which are escaped."""
+    """Returns a class's name for people, on one line: n02123045 as 'tabby, tabby cat'.
+
+    Any other name stays, with characters that cannot be printed escaped.
+    """
     plain = ''.join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in name)
     return _english().get(name, plain)
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Returns the first synonym of each display name, 'tabby' of 'tabby, tabby cat'; the whole name
-    where another class has the same first synonym, as the two of 'maillot'."""
+    """Returns the first synonym of each display name: 'tabby' of 'tabby, tabby cat'.
+
+    It is the whole name where another class has the same first synonym, as the two of 'maillot'.
+    """
     whole = [display_name(name) for name in names]
     first = [name.split(', ')[0] for name in whole]
     times = collections.Counter(first)

@@ -1,6 +1,8 @@
-"""Looks at the structure of an image file: before it is decoded, whether it would take long, and
-the checksums of a PNG's pixels, which Pillow does not compare; afterwards, whether it has all of
-its pixels, since Pillow accepts files that end early."""
+"""Checks of the structure of an image file, before and after it is decoded.
+
+Before: whether it would take long, and the checksums of a PNG's pixels, which Pillow does not
+compare. After: whether it has all of its pixels, since Pillow accepts files that end early.
+"""
 
 import re
 import zlib

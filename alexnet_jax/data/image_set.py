@@ -1,5 +1,4 @@
-"""Sets of images ready for training: random access to records, and what the
-training set says of them.
+"""Sets of images ready for training: random access to records, and statistics of the training set.
 
 A prepared set is a folder that TFDS opens (`tfds.builder_from_directory`), with
 two more files: `prepared.json`, how it was made and of what, and `statistics.npz`.
@@ -45,7 +44,8 @@ class Records(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, row: int, scratch: np.ndarray | None = None) -> Record:
-        """
+        """Returns the record of a row.
+
         Args:
           scratch: uint8 [size, size, 3]. The image may be put there, to save time,
             and is gone when `scratch` is used again.
@@ -61,7 +61,7 @@ class ImageSet:
     classes: their names, in the order of the labels.
     statistics: of the training images; in a set to evaluate on, which has none, of all.
     mirror: whether an image's mirror image is one of its class too.
-    identity: what tells this set from others, as text: `source`, `version`, a digest of the
+    identity: text by which sets are distinguished: `source`, `version`, a digest of the
       `classes` in order, the `splits` with their lengths, and a digest of the images and labels
       (`content`).
     """
@@ -84,17 +84,20 @@ class SomeRecords:
         return len(self.rows)
 
     def read(self, row: int, scratch: np.ndarray | None = None) -> Record:
+        """Returns the record of a row of this selection, as `Records.read`."""
         return self.records.read(self.rows[row], scratch)
 
 
 def sample(records: Records, most: int) -> Records:
-    """All of them, or `most` drawn at random, the same every time."""
+    """Returns all records, or `most` of them drawn at random, the same every time."""
     return SomeRecords(records, drawn(len(records), most)) if len(records) > most else records
 
 
 def drawn(count: int, most: int) -> list[int]:
-    """`most` of so many rows, or all if there are fewer, ascending. At random: sets are often
-    sorted, or dealt by turns, by class."""
+    """Draws `most` of `count` rows, or returns all if there are fewer, ascending.
+
+    They are drawn at random because sets are often sorted, or dealt by turns, by class.
+    """
     random = np.random.default_rng(0)
     return sorted(random.choice(count, min(count, most), replace=False).tolist())
 
@@ -119,7 +122,7 @@ class StoredRecords:
         return self._ends[-1]
 
     def read(self, row: int, scratch: np.ndarray | None = None) -> Record:
-        """As `Records.read`.
+        """Reads the record of a row, as `Records.read`.
 
         Raises:
           IndexError: there is no such row.
@@ -216,7 +219,7 @@ def open_set(folder: Path) -> ImageSet:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether its preparation came to an end: TFDS's own file is written last."""
+    """Returns whether the set's preparation has finished: TFDS's own file is written last."""
     return (folder / DATASET_INFO).exists() and (folder / PREPARED).exists()
 
 

@@ -1,5 +1,7 @@
-"""One image as people have them, a file above all -> one square of RGB pixels: the paper's
-way (§2), torchvision's or Caffe's."""
+"""One image as people have them, a file above all, as one square of RGB pixels.
+
+It is resized as in the paper (§2), in torchvision or in Caffe.
+"""
 
 import io
 import os
@@ -57,9 +59,9 @@ class BadImageError(Exception):
 def read_square(
     picture: Picture, size: int, max_pixels: int = MAX_PIXELS, resize: str = CENTER_SQUARE
 ) -> np.ndarray:
-    """A JPEG or PNG as a square of RGB: uint8 [size, size, 3].
+    """Reads a JPEG or PNG as a square of RGB, uint8 [size, size, 3].
 
-    Grey, palette, CMYK and 16-bit images become 8-bit RGB; what is transparent
+    Gray, palette, CMYK and 16-bit images become 8-bit RGB; what is transparent
     becomes white; a photograph is turned upright as its EXIF orientation says. The
     first picture of an animation is taken.
 
@@ -207,8 +209,9 @@ def _squash(image: Image.Image, orientation: int, size: int) -> np.ndarray:
 
 
 def bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resizes uint8 [height, width, 3] to [size, size, 3] as OpenCV's
-    `cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)` does, to the bit.
+    """Resizes uint8 [height, width, 3] to [size, size, 3] exactly as OpenCV does.
+
+    The call is `cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)`.
 
     OpenCV works in integers: weights are multiples of 1/2048, and products lose their last bits
     along each axis.
@@ -250,8 +253,10 @@ def _orientation(image: Image.Image) -> int:
 
 
 def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:
-    """uint8 [size, size, 3] -> what a record holds: JPEG with colours at full
-    resolution (at half, what is red and green errs twice as much), or raw bytes."""
+    """Encodes an image, uint8 [size, size, 3], as JPEG or as raw bytes.
+
+    JPEGs keep colors at full resolution: at half, errors of red and green are twice as large.
+    """
     if encoding == 'raw':
         return image.tobytes()
     return simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling='444')
@@ -260,8 +265,10 @@ def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:
 def decode(
     stored: bytes, encoding: str, size: int, scratch: np.ndarray | None = None
 ) -> np.ndarray:
-    """What `encode` has made -> uint8 [size, size, 3], maybe in `scratch`, an array
-    like it: a new one for each image costs a tenth of the time.
+    """Decodes the bytes of `encode` into an image, uint8 [size, size, 3].
+
+    The image may be put in `scratch`, an array of the same shape and type: a new one for each
+    image costs a tenth of the time.
 
     Raises:
       ValueError: it is broken.

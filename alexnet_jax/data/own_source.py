@@ -11,6 +11,8 @@ def is_own(source: str) -> bool:
 
 
 def without_folder(source: str) -> str:
-    """Returns a source of the user's own without the folder of its file, which may be moved; any
-    other source as it is."""
+    """Returns a source of the user's own without the folder of its file, which may be moved.
+
+    Any other source stays as it is.
+    """
     return python_files.without_folder(source) if is_own(source) else source

@@ -1,9 +1,9 @@
-"""Images whose classes need either orientation or colour, made as they are read.
+"""Images whose classes need either orientation or color, made as they are read.
 
-Half of the classes are grey gratings that differ in nothing but orientation; the other half
-are soft patches that differ in nothing but hue. All lie on the same grey clouds and noise, so
-that neither brightness nor contrast tells a class. Made for the question of the paper's Figure 3:
-do two columns share such work out among themselves?
+Half of the classes are gray gratings that differ in nothing but orientation; the other half
+are soft patches that differ in nothing but hue. All lie on the same gray clouds and noise, so
+that neither brightness nor contrast depends on the class. The set serves the question of the
+paper's Figure 3: do two columns specialize in orientation and color?
 """
 
 import dataclasses
@@ -30,8 +30,10 @@ CHROMA = np.array([[2, -1, -1], [0, 3**0.5, -(3**0.5)]]) / 6**0.5
 
 
 def patterns_set(size: int) -> ImageSet:
-    """4,096 training images, 512 to validate and 512 to test, as many of each of the 16 classes,
-    `size` pixels a side. Mirror images are of other classes."""
+    """Returns 4,096 training images, 512 to validate and 512 to test, of `size` pixels a side.
+
+    Each of the 16 classes has as many. Mirror images are of other classes.
+    """
     splits = {
         split: Patterns(count, size, part) for part, (split, count) in enumerate(EXAMPLES.items())
     }
@@ -52,24 +54,32 @@ class Patterns:
         return self.examples
 
     def read(self, row: int, scratch: np.ndarray | None = None) -> Record:
+        """Returns the pattern of a row, drawn from the row's own random numbers.
+
+        Raises:
+          IndexError: there is no such row.
+        """
         if not 0 <= row < self.examples:
             raise IndexError(row)
         label = row % len(CLASSES)
         random = np.random.default_rng([SEED, self.part, row, 1])
-        grey = 128 + 8 * clouds(random, self.size) + random.normal(0, 6, (self.size, self.size))
+        gray = 128 + 8 * clouds(random, self.size) + random.normal(0, 6, (self.size, self.size))
         if label < ORIENTATIONS:
             angle = math.pi * (label + random.uniform(-0.2, 0.2)) / ORIENTATIONS
-            image = (grey + grating(random, self.size, angle))[:, :, None].repeat(3, axis=2)
+            image = (gray + grating(random, self.size, angle))[:, :, None].repeat(3, axis=2)
         else:
             hue = 2 * math.pi * (label - ORIENTATIONS + random.uniform(-0.2, 0.2)) / HUES
             chroma = np.array([math.cos(hue), math.sin(hue)]) @ CHROMA
-            image = grey[:, :, None] + patches(random, self.size)[:, :, None] * chroma
+            image = gray[:, :, None] + patches(random, self.size)[:, :, None] * chroma
         return Record(np.clip(image.round(), 0, 255).astype(np.uint8), label, b'%d' % row)
 
 
 def grating(random: np.random.Generator, size: int, angle: float) -> np.ndarray:
-    """[size, size]: a sine wave whose stripes lie `angle` anticlockwise of the horizontal; a
-    fourth to an eighth of the side from crest to crest, of any phase."""
+    """Draws a sine wave of any phase, [size, size].
+
+    Its stripes lie `angle` anticlockwise of the horizontal; from crest to crest is a fourth to an
+    eighth of the side.
+    """
     waves = random.uniform(4, 8)
     y, x = np.mgrid[:size, :size] / size
     across = x * math.sin(angle) + y * math.cos(angle)
@@ -78,12 +88,12 @@ def grating(random: np.random.Generator, size: int, angle: float) -> np.ndarray:
 
 
 def patches(random: np.random.Generator, size: int) -> np.ndarray:
-    """[size, size]: how strong the colour is at each place, from 0 to at most 60."""
+    """Draws the strength of the color at each place, [size, size], from 0 to at most 60."""
     return random.uniform(25, 60) / (1 + np.exp(-3 * clouds(random, size)))
 
 
 def clouds(random: np.random.Generator, size: int) -> np.ndarray:
-    """[size, size], standard deviation about 1: a few slow waves of any direction."""
+    """Draws a few slow waves of any direction, [size, size], standard deviation about 1."""
     waves = 4
     places = np.arange(size) / size
     frequency = random.uniform(-1.5, 1.5, (2, waves, 1))

@@ -31,7 +31,7 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ColorShift:
-    """How strong the colour shift is (paper §4.1).
+    """How strong the color shift is (paper §4.1).
 
     std: standard deviation of a component's α.
     scale: as in `augment.color_shifts`.
@@ -44,7 +44,7 @@ class ColorShift:
     epochs: int = 0
 
     def std_at(self, epochs: np.ndarray) -> np.ndarray:
-        """The strength in each of these epochs, counted from 0."""
+        """Returns the strength in each of these epochs, counted from 0."""
         off = (epochs >= self.epochs) & (self.epochs > 0)
         return np.where(off, 0.0, self.std)
 
@@ -165,8 +165,7 @@ def train_batches(
 
 
 def record_ids(images: ImageSet, seed: int, batch_size: int, step: int) -> list[str]:
-    """Of the images that training step `step` (the first is 1) is made of, in the order of
-    their rows; they are read for it."""
+    """Reads the ids of the images of training step `step` (the first is 1), in order."""
     records = images.splits['train']
     stream = (step - 1) * batch_size + np.arange(batch_size)
     rows = rows_at(stream, len(records), seed).tolist()
@@ -212,8 +211,9 @@ def eval_batches(
     rows: slice = slice(None),
     threads: int = 2,
 ) -> grain.DatasetIterator[Batch]:
-    """Every image of the split once, in order; the last batch is filled up with
-    zeros, which have mask False.
+    """Yields every image of the split once, in order.
+
+    The last batch is filled up with zeros, whose mask is False.
 
     Args:
       batch_size: images a batch, however many views each has.
@@ -232,9 +232,11 @@ def eval_batches(
 
 
 def ahead(batches: Any, place: Callable[[Any], Any], count: int = 2) -> Generator[Any]:
-    """The batches, each given to `place` (which puts it on the devices and need not
-    wait for it to be there) `count` batches before it is asked for. Closes `batches`,
-    and so ends its threads, when it ends or is closed itself."""
+    """Yields the batches, each placed on the devices `count` batches before it is asked for.
+
+    `place` need not wait for the transfer. `batches` is closed, and so its threads end, when this
+    ends or is closed itself.
+    """
     waiting = []
     with contextlib.closing(batches):
         for batch in batches:
@@ -245,8 +247,10 @@ def ahead(batches: Any, place: Callable[[Any], Any], count: int = 2) -> Generato
 
 
 def central_mean(images: ImageSet, size: int) -> np.ndarray:
-    """The middle of the mean image, float32 [size, size, 3]. The authors' code
-    subtracts it from every crop, wherever the crop lies."""
+    """Returns the middle of the mean image, float32 [size, size, 3].
+
+    The authors' code subtracts it from every crop, wherever the crop lies.
+    """
     return augment.center_crop(images.statistics.mean_image, size).astype(np.float32)
 
 
@@ -257,7 +261,7 @@ def normalization(
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What to subtract from a crop and what to divide it by then, float32.
+    """Returns the mean to subtract from a crop and the scale to divide it by, float32.
 
     Args:
       kind: 'mean_image', the mean image (paper §2) and 1; 'channel_mean', the mean of

@@ -1,5 +1,6 @@
-"""The small files of a prepared set, read as data: nothing in them is imported, and no path in
-them leaves the set's folder.
+"""The small files of a prepared set, read as data.
+
+Nothing in them is imported, and no path in them leaves the set's folder.
 
 TFDS opens these sets as well (`tfds.builder_from_directory`), but imports whatever modules
 `features.json` names. This module therefore parses the files itself and accepts what this
@@ -110,8 +111,11 @@ def _require_values(about: Mapping[str, Any]) -> None:
 
 
 def is_one_line(value: Any) -> bool:
-    """Whether a message that repeats it shows it as it is: a line of its own could pass for a
-    command. Bytes of a path that are no UTF-8 are escaped when they are printed."""
+    """Returns whether a message can repeat a value as it is.
+
+    A value with a line of its own could pass for a command. Bytes of a path that are no UTF-8 are
+    escaped when they are printed.
+    """
     text = value if isinstance(value, str) else ''
     return all(sign.isprintable() or '\udc80' <= sign <= '\udcff' for sign in text)
 
@@ -274,7 +278,7 @@ def _size_of(path: Path) -> int | None:
 
 
 def identity(folder: Path, about: Mapping[str, Any], contents: Contents) -> dict[str, str]:
-    """Returns what tells a set from others, as `ImageSet.identity`.
+    """Returns the text by which sets are distinguished, see `ImageSet.identity`.
 
     Raises:
       OSError: a file cannot be read.
@@ -322,5 +326,6 @@ def make_identity(
 
 
 def short_digest(content: Any) -> str:
+    """Returns the first hexadecimal digits of the SHA-256 of a value's `repr`."""
     text = repr(content).encode('utf-8', 'surrogateescape')
     return hashlib.sha256(text).hexdigest()[:SHORT]

@@ -11,8 +11,7 @@ _KEY = 1  # tells these random numbers from the augmentation's of the same seed
 
 
 def rows_at(places: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The rows, of `count`, that lie at these places of the endless stream of
-    epochs: int64, as many as `places`."""
+    """Returns the rows, of `count`, at these places of the endless stream of epochs, int64."""
     epochs, places = np.divmod(places, count)
     rows = np.empty(len(places), np.int64)
     for epoch in np.unique(epochs):

@@ -1,5 +1,7 @@
-"""What is known of the training set's pixels: their mean image, and the principal
-components of their colours (paper §4.1)."""
+"""Statistics of the training set's pixels.
+
+They are the mean image and the principal components of the colors (paper §4.1).
+"""
 
 import dataclasses
 from collections.abc import Iterable
@@ -36,6 +38,7 @@ class PixelSums:
 
     @classmethod
     def zero(cls, size: int) -> 'PixelSums':
+        """Returns the sums of no images of `size`×`size` pixels."""
         return cls(0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64))
 
     def add_image(self, image: np.ndarray) -> None:
@@ -46,12 +49,13 @@ class PixelSums:
         self.products += (pixels.T @ pixels).astype(np.int64)
 
     def add(self, other: 'PixelSums') -> None:
+        """Adds the sums of other images to these, in place."""
         self.count += other.count
         self.total += other.total
         self.products += other.products
 
     def statistics(self) -> Statistics:
-        """Of all images added; there must be one at least."""
+        """Returns the statistics of all images added, of which there must be one at least."""
         mean_image = self.total / self.count
         mean = self.total.sum(axis=(0, 1)) / (self.count * self.total[..., 0].size)
         moments = self.products / (self.count * self.total[..., 0].size)

@@ -13,8 +13,10 @@ VERSION = '1'  # another once the same arguments give other images
 
 
 def synthetic_set(examples: int, classes: int, size: int, seed: int) -> ImageSet:
-    """Images made from the seed: `examples` to train, a tenth as many (at least
-    one) for validation. Statistics are those of the first 256 training images."""
+    """Returns images made from the seed: `examples` to train, a tenth as many to validate.
+
+    There is one to validate at least. Statistics are those of the first 256 training images.
+    """
     train = Synthetic(examples, classes, size, seed, part=0)
     val = Synthetic(max(1, examples // 10), classes, size, seed, part=1)
     statistics = measure(train.read(row).image for row in range(min(examples, SAMPLE)))
@@ -27,8 +29,9 @@ def synthetic_set(examples: int, classes: int, size: int, seed: int) -> ImageSet
 
 @dataclasses.dataclass(frozen=True)
 class Synthetic:
-    """Images made from a seed: each class its own coarse pattern of colours,
-    under noise. For dry runs at any size; nothing is stored.
+    """Images made from a seed: each class its own coarse pattern of colors, under noise.
+
+    They are for dry runs at any size; nothing is stored.
 
     The patterns depend on the seed and the class alone, so that what is learnt
     on one `part` (0, 1, ...) holds on another.
@@ -44,6 +47,11 @@ class Synthetic:
         return self.examples
 
     def read(self, row: int, scratch: np.ndarray | None = None) -> Record:
+        """Returns the record of a row: its class's tiles with noise of its own.
+
+        Raises:
+          IndexError: there is no such row.
+        """
         if not 0 <= row < self.examples:
             raise IndexError(row)
         label = row % self.classes

@@ -1,0 +1,1 @@
+"""Errors with confidence intervals, interventions, attributions and saved features."""

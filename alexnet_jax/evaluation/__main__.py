@@ -44,6 +44,7 @@ from alexnet_jax.studies import study
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Parses the command line into options and overridden settings."""
     parser = SettingsParser(prog='python -m alexnet_jax.evaluation', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('features', help='keep activations of every image')
@@ -93,6 +94,7 @@ def parse_weights(text: str, members: int) -> list[float]:
 
 
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Writes activations of images to a folder; returns the exit status."""
     command_line.before_jax()
     from alexnet_jax.experiment import features, trained
 
@@ -179,6 +181,7 @@ def train_members(options: argparse.Namespace, configs: dict[str, Config]) -> bo
 
 
 def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Trains or opens the members of an ensemble and evaluates their mean; returns the exit status."""
     members = members_of(options, overrides)
     require_ensemble(members)
     weights = parse_weights(options.weights, len(members))
@@ -195,6 +198,7 @@ def run_ensemble(options: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def run_tables(options: argparse.Namespace) -> int:
+    """Writes the paper's Tables 1 and 2 with the runs' errors; returns the exit status."""
     from alexnet_jax.experiment import results
     from alexnet_jax.studies import tables
 
@@ -212,6 +216,7 @@ def run_tables(options: argparse.Namespace) -> int:
 
 
 def run_lesions(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Evaluates a net with units removed; returns the exit status."""
     command_line.before_jax()
     from alexnet_jax.experiment import unit_lesions
 
@@ -221,6 +226,7 @@ def run_lesions(options: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command and returns its exit status."""
     options, overrides = parse(argv)
     if options.command == 'lesions':
         return run_lesions(options, overrides)
@@ -232,6 +238,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

@@ -1,5 +1,7 @@
-"""Images that maximize units of a net, by gradient ascent (Erhan, Bengio, Courville, Vincent 2009;
-Simonyan, Vedaldi, Zisserman 2013, arXiv:1312.6034, §2).
+"""Images that maximize units of a net, by gradient ascent.
+
+See Erhan, Bengio, Courville, Vincent 2009, and Simonyan, Vedaldi, Zisserman 2013
+(arXiv:1312.6034, §2).
 
 Pixels are computed from coefficients z of the images' shape:
 
@@ -49,8 +51,9 @@ class State(NamedTuple):
 
 
 def start(mean: Array, size: int, units: Sequence[int], seed: int) -> State:
-    """Returns an ascent before its first step: the training mean and a little noise, which is
-    each unit's own, whichever others are maximized beside it.
+    """Returns an ascent before its first step: the training mean and a little noise.
+
+    The noise is each unit's own, whichever others are maximized beside it.
 
     Args:
       mean: [3] or [size, size, 3], from 0 to 255; its type is that of the ascent.
@@ -116,8 +119,10 @@ def pixels(state: State) -> jax.Array:
 
 
 def smoothed(coefficients: Array) -> jax.Array:
-    """Returns C · F⁻¹(s · F(z)), [units, size, size, 3]; s is scaled so that noise keeps its variance,
-    and C so that the variance of no color grows."""
+    """Returns C · F⁻¹(s · F(z)), [units, size, size, 3].
+
+    s is scaled so that noise keeps its variance, and C so that the variance of no color grows.
+    """
     size = coefficients.shape[1]
     whole = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
     factors = 1 / np.maximum(whole, 1 / size)

@@ -34,7 +34,7 @@ class ImageArrays:
     about: dict[str, Any]
 
     def array(self, name: str) -> np.ndarray:
-        """[images, ...]
+        """Returns an activation of every image, [images, ...].
 
         Raises:
           InputError: it is not there, is not as it was written, or has not a row an image.
@@ -53,8 +53,10 @@ class ImageArrays:
 
 
 class ArrayWriter:
-    """Writes a folder of `count` images as `read` reads it. Each array keeps the type of
-    its rows."""
+    """Writes a folder of `count` images as `read` reads it.
+
+    Each array keeps the type of its rows.
+    """
 
     def __init__(self, folder: Path, count: int):
         self._folder, self._count = folder, count
@@ -62,8 +64,10 @@ class ArrayWriter:
         self._arrays: dict[str, np.memmap] = {}
 
     def add(self, ids: np.ndarray, labels: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes the next images: their ids (bytes) and labels [images], and rows [images, ...] of each
-        array."""
+        """Writes the next images.
+
+        Their ids (bytes) and labels are [images], and the rows of each array [images, ...].
+        """
         first = len(self._ids)
         self._ids += as_text(ids)
         for name, rows in {'labels': labels, **arrays}.items():
@@ -77,6 +81,7 @@ class ArrayWriter:
         return self._arrays[name]
 
     def finish(self) -> None:
+        """Flushes the arrays and writes the images' ids."""
         assert len(self._ids) == self._count, (len(self._ids), self._count)
         for array in self._arrays.values():
             array.flush()
@@ -85,8 +90,9 @@ class ArrayWriter:
 
 @contextlib.contextmanager
 def writing(folder: Path, about: Mapping[str, Any], count: int) -> Iterator[ArrayWriter]:
-    """Yields a writer of `count` images, and adds about.json to what it writes. The folder takes the
-    place of one of that name, and is there only if all went well.
+    """Yields a writer of `count` images, and adds about.json to its files.
+
+    The folder takes the place of one of that name, and is there only if all went well.
 
     Raises:
       InputError: it cannot be written, or something else is in its place.
@@ -163,9 +169,10 @@ def as_text(ids: np.ndarray) -> list[str]:
 
 
 def text_of(identifier: bytes | str) -> str:
+    """Returns an image's id as text; bytes that are no UTF-8 become surrogates."""
     return os.fsencode(identifier).decode('utf-8', 'surrogateescape')
 
 
 def file_name(name: str) -> str:
-    """conv5/pool -> conv5_pool.npy"""
+    """Returns the file of an activation: conv5/pool -> conv5_pool.npy."""
     return name.replace('/', '_') + '.npy'

@@ -1,5 +1,6 @@
-"""Which pixels and places of an image a logit depends on: gradient, integrated gradients, Grad-CAM,
-occlusion.
+"""Attributions: the pixels and places of an image that a logit depends on.
+
+The methods are gradient, integrated gradients, Grad-CAM and occlusion.
 
 Pure functions of a net `(images, replace=...) -> (logits, activations)`, such as a `Model`, of
 images [batch, size, size, 3] on the scale that the net takes, and of labels, integer [batch]: the
@@ -28,8 +29,9 @@ def scores(net: Net, images: Array, labels: Array) -> jax.Array:
 
 
 def gradient(net: Net, images: Array, labels: Array) -> jax.Array:
-    """Returns the derivative of the logit by each pixel (Simonyan, Vedaldi, Zisserman 2013,
-    arXiv:1312.6034, §3), of the images' shape.
+    """Returns the derivative of the logit by each pixel, of the images' shape.
+
+    See Simonyan, Vedaldi, Zisserman 2013, arXiv:1312.6034, §3.
 
     Raises:
       ValueError: images or labels of another shape or type.
@@ -41,8 +43,9 @@ def gradient(net: Net, images: Array, labels: Array) -> jax.Array:
 def integrated_gradients(
     net: Net, images: Array, labels: Array, baseline: Array | float, steps: int = 64
 ) -> jax.Array:
-    """Returns (x − x') · ∫ ∂F(x' + a(x − x'))/∂x da over a from 0 to 1, of the images' shape
-    (Sundararajan, Taly, Yan 2017, arXiv:1703.01365, eq. 1). Over all pixels it sums to the
+    """Returns (x − x') · ∫ ∂F(x' + a(x − x'))/∂x da over a from 0 to 1, of the images' shape.
+
+    See Sundararajan, Taly, Yan 2017, arXiv:1703.01365, eq. 1. Over all pixels it sums to the
     difference of the logit between image and baseline, but for the error of the sum over `steps`
     equal steps, each taken at its middle.
 
@@ -66,9 +69,10 @@ def integrated_gradients(
 
 
 def grad_cam(net: Net, images: Array, labels: Array, layer: str) -> jax.Array:
-    """Returns ReLU(Σ_k α_k A_k), [batch, height, width], where A_k are the maps of the activation
-    `layer` and α_k is the mean of the logit's derivative by A_k over its places (Selvaraju et al.
-    2017, arXiv:1610.02391, eq. 1 and 2).
+    """Returns ReLU(Σ_k α_k A_k), [batch, height, width].
+
+    A_k are the maps of the activation `layer` and α_k is the mean of the logit's derivative by
+    A_k over its places (Selvaraju et al. 2017, arXiv:1610.02391, eq. 1 and 2).
 
     Raises:
       ValueError: as `gradient`; the net has no such activation, or it has no places.
@@ -89,9 +93,10 @@ def grad_cam(net: Net, images: Array, labels: Array, layer: str) -> jax.Array:
 def occlusion(
     net: Net, images: Array, labels: Array, fill: Array | float, size: int, stride: int
 ) -> jax.Array:
-    """Returns by how much the probability of the label falls when a square of the image is covered,
-    [batch, rows, columns] (Zeiler, Fergus 2014, arXiv:1311.2901, §4.2). The squares lie as the
-    windows of a pooling layer do (`occlusion_field`): the last may overhang.
+    """Returns by how much the label's probability falls when a square of the image is covered.
+
+    The result is [batch, rows, columns] (Zeiler, Fergus 2014, arXiv:1311.2901, §4.2). The squares
+    lie as the windows of a pooling layer do (`occlusion_field`): the last may overhang.
 
     Args:
       fill: what covers the square, broadcast against the images.
@@ -132,9 +137,11 @@ def occlusion_field(extent: int, size: int, stride: int) -> ReceptiveField:
 
 
 def spread(maps: np.ndarray, field: ReceptiveField, extent: int) -> np.ndarray:
-    """Returns maps [batch, units, units] over the pixels of the image, [batch, extent, extent]:
-    each unit's value at the middle of its receptive field, linear in between, and constant beyond
-    the first and the last."""
+    """Spreads maps [batch, units, units] over the pixels of the image, [batch, extent, extent].
+
+    Each unit's value is at the middle of its receptive field, linear in between, and constant
+    beyond the first and the last.
+    """
     centers = field.center + field.stride * np.arange(field.units)
     units = np.eye(field.units)
     weights = np.stack([np.interp(np.arange(extent), centers, unit) for unit in units], axis=1)

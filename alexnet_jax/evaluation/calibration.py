@@ -1,5 +1,7 @@
-"""Whether a net's confidence is the share of images that it gets right (Guo et al., 2017,
-arXiv:1706.04599)."""
+"""Calibration: a net's confidence beside the share of images that it gets right.
+
+See Guo et al., 2017, arXiv:1706.04599.
+"""
 
 import itertools
 import math
@@ -44,8 +46,11 @@ def reliability(confidences: Sequence[float], right: Sequence[bool]) -> list[dic
 
 
 def expected_error(bins: Sequence[dict[str, Any]]) -> float:
-    """Returns the expected calibration error of bins of `reliability`: the mean over the images of
-    |accuracy - confidence| of their bin (Guo et al., equation 3); NaN without images."""
+    """Returns the expected calibration error of bins of `reliability`.
+
+    It is the mean over the images of |accuracy - confidence| of their bin (Guo et al., equation
+    3); NaN without images.
+    """
     count = sum(one['images'] for one in bins)
     if not count:
         return math.nan

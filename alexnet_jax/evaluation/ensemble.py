@@ -1,5 +1,4 @@
-"""Several nets' probabilities averaged (Table 2: five and seven nets), and how far the
-nets agree."""
+"""Several nets' probabilities averaged (Table 2: five and seven nets), and their agreement."""
 
 import dataclasses
 import hashlib
@@ -50,9 +49,12 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """about: what all members share, their networks, steps and names. members: each net's
-    errors. together: those of their mean probabilities. agreement: [members, members], the
-    share of images that two nets take for the same class."""
+    """The errors of several nets, and of their mean probabilities.
+
+    about: what all members share, their networks, steps and names. members: each net's errors.
+    together: those of their mean probabilities. agreement: [members, members], the share of
+    images that two nets take for the same class.
+    """
 
     about: dict[str, Any]
     weights: Sequence[float]
@@ -62,13 +64,15 @@ class Ensemble:
 
 
 def kept(log_probabilities: np.ndarray) -> np.ndarray:
-    """Returns logarithms of probabilities as members and files hold them, float32
-    [images, classes]: no probability underflows to 0."""
+    """Returns logarithms of probabilities as members and files hold them, float32.
+
+    [images, classes] -> [images, classes]: no probability underflows to 0.
+    """
     return np.maximum(log_probabilities, LOWEST).astype(np.float32)
 
 
 def saved_member(saved: ImageArrays) -> Member:
-    """The net whose predictions were kept.
+    """Returns the net whose predictions were kept.
 
     Raises:
       InputError: they are no predictions.
@@ -101,8 +105,9 @@ def saved_member(saved: ImageArrays) -> Member:
 
 
 def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
-    """The mean of the members' probabilities with these weights. Members are taken one
-    after the other, and let go.
+    """Averages the members' probabilities with these weights.
+
+    Members are taken one after the other, and let go.
 
     Raises:
       InputError: they are not of the same images, views and classes; one net is there twice; a
@@ -160,8 +165,9 @@ def _require_once(member: Member, names: dict[Any, str]) -> None:
 
 
 def require_alike(abouts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Checks that all members, by name, are evaluated on the same images, as far as is known of
-    them.
+    """Checks that all members, by name, are evaluated on the same images.
+
+    It compares as much as is known of them.
 
     Raises:
       InputError: one is of another split, set, classes, number of views or type (compute) than an
@@ -191,7 +197,7 @@ def _tally(log_probabilities: np.ndarray, labels: np.ndarray) -> Tally:
 
 
 def tree(result: Ensemble) -> dict[str, Any]:
-    """The result for JSON."""
+    """Returns the result for JSON."""
     rows = zip(result.about['members'], result.weights, result.members, strict=True)
     return {
         'together': result.together.scores(),
@@ -201,7 +207,7 @@ def tree(result: Ensemble) -> dict[str, Any]:
 
 
 def markdown(result: Ensemble) -> str:
-    """The result as a table: errors as fractions, in brackets their 95 % intervals."""
+    """Returns the result as a table: errors as fractions, in brackets their 95 % intervals."""
     names = result.about['members']
     head = [f'agrees with {number}' for number in range(1, len(names) + 1)]
     rows = zip(names, result.weights, result.members, result.agreement, strict=True)

@@ -13,14 +13,20 @@ FILE = 'features.array_record'
 
 
 class RecordWriter:
-    """Writes FILE in a folder: a record an image, with its `id`, its `label` and, under
-    each array's name, its numbers in order as a list of floats."""
+    """Writes FILE in a folder: a record an image.
+
+    A record has the image's `id`, its `label` and, under each array's name, its numbers in order
+    as a list of floats.
+    """
 
     def __init__(self, folder: Path):
         self._writer = ArrayRecordWriter(str(folder / FILE), 'group_size:1')
 
     def add(self, ids: np.ndarray, labels: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
-        """The next images: ids and labels [images], float32 rows [images, ...] of each array."""
+        """Adds the next images.
+
+        ids and labels: [images]; arrays: float32 rows [images, ...] of each.
+        """
         for row, (identifier, label) in enumerate(zip(ids, labels.tolist(), strict=True)):
             example = Example()
             example.features.feature['id'].bytes_list.value.append(identifier)
@@ -31,4 +37,5 @@ class RecordWriter:
             self._writer.write(example.SerializeToString())
 
     def finish(self) -> None:
+        """Closes the file; records that are not yet written are."""
         self._writer.close()

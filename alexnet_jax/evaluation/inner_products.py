@@ -1,5 +1,7 @@
-"""Inner products of the features of images, in blocks: features may lie on disk and be larger than
-the memory that their float64 copy would need."""
+"""Inner products of the features of images, in blocks.
+
+Features may lie on disk and be larger than the memory that their float64 copy would need.
+"""
 
 from collections.abc import Callable
 

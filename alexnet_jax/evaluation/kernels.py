@@ -7,22 +7,26 @@ import numpy as np
 
 
 def first_kernels(kernel: np.ndarray) -> np.ndarray:
-    """conv1's parameter [columns, side, side, 3, features] -> its kernels one by one,
-    [columns, features, side, side, 3]."""
+    """Splits conv1's parameter [columns, side, side, 3, features] into its kernels.
+
+    Returns [columns, features, side, side, 3].
+    """
     chex.assert_shape(kernel, (None, None, None, 3, None))
     return np.moveaxis(np.asarray(kernel), -1, 1)
 
 
 def as_images(kernels: np.ndarray) -> np.ndarray:
-    """[..., side, side, 3] -> uint8 of the same shape: grey where a weight is 0, and each
-    kernel's largest weight at the end of the scale."""
+    """Draws kernels [..., side, side, 3] as uint8 of the same shape.
+
+    Gray is a weight of 0, and each kernel's largest weight is at the end of the scale.
+    """
     largest = np.abs(kernels).max(axis=(-3, -2, -1), keepdims=True)
     scaled = kernels / np.where(largest > 0, largest, 1)
     return np.round(127.5 + 127.5 * np.clip(scaled, -1, 1)).astype(np.uint8)
 
 
 def tile(images: np.ndarray, across: int, gap: int = 1) -> np.ndarray:
-    """uint8 [images, side, side, 3] -> one image of rows of `across`, white between them."""
+    """Tiles uint8 [images, side, side, 3] into one image of rows of `across`, white between them."""
     count, side = images.shape[:2]
     down = math.ceil(count / across)
     sheet = np.full((down * (side + gap) + gap, across * (side + gap) + gap, 3), 255, np.uint8)
@@ -34,7 +38,7 @@ def tile(images: np.ndarray, across: int, gap: int = 1) -> np.ndarray:
 
 
 def sheet(kernel: np.ndarray) -> np.ndarray:
-    """conv1's parameter -> one picture of all its kernels, a column under the other."""
+    """Draws all kernels of conv1's parameter in one picture, a column under the other."""
     columns = as_images(first_kernels(kernel))
     across = math.ceil(math.sqrt(2 * columns.shape[1]))
     return np.concatenate([tile(images, across) for images in columns])

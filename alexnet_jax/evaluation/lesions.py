@@ -22,21 +22,23 @@ from alexnet_jax.network.layers import (
 
 
 def crossings(architecture: Architecture) -> list[str]:
-    """The layers below the classifier whose kernels read another column's maps or units."""
+    """Returns the layers below the classifier whose kernels read another column's maps or units."""
     if architecture.columns == 1:
         return []
     return [row.name for row in architecture.layers[1:] if row.reads_all]
 
 
 def without_crossing(architecture: Architecture, variables: Variables, layer: str) -> Variables:
-    """Every column's kernels of that layer read their own column alone."""
+    """Returns the variables with every column's kernels of a layer reading their own column."""
     row = next(row for row in architecture.layers if row.name == layer)
     return _with(variables, layer, 'kernel', lambda kernel: _own_alone(row, kernel))
 
 
 def column_alone(architecture: Architecture, variables: Variables, column: int) -> Variables:
-    """All that `column` decides by itself. No crossing brings it anything, the classifier reads
-    no other, and the others are silent: what normalization across columns reads of them is 0.
+    """Returns the variables with all that `column` decides by itself.
+
+    No crossing brings it anything, the classifier reads no other, and the others are silent: what
+    normalization across columns reads of them is 0.
 
     Raises:
       ValueError: the net has no such column.

@@ -14,9 +14,11 @@ LONGEST_CELL = 2000  # characters
 def interval(
     values: Sequence[float | None], lowest: float = -math.inf, highest: float = math.inf
 ) -> dict[str, Any]:
-    """Returns {'values', 'mean', 'low', 'high'}: the mean of two values or more, and its 95 %
-    interval by Student's t, cut to the range of such values, `lowest` to `highest`. The mean is
-    None where a value is missing or is not a number."""
+    """Returns the mean of two values or more, and its 95 % interval by Student's t.
+
+    The result is {'values', 'mean', 'low', 'high'}, the interval cut to the range of such values,
+    `lowest` to `highest`. The mean is None where a value is missing or is not a number.
+    """
     found = [value for value in values if value is not None and not math.isnan(value)]
     about: dict[str, Any] = {'values': list(values), 'mean': None, 'low': None, 'high': None}
     count = len(found)
@@ -55,6 +57,7 @@ def interval_text(value: dict[str, Any] | None) -> str:
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 4) -> str:
+    """Formats a value and its confidence interval: '0.0100 [0.0034, 0.0290]'."""
     return f'{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]'
 
 
@@ -80,6 +83,9 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 
 
 def cell(text: str) -> str:
-    """Returns a text as a cell of a Markdown table, which may come from a stranger's file: on one
-    line, without markup that ends the cell or is HTML."""
+    """Returns a text as a cell of a Markdown table.
+
+    It may come from a stranger's file: it is put on one line, without markup that ends the cell
+    or is HTML.
+    """
     return plain(text, LONGEST_CELL).replace('|', '\\|').replace('<', '&lt;')

@@ -1,6 +1,7 @@
-"""What conv1's kernels look for, and whether two columns look for different things (§6.1,
-Figure 3: "the kernels on GPU 1 are largely color-agnostic, while the kernels on GPU 2 are
-largely color-specific").
+"""The selectivity of conv1's kernels for color and orientation, by column.
+
+In §6.1, Figure 3, "the kernels on GPU 1 are largely color-agnostic, while the kernels on GPU 2
+are largely color-specific".
 
 Both indices are shares of a kernel's energy, the sum of its squared weights: from 0 to 1,
 whatever its size. A kernel of zeros has none: NaN.
@@ -15,20 +16,26 @@ PERMUTATIONS = 9999
 
 
 def color_index(kernels: np.ndarray) -> np.ndarray:
-    """[..., side, side, 3] -> [...]: the share of energy that a grey image cannot reach, that of
-    the weights less their mean over the channels. 0: grey; 1: the channels add up to nothing
-    everywhere, so that equal R, G and B do not drive it; about 2/3: random weights."""
+    """Returns the share of a kernel's energy that a gray image cannot reach.
+
+    [..., side, side, 3] -> [...]. It is the energy of the weights after their mean over the
+    channels is subtracted. 0: gray; 1: the channels add up to nothing everywhere, so that equal
+    R, G and B do not drive it; about 2/3: random weights.
+    """
     _assert_kernels(kernels)
     energy = (kernels**2).sum(axis=(-3, -2, -1))
-    grey = 3 * (kernels.mean(axis=-1) ** 2).sum(axis=(-2, -1))
-    return _share(energy - grey, energy)
+    gray = 3 * (kernels.mean(axis=-1) ** 2).sum(axis=(-2, -1))
+    return _share(energy - gray, energy)
 
 
 def orientation_index(kernels: np.ndarray) -> np.ndarray:
-    """[..., side, side, 3] -> [...]: the share of energy that has one orientation in common,
-    |Σ p(f) exp(2iθ(f))| / Σ p(f) over the frequencies f of the kernel's Fourier transform, θ the
-    direction of f, p its power in all channels; the constant part has no direction and counts
-    below the bar alone. 1: a grating; 0: a blob, or two gratings at right angles."""
+    """Returns the share of a kernel's energy that has one orientation in common.
+
+    [..., side, side, 3] -> [...]: |Σ p(f) exp(2iθ(f))| / Σ p(f) over the frequencies f of the
+    kernel's Fourier transform, θ the direction of f, p its power in all channels; the constant
+    part has no direction and counts below the bar alone. 1: a grating; 0: a blob, or two gratings
+    at right angles.
+    """
     _assert_kernels(kernels)
     kernels = np.asarray(kernels, np.float64)
     side = kernels.shape[-2]
@@ -73,9 +80,11 @@ class Separation:
 def separation(
     first: np.ndarray, second: np.ndarray, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> Separation:
-    """Of an index of one column's kernels and of another's, against a permutation null: if which
-    column a kernel is in did not matter, dealing them anew would not change the difference.
-    Kernels without an index are left out; NaNs if a column has none left."""
+    """Compares an index of two columns' kernels with a permutation null.
+
+    If which column a kernel is in did not matter, dealing them anew would not change the
+    difference. Kernels without an index are left out; NaNs if a column has none left.
+    """
     first, second = first[~np.isnan(first)], second[~np.isnan(second)]
     if not len(first) or not len(second):
         return Separation((np.nan, np.nan), np.nan, np.nan, np.nan)

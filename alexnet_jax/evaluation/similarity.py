@@ -1,6 +1,8 @@
-"""How alike two sets of units see the same images: centred kernel alignment (Kornblith, Norouzi,
-Lee and Hinton, 2019, arXiv:1905.00414), linear, with the unbiased estimate of HSIC (Song et al.,
-2012), as the usual one nears 1 by itself where there are more units than images."""
+"""Centered kernel alignment of two sets of units (Kornblith, Norouzi, Lee and Hinton, 2019).
+
+See arXiv:1905.00414. It is linear, with the unbiased estimate of HSIC (Song et al., 2012), as the
+usual one nears 1 by itself where there are more units than images.
+"""
 
 import chex
 import numpy as np
@@ -10,25 +12,31 @@ from alexnet_jax.runtime.errors import counted
 
 
 def gram(features: np.ndarray) -> np.ndarray:
-    """Units of some images, [images, ...] -> their products, [images, images], float64. Those of
-    two sets of units add up to that of both together."""
+    """Returns the products of some images' units, [images, ...] -> [images, images], float64.
+
+    Those of two sets of units add up to that of both together.
+    """
     flat = np.asarray(features).reshape(len(features), -1)
     mean = flat.mean(axis=0, dtype=np.float64)
     return inner_products(flat, lambda rows: rows - mean)  # changes nothing but the rounding
 
 
 def cka(first: np.ndarray, second: np.ndarray) -> float:
-    """Of two Gram matrices [images, images] of four images or more: 1 if one set of units is the
-    other turned, mirrored or scaled, around 0 if they have nothing in common. NaN for units that
-    are the same for every image."""
+    """Computes CKA of two Gram matrices [images, images] of four images or more.
+
+    It is 1 if one set of units is the other turned, mirrored or scaled, around 0 if they have
+    nothing in common, and NaN for units that are the same for every image.
+    """
     chex.assert_shape([first, second], (len(first), len(first)))
     own = hsic(first, first) * hsic(second, second)
     return hsic(first, second) / own**0.5 if own > 0 else float('nan')
 
 
 def hsic(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns the unbiased estimate of HSIC, equation 5 of Song et al., without the factor
-    1 / (n (n − 3)), of two Gram matrices [images, images] of four images or more."""
+    """Returns the unbiased estimate of HSIC of two Gram matrices [images, images].
+
+    It is equation 5 of Song et al., without the factor 1 / (n (n − 3)), for four images or more.
+    """
     first, second = (x - np.diag(np.diag(x)) for x in (first, second))
     count = len(first)
     if count < 4:

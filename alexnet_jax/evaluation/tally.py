@@ -40,12 +40,16 @@ class Tally:
 
     @classmethod
     def zero(cls, classes: int) -> 'Tally':
+        """Returns the counts of no images."""
         none = np.zeros(classes, np.int64)
         return cls(none, none.copy(), none.copy())
 
     def add(self, scores: np.ndarray, labels: np.ndarray, losses: np.ndarray) -> None:
-        """Adds images: scores [images, classes], log-probabilities (or whatever else orders the
-        classes alike, but for `calibration`); labels and losses [images]."""
+        """Adds images: scores [images, classes], labels and losses [images].
+
+        Scores are log-probabilities (or whatever else orders the classes alike, but for
+        `calibration`).
+        """
         places = places_of(scores, labels)
         np.add.at(self.examples, labels, 1)
         np.add.at(self.top1, labels, places >= 1)
@@ -62,11 +66,15 @@ class Tally:
 
     @property
     def images(self) -> int:
+        """Number of images counted."""
         return int(self.examples.sum())
 
     def scores(self) -> dict[str, Any]:
-        """{'examples', 'class_count', 'loss', 'top1_error', 'top5_error', 'top1_interval',
-        'top5_interval'}: fractions, and the 95 % interval of each error."""
+        """Returns loss and errors as fractions, with the 95 % interval of each error.
+
+        The keys are 'examples', 'class_count', 'loss', 'top1_error', 'top5_error',
+        'top1_interval' and 'top5_interval'.
+        """
         count = self.images
         top1, top5 = int(self.top1.sum()), int(self.top5.sum())
         return {
@@ -80,19 +88,22 @@ class Tally:
         }
 
     def top(self, k: int) -> dict[str, Any]:
-        """{'topK_error', 'topK_interval'}, as in `scores`."""
+        """Returns {'topK_error', 'topK_interval'}, as in `scores`."""
         count = self.images
         errors = sum(times for place, times in self.places.items() if place >= k)
         return {f'top{k}_error': errors / count, f'top{k}_interval': interval(errors, count)}
 
     def calibration(self) -> dict[str, Any]:
-        """{'calibration_error', 'calibration': bins}, as in `calibration.py`."""
+        """Returns {'calibration_error', 'calibration': bins}, as in `calibration.py`."""
         bins = calibration.reliability(self.confidences, self.right)
         return {'calibration_error': calibration.expected_error(bins), 'calibration': bins}
 
     def by_class(self, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
-        """{'classes': errors of each class, None for one without images, 'confusions':
-        which labels were taken for which classes, and how often, the costliest first}."""
+        """Returns the errors of each class and the confusions.
+
+        {'classes': errors of each class, None for one without images, 'confusions': labels with
+        the classes predicted in their place, and how often, the costliest first}.
+        """
         classes = [
             {
                 'class': name,
@@ -113,18 +124,20 @@ class Tally:
 
 
 def has_top5(scores: Mapping[str, Any]) -> bool:
-    """Whether the top-5 error of these `Tally.scores` means anything, as `has_top`."""
+    """Returns whether the top-5 error of these `Tally.scores` means anything, as `has_top`."""
     return has_top(5, scores)
 
 
 def has_top(k: int, scores: Mapping[str, Any]) -> bool:
-    """Whether the top-k error of these `Tally.scores` means anything: of k classes or fewer, every
-    answer is among the k most probable."""
+    """Returns whether the top-k error of these `Tally.scores` means anything.
+
+    Of k classes or fewer, every answer is among the k most probable.
+    """
     return scores.get('class_count', k + 1) > k
 
 
 def places_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before each label: scores [images, classes] -> [images]."""
+    """Returns how many classes come before each label: scores [images, classes] -> [images]."""
     chex.assert_rank(scores, 2)
     chex.assert_shape(labels, (len(scores),))
     of_label = np.take_along_axis(scores, labels[:, None], axis=1)
@@ -134,8 +147,11 @@ def places_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def interval(errors: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of an error rate, as fractions: which rates make so many
-    errors among so many images drawn alike no surprise. Without images, any rate does."""
+    """Returns Wilson's 95 % interval of an error rate, as fractions.
+
+    It holds the rates with which so many errors among so many images drawn alike are no surprise.
+    Without images, any rate is in it.
+    """
     from scipy import stats  # half a second, which only the end of an evaluation needs
 
     if count == 0:

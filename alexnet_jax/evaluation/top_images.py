@@ -1,5 +1,7 @@
-"""The images that most activate units, kept while batches go by: memory for `count` images a unit,
-however many there are."""
+"""The images that most activate units, kept while batches go by.
+
+It takes memory for `count` images a unit, however many there are.
+"""
 
 import dataclasses
 
@@ -8,8 +10,10 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Top:
-    """Of each unit the images with the largest values, the largest first and ties in the order of
-    the images; NaN counts as larger than any number. Arrays are [units, images kept].
+    """The images with the largest values of each unit.
+
+    The largest are first and ties in the order of the images; NaN counts as larger than any
+    number. Arrays are [units, images kept].
 
     values: the maximum over the places of a map.
     rows: the images' numbers.

@@ -1,0 +1,1 @@
+"""Configurations, workdirs, runs and trained models."""

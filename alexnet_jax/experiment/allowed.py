@@ -34,16 +34,19 @@ HUGE = 1e30  # of a factor; float32 has it
 
 
 def at_least(least: int) -> Rule:
+    """Returns the rule for whole numbers of at least `least`."""
     return Rule(
         f'a whole number of at least {least}, at most {MOST}', lambda value: least <= value <= MOST
     )
 
 
 def between(least: int, most: int) -> Rule:
+    """Returns the rule for whole numbers from `least` to `most`, both included."""
     return Rule(f'a whole number from {least} to {most}', lambda value: least <= value <= most)
 
 
 def can_name_a_file(text: str) -> bool:
+    """Returns whether the file system can hold a name."""
     try:
         return b'\0' not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -51,8 +54,10 @@ def can_name_a_file(text: str) -> bool:
 
 
 def is_source(text: str) -> bool:
-    """Returns whether a text can be a source of images: one of this package, a folder, a TFDS set
-    or one of the user's own."""
+    """Returns whether a text can be a source of images.
+
+    Sources are those of this package, a folder, a TFDS set or one of the user's own.
+    """
     if text in ('digits', 'patterns', 'synthetic'):
         return True
     named = bool(re.fullmatch('(?s)(folder|tfds):.+', text)) and can_name_a_file(text)
@@ -60,6 +65,7 @@ def is_source(text: str) -> bool:
 
 
 def one_of(names: Collection[str]) -> Rule:
+    """Returns the rule for one of some names."""
     words = ', '.join(name or 'nothing' for name in names)
     return Rule(f'one of {words}', lambda value: value in names, tuple(filter(None, names)))
 
@@ -75,6 +81,7 @@ def or_own(rule: Rule, kind: str) -> Rule:
 
 
 def some_of(names: Collection[str]) -> Rule:
+    """Returns the rule for a list of some names, each at most once."""
     return Rule(
         f'any of {", ".join(names)}, each once, or nothing',
         lambda value: set(value) <= set(names) and len(set(value)) == len(value),
@@ -88,7 +95,7 @@ def is_span(text: str) -> bool:
 
 
 def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
-    """A number for each channel, or an empty tuple."""
+    """Returns the rule for a number for each channel, or an empty tuple."""
     return Rule(
         f'three numbers {words}, for red, green and blue, or nothing',
         lambda numbers: len(numbers) in (0, 3) and all(map(allows, numbers)),
@@ -97,6 +104,7 @@ def three_numbers(words: str, allows: Callable[[float], bool]) -> Rule:
 
 
 def are_factors(factors: dict[Any, Any]) -> bool:
+    """Returns whether a value maps layers to factors of at least 0."""
     return all(
         isinstance(layer, str)
         and layer

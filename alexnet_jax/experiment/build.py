@@ -63,6 +63,7 @@ class Experiment:
 
     @property
     def crop_size(self) -> int:
+        """Side of the crops that the net takes, in pixels."""
         return self.net.architecture.input_size
 
     @functools.cached_property
@@ -70,17 +71,14 @@ class Experiment:
         """Everything that a workdir is bound to by this run."""
         images = self.images
         return Identity(
-            self.config,
-            images.classes,
-            images.mirror,
-            *self.normalization,
-            images.identity,
+            self.config, images.classes, images.mirror, *self.normalization, images.identity
         )
 
 
 def build(config: Config, start: Normalization | None = None) -> Experiment:
-    """Returns the images, net, mesh, plan and normalization of a configuration; the configuration of
-    the result states the mesh.
+    """Returns the images, net, mesh, plan and normalization of a configuration.
+
+    The configuration of the result states the mesh.
 
     Args:
       start: the normalization of the net at `start.from`, if `data.normalization` is that.
@@ -91,9 +89,9 @@ def build(config: Config, start: Normalization | None = None) -> Experiment:
     config = configuration.settled(config)
     images = training_images(config)
     architecture = configuration.network_of(config)
-    data, column = mesh_shape(config, architecture, len(images.classes))
-    config = configuration.changed(config, {'mesh.data': data, 'mesh.column': column})
-    mesh = device_mesh.make_mesh(data, column)
+    shape = mesh_shape(config, architecture, len(images.classes))
+    config = configuration.changed(config, {'mesh.data': shape[0], 'mesh.column': shape[1]})
+    mesh = device_mesh.make_mesh(*shape)
     protocol = configuration.protocol_of(config, architecture)
     plan = loop.Plan(
         **dataclasses.asdict(clock(config, len(images.splits['train']))),
@@ -104,19 +102,18 @@ def build(config: Config, start: Normalization | None = None) -> Experiment:
     )
     net = AlexNet(architecture, len(images.classes), exchange=config.network.exchange)
     step.require_parts_suffice(net, config.train.micro_batches)
+    data = config.data
     normalization = start or pipeline.normalization(
-        images,
-        architecture.input_size,
-        config.data.normalization,
-        config.data.mean,
-        config.data.std,
+        images, architecture.input_size, data.normalization, data.mean, data.std
     )
     return Experiment(config, images, net, mesh, protocol, plan, normalization)
 
 
 def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, int]:
-    """(data, column): as configured; what is not, so that as many of the devices as can be
-    have work, and these exchange the fewest bytes."""
+    """Returns (data, column) of the mesh as configured.
+
+    Other sizes are chosen so that most devices have work, and exchange the fewest bytes.
+    """
     asked = (config.mesh.data, config.mesh.column)
     devices = len(jax.devices()) if any(asked) else device_mesh.devices_to_use()
     return communication.best_mesh(
@@ -166,7 +163,7 @@ def profile_span(config: Config, steps: int) -> tuple[int, int] | None:
 
 
 def training_examples(config: Config) -> int:
-    """How many training images the configuration's set has.
+    """Returns how many training images the configuration's set has.
 
     Raises:
       InputError: the images cannot be had.
@@ -175,7 +172,7 @@ def training_examples(config: Config) -> int:
 
 
 def facts(config: Config, workdir: Path) -> dict[str, Any]:
-    """What has to be the same in all processes of a run."""
+    """Returns the values that have to be the same in all processes of a run."""
     return {
         **{name: value for name, value in configuration.flat(config).items() if name not in OWN},
         'the table of the net': network_digest(config),
@@ -187,7 +184,7 @@ def facts(config: Config, workdir: Path) -> dict[str, Any]:
 
 
 def source_digest(folder: Path) -> str:
-    """Of the program itself, whose version may be one where its source is not."""
+    """Returns a digest of the program's source, which may change while its version stays."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob('*.py')):
         digest.update(f'{path.relative_to(folder)}\0'.encode() + path.read_bytes() + b'\0')
@@ -195,7 +192,7 @@ def source_digest(folder: Path) -> str:
 
 
 def held_out_split(config: Config, images: ImageSet) -> str:
-    """The split to evaluate on: as configured, or test, or val.
+    """Returns the split to evaluate on: as configured, or test, or val.
 
     Raises:
       InputError: the set has no such split.
@@ -209,8 +206,9 @@ def held_out_split(config: Config, images: ImageSet) -> str:
 
 
 def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[str]]:
-    """Returns the values that another net has for this run to start from, {} if it is to start
-    from none, and lines on them.
+    """Returns the values that another net has for this run to start from, and lines on them.
+
+    They are {} if it is to start from none.
 
     Raises:
       InputError: they cannot be read, or do not go with the run, as `warm_start.choose`.
@@ -232,7 +230,8 @@ def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
 
 
 def training_images(config: Config) -> ImageSet:
-    """
+    """Opens the configured images, to train on them.
+
     Raises:
       InputError: the images cannot be had, or there are none for training.
     """
@@ -242,7 +241,8 @@ def training_images(config: Config) -> ImageSet:
 
 
 def open_images(config: Config) -> ImageSet:
-    """
+    """Opens the configured images.
+
     Raises:
       InputError: the images cannot be had.
     """
@@ -258,8 +258,9 @@ def open_images(config: Config) -> ImageSet:
 
 
 def prepare_own_source(config: Config) -> None:
-    """Prepares a source of the user's own, if it is not prepared yet: its file is run. Only for a
-    configuration that the user gives; that of a workdir may be a stranger's.
+    """Prepares a source of the user's own, if it is not prepared yet: its file is run.
+
+    This is only for a configuration that the user gives; a workdir's may be a stranger's.
 
     Raises:
       InputError: as `stored.prepare_own`.
@@ -272,6 +273,7 @@ def prepare_own_source(config: Config) -> None:
 
 
 def train_step(experiment: Experiment) -> Callable:
+    """Builds the compiled training step of an experiment, see `step.make_train_step`."""
     config, net, mesh = experiment.config, experiment.net, experiment.mesh
     return train_step_of(config, net, mesh, experiment.plan, *experiment.normalization)
 
@@ -291,8 +293,10 @@ def train_step_of(
 
 
 def train_batches(experiment: Experiment, first_step: int):
-    """Returns the batches from `first_step` on, on the devices; `data.placement` says whether their
-    images are there beforehand."""
+    """Returns the batches from `first_step` on, on the devices.
+
+    `data.placement` decides whether their images are there beforehand.
+    """
     config, mesh, size = experiment.config, experiment.mesh, experiment.crop_size
     place, labels = functools.partial(device_mesh.place_batch, mesh), None
     if config.data.placement == 'device':
@@ -318,8 +322,10 @@ def train_batches(experiment: Experiment, first_step: int):
 def evaluator(
     experiment: Experiment, stop_requested: Callable[[], bool]
 ) -> Callable[[str, int, Any], Tally]:
-    """(split, views, variables of the net) -> its errors over the split; raises
-    StopRequestedError between two batches."""
+    """Returns a function (split, views, variables of the net) -> its errors over the split.
+
+    The function raises StopRequestedError between two batches.
+    """
     config, mesh, images = experiment.config, experiment.mesh, experiment.images
     forward = inference.make_forward(experiment.net, mesh, *experiment.normalization)
 
@@ -339,7 +345,6 @@ def evaluator(
 
 
 def reading_of(config: Config, size: int, mesh: Mesh, views: int) -> evaluate.Reading:
-    """How a configuration has a split read, in crops of `size` pixels."""
-    mirror = config.data.mirror
-    crops, threads = config.eval.batch_size, config.data.threads
-    return evaluate.Reading(size, mesh, views, mirror, crops, threads)
+    """Returns how a configuration reads a split, in crops of `size` pixels."""
+    crops, data = config.eval.batch_size, config.data
+    return evaluate.Reading(size, mesh, views, data.mirror, crops, data.threads)

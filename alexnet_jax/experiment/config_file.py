@@ -34,8 +34,7 @@ def load(config: str | None, overrides: Mapping[str, str]) -> Config:
 
 
 def packaged() -> dict[str, str]:
-    """Returns the configurations that come with this package: the first line of each docstring
-    by name."""
+    """Returns the first line of each packaged configuration's docstring by its name."""
     texts = {path.stem: path.read_text() for path in sorted(_packaged_folder().glob('*.py'))}
     texts.pop('__init__', None)
     return {
@@ -52,8 +51,10 @@ def _packaged_folder() -> Path:
 
 
 def split(config: str) -> tuple[Path, str | None]:
-    """Returns the file and the argument of FILE or FILE:ARGUMENT. A file whose own name has a
-    colon is taken as it is."""
+    """Returns the file and the argument of FILE or FILE:ARGUMENT.
+
+    A file whose own name has a colon is taken as it is.
+    """
     file, colon, argument = config.rpartition(':')
     if not colon or os.path.exists(config):
         return Path(config), None
@@ -61,8 +62,10 @@ def split(config: str) -> tuple[Path, str | None]:
 
 
 def run_name(config: str) -> str:
-    """Returns a name for the runs of --config: digits for configs/digits.py, and digits-seed_3
-    for configs/digits.py:seed_3."""
+    """Returns a name for the runs of --config: digits for configs/digits.py.
+
+    For configs/digits.py:seed_3 it is digits-seed_3.
+    """
     file, argument = split(config)
     return '-'.join([file.stem, *re.findall(r'[\w.=+-]+', argument or '')])
 

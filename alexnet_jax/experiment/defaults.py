@@ -16,11 +16,16 @@ from alexnet_jax.training.protocols import PROTOCOLS
 if TYPE_CHECKING:
 
     class Config(ConfigDict):  # its fields may be of any type
+        """Settings whose fields may be of any type."""
+
         def __getattr__(self, attribute: str) -> Any: ...
 
         def __getitem__(self, key: str) -> Any: ...
 
-        def copy_and_resolve_references(self, visit_map=None) -> 'Config': ...
+        def copy_and_resolve_references(self, visit_map=None) -> 'Config':
+            """Returns a copy without references between fields."""
+            ...
+
 else:
     Config = ConfigDict
 

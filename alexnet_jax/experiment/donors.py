@@ -17,9 +17,10 @@ from alexnet_jax.weights import files, published
 
 
 def read_donor(source: Path, workdir: Path) -> warm_start.Donor:
-    """Reads the net of a workdir (its last checkpoint), of one of its checkpoints
-    (WORKDIR/checkpoints/STEP) or of a weight file or its name (`published.local`), to start from in
-    `workdir`.
+    """Reads a net to start from in `workdir`.
+
+    It is that of a workdir (its last checkpoint), of one of its checkpoints
+    (WORKDIR/checkpoints/STEP), or of a weight file or its name (`published.local`).
 
     Raises:
       InputError: it is none of these, cannot be read, or is `workdir` itself.
@@ -50,8 +51,9 @@ def read_donor(source: Path, workdir: Path) -> warm_start.Donor:
 
 
 def normalization(config: Config, workdir: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns the mean and scale of the net at `start.from` if the configuration asks for them,
-    else None. A run that has begun keeps them in its workdir and does not need that net again.
+    """Returns the mean and scale of the net at `start.from`, or None if not configured.
+
+    A run that has begun keeps them in its workdir and does not need that net again.
 
     Raises:
       InputError: as `read_donor`; `start.from` is nothing, or states no mean, or one of other crops.

@@ -54,8 +54,9 @@ def import_file(
     classes: tuple[str, ...] | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> str:
-    """Makes a workdir of a weight file; returns a line on it, and one on each thing that the
-    file does not state.
+    """Makes a workdir of a weight file.
+
+    Returns a line on it, and one on each thing that the file does not state.
 
     Args:
       file: a path, or a name as for `loading.load`.
@@ -125,8 +126,9 @@ def _write_workdir(workdir: Path, loaded: Model) -> None:
 
 
 def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexnet_jax') -> str:
-    """Writes a model, of a workdir or a weight file, in one of the forms of
-    `weights/__main__.py`; returns a line on it.
+    """Writes a model, of a workdir or a weight file, in a form of `weights/__main__.py`.
+
+    Returns a line on it.
 
     Raises:
       InputError: as `loading.load`; the net has no such form; `out` cannot be written.
@@ -151,7 +153,7 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
 
 def _write_stablehlo(out: Path, loaded: Model, size: int) -> None:
     """Writes what `jax.export.deserialize(content).call(images)` runs: uint8 images
-    [any number, size, size, 3] -> logits. Weights and normalisation are in it. JAX reads
+    [any number, size, size, 3] -> logits. Weights and normalization are in it. JAX reads
     it for six months at least; it is no form to keep a model in."""
     (batch,) = jax.export.symbolic_shape('batch')
     images = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
@@ -189,8 +191,9 @@ def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
 
 
 def push(source: Path, to: str, license: str = '') -> str:
-    """Puts a model into a folder or a repository (hf:OWNER/NAME): its weight file, and a
-    card unless there is one; returns a line on it.
+    """Puts a model's weight file, and a card unless there is one, into a folder or a repository.
+
+    A repository is hf:OWNER/NAME. Returns a line on it.
 
     Args:
       license: of the weights, by the Hub's name; '' where it is not to be stated.
@@ -238,8 +241,9 @@ def _results(source: Path, loaded: Model) -> list[dict[str, Any]]:
 
 
 def pull(source: str, workdir: Path) -> str:
-    """Makes a workdir of what `push` has put somewhere; returns a line on it. Of a
-    repository nothing but the weight file is taken.
+    """Makes a workdir of a model that `push` has put somewhere; returns a line on it.
+
+    Of a repository nothing but the weight file is taken.
 
     Raises:
       InputError: it cannot be had, or as `import_file`.
@@ -260,7 +264,7 @@ def write(path: Path, loaded: Model) -> None:
 
 
 def metadata(loaded: Model) -> dict[str, str]:
-    """What a weight file of ours says beside its arrays."""
+    """Returns the metadata of our weight files, beside their arrays."""
     protocol = loaded.config.train.table  # where it is not one of this package
     return {
         'format': 'alexnet_jax',
@@ -298,6 +302,7 @@ def portable(config: Config) -> dict[str, Any]:
 
 
 def told(loaded: Model) -> str:
+    """Describes a model in a line: its net, numbers, classes and step."""
     numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
     return (
         f'{loaded.config.network.name}: {numbers:,} numbers,'

@@ -57,6 +57,11 @@ class SettingsParser(Parser):
         return options, overrides, words
 
     def refuse(self, word: str) -> NoReturn:
+        """Refuses an argument that is neither an option nor a setting.
+
+        Raises:
+          InputError: always.
+        """
         self.error(f'unknown argument {shown(word)}; settings are --config.NAME=VALUE')
 
     def _settings(self, argv: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -41,7 +41,7 @@ class Identity:
     mirror: whether an image's mirror image is one of its class too.
     mean, scale: as in `inference.normalize`.
     data: the set, as `ImageSet.identity`; of weights that were imported, what is known of it, and
-      a digest of the weights under `WEIGHTS`, by which one import is told from another.
+      a digest of the weights under `WEIGHTS`, by which imports are distinguished.
     """
 
     config: Config
@@ -66,11 +66,13 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        """A digest of the settings that count, the table of the net, the classes and the
-        normalization: the same for all lengths of a run, another for another run.
+        """A digest of the settings that count, the net's table, the classes and the normalization.
+
+        It is the same for all lengths of a run, another for another run.
 
         Settings at their default are left out, so that a new setting of a later version changes
-        no digest. Other facts of the set are left out, as a model.json may lack some of them."""
+        no digest. Other facts of the set are left out, as a model.json may lack some of them.
+        """
         settled = configuration.settled(self.config)
         values = configuration.flat(settled)
         values['data.source'] = without_folder(values['data.source'])
@@ -124,8 +126,10 @@ def read(workdir: Path) -> Identity:
 
 
 def with_kept(run: Identity, workdir: Path) -> Identity:
-    """Returns the identity with the fields that model.json and normalization.npz of a workdir
-    hold, where there are these files; raises as `read`."""
+    """Returns the identity with the fields that a workdir holds.
+
+    They are in model.json and normalization.npz, where there are these files; raises as `read`.
+    """
     about, arrays = workdir / ABOUT, workdir / NORMALIZATION
     if about.exists():
         run = dataclasses.replace(run, **read_about(about))
@@ -200,8 +204,11 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def differences(kept: Identity, now: Identity) -> list[str]:
-    """Returns where the classes, normalization and set of a run differ from those it is to go on
-    with, a line each; the configurations are compared by `kept_config.differences`."""
+    """Returns where the classes, normalization and set of a run differ, a line each.
+
+    They are compared with those it is to go on with; the configurations are compared by
+    `kept_config.differences`.
+    """
     lines = class_differences(kept.classes, now.classes)
     if kept.mirror != now.mirror:
         lines.append(f'mirror of the set was {kept.mirror}, now {now.mirror}')
@@ -232,8 +239,9 @@ def class_differences(kept: Collection[str], now: Collection[str]) -> list[str]:
 def record_differences(
     record: Mapping[str, Any], identity: Identity, but: Collection[str] = ()
 ) -> list[str]:
-    """Returns where the record of a checkpoint differs from an identity, a line each; [] if it
-    is a checkpoint of that run.
+    """Returns where the record of a checkpoint differs from an identity, a line each.
+
+    It is [] for a checkpoint of that run.
 
     Args:
       but: settings that do not count.
@@ -269,8 +277,11 @@ def digest_of(workdir: Path) -> str | None:
 
 
 def network_digest(config: Config) -> str:
-    """Returns a digest of the whole table of the net. Its `repr` names the kind of every stage,
-    which its fields alone do not: those of max and average pooling are the same."""
+    """Returns a digest of the whole table of the net.
+
+    Its `repr` names the kind of every stage, which its fields alone do not: those of max and
+    average pooling are the same.
+    """
     return digest(repr(configuration.network_of(config)))
 
 

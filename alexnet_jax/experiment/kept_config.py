@@ -33,8 +33,10 @@ TABLES_FROM_JSON = {TABLE: table_json.from_json, PROTOCOL_TABLE: protocol_json.f
 
 
 def with_table(config: Config) -> Config:
-    """Returns the configuration with the whole table of its net, and of a protocol of the user's
-    own, as workdirs keep it."""
+    """Returns the configuration with the whole table of its net, as workdirs keep it.
+
+    It holds that of a protocol of the user's own, too.
+    """
     config = settled(config)
     return changed(config, {TABLE: network_of(config)})
 
@@ -56,8 +58,9 @@ def to_tree(config: Config) -> dict[str, Any]:
 
 
 def of_tree(tree: Mapping[str, Any]) -> Config:
-    """Returns the configuration that `to_tree` has made a tree of, with defaults where it is
-    silent.
+    """Returns the configuration that `to_tree` has made a tree of.
+
+    Where the tree is silent it has defaults.
 
     Raises:
       InputError: it is no such tree, or a value is not allowed; a line for each.
@@ -108,8 +111,9 @@ def of_weight_file(
 
 
 def read_workdir(path: Path) -> Config:
-    """Returns the configuration in the config.json of a workdir, with defaults where it is
-    silent.
+    """Returns the configuration in the config.json of a workdir.
+
+    Where the file is silent it has defaults.
 
     Raises:
       InputError: the file is missing or is not such a configuration.
@@ -130,8 +134,10 @@ def read_workdir(path: Path) -> Config:
 
 
 def of_workdir(workdir: Path, overrides: Mapping[str, str]) -> Config:
-    """Returns the configuration of a workdir, to use what was trained there on the devices of
-    this machine; raises as `read_workdir` and `override` do."""
+    """Returns the configuration of a workdir, to use its net on the devices of this machine.
+
+    Raises as `read_workdir` and `override` do.
+    """
     config = read_workdir(workdir / 'config.json')
     _refuse_other_net(config, overrides)
     config = override(changed(config, {'mesh.data': 0, 'mesh.column': 0}), overrides)
@@ -158,8 +164,10 @@ def _refuse_other_net(config: Config, overrides: Mapping[str, str]) -> None:
 
 
 def differences(config: Config, other: Config, but: Collection[str] = ()) -> list[str]:
-    """Returns where two configurations compute different things, a line each; settings in
-    `but`, and the table if `TABLE` is, do not count."""
+    """Returns where two configurations compute different things, a line each.
+
+    Settings in `but`, and the table if `TABLE` is, do not count.
+    """
     config = settled(config)
     # Older workdirs may hold a relative path.
     one, two = flat(absolute_source(config)), flat(absolute_source(other))

@@ -52,7 +52,7 @@ class Model:
     argument and `jax.tree.map` gives a model.
 
     config: the settings it was trained, or imported, with.
-    net: the Flax module; `net.apply(variables, ...)` runs it on normalised images.
+    net: the Flax module; `net.apply(variables, ...)` runs it on normalized images.
     classes: their names, in the order of the logits.
     mirror: whether an image's mirror image is one of its class too.
     variables: {'params': ..., 'batch_stats': ...}, NumPy arrays.
@@ -83,8 +83,10 @@ class Model:
 
     @property
     def mirrored(self) -> bool:
-        """Whether mirror images are among the ten views: the net was trained with them, and they
-        are of the same class."""
+        """Whether mirror images are among the ten views.
+
+        They are if the net was trained with them, and they are of the same class.
+        """
         return self.mirror and self.config.data.mirror
 
     @property
@@ -132,8 +134,9 @@ class Model:
         return f'Model({plain(table.name)}: {classes}, {count:,} parameters, step {self.step})'
 
     def read(self, picture: Picture | list[Any] | tuple[Any, ...], views: int = 1) -> np.ndarray:
-        """Returns one image or a list of them as the net takes them: made squares as the training
-        images were; of each the middle, or its ten views (§4.1), without `mirrored` the five crops
+        """Returns one image or a list of them as the net takes them.
+
+        Images are resized to squares as the training images were; of each the middle, or its ten views (§4.1), without `mirrored` the five crops
         among them twice.
 
         Args:

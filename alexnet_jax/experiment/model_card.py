@@ -105,8 +105,11 @@ def model_card(
 
 
 def is_trained_here(model: Model) -> bool:
-    """Whether the configuration of a model says how it was trained: not that of another program's
-    weights, of which nothing but their digest is known, as long as no step was added."""
+    """Returns whether a model's configuration describes how it was trained.
+
+    It does not for another program's weights, of which nothing but their digest is known, as long
+    as no step was added.
+    """
     return model.step > 0 or any(name != WEIGHTS for name in model.data)
 
 

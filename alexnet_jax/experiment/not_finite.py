@@ -11,8 +11,10 @@ from alexnet_jax.runtime.errors import NotFiniteError
 
 
 def with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) -> NotFiniteError:
-    """Writes the images of the error's step to WORKDIR/not_finite.json, and returns the error with
-    the first of them in its message."""
+    """Writes the images of the error's step to WORKDIR/not_finite.json.
+
+    Returns the error with the first of them in its message.
+    """
     kept, path = last_checkpoint(workdir), workdir / 'not_finite.json'
     ids = pipeline.record_ids(
         experiment.images, experiment.config.seed, experiment.config.data.batch_size,

@@ -56,8 +56,10 @@ def network(text: str, option: str = NETWORK) -> Architecture:
 
 
 def protocol(text: str, option: str = PROTOCOL) -> Protocol:
-    """Returns the protocol of FILE.py:NAME, checked; raises as `network`, and where a field or a
-    default of a setting is not allowed."""
+    """Returns the protocol of FILE.py:NAME, checked.
+
+    Raises as `network`, and where a field or a default of a setting is not allowed.
+    """
     found = python_files.find(
         text,
         option,
@@ -77,8 +79,10 @@ def protocol(text: str, option: str = PROTOCOL) -> Protocol:
 
 
 def brought(text: str) -> Mapping[str, Any]:
-    """Returns the defaults of settings that the protocol of FILE.py:NAME brings; {} if there is
-    no such protocol, which `protocol` refuses."""
+    """Returns the defaults of settings that the protocol of FILE.py:NAME brings.
+
+    They are {} if there is no such protocol, which `protocol` refuses.
+    """
     try:
         return protocol(text).settings
     except InputError:
@@ -86,8 +90,9 @@ def brought(text: str) -> Mapping[str, Any]:
 
 
 def refuse_files(values: Mapping[str, Any]) -> None:
-    """Checks that settings of a workdir or weight file, which may be a stranger's, name no file: it
-    would be run.
+    """Checks that settings of a workdir or weight file name no file: it would be run.
+
+    They may be a stranger's.
 
     Raises:
       InputError: one does.

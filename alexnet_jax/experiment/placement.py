@@ -17,8 +17,10 @@ from alexnet_jax.runtime.errors import InputError, counted
 def on_devices(
     config: Config, images: ImageSet, mesh: Mesh, crop_size: int
 ) -> tuple[Callable[[pipeline.Batch], dict[str, Any]], np.ndarray]:
-    """Puts the decoded training images on the devices. Returns a function that turns the choices of
-    `pipeline.train_batches` for a batch into that batch, and the labels of all images.
+    """Puts the decoded training images on the devices.
+
+    Returns a function that turns the choices of `pipeline.train_batches` for a batch into that
+    batch, and the labels of all images.
 
     Raises:
       RecordError: a stored image is broken.
@@ -33,8 +35,11 @@ def on_devices(
 def held_validation(
     read: Callable[[str, int], Iterable[dict[str, Any]]],
 ) -> Callable[[str, int], Iterable[dict[str, Any]]]:
-    """Returns `read`, a function of split and views, so that the batches of its first whole pass
-    over the validation images in one view stay on the devices and are those of every later one."""
+    """Returns `read`, a function of split and views, with validation batches kept on the devices.
+
+    They are those of its first whole pass over the validation images in one view, and are used in
+    every later one.
+    """
     held: list[dict[str, Any]] = []
 
     def first_pass(split: str, views: int) -> Iterable[dict[str, Any]]:
@@ -53,8 +58,9 @@ def held_validation(
 
 
 def require_room(config: Config, images: ImageSet, mesh: Mesh, crop_size: int) -> None:
-    """Checks that the training images and the crops of the validation images fit where
-    `data.placement` has them.
+    """Checks that images fit where `data.placement` has them.
+
+    They are the training images and the crops of the validation images.
 
     Raises:
       InputError: they do not.

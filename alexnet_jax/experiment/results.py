@@ -1,5 +1,8 @@
-"""What a workdir keeps of its evaluations, in eval/: the run's own last result of a split with so
-many views, SPLIT-VIEWS.json; results of its other steps and of other sets under longer names."""
+"""Results that a workdir keeps of its evaluations, in eval/.
+
+SPLIT-VIEWS.json is the run's own last result of a split with so many views; results of its other
+steps and of other sets have longer names.
+"""
 
 import hashlib
 import json
@@ -47,8 +50,9 @@ def keep(
     which: str = '',
     top_k: int = 5,
 ) -> str:
-    """Writes eval/SPLIT-VIEWS.json, and eval/SPLIT-VIEWS-classes.json with the errors of
-    each class and the confusions; returns them as lines of text.
+    """Writes eval/SPLIT-VIEWS.json, and eval/SPLIT-VIEWS-classes.json.
+
+    The latter has the errors of each class and the confusions. Returns them as lines of text.
 
     Args:
       about: as `about` returns it.
@@ -93,8 +97,9 @@ def keep(
 def about(
     config: Config, split: str, step: int, mirror: bool, data: Mapping[str, str], run: Identity
 ) -> dict[str, Any]:
-    """Returns what is evaluated, {'split', 'views', 'distinct_views', 'source', 'set', 'data',
-    'network', 'step', 'run'}.
+    """Returns a description of an evaluation.
+
+    It is {'split', 'views', 'distinct_views', 'source', 'set', 'data', 'network', 'step', 'run'}.
 
     Args:
       run: whose net it is; a digest of it binds the result to the workdir.
@@ -149,8 +154,9 @@ def which(
 
 
 def float32_result(workdir: Path, about: Mapping[str, Any], which: str) -> str:
-    """Returns a line of text with the float32 result of the same split, views and step, or with
-    the reason why there is none.
+    """Returns a line of text with the float32 result of the same split, views and step.
+
+    If there is none, the line has the reason.
 
     Args:
       about: as `about` returns it, of a result in another type.
@@ -167,7 +173,7 @@ def float32_result(workdir: Path, about: Mapping[str, Any], which: str) -> str:
 
 
 def told(scores: Mapping[str, Any]) -> str:
-    """Errors with their 95 % intervals, and the loss."""
+    """Formats errors with their 95 % intervals, and the loss."""
     parts = []
     for k in sorted(int(found[1]) for name in scores if (found := TOP.fullmatch(name))):
         low, high = scores[f'top{k}_interval']
@@ -177,16 +183,20 @@ def told(scores: Mapping[str, Any]) -> str:
 
 
 def images_told(count: int) -> str:
+    """Formats a number of images: '1 image', '300 images'."""
     return f'{count} image{"s" * (count != 1)}'
 
 
 def distinct_views(about: Mapping[str, Any]) -> int:
-    """How many different views an evaluation showed of an image. Earlier versions stated none:
-    as many as were asked for."""
+    """Returns how many different views of an image an evaluation used.
+
+    Earlier versions stated none: then they are as many as were asked for.
+    """
     return about.get('distinct_views', about['views'])
 
 
 def views_told(about: Mapping[str, Any]) -> str:
+    """Describes an evaluation's distinct views of an image: '5 views, none mirrored'."""
     views = distinct_views(about)
     return f'{views} view{"s" * (views > 1)}' + ', none mirrored' * (1 < views < about['views'])
 
@@ -207,6 +217,7 @@ def read(workdir: Path, split: str, views: int) -> dict[str, Any]:
 
 
 def place(workdir: Path, split: str, views: int, which: str = '') -> Path:
+    """Returns the path of a result's file in a workdir."""
     return workdir / 'eval' / f'{split}-{views}{which}.json'
 
 

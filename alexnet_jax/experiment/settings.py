@@ -203,8 +203,10 @@ BOOLEANS = {'true': True, 'false': False, '1': True, '0': False, 'on': True, 'of
 
 
 def is_setting(name: str) -> bool:
-    """Returns whether a flag may set this: a setting, or the factor of one layer
-    (`optimizer.layer_rates.conv1`)."""
+    """Returns whether a flag may set a name.
+
+    It may be a setting, or the factor of one layer (`optimizer.layer_rates.conv1`).
+    """
     group, _, layer = name.rpartition('.')
     return name in SETTINGS or (group == RATES and layer != '')
 
@@ -215,8 +217,10 @@ def replaces(later: str, name: str) -> bool:
 
 
 def from_text(name: str, text: str) -> Any:
-    """Returns the value of a setting that is given as text; the text itself if it is not of the
-    setting's type, for `config.validate` to refuse."""
+    """Returns the value of a setting that is given as text.
+
+    It is the text itself if it is not of the setting's type, for `config.validate` to refuse.
+    """
     setting = SETTINGS[name]
     try:
         match setting.default:
@@ -265,9 +269,12 @@ def as_text(name: str, value: Any) -> str:
 
 
 def normalized(name: str, value: Any) -> Any:
-    """Returns a value in the type of the setting's default where that is natural: a whole number
-    as a real one, a list as a tuple, and the texts of version 0.1 for booleans, tuples and
-    factors. Any other value is returned as it is, for `config.validate` to refuse."""
+    """Returns a value in the type of the setting's default where that is natural.
+
+    It turns a whole number into a real one, a list into a tuple, and the texts of version 0.1
+    into booleans, tuples and factors. Any other value is returned as it is, for `config.validate`
+    to refuse.
+    """
     setting = SETTINGS[name]
     if isinstance(value, ConfigDict):
         value = value.to_dict()

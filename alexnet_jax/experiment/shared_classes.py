@@ -22,8 +22,9 @@ class SharedClasses:
 
 
 def shared_classes(ours: Sequence[str], theirs: Sequence[str], source: str) -> SharedClasses | None:
-    """Returns where the classes of a set are among the net's; None where both have the same classes
-    in the same order.
+    """Returns where the classes of a set are among the net's.
+
+    It is None where both have the same classes in the same order.
 
     Args:
       ours: the net's classes.
@@ -83,7 +84,8 @@ def _are_numbers(names: Sequence[str], count: int) -> bool:
 
 
 def require_same_classes(ours: Sequence[str], theirs: Sequence[str], source: str) -> None:
-    """
+    """Checks that a set has the classes of the net.
+
     Raises:
       InputError: the set has other classes than the net.
     """

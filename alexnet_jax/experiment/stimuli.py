@@ -110,7 +110,7 @@ def _require_once(found: Sequence[Stimulus]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Stimuli:
-    """Random access to stimuli, made squares, as `image_set.Records`.
+    """Random access to stimuli, resized to squares, as `image_set.Records`.
 
     bad: takes the row and the reason of an image that cannot be read, which is then black; None:
       such an image is an error.

@@ -1,5 +1,4 @@
-"""A trained net on a set of images, as a configuration says: evaluated, averaged with
-others, its predictions kept."""
+"""A trained net on the configured images: evaluated, averaged with others, predictions kept."""
 
 import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -53,6 +52,7 @@ class Showing:
 
     @property
     def count(self) -> int:
+        """Number of images of the split."""
         return len(self.images.splits[self.split])
 
     @property
@@ -78,8 +78,10 @@ class Showing:
 
     @property
     def is_of_own_set(self) -> bool:
-        """Whether the images are of the set that the net was trained on, wherever it lies; by the
-        settings, if the set is not known (imported weights)."""
+        """Whether the images are of the set that the net was trained on, wherever it lies.
+
+        The settings decide if the set is not known (imported weights).
+        """
         # But for the source, in a weight file.
         known = {name: text for name, text in self.model.data.items() if name != WEIGHTS}
         if known:
@@ -88,7 +90,7 @@ class Showing:
         return all(config[name] == own[name] for name in IMAGES)
 
     def which(self, workdir: Path) -> str:
-        """As `results.which`, of a model of the workdir."""
+        """Returns the end of a result's file name, as `results.which`, of a model of the workdir."""
         config, step = self.config, self.model.step
         is_last = not config.eval.step or step == workdirs.last_checkpoint(workdir)
         other_set = None if self.is_of_own_set else self.images.identity
@@ -96,8 +98,10 @@ class Showing:
         return results.which(step, config.data.source, other_set, self.compute)
 
     def keep(self, workdir: Path, tally: Tally) -> str:
-        """Keeps the result in the workdir, as `results.keep`. Returns it as text, and the result in
-        float32 if this one has another type."""
+        """Keeps the result in the workdir, as `results.keep`, and returns it as text.
+
+        If it is of another type than float32, the text also has the result in float32.
+        """
         about, which = self._about, self.which(workdir)
         text = results.keep(workdir, about, tally, self.classes, which, self.config.eval.top_k)
         if self.compute == 'float32':
@@ -106,12 +110,14 @@ class Showing:
         return f'{text}\n{results.float32_result(workdir, about, which)}'
 
     def outputs(self, names: Sequence[str] = ()) -> Generator[Outputs]:
-        """What the model makes of every image; `names`: the activations wanted."""
+        """Yields the model's outputs for every image; `names`: the activations wanted."""
         return self.runner(names)(self.model.variables)
 
     def runner(self, names: Sequence[str] = ()) -> Callable[..., Generator[Outputs]]:
-        """(variables, images, split) -> the same of any variables of the net and any images, by
-        default these; compiled once."""
+        """Returns a function (variables, images, split) -> outputs, compiled once.
+
+        It takes any variables of the net and any images, by default these.
+        """
         model, mesh = self.model, mesh_of(self.config)
         net = model.net.clone(compute=self.compute)
         forward = inference.make_forward(net, mesh, model.mean, model.scale, names)
@@ -126,9 +132,11 @@ class Showing:
         return run
 
     def lesioned(self, layer: str) -> Callable[[np.ndarray, ImageSet], Generator[Outputs]]:
-        """(masks, images) -> the outputs of the split of these images, whose activations are
-        'lesioned', [images, views, lesions, classes], as `inference.make_lesioned` computes them;
-        compiled once for as many masks."""
+        """Returns a function (masks, images) -> the outputs of the split of these images.
+
+        Their activations are 'lesioned', [images, views, lesions, classes], as
+        `inference.make_lesioned` computes them; compiled once for as many masks.
+        """
         model, mesh = self.model, mesh_of(self.config)
         net = model.net.clone(compute=self.compute)
         forward = inference.make_lesioned(net, mesh, model.mean, model.scale, layer)
@@ -146,7 +154,7 @@ class Showing:
     def tally(
         self, keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, log_probabilities: None
     ) -> Tally:
-        """The errors over all; `keep`: as in `evaluate.evaluate`."""
+        """Returns the errors over all images; `keep`: as in `evaluate.evaluate`."""
         return evaluate.evaluate(self.outputs(), len(self.classes), keep)
 
 
@@ -158,14 +166,16 @@ def reading_of(model: Model, config: Config) -> evaluate.Reading:
 
 
 def mesh_of(config: Config) -> Mesh:
-    """Returns the mesh that is configured; else one over whole images alone, as nothing is
-    exchanged then."""
+    """Returns the mesh that is configured; else one over whole images alone.
+
+    On that nothing is exchanged.
+    """
     data, column = config.mesh.data, config.mesh.column or 1
     return device_mesh.make_mesh(data or max(1, device_mesh.devices_to_use() // column), column)
 
 
 def open_model(config: Config, workdir: Path) -> Model:
-    """The model of a workdir, at the configured step.
+    """Opens the model of a workdir, at the configured step.
 
     Raises:
       InputError: as `loading.load`; the workdir was trained by another configuration.
@@ -178,8 +188,9 @@ def open_model(config: Config, workdir: Path) -> Model:
 
 
 def open_any(source: Path, overrides: Mapping[str, str]) -> tuple[Model, Config]:
-    """Returns the model of a workdir, a weight file or a name of `weights/published.py`, and the
-    configuration to use it with.
+    """Returns a model, and the configuration to use it with.
+
+    The model is of a workdir, a weight file or a name of `weights/published.py`.
 
     Args:
       overrides: settings, as text.
@@ -203,7 +214,7 @@ def show(
     stop_requested: Callable[[], bool] = lambda: False,
     allow_some_classes: bool = False,
 ) -> Showing:
-    """The model of a workdir and the configured images; as `show_to`.
+    """Opens the model of a workdir and the configured images, as `show_to`.
 
     Raises:
       InputError: as `open_model` and `show_to`.
@@ -218,7 +229,7 @@ def show_to(
     stop_requested: Callable[[], bool] = lambda: False,
     allow_some_classes: bool = False,
 ) -> Showing:
-    """The model and the configured images.
+    """Opens the configured images for a model.
 
     Args:
       allow_some_classes: whether the set may have some of the model's classes, or all in another
@@ -242,8 +253,9 @@ def show_to(
 def evaluate_workdir(
     config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False
 ) -> str:
-    """Evaluates a checkpoint of the workdir and keeps the result, and the predictions if
-    the configuration says so; returns the result as text.
+    """Evaluates a checkpoint of the workdir, keeps the result and returns it as text.
+
+    It keeps the predictions if configured.
 
     Raises:
       InputError: as `show`.
@@ -284,8 +296,10 @@ def _keeping(showing: Showing, workdir: Path) -> Tally:
 def average(
     members: Sequence[tuple[Path, Config | None]], weights: Sequence[float], out: Path
 ) -> str:
-    """The errors of the mean of several nets' probabilities, beside the nets' own, kept
-    in `out` as evaluations are, and as ensemble.md and ensemble.json; returns them as text.
+    """Averages several nets' probabilities and evaluates the result beside the nets.
+
+    The errors are kept in `out` as evaluations are, and as ensemble.md and ensemble.json, and
+    returned as text.
 
     Args:
       members: workdirs with their configurations, or saved predictions with None.

@@ -1,5 +1,7 @@
-"""What a trained net's columns have come to do, each by itself and together: the paper's remark
-on its Figure 3, measured (docs/columns.md)."""
+"""Measures of a trained net's columns, each by itself and together (docs/columns.md).
+
+The paper remarks on them at its Figure 3.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -27,8 +29,11 @@ HALVINGS = 20  # ways to deal a layer's maps to two halves at random
 
 @dataclasses.dataclass(frozen=True)
 class Alikeness:
-    """CKA of a layer's output between the first two columns, and between halves of all its maps
-    dealt at random, [HALVINGS]: what it would be if it did not matter who is in which column."""
+    """CKA of a layer's output between the first two columns, and between halves of all its maps.
+
+    The halves are dealt at random, [HALVINGS]: their CKA is what it would be if it did not matter
+    which map is in which column.
+    """
 
     layer: str
     columns: float
@@ -36,14 +41,16 @@ class Alikeness:
 
 
 def indices(kernel: np.ndarray) -> dict[str, np.ndarray]:
-    """conv1's parameter -> {'color', 'orientation'}: [columns, kernels of a column]."""
+    """Returns {'color', 'orientation'} of conv1's parameter: [columns, kernels of a column]."""
     kernels = first_kernels(kernel)
     return {name: index(kernels) for name, index in INDICES.items()}
 
 
 def separations(kernel: np.ndarray) -> dict[str, Separation]:
-    """Of conv1's first two columns, by index. One column's kernels are cut in halves, for
-    comparison: nothing can set these apart."""
+    """Compares the kernels of conv1's first two columns, by index.
+
+    One column's kernels are cut in halves, for comparison: nothing can set these apart.
+    """
     found = {
         name: np.array_split(values[0], 2) if len(values) == 1 else values[:2]
         for name, values in indices(kernel).items()
@@ -52,24 +59,26 @@ def separations(kernel: np.ndarray) -> dict[str, Separation]:
 
 
 def has_first_kernels(architecture: Architecture) -> bool:
+    """Returns whether the net begins with a convolution, whose kernels can be drawn."""
     return isinstance(architecture.layers[0], Conv)
 
 
 def kernel_of(model: Model) -> np.ndarray:
-    """conv1's parameter."""
+    """Returns conv1's parameter."""
     return np.asarray(model.variables['params'][model.net.architecture.layers[0].name]['kernel'])
 
 
 def over_training(workdir: Path, model: Model) -> dict[int, np.ndarray]:
-    """conv1's parameter by step, as far as the run kept it."""
+    """Returns conv1's parameter by step, as far as the run kept it."""
     kept = kernel_history.read(workdir / 'kernels', model.step)
     shape = kernel_of(model).shape
     return {step: kernel for step, kernel in kept.items() if kernel.shape == shape}
 
 
 def cut(showing: Showing, runner: Any = None) -> dict[str, Tally]:
-    """The errors with a part cut, on the split or `MOST_CUT` of its images: of the whole net,
-    of each column alone, and without each crossing.
+    """Returns the errors with a part cut, on the split or `MOST_CUT` of its images.
+
+    They are those of the whole net, of each column alone, and without each crossing.
 
     Args:
       runner: of the showing, if there is one already.
@@ -93,7 +102,7 @@ def cut(showing: Showing, runner: Any = None) -> dict[str, Tally]:
 
 
 def alikeness(showing: Showing) -> list[Alikeness]:
-    """A row a layer, on `MOST_COMPARED` images of the split at most."""
+    """Returns a row a layer, on `MOST_COMPARED` images of the split at most."""
     net = showing.model.net.architecture
     some = sample(showing.images.splits[showing.split], MOST_COMPARED)
     if net.columns == 1 or len(some) < 4:

@@ -1,5 +1,7 @@
-"""What units of a trained net respond to: the images of a set that most activate them, and images
-made by gradient ascent."""
+"""Images that units of a trained net respond to.
+
+They are those of a set that most activate them, and images made by gradient ascent.
+"""
 
 import dataclasses
 import functools
@@ -45,8 +47,10 @@ class Crop:
 
 @dataclasses.dataclass(frozen=True)
 class Ascent:
-    """An image that maximizes a unit: uint8 [size, size, 3], and the unit's values for the first
-    image and for this one."""
+    """An image that maximizes a unit: uint8 [size, size, 3].
+
+    With it come the unit's values for the first image and for this one.
+    """
 
     image: np.ndarray
     start: float
@@ -111,9 +115,11 @@ def chosen(model: Model, layer: str, text: str) -> list[int]:
 
 
 def ascended(architecture: Architecture, layer: str) -> str:
-    """Returns the activation whose units are maximized in place of the layer's: the values that
-    its activation function is given, as a ReLU that is 0 has no slope to climb; the layer itself
-    if it has none, or one that makes other units."""
+    """Returns the activation whose units are maximized in place of the layer's.
+
+    It holds the values that its activation function is given, as a ReLU that is 0 has no slope to
+    climb; it is the layer itself if it has none, or one that makes other units.
+    """
     name, _, stage = layer.partition('/')
     shapes = activation_shapes(architecture, classes=1)
     rows = {row.name: row for row in architecture.layers}

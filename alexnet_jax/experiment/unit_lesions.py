@@ -145,8 +145,10 @@ def _tallies(outputs: Any, classes: int, lesions: int) -> tuple[Tally, list[Tall
 
 
 def tree(showing: Showing, layer: str, whole: Tally, found: Sequence[Lesion]) -> dict[str, Any]:
-    """Returns all results for JSON; errors by class in the order of `classes`, None for one without
-    images."""
+    """Returns all results for JSON.
+
+    Errors by class are in the order of `classes`, None for one without images.
+    """
 
     def errors(tally: Tally) -> dict[str, Any]:
         scores = tally.scores()
@@ -162,8 +164,10 @@ def tree(showing: Showing, layer: str, whole: Tally, found: Sequence[Lesion]) ->
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Returns a `tree` as a page: the lesions that change the top-1 error most, of equal ones those
-    that change the loss most, with the class that each changes most."""
+    """Returns a `tree` as a page: the lesions that change the top-1 error most.
+
+    Of equal ones it has those that change the loss most, with the class that each changes most.
+    """
     whole, lesions = result['whole_net'], result['lesions']
 
     def change(row: Mapping[str, Any], key: str = 'top1_error') -> float:
@@ -204,8 +208,9 @@ def _cell(text: str) -> str:
 def keep(
     source: Path, overrides: Mapping[str, str], layer: str, units: str, most: int, out: Path
 ) -> str:
-    """Writes lesions.json and lesions.md into `out`; returns the page as text, and a line if the
-    split has fewer images than `most`.
+    """Writes lesions.json and lesions.md into `out`, and returns the page as text.
+
+    A line is added if the split has fewer images than `most`.
 
     Raises:
       InputError: as `open_showing` and `removals`; `out` is of another command or cannot be written.

@@ -1,5 +1,4 @@
-"""Every net, one net layer by layer, what differs between two, receptive fields, and what devices
-send.
+"""Prints every net, one net by layer, differences of two, receptive fields, or bytes sent.
 
     python -m alexnet_jax.network
     python -m alexnet_jax.network caffe [--against torchvision]
@@ -36,6 +35,7 @@ MOST_DEVICES = 64  # to compile for
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
     parser = Parser(prog='python -m alexnet_jax.network', description=__doc__)
     parser.add_argument(
         'name', nargs='?', help='a net, also FILE.py:NAME; without one, all are listed'
@@ -127,7 +127,7 @@ def _require_known(what: str, name: str, names) -> None:
 
 
 def list_nets(nets: list[Architecture], classes: int) -> list[str]:
-    """A line a net."""
+    """Returns a line a net."""
     lines = [f'{"net":18}{"columns":>8}{"input":>7}{"parameters":>13}{"multiply-adds":>16}']
     for net in nets:
         rows = layer_shapes(net, classes)
@@ -139,12 +139,12 @@ def list_nets(nets: list[Architecture], classes: int) -> list[str]:
     return [
         *lines, '',
         f'for {classes} classes; multiply-adds of one image, forward. Parameters count the moving'
-        ' statistics of batch normalisation, which are not trained.',
+        ' statistics of batch normalization, which are not trained.',
     ]  # fmt: skip
 
 
 def describe(net: Architecture, classes: int) -> list[str]:
-    """A line a layer: what it computes and what follows."""
+    """Returns a line a layer: what it computes and what follows."""
     shapes = layer_shapes(net, classes)
     lines = [
         f'network {net.name}: {net.columns} column{"s" * (net.columns > 1)}, input'
@@ -174,7 +174,7 @@ def _total(shapes: list[LayerShape]) -> str:
 
 
 def describe_fields(net: Architecture) -> list[str]:
-    """A line an activation: its receptive fields along one axis, in pixels."""
+    """Returns a line an activation: its receptive fields along one axis, in pixels."""
     lines = [
         f'network {net.name}: receptive fields in pixels of its {net.input_size}×{net.input_size}',
         '',
@@ -201,7 +201,7 @@ def _pixels(pixels: range) -> str:
 
 
 def compare(one: Architecture, other: Architecture) -> list[str]:
-    """A line a field in which the two differ."""
+    """Returns a line a field in which two nets differ."""
     found = deviations(one, other)
     if not found:
         return [f'{one.name}: nothing differs from {other.name}']
@@ -242,6 +242,7 @@ def table(name: str) -> Architecture:
 
 
 def run(argv: list[str]) -> int:
+    """Prints the nets, one net, or how two differ; returns the exit status."""
     options = parse(argv)
 
     def net(name: str) -> Architecture:
@@ -264,6 +265,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv, prints=True)
 
 

@@ -57,7 +57,7 @@ class AlexNet(nn.Module):
     and `bias` [columns, features of a column]; of the output layer, `kernel`
     [columns, units of a column, classes] and `bias` [classes]. The leading axis
     is split over the mesh axis `column_axis` inside `jax.shard_map`; with None
-    all columns are at hand and no mesh is needed. Batch normalisation of `conv1`
+    all columns are at hand and no mesh is needed. Batch normalization of `conv1`
     adds `conv1_norm`: `scale` and `bias` [maps] and, in the collection
     `batch_stats`, `mean` and `var` [maps], all split likewise.
 
@@ -99,7 +99,7 @@ class AlexNet(nn.Module):
           images: float [batch, size, size, 3], RGB on the scale of 0 to 255,
             less the training set's mean, as `inference.normalize` gives them; the
             size is the table's `input_size`.
-          dropout_key: for training: drops units, and batch normalisation takes the
+          dropout_key: for training: drops units, and batch normalization takes the
             batch's own statistics (over the mesh axis 'data' too) and moves those it
             keeps, if `batch_stats` is mutable. None, for evaluation, drops none and
             takes those it keeps.

@@ -36,7 +36,7 @@ from alexnet_jax.runtime.errors import InputError, shown
 #
 # - 224 pixels give 55×55 units only if the last window may overhang: three
 #   rows and columns of zeros at the bottom and right, as in the authors' code.
-# - §3.3 lets the normalisation run over "the total number of kernels in the
+# - §3.3 lets the normalization run over "the total number of kernels in the
 #   layer"; §3.2 and Figure 2 let the GPUs communicate "only in certain layers",
 #   of which conv1 and conv2 are none. Here the window stays in its column.
 #   `paper_lrn_across` is the other reading.
@@ -65,8 +65,8 @@ PAPER = Architecture(
 PAPER_LRN_ACROSS = with_lrn_across_columns(PAPER, 'paper_lrn_across')
 
 # Net 145 of the authors' code of 2012 (github.com/computerhistory/AlexNet-Source-Code),
-# the net behind the paper's tables. Beside the paper: conv1's normalisation and
-# pooling come before its ReLU, α is divided by n, a normalisation within each map
+# the net behind the paper's tables. Beside the paper: conv1's normalization and
+# pooling come before its ReLU, α is divided by n, a normalization within each map
 # follows conv2's, and conv3-5 begin with 0.03.
 _SOURCE_LRN = LocalResponseNorm(alpha_divided=True)
 KRIZHEVSKY2012 = Architecture(
@@ -94,7 +94,7 @@ _POOLED = {'conv2': {'padding': (1, 1)}, 'conv5': {'padding': (0, 0)}}
 
 
 # What Caffe ships as bvlc_alexnet: both of the paper's columns on one device as
-# groups of two, which normalisation reaches across; 227 pixels without padding.
+# groups of two, which normalization reaches across; 227 pixels without padding.
 _CAFFE_LRN = LocalResponseNorm(k=1.0, alpha_divided=True, across_columns=True)
 CAFFE = Architecture(
     name='caffe',
@@ -112,7 +112,7 @@ CAFFE = Architecture(
     ),
     output=Output('fc8'),
 )  # fmt: skip
-# Caffe's other one (bvlc_reference_caffenet): pooling before normalisation, biases of 1.
+# Caffe's other one (bvlc_reference_caffenet): pooling before normalization, biases of 1.
 CAFFENET = with_layers(
     CAFFE, 'caffenet',
     conv1={'then': (Relu(), MaxPool(), _CAFFE_LRN)},
@@ -121,7 +121,7 @@ CAFFENET = with_layers(
 )  # fmt: skip
 
 # torchvision's `alexnet`: the widths of "One weird trick" (arXiv:1404.5997) in one
-# tower, no normalisation, dropout before fc6 and fc7, PyTorch's own initial values.
+# tower, no normalization, dropout before fc6 and fc7, PyTorch's own initial values.
 TORCHVISION = Architecture(
     name='torchvision',
     input_size=224,
@@ -158,7 +158,7 @@ ONE_WEIRD_TRICK = Architecture(
     output=Output('fc8', bias=-7.0),
 )  # fmt: skip
 
-# A re-implementation often met with: one tower, batch normalisation after each
+# A re-implementation often met with: one tower, batch normalization after each
 # convolution's ReLU. Its initial values are not known here; the paper's std.
 BATCHNORM227 = Architecture(
     name='batchnorm227',
@@ -187,7 +187,7 @@ ALEXNET_BN = with_layers(
     conv4={'then': (_NVCAFFE_NORM, Relu()), 'bias': 0.0},
     conv5={'then': (_NVCAFFE_NORM, Relu(), MaxPool())},
 )  # fmt: skip
-# Another: one tower, groups in conv2 alone, no normalisation; PyTorch's initial values.
+# Another: one tower, groups in conv2 alone, no normalization; PyTorch's initial values.
 ONE_TOWER = Architecture(
     name='one_tower',
     input_size=224,
@@ -203,7 +203,7 @@ ONE_TOWER = Architecture(
     ),
     output=Output('fc8', std=None),
 )
-# Another: the paper's with 192 maps in conv5, normalised as well. So it stays at ln(classes)
+# Another: the paper's with 192 maps in conv5, normalized as well. So it stays at ln(classes)
 # (docs/LOG.md); with the authors' code's initial values in conv3-5 it learns.
 CONV5_192 = with_layers(
     PAPER, 'conv5_192',
@@ -231,7 +231,7 @@ CIFAR18 = Architecture(
 CIFAR18_NO_NORM = without_stages(CIFAR18, 'cifar18_no_norm', SameMapNorm)
 # The four-layer net of Figure 1, whose activation is what the figure is about
 # (`with_activation`). The paper says no more of it: here cifar18 without
-# normalisation.
+# normalization.
 FOUR_LAYER = Architecture(
     name='four_layer',
     input_size=32,
@@ -317,7 +317,7 @@ ABLATED = {'krizhevsky2012': '', 'paper': 'paper_', 'photographs': 'photographs_
 def architecture(
     name: str, input_size: int = 0, width: float = 1.0, activation: str = ''
 ) -> Architecture:
-    """The table `name`, changed as `varied` does.
+    """Returns the table `name`, changed as `varied` does.
 
     Raises:
       InputError: there is no such table; as `varied`.

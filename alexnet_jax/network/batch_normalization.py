@@ -1,4 +1,4 @@
-"""Batch normalisation (Ioffe and Szegedy 2015), of nets later than the paper's."""
+"""Batch normalization (Ioffe and Szegedy 2015), of nets later than the paper's."""
 
 import functools
 import math
@@ -19,8 +19,11 @@ from alexnet_jax.network.parameters import over_columns
 
 
 class BatchStatistics(nn.Module):
-    """Batch normalisation: the batch's own mean and variance in training, moving those it
-    keeps if `batch_stats` is mutable; else those it keeps."""
+    """Batch normalization with the batch's own or the moving mean and variance.
+
+    In training it takes the batch's own, and moves those it keeps if `batch_stats` is mutable;
+    else it takes those it keeps.
+    """
 
     stage: BatchNorm
     training: bool
@@ -29,6 +32,7 @@ class BatchStatistics(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalizes each map by the batch's statistics, or outside training by the moving ones."""
         maps, stage = (x.shape[-1],), self.stage
 
         def of_maps(name: str, initializer) -> Any:
@@ -50,7 +54,7 @@ class BatchStatistics(nn.Module):
 def batch_norm(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Each map less its mean, over √(variance + epsilon), times `scale` plus `bias`.
+    """Subtracts each map's mean, divides by √(variance + epsilon), scales and shifts.
 
     Mean and variance (that of the batch itself, biased) are over the batch and all places:
     E (x − E x)², as E x² − (E x)² loses digits where the mean is large.

@@ -35,7 +35,8 @@ def require_shape(name: str, array: Any, *extents: int | str, why: str = '') -> 
 
 
 def require_one_shape(name: str, array: Any, *shapes: tuple[int, ...]) -> None:
-    """
+    """Checks that an array has one of some shapes.
+
     Raises:
       ValueError: the array's shape is none of these.
     """
@@ -58,7 +59,8 @@ def require_type(name: str, array: Any, *kinds: type, why: str = '') -> None:
 
 
 def require_one_of(name: str, value: Any, allowed: Collection[str]) -> None:
-    """
+    """Checks that a value is one of some values.
+
     Raises:
       ValueError: the value is none of these.
     """

@@ -1,5 +1,6 @@
-"""What columns tell each other: between devices they meet in the functions below and nowhere
-else. With `axis=None` they work outside any mesh, all columns at hand.
+"""Collectives between columns: all communication between their devices is in these functions.
+
+With `axis=None` they work outside any mesh, all columns at hand.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from alexnet_jax.runtime.errors import InputError, counted
 
 
 def columns_held(columns: int, axis: str | None) -> int:
-    """How many of the net's columns this device holds.
+    """Returns how many of the net's columns this device holds.
 
     Raises:
       InputError: the mesh's devices cannot share them equally.
@@ -30,13 +31,15 @@ def columns_held(columns: int, axis: str | None) -> int:
 
 
 def first_held(held: int, axis: str | None) -> jax.Array | int:
-    """The number, in the whole net, of the first column this device holds."""
+    """Returns the number, in the whole net, of the first column this device holds."""
     return 0 if axis is None else lax.axis_index(axis) * held
 
 
 def numbers_of(images: jax.Array | np.ndarray, axis: str | None) -> jax.Array:
-    """Images [batch, ...] -> their numbers in the global batch, 0, 1, ..., through what
-    `jax.vmap` and, if there is a mesh, its axis 'data' split."""
+    """Returns the numbers of images [batch, ...] in the global batch: 0, 1, ....
+
+    They count through whatever `jax.vmap` and, if there is a mesh, its axis 'data' split.
+    """
     numbers = _numbered(lax.stop_gradient(jnp.asarray(images)))
     return numbers if axis is None else lax.axis_index(DATA) * len(images) + numbers
 
@@ -60,16 +63,21 @@ def share(x: jax.Array, axis: str | None) -> jax.Array:
 
 
 def varying_like(x: jax.Array, other: jax.Array) -> jax.Array:
-    """Returns x, varying over every mesh axis that `other` varies over: where a parameter that all
-    devices share meets values of their own. The gradients of x are added up here."""
+    """Returns x, varying over every mesh axis that `other` varies over.
+
+    It is for a parameter that all devices share, where it meets values of their own. The
+    gradients of x are added up here.
+    """
     there, here = (jax.typeof(array).manual_axis_type.varying for array in (other, x))
     axes = there - here
     return lax.pcast(x, tuple(sorted(axes)), to='varying') if axes else x
 
 
 def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
-    """All columns side by side: parts [..., maps], one a held column ->
-    [..., maps of all columns]. Its transpose is a reduce-scatter."""
+    """Gathers all columns side by side: parts [..., maps], one a held column.
+
+    Returns [..., maps of all columns]. Its transpose is a reduce-scatter.
+    """
     here = jnp.concatenate(parts, axis=-1)
     if axis is None or lax.axis_size(axis) == 1:
         return here
@@ -77,8 +85,11 @@ def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
 
 
 def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
-    """The transpose of `gather`, a reduce-scatter: parts [..., features], what this device
-    adds to each of all columns -> those of the held columns, added up over the devices."""
+    """Adds parts up over the devices and returns those of the held columns, a reduce-scatter.
+
+    It is the transpose of `gather`. parts: [..., features], this device's summand for each of all
+    columns.
+    """
     if axis is None or lax.axis_size(axis) == 1:
         return list(parts)
     here = jnp.concatenate(parts, axis=-1)
@@ -128,16 +139,23 @@ def _ordered(one: jax.Array, other: jax.Array, axis: str) -> tuple[jax.Array, ja
 
 
 def add(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
-    """The sum over all columns, on every device."""
+    """Returns the sum over all columns, on every device."""
     here = sum(parts[1:], start=parts[0])
     return here if axis is None else lax.psum(here, axis)
 
 
 def with_neighbors(x: jax.Array, maps: int, axis: str | None) -> jax.Array:
-    """x [..., m], the columns held side by side, with the `maps` maps that lie
-    next to it on the devices to its left and right -> [..., maps + m + maps].
-    Zeros beyond the first and the last column. Where a device holds fewer than `maps`, the
-    rest comes from those beyond the nearest."""
+    """Returns x with the `maps` maps next to it on the devices to its left and right.
+
+    Zeros stand beyond the first and the last column. Where a device holds fewer than `maps`, the
+    rest comes from those beyond the nearest.
+
+    Args:
+      x: [..., m], the columns of this device side by side.
+
+    Returns:
+      [..., maps + m + maps].
+    """
     devices = 1 if axis is None else lax.axis_size(axis)
     if axis is None or devices == 1:
         return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(maps, maps)])

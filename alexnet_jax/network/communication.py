@@ -1,4 +1,4 @@
-"""What devices must tell each other in a training step, worked out from a table.
+"""Bytes that devices send in a training step, worked out from a table.
 
 Numbers are bytes that a device sends in a step; it receives as many. Gradients and logits are
 float32; so are activations where no other size is given.
@@ -12,7 +12,7 @@ Of s bytes that each of n devices puts in, the best algorithms send, as a ring d
     collective-permute  s               by those that have a receiver
 
 Where devices send different amounts (the first and the last column have one
-neighbour, not two) the mean over the devices counts.
+neighbor, not two) the mean over the devices counts.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Transfer:
 
 
 def bytes_sent(collective: str, put_in: float, devices: int) -> float:
-    """By one of `devices` that each put in `put_in` bytes; see above."""
+    """Returns the bytes that one of `devices` sends, each putting in `put_in` bytes; see above."""
     n = devices
     factor = {
         'all-gather': n - 1,
@@ -82,8 +82,9 @@ def forward_traffic(
     images: int,
     activation: int = FLOAT,
 ) -> list[Transfer]:
-    """Returns the least that inference can send: maps between the columns, and the logits, which
-    every device gets of all images.
+    """Returns the least that inference can send.
+
+    It sends maps between the columns, and the logits of all images to every device.
 
     Args:
       activation: as for `step_traffic`.
@@ -157,14 +158,20 @@ def _between_batches(
 
 
 def parameters_held(architecture: Architecture, classes: int, column: int) -> int:
-    """By one of `column` devices. Each holds the output layer's biases whole."""
+    """Returns how many parameters one of `column` devices holds.
+
+    Each holds the output layer's biases whole.
+    """
     trained = sum(row.parameters for row in layer_shapes(architecture, classes))
     return (trained - classes) // column + classes
 
 
 def activations_held(architecture: Architecture, classes: int, column: int, images: int) -> int:
-    """Numbers that the net computes on one device for `images`: each sum and what
-    each stage makes of it, once. Without what it gathers from other columns."""
+    """Returns how many numbers the net computes on one device for `images`.
+
+    Each sum counts, and what each stage makes of it, once; the columns gathered from other
+    devices do not.
+    """
     *rows, output = layer_shapes(architecture, classes)
     ours = sum(math.prod(shape) for row in rows for shape in row.activations.values())
     return images * (ours // column + math.prod(output.output))
@@ -179,9 +186,12 @@ def best_mesh(
     parts: int = 1,
     asked: tuple[int, int] = (0, 0),
 ) -> tuple[int, int]:
-    """(data, column) of the mesh on which a device sends least, the fewer columns of
-    two that are equal. If no mesh takes all the devices, of as many as one can take.
-    What is not 0 in `asked` is as asked; a device's images are to have so many `parts`."""
+    """Returns (data, column) of the mesh on which a device sends least.
+
+    Of two that are equal it is the one with fewer columns. If no mesh takes all the devices, it
+    is one of as many as can be taken. What is not 0 in `asked` is as asked; a device's images are
+    to have so many `parts`.
+    """
 
     def sent(mesh: tuple[int, int]) -> float:
         return sum(

@@ -1,4 +1,4 @@
-"""What XLA is told when it compiles a step."""
+"""XLA's options for compiling a step."""
 
 import functools
 from typing import Any

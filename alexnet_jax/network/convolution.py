@@ -17,8 +17,10 @@ PLACES_A_THREAD = 32  # of all images together, in the map that a convolution co
 def conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: tuple[int, int]
 ) -> jax.Array:
-    """A convolution without groups: x [batch, height, width, maps], kernel
-    [size, size, maps, features], bias [features] -> [batch, rows, columns, features].
+    """Convolves without groups.
+
+    x [batch, height, width, maps], kernel [size, size, maps, features], bias [features] ->
+    [batch, rows, columns, features].
 
     `padding` is (before, after) on both spatial axes. A kernel in float32 beside x in bfloat16 is
     rounded for the products (`products.py`).
@@ -39,9 +41,10 @@ def grouped_conv(
     padding: tuple[int, int],
     groups: int,
 ) -> jax.Array:
-    """The same, maps and features in `groups` parts that do not meet: kernel [size,
-    size, maps / groups, features]. A convolution each: `feature_group_count` is
-    several times slower (docs/LOG.md).
+    """Convolves with maps and features in `groups` parts that do not meet.
+
+    kernel: [size, size, maps / groups, features]. Each part is a convolution of its own:
+    `feature_group_count` is several times slower (docs/LOG.md).
 
     Raises:
       ValueError: as `conv`; the groups do not divide maps and features.
@@ -125,7 +128,7 @@ _add_bias = with_gradient(_forward, _backward)
 
 
 def sum_over_places(x: jax.Array) -> jax.Array:
-    """[batch, ..., maps] -> [maps], float32 at least."""
+    """Sums x [batch, ..., maps] over all but the maps: [maps], float32 at least."""
     if x.dtype != widened(x).dtype:  # XLA adds up while it widens; for a product it would copy
         return jnp.sum(widened(x), axis=tuple(range(x.ndim - 1)))
     # Each image's as a product: XLA's own sum takes several times as long on CPU. One product for

@@ -7,8 +7,9 @@ import jax
 
 
 def with_gradient(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function whose gradient is `backward`, and that has forward mode too, as
-    `jax.custom_vjp` has not.
+    """Returns a function whose gradient is `backward`.
+
+    It has forward mode too, as `jax.custom_vjp` has not.
 
     Forward mode is the transpose of the gradient. JAX takes reverse mode to be the transpose of
     forward mode, so it runs the gradient as it is written here, operation by operation.

@@ -20,8 +20,10 @@ SHARE = 2  # images may have one part in so many of a device's memory; the step 
 
 
 def room(mesh: Mesh) -> int:
-    """Returns how many bytes of images a device of this process may hold: half of its memory. The
-    devices that a CPU plays share the machine's."""
+    """Returns how many bytes of images a device of this process may hold: half of its memory.
+
+    The devices that a CPU plays share the machine's.
+    """
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     reported = [(device.memory_stats() or {}).get('bytes_limit', 0) for device in own]
     if all(reported):

@@ -34,8 +34,10 @@ class Deviation:
 
 
 def deviations(one: Architecture, other: Architecture) -> list[Deviation]:
-    """Every field in which the tables differ, but for their names; [] if they
-    describe the same net. A row that only one of them has is one deviation."""
+    """Returns every field in which the tables differ, but for their names.
+
+    It is [] if they describe the same net. A row that only one of them has is one deviation.
+    """
     found = _of_fields('', one, other)
     rows, others = _rows(one), _rows(other)
     for name in dict.fromkeys([*rows, *others]):
@@ -55,7 +57,7 @@ def deviations(one: Architecture, other: Architecture) -> list[Deviation]:
 
 
 def stage_text(stage: Stage) -> str:
-    """A stage with all that decides what it computes."""
+    """Describes a stage with all that decides what it computes."""
     match stage:
         case Relu() | Tanh() | Sigmoid():
             return {Relu: 'ReLU', Tanh: 'tanh', Sigmoid: 'sigmoid'}[type(stage)]
@@ -81,14 +83,17 @@ def stage_text(stage: Stage) -> str:
 
 
 def std_text(row: Layer | Output) -> str:
+    """Formats the standard deviation of a row's initial weights."""
     return '±1/√inputs' if row.std is None else f'{row.std:.4g}'
 
 
 def bias_text(row: Layer | Output) -> str:
+    """Formats a row's initial bias."""
     return '±1/√inputs' if row.std is None else f'{row.bias:g}'
 
 
 def stages_text(row: Layer) -> str:
+    """Formats the stages that follow a layer, in order; 'nothing' if there are none."""
     return ' → '.join(map(stage_text, row.then)) or 'nothing'
 
 

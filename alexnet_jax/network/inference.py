@@ -23,17 +23,21 @@ Activations = dict[str, jax.Array]
 
 
 def mirror(images: Array, mirrored: Array) -> jax.Array:
-    """Returns images [batch, height, width, channels], those of `mirrored` (bool [batch]) with
-    left and right exchanged."""
+    """Returns images [batch, height, width, channels], some with left and right exchanged.
+
+    They are those of `mirrored`, bool [batch].
+    """
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def normalize(
     images: Array, mean: Array, scale: Array | float, color_shift: Array | None = None
 ) -> jax.Array:
-    """uint8 [batch, size, size, 3] -> float32, less a mean image [size, size, 3] (§2) or
-    each channel's mean [3], each image's colour shift [batch, 3] added (§4.1), over
-    `scale`, a number or one for each of [3]. Images that are float64 stay so.
+    """Subtracts a mean from images, adds a color shift, and divides by a scale.
+
+    images: uint8 [batch, size, size, 3]. The mean is an image [size, size, 3] (§2) or each
+    channel's [3]; a color shift [batch, 3] (§4.1) is added; the scale is a number or one for each
+    of [3]. The result is float32; images that are float64 stay so.
 
     Raises:
       ValueError: a shape is another, or a type holds no real numbers.
@@ -54,26 +58,28 @@ def normalize(
 
 
 def variable_shapes(net: AlexNet) -> Variables:
-    """{'params': ..., 'batch_stats': ...}: shape and type of each array."""
+    """Returns shape and type of each array: {'params': ..., 'batch_stats': ...}."""
     return nn.unbox(boxed_shapes(net))
 
 
 def boxed_shapes(net: AlexNet) -> Variables:
-    """The same, each boxed with what it is split over."""
+    """Returns `variable_shapes`, each boxed with the axes it is split over."""
     return _boxed_shapes(net.architecture, net.classes, net.exchange, net.compute)
 
 
 def variable_specs(net: AlexNet) -> Variables:
-    """What each of those arrays is split over: a tree of `PartitionSpec`."""
+    """Returns the axes that each array is split over: a tree of `PartitionSpec`."""
     specs = nn.get_partition_spec(boxed_shapes(net))
-    # Of the statistics of batch normalisation it is not said there: as their maps are.
+    # Of the statistics of batch normalization it is not said there: as their maps are.
     stats = jax.tree.map(lambda _: P(device_mesh.COLUMN), specs['batch_stats'])
     return {'params': specs['params'], 'batch_stats': stats}
 
 
 def place_variables(net: AlexNet, mesh: Mesh, variables: Variables) -> Variables:
-    """The variables where `make_forward` wants them: each array split over the mesh. Those
-    of a training with exchange 'scatter' lie elsewhere: an all-to-all, once."""
+    """Places the variables where `make_forward` wants them, each array split over the mesh.
+
+    Those of a training with exchange 'scatter' lie elsewhere: an all-to-all, once.
+    """
     specs = variable_specs(net.clone(exchange='gather'))
     shardings = jax.tree.map(functools.partial(NamedSharding, mesh), specs)
     return jax.device_put(variables, shardings)
@@ -93,7 +99,7 @@ def _boxed_shapes(
 def make_forward(
     net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float, names: Sequence[str] = ()
 ) -> Callable[[Variables, Array], tuple[jax.Array, Activations]]:
-    """A compiled function: (variables, images) -> (logits, activations); no dropout.
+    """Compiles the net: (variables, images) -> (logits, activations); no dropout.
 
     Args:
       net: with `column_axis` None; the function sets it, `exchange` to 'gather' and `precision`
@@ -132,8 +138,9 @@ def make_forward(
 def make_lesioned(
     net: AlexNet, mesh: Mesh, mean: Array, scale: Array | float, layer: str
 ) -> Callable[[tuple[Variables, Array], Array], tuple[jax.Array, Activations]]:
-    """A compiled function: ((variables, masks), images) -> (logits, {'lesioned': logits}), of the
-    whole net and with an activation masked; no dropout.
+    """Compiles the whole net and the net with an activation masked; no dropout.
+
+    ((variables, masks), images) -> (logits, {'lesioned': logits}).
 
     Args:
       net, mesh, mean, scale: as `make_forward` takes them.

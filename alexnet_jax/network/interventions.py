@@ -54,8 +54,9 @@ class Interventions:
 
 
 def arrays_of(argument: str, given: Mapping[str, Any] | None) -> dict[str, Array]:
-    """Returns the arrays that are given for `replace` or `mask`, by name; lists of numbers become
-    arrays.
+    """Returns the arrays that are given for `replace` or `mask`, by name.
+
+    Lists of numbers become arrays.
 
     Raises:
       ValueError: it is no mapping, or holds something else than numbers.

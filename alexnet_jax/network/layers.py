@@ -33,14 +33,14 @@ class LeakyRelu:
 
 @dataclasses.dataclass(frozen=True)
 class Maxout:
-    """The largest of each `pieces` neighbouring sums: of n features n / pieces remain."""
+    """The largest of each `pieces` neighboring sums: of n features n / pieces remain."""
 
     pieces: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class LocalResponseNorm:
-    """Local response normalisation (§3.3), see `normalization.py`.
+    """Local response normalization (§3.3), see `normalization.py`.
 
     `alpha_divided` divides alpha by `size`, as Caffe, PyTorch and the
     authors' code do. `across_columns` lets the window reach over the border
@@ -57,8 +57,11 @@ class LocalResponseNorm:
 
 @dataclasses.dataclass(frozen=True)
 class SameMapNorm:
-    """The same formula over a `size`×`size` neighbourhood within one map, alpha
-    divided by size²: in the authors' code, not in the paper."""
+    """Local response normalization over a `size`×`size` neighborhood within one map.
+
+    The formula is that of `LocalResponseNorm`, alpha divided by size²: in the authors' code, not
+    in the paper.
+    """
 
     size: int = 5
     alpha: float = 1e-3
@@ -68,8 +71,10 @@ class SameMapNorm:
 
 @dataclasses.dataclass(frozen=True)
 class BatchNorm:
-    """Batch normalisation of each map, with scale and shift. `momentum`: what a
-    moving statistic keeps of itself a step."""
+    """Batch normalization of each map, with scale and shift.
+
+    `momentum`: the share that a moving statistic keeps of itself in a step.
+    """
 
     epsilon: float = 1e-3
     momentum: float = 0.99
@@ -77,8 +82,10 @@ class BatchNorm:
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool:
-    """Max pooling over `size`×`size` windows `stride` apart (§3.4); overlapping
-    where stride < size. Output sizes round up."""
+    """Max pooling over `size`×`size` windows `stride` apart (§3.4).
+
+    They overlap where stride < size. Output sizes round up.
+    """
 
     size: int = 3
     stride: int = 2
@@ -181,6 +188,7 @@ class Architecture:
 
     @property
     def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers in order, the output last."""
         return tuple(row.name for row in (*self.layers, self.output))
 
     def __post_init__(self):
@@ -199,7 +207,7 @@ class Architecture:
 
 
 def maps_after(stage: Stage, maps: int) -> int:
-    """How many of `maps` maps a stage leaves."""
+    """Returns how many of `maps` maps a stage leaves."""
     return maps // stage.pieces if isinstance(stage, Maxout) else maps
 
 
@@ -299,12 +307,12 @@ def _maps_after(stage: Stage, maps: int, columns: int, where: str) -> int:
         widest = maps * columns if stage.across_columns else maps
         if stage.size % 2 == 0 or stage.size > widest or stage.size < 1:
             raise InputError(
-                f'{where} has a normalisation over {stage.size} maps;'
+                f'{where} has a normalization over {stage.size} maps;'
                 f' allowed: an odd number up to its {widest} maps'
             )
     if isinstance(stage, SameMapNorm) and (stage.size % 2 == 0 or stage.size < 1):
         raise InputError(
-            f'{where} has a normalisation over {stage.size} pixels; allowed: an odd number'
+            f'{where} has a normalization over {stage.size} pixels; allowed: an odd number'
         )
     if isinstance(stage, Maxout):
         _require_divisible(where, 'features of a column', maps, 'maxout pieces', stage.pieces)

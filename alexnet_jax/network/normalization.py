@@ -1,9 +1,9 @@
-"""Local response normalisation (paper §3.3).
+"""Local response normalization (paper §3.3).
 
     b_i = a_i / (k + α · Σ_j a_j²)^β        |i − j| ≤ n // 2
 
-over the n neighbouring kernel maps at the same place, the window cut at the
-first and the last map. The authors' code also has it over the n×n neighbouring
+over the n neighboring kernel maps at the same place, the window cut at the
+first and the last map. The authors' code also has it over the n×n neighboring
 places of the same map.
 """
 
@@ -21,11 +21,11 @@ from alexnet_jax.network.derivatives import with_gradient
 def local_response_norm(
     a: jax.Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
 ) -> jax.Array:
-    """Normalises `a` over its last axis; the formula above.
+    """Normalizes `a` over its last axis; the formula above.
 
     Args:
       a: activations [..., maps].
-      size: n, the number of neighbours, odd.
+      size: n, the number of neighbors, odd.
       alpha: α, as it multiplies the sum. For conventions that divide α by n
         (Caffe, PyTorch, the authors' code), pass α / n.
       beta: β.
@@ -47,9 +47,9 @@ def local_response_norm(
 def same_map_norm(
     a: jax.Array, size: int = 5, alpha: float = 1e-3 / 25, beta: float = 0.75, k: float = 1.0
 ) -> jax.Array:
-    """The same over the `size`×`size` neighbouring places of the same map, cut at the
-    edges; a [batch, height, width, maps]. The authors' code divides α by size²:
-    pass α / size².
+    """Normalizes over the `size`×`size` neighboring places of the same map, cut at the edges.
+
+    a: [batch, height, width, maps]. The authors' code divides α by size²: pass α / size².
 
     Raises:
       ValueError: as `local_response_norm`.
@@ -83,7 +83,7 @@ def _forward(how, a):
 def _backward(how, a, cotangent):
     # With d = k + α Σ a² and g the cotangent of b = a · d^−β:
     #   ∂/∂a_i = g_i · d_i^−β − 2αβ · a_i · Σ_j g_j · a_j · d_j^(−β−1)
-    # j over the same neighbours. Only `a` is kept from the forward pass: d is
+    # j over the same neighbors. Only `a` is kept from the forward pass: d is
     # cheaper to compute again than to store and fetch.
     around, alpha, beta, k = how
     wide = widened(a)
@@ -93,7 +93,7 @@ def _backward(how, a, cotangent):
 
 
 def widened(x: jax.Array) -> jax.Array:
-    """float32 at least: squares and powers of bfloat16 would lose what digits it has."""
+    """Returns x in float32 at least: squares and powers of bfloat16 would lose its few digits."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

@@ -1,5 +1,4 @@
-"""Declares the parameters of the module: shapes, initial values, and the mesh axis they are split
-over."""
+"""Parameters of the module: shapes, initial values, and the mesh axis they are split over."""
 
 import math
 from collections.abc import Callable
@@ -15,8 +14,10 @@ Initializer = Callable[..., Any]
 
 
 def type_of_parameters(compute: str) -> jnp.dtype:
-    """Returns the type that parameters and the output layer have beside activations of the type
-    `compute`: float32 at least."""
+    """Returns the type of parameters and the output layer: float32 at least.
+
+    `compute` is the type of activations.
+    """
     return jnp.promote_types(compute, jnp.float32)
 
 
@@ -42,10 +43,12 @@ def over_columns(initializer: Initializer, axis: int = 0) -> Initializer:
 
 
 class Weights(nn.Module):
-    """One layer's kernel and bias, the leading axis of each split over columns
-    (the output layer's bias [classes] has none); the kernel's `split_axis` in place of
-    the leading one. Initial values as in `layers.Conv`; `inputs`: how many a unit has.
-    Returns both in float32 at least, see `type_of_parameters`."""
+    """One layer's kernel and bias, the leading axis of each split over columns.
+
+    The output layer's bias [classes] has none; the kernel's `split_axis` stands in place of the
+    leading one. Initial values are as in `layers.Conv`; `inputs`: how many a unit has. Returns
+    both in float32 at least, see `type_of_parameters`.
+    """
 
     kernel_shape: tuple[int, ...]
     bias_shape: tuple[int, ...]
@@ -57,6 +60,7 @@ class Weights(nn.Module):
 
     @nn.compact
     def __call__(self) -> tuple[jax.Array, jax.Array]:
+        """Returns the layer's kernel and bias, split over the columns."""
         if self.std is None:
             bound = self.inputs**-0.5
             kernel = bias = _drawn_flat(

@@ -17,8 +17,10 @@ _TRACED_FOR: contextvars.ContextVar[str] = contextvars.ContextVar('traced_for', 
 
 @contextlib.contextmanager
 def traced_for(platform: str) -> Iterator[None]:
-    """Makes operations that are traced within take the form of this platform: 'cpu', 'gpu' or
-    'tpu'. A function that `jax.jit` has traced before is not traced again."""
+    """Traces operations within for a platform: 'cpu', 'gpu' or 'tpu'.
+
+    A function that `jax.jit` has traced before is not traced again.
+    """
     token = _TRACED_FOR.set(platform)
     try:
         yield

@@ -17,7 +17,7 @@ from alexnet_jax.network.shapes import pooled
 
 
 def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
-    """The largest value of each `size`×`size` window, `stride` apart.
+    """Returns the largest value of each `size`×`size` window, `stride` apart.
 
     Args:
       x: [batch, height, width, maps].
@@ -39,8 +39,10 @@ def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
 
 
 def average_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
-    """The mean of each window's values, shapes as for `max_pool`. Where a window
-    overhangs, the mean of those inside, as in the authors' code. Sums are float32 at least.
+    """Returns the mean of each window's values, shapes as for `max_pool`.
+
+    Where a window overhangs, it is the mean of those inside, as in the authors' code. Sums are
+    float32 at least.
 
     Raises:
       ValueError: as `max_pool`.

@@ -18,8 +18,11 @@ BLOCK = 64  # images; smaller blocks read large kernels from memory more often (
 
 
 def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Multiplies each column's units with its kernel: x [columns, batch, units], kernel [columns,
-    units, features] -> [columns, batch, features] in the type of x."""
+    """Multiplies each column's units with its kernel.
+
+    x [columns, batch, units], kernel [columns, units, features] -> [columns, batch, features] in
+    the type of x.
+    """
 
     def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return x @ kernel.astype(x.dtype)
@@ -32,8 +35,9 @@ def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def product_in_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Multiplies as `matrix_product`, without its rule for the kernel's gradient; on CPU in blocks
-    of BLOCK images.
+    """Multiplies as `matrix_product`, without its rule for the kernel's gradient.
+
+    On CPU it does so in blocks of BLOCK images.
 
     The size of a product decides in which order a CPU adds up its terms. In blocks of one size the
     result for an image has the same bits in every batch.
@@ -60,8 +64,10 @@ def product_in_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def convolution(
     x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]
 ) -> jax.Array:
-    """Convolves maps with a kernel: x [batch, height, width, maps], kernel [size, size, maps,
-    features] -> [batch, rows, columns, features] in the type of x.
+    """Convolves maps with a kernel.
+
+    x [batch, height, width, maps], kernel [size, size, maps, features] -> [batch, rows, columns,
+    features] in the type of x.
 
     On CPU and GPU the gradient of a float32 kernel is rounded to the type of x. On a GPU cuDNN
     returns the type of its inputs, and float32 copies of these would take twice the memory.

@@ -19,8 +19,10 @@ from alexnet_jax.network.shapes import activation_shapes
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A window along one axis: its size, stride and padding before, and the `extent` of the map
-    below, which it slides over."""
+    """A window along one axis: its size, stride and padding before.
+
+    `extent`: of the map below, which it slides over.
+    """
 
     size: int
     stride: int
@@ -67,13 +69,16 @@ class ReceptiveField:
 
     @property
     def center(self) -> float:
-        """Returns the middle of the first unit's field before it is cut, in pixels; that of unit i
-        lies `stride` · i further."""
+        """Returns the middle of the first unit's field before it is cut, in pixels.
+
+        That of unit i lies `stride` · i further.
+        """
         return self.start + (self.size - 1) / 2
 
     def pixels(self, unit: int) -> range:
-        """Returns the pixels, from the first to the last, that the unit depends on; none if it
-        reads padding alone.
+        """Returns the pixels, from the first to the last, that the unit depends on.
+
+        There are none if it reads padding alone.
 
         Raises:
           ValueError: the activation has no such unit.
@@ -90,9 +95,10 @@ class ReceptiveField:
 
 
 def receptive_fields(architecture: Architecture) -> dict[str, ReceptiveField]:
-    """Returns the receptive field of every activation by name. Units of a fully connected layer
-    depend on all that the layer below depends on. Normalization across maps reads one place alone,
-    and batch normalization does in an evaluation.
+    """Returns the receptive field of every activation by name.
+
+    Units of a fully connected layer depend on all that the layer below depends on. Normalization
+    across maps reads one place alone, and batch normalization does in an evaluation.
 
     Raises:
       InputError: as `shapes.layer_shapes`.

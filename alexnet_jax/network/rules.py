@@ -30,14 +30,14 @@ class Allowed:
 
 
 def is_whole(value: Any, least: int, most: int = MOST) -> bool:
-    """Whether it is a whole number within the limits; True and False are none."""
+    """Returns whether a value is a whole number within the limits; True and False are none."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         return False
     return least <= int(value) <= most
 
 
 def is_number(value: Any, least: float = -LARGEST, most: float = LARGEST) -> bool:
-    """Whether it is a finite number of float32 within the limits."""
+    """Returns whether a value is a finite number of float32 within the limits."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:
@@ -88,7 +88,8 @@ TEXT = Allowed('a text of one line', lambda value: isinstance(value, str) and va
 
 
 def require(where: str, field: str, value: Any, allowed: Allowed) -> None:
-    """
+    """Checks that a field's value is allowed.
+
     Raises:
       InputError: the value is not allowed.
     """

@@ -25,7 +25,7 @@ class LayerShape:
     activations: shape by name, all columns together: [height, width, maps] or
       [units]; the weighted sums first, then what each stage makes of them.
     parameters: numbers that are trained.
-    statistics: numbers that batch normalisation keeps beside them.
+    statistics: numbers that batch normalization keeps beside them.
     multiply_adds: of the weighted sums, for one image, forward.
     """
 
@@ -37,11 +37,12 @@ class LayerShape:
 
     @property
     def output(self) -> tuple[int, ...]:
+        """Shape of the layer's last activation."""
         return list(self.activations.values())[-1]
 
 
 def layer_shapes(architecture: Architecture, classes: int) -> list[LayerShape]:
-    """One `LayerShape` a row, the output layer last.
+    """Returns one `LayerShape` a row, the output layer last.
 
     Raises:
       InputError: the input is too small: a layer is left with nothing; or `classes` is
@@ -71,15 +72,19 @@ def layer_shapes(architecture: Architecture, classes: int) -> list[LayerShape]:
 
 
 def activation_shapes(architecture: Architecture, classes: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of every activation by name, [height, width, maps] or [units]; raises as
-    `layer_shapes`."""
+    """Returns the shape of every activation by name, [height, width, maps] or [units].
+
+    Raises as `layer_shapes`.
+    """
     rows = layer_shapes(architecture, classes)
     return {name: shape for row in rows for name, shape in row.activations.items()}
 
 
 def last_convolution(architecture: Architecture) -> str | None:
-    """Returns the name of the last convolution's activation function, as 'conv5/relu', or of its
-    sums if it has none; None of a net without convolutions."""
+    """Returns the name of the last convolution's activation function, as 'conv5/relu'.
+
+    It is that of its sums if it has none; None for a net without convolutions.
+    """
     rows = [row for row in architecture.layers if isinstance(row, Conv)]
     if not rows:
         return None
@@ -88,7 +93,7 @@ def last_convolution(architecture: Architecture) -> str | None:
 
 
 def smallest_input(architecture: Architecture) -> int:
-    """The smallest input, in pixels, that leaves every layer a unit at least."""
+    """Returns the smallest input, in pixels, that leaves every layer a unit at least."""
 
     def suffices(size: int) -> bool:
         seen, below = (size, size, 3), 1
@@ -134,13 +139,15 @@ def _layer(
 
 
 def pooled(extent: int, size: int, stride: int) -> int:
-    """How many windows cover `extent`; the last may overhang. 0 if it is smaller
-    than a window by more than that."""
+    """Returns how many windows cover `extent`; the last may overhang.
+
+    It is 0 if `extent` is smaller than a window by more than that.
+    """
     return max(0, -(-(extent - size) // stride) + 1) if extent > 0 else 0
 
 
 def halo(own: int, maps: int) -> list[int]:
-    """How many of `maps` maps beyond a device's own `own` maps each next device has to give."""
+    """Returns how many of `maps` maps beyond a device's own `own` each next device has to give."""
     return [min(own, maps - before) for before in range(0, maps, own)]
 
 

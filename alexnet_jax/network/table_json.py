@@ -1,5 +1,7 @@
-"""Tables of nets as JSON: what a workdir, a checkpoint and a weight file keep of their net, so that
-they need no table of this package to be used."""
+"""Tables of nets as JSON, in workdirs, checkpoints and weight files.
+
+With them these need no table of this package to be used.
+"""
 
 import dataclasses
 import math

@@ -22,7 +22,7 @@ from alexnet_jax.runtime.errors import InputError, shown
 
 
 def with_layers(architecture: Architecture, name: str, **changes: dict[str, Any]) -> Architecture:
-    """The same net under another name, some rows changed: layer=dict(field=value)."""
+    """Returns the net under another name, some rows changed: layer=dict(field=value)."""
     unknown = changes.keys() - {row.name for row in architecture.layers}
     assert not unknown, unknown
     rows = tuple(
@@ -34,7 +34,7 @@ def with_layers(architecture: Architecture, name: str, **changes: dict[str, Any]
 def with_stages(
     architecture: Architecture, name: str, change: Callable[[Stage], Stage | None]
 ) -> Architecture:
-    """The same net, each stage changed, or left out where `change` gives None."""
+    """Returns the net, each stage changed, or left out where `change` returns None."""
 
     def then(layer: Layer) -> tuple[Stage, ...]:
         return tuple(new for stage in layer.then if (new := change(stage)) is not None)
@@ -56,7 +56,7 @@ def without_stages(architecture: Architecture, name: str, kinds: Any) -> Archite
 
 
 def with_lrn_across_columns(architecture: Architecture, name: str) -> Architecture:
-    """The same net, its normalisation windows reaching over both columns."""
+    """Returns the net, its normalization windows reaching over both columns."""
 
     def reach(stage: Stage) -> Stage:
         if isinstance(stage, LocalResponseNorm):
@@ -67,8 +67,10 @@ def with_lrn_across_columns(architecture: Architecture, name: str) -> Architectu
 
 
 def with_activation(architecture: Architecture, activation: Activation) -> Architecture:
-    """The same net with that activation everywhere. Maxout leaves as many maps as
-    there were: its layers compute `pieces` times as many sums."""
+    """Returns the net with one activation function everywhere.
+
+    Maxout leaves as many maps as there were: its layers compute `pieces` times as many sums.
+    """
     pieces = activation.pieces if isinstance(activation, Maxout) else 1
 
     def change(row: Layer) -> Layer:
@@ -83,7 +85,7 @@ def with_activation(architecture: Architecture, activation: Activation) -> Archi
 
 
 def resized(architecture: Architecture, input_size: int, width: float = 1.0) -> Architecture:
-    """The same net on crops of `input_size` pixels, `width` times as wide.
+    """Returns the net on crops of `input_size` pixels, `width` times as wide.
 
     Features are rounded to what columns and groups can share. Below the first
     layer's, fixed standard deviations grow by 1/√width, so that sums of fewer
@@ -123,8 +125,9 @@ def resized(architecture: Architecture, input_size: int, width: float = 1.0) -> 
 def ablations(
     base: Architecture, prefix: str, **pooled: dict[str, Any]
 ) -> tuple[Architecture, ...]:
-    """Returns `base` with one part changed, once for each ablation; the numbers are those of the
-    authors' code. Nothing else differs from `base`.
+    """Returns `base` with one part changed, once for each ablation.
+
+    The numbers are those of the authors' code. Nothing else differs from `base`.
 
     Args:
       pooled: changes of rows that keep the sizes of maps where pools are 2×2.

@@ -22,6 +22,7 @@ from alexnet_jax.runtime.stop import stop_requests
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
     parser = SettingsParser(prog='python -m alexnet_jax.report', description=__doc__)
     parser.add_argument('runs', type=Path, nargs='+', metavar='RUN')
     parser.add_argument('--out', type=Path, help='a folder, for several')
@@ -37,6 +38,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def run(argv: list[str]) -> int:
+    """Writes the report of one run, or the page of several; returns the exit status."""
     options = parse(argv)
     command_line.before_jax()
     from alexnet_jax.report import run_page, several
@@ -55,6 +57,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

@@ -8,7 +8,7 @@ from alexnet_jax.runtime.errors import counted
 
 
 def content(folder: Path, tally: Tally) -> list[str]:
-    """The section's parts, its figure in `folder`."""
+    """Returns the section's parts; its figure is drawn in `folder`."""
     found = tally.calibration()
     error, bins = found['calibration_error'], found['calibration']
     path, filled = folder / 'reliability', [one for one in bins if one['images']]

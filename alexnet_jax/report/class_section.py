@@ -15,7 +15,7 @@ LISTED = 20  # confusions
 
 
 def content(folder: Path, classes: tuple[str, ...], tally: Tally) -> list[str]:
-    """The section's parts, its figures in `folder`."""
+    """Returns the section's parts; its figures are drawn in `folder`."""
     short = class_names.short_names(classes)
     errors = _errors(folder, short, tally)
     if not tally.confusions:
@@ -80,8 +80,10 @@ def _matrix(folder: Path, short: list[str], tally: Tally) -> str:
 
 
 def most_confused(confusions: Mapping[tuple[int, int], int], classes: int, most: int) -> list[int]:
-    """Returns the labels of the most frequent confusions, `most` at most, in the order of the
-    labels; all labels where there are no more."""
+    """Returns the labels of the most frequent confusions, `most` at most.
+
+    They are in the order of the labels, and all labels where there are no more.
+    """
     if classes <= most:
         return list(range(classes))
     shown: set[int] = set()

@@ -28,7 +28,9 @@ INDICES = (
 def content(
     workdir: Path, folder: Path, model: Model, showing: Showing | None, runner: Any
 ) -> list[str]:
-    """The section's parts, its figures in `folder`; none for a net of one column.
+    """Returns the section's parts; its figures are drawn in `folder`.
+
+    A net of one column has none.
 
     Args:
       showing: None where there are no images. runner: of the showing, if there is one.
@@ -49,7 +51,7 @@ def content(
 
 
 def selectivity_figure(kernel: np.ndarray, folder: Path) -> str:
-    """Both indices of conv1's kernels, [columns, side, side, 3, features]."""
+    """Draws both indices of conv1's kernels, [columns, side, side, 3, features]."""
     found = two_columns.indices(kernel)
     columns.selectivity(found['color'], found['orientation'], folder / 'selectivity')
     by = ', by column' if len(kernel) > 1 else ''

@@ -20,7 +20,7 @@ Row = tuple[str, str, str]
 def content(
     config: Config, model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]
 ) -> list[str]:
-    """The section's parts.
+    """Returns the section's parts.
 
     Args:
       showing: None where there are no images. metrics: the rows of metrics.jsonl.
@@ -42,7 +42,7 @@ def content(
 
 
 def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]) -> list[Row]:
-    """How the net was trained, where the paper did otherwise."""
+    """Returns where the net was trained in another way than the paper's."""
     config, rows = model.config, []
     if not config.data.source.startswith(IMAGENET):
         rows.append(('data.source', config.data.source, 'ImageNet: ILSVRC-2010 and 2012'))
@@ -68,7 +68,7 @@ def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, 
 
 
 def evaluation(config: Config, model: Model, showing: Showing | None) -> list[Row]:
-    """How the net is evaluated in this report, where the paper did otherwise."""
+    """Returns where this report evaluates the net in another way than the paper."""
     if showing is None:
         return []
     rows = []

@@ -24,6 +24,7 @@ METHODS = {
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
     parser = Parser(prog='python -m alexnet_jax.report.explain', description=__doc__)
     parser.add_argument('model', type=Path, metavar='MODEL', help='a workdir or a weight file')
     parser.add_argument('images', type=Path, nargs='+', metavar='IMAGE')
@@ -44,6 +45,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def run(argv: list[str]) -> int:
+    """Writes a page of attributions for each image; returns the exit status."""
     options = parse(argv)
     command_line.before_jax()
     from alexnet_jax.report import explanations
@@ -56,6 +58,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

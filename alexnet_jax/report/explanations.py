@@ -55,8 +55,10 @@ class Explainer:
 def explain(
     source: Path, paths: Sequence[Path], method: Method, target: str | None, out: Path
 ) -> bool:
-    """Explains the class `target`, or the most probable class of each image, and writes the folder
-    `out`. Returns whether all images could be read; the others are done.
+    """Explains a class of each image and writes the folder `out`.
+
+    The class is `target`, or the image's most probable one. Returns whether all images could be
+    read; the others are done.
 
     Raises:
       InputError: the model cannot be loaded, has no such class or activation, or a parameter is
@@ -126,8 +128,9 @@ def _rows(
 
 
 def label_of(classes: Sequence[str], text: str) -> int:
-    """Returns the number of a class: by its name as the set has it, the name or short name for
-    people, or else its number.
+    """Returns the number of a class, by its name or its number.
+
+    Its name may be the set's, or the name or short name for people.
 
     Raises:
       InputError: there is no such class.

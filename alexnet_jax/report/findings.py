@@ -27,8 +27,11 @@ ASKED, NEAREST = 5, 6  # images with so many neighbors each, as in Figure 4 (rig
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """An image with its five most probable classes; its record's id; its label; and the place of its
-    own class among the five, None if it is not one of them. Classes have their short names."""
+    """An image with its five most probable classes.
+
+    With it come its record's id, its label, and the place of its own class among the five, None
+    if it is not one of them. Classes have their short names.
+    """
 
     prediction: Prediction
     id: str
@@ -38,8 +41,11 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """tally: the errors over the split. drawn: some images, at random. mistakes: those it was
-    surest of. neighbors: a row an image, itself first; [] where there are no training images."""
+    """The results of the images on which a report reports.
+
+    tally: the errors over the split. drawn: some images, at random. mistakes: those it was surest
+    of. neighbors: a row an image, itself first; [] where there are no training images.
+    """
 
     tally: Tally
     drawn: list[Shown]
@@ -48,7 +54,7 @@ class Findings:
 
 
 def last_hidden(showing: Showing) -> str:
-    """The name of the last activations below the classifier."""
+    """Returns the name of the last activations below the classifier."""
     net = showing.model.net
     return list(layer_shapes(net.architecture, net.classes)[-2].activations)[-1]
 
@@ -56,7 +62,7 @@ def last_hidden(showing: Showing) -> str:
 def find(
     showing: Showing, runner: Any, watching: Callable[[Stream], Stream] = lambda outputs: outputs
 ) -> Findings:
-    """One pass over the split, and one over the training images.
+    """Passes once over the split and once over the training images, and returns the findings.
 
     Args:
       runner: of the showing, with the last hidden activations.
@@ -104,7 +110,7 @@ class _Seen:
             self._count += len(batch.labels)
 
     def keep(self, batch: Outputs, log_probabilities: np.ndarray) -> None:
-        """As `evaluate` calls it."""
+        """Keeps a batch, as `evaluate` calls it."""
         mean = np.exp(log_probabilities)
         for place, label in enumerate(batch.labels.tolist()):
             row, taken = self._count + place, int(mean[place].argmax())
@@ -130,8 +136,10 @@ class _Seen:
 def search(
     asked: np.ndarray, batches: Generator[np.ndarray], own: Sequence[int | None]
 ) -> list[list[tuple[int, float]]]:
-    """The nearest `NEAREST` of all rows of the batches to each row asked for, (row, Euclidean
-    distance), the nearest first and ties in the order of the rows: every distance is computed.
+    """Finds the nearest `NEAREST` of all rows of the batches to each row asked for.
+
+    Returns (row, Euclidean distance), the nearest first and ties in the order of the rows: every
+    distance is computed.
 
     Args:
       asked: [images, units]. batches: [rows, units] each.
@@ -166,7 +174,7 @@ def _features(batch: Outputs, layer: str) -> np.ndarray:
 
 
 def middle(showing: Showing, split: str, row: int) -> np.ndarray:
-    """What the net is shown of a record: uint8 [size, size, 3]."""
+    """Returns a record's image as the net takes it, uint8 [size, size, 3]."""
     record = showing.images.splits[split].read(row)
     size = showing.model.net.architecture.input_size
     return np.array(augment.views(record.image, size, 1)[0])

@@ -29,9 +29,10 @@ LONGEST = 1000  # characters of a path
 
 
 def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
-    """Prints the five most probable classes of each image, and keeps them in
-    WORKDIR/predict/predictions.json and .csv, with a picture beside them. Returns whether all
-    images could be read; what could not is told, and kept, too.
+    """Prints the five most probable classes of each image, and keeps them.
+
+    They are in WORKDIR/predict/predictions.json and .csv, with a picture beside them. Returns
+    whether all images could be read; those that could not are reported, and kept, too.
 
     Args:
       files: images, and folders and lists of images as in `stimuli.find`.
@@ -121,6 +122,7 @@ def top(model: Model, log_probabilities: np.ndarray) -> list[dict[str, Any]]:
 
 
 def told(row: dict[str, Any]) -> list[str]:
+    """Formats an image's predictions: its name, then a line a class."""
     lines = [plain(row['image'], LONGEST)]
     for entry in row['predictions']:
         english = entry['class'] in class_names.imagenet_classes()

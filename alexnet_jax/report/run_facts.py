@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def content(workdir: Path, config: Config, step: int, metrics: Sequence[Row]) -> list[str]:
-    """The section's parts.
+    """Returns the section's parts.
 
     Args:
       step: of the checkpoint that the report is of. metrics: the rows of metrics.jsonl.
@@ -84,7 +84,7 @@ def _table(title: str, read: Callable[[Path], list[Row]], workdir: Path) -> list
 
 
 def cells(row: Row) -> list[Cell]:
-    """A result's split and views, set, step, number of images, errors and loss."""
+    """Returns a result's split and views, set, step, number of images, errors and loss."""
     top5 = row['top5_error'] if has_top5(row) else '–'
     return [
         f'{row["split"]}, {results.views_told(row)}', str(row.get('set', row['source'])),

@@ -1,5 +1,7 @@
-"""The report of one run: WORKDIR/report/index.html, and beside it every figure of it as a picture
-and as numbers."""
+"""The report of one run: WORKDIR/report/index.html.
+
+Beside it lies every figure of it as a picture and as numbers.
+"""
 
 import dataclasses
 import math
@@ -39,8 +41,10 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a report is made of. folder: where it is made. showing: None where the images cannot
-    be had, for `reason`."""
+    """A run of which a report is made.
+
+    folder: where it is made. showing: None where the images cannot be had, for `reason`.
+    """
 
     workdir: Path
     folder: Path
@@ -54,8 +58,7 @@ class Run:
 
 
 def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False) -> str:
-    """Makes the report of a workdir, which takes the place of one that is there; returns a line
-    on it.
+    """Makes the report of a workdir, in place of one that is there; returns a line on it.
 
     Raises:
       InputError: as `trained.open_model`.
@@ -74,7 +77,8 @@ def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lam
 
 
 def open_run(config: Config, workdir: Path, stop_requested: Callable[[], bool]) -> Run:
-    """
+    """Opens a run for its report.
+
     Raises:
       InputError: as `trained.open_model`.
     """

@@ -26,7 +26,7 @@ PAGES = ('figure1.json', 'ablations.json', 'specialization.json')
 
 
 def make(folder: Path) -> str:
-    """The page of what one of the commands for many runs has left in the folder.
+    """Writes the page of a study, from the files that its command has left in the folder.
 
     Raises:
       InputError: none has, or its file cannot be read.
@@ -56,6 +56,7 @@ def make(folder: Path) -> str:
 
 
 def kind_of(folder: Path) -> str | None:
+    """Returns the kind of study that a folder holds; None if it holds none."""
     return next((name for name in PAGES if (folder / name).is_file()), None)
 
 
@@ -207,7 +208,7 @@ def _over_training(runs: Mapping[str, Row], net: str, index: str) -> list[tuple[
 
 
 def compare(workdirs: Sequence[Path], out: Path) -> str:
-    """A page of several workdirs: their errors, curves, and the settings in which they differ.
+    """Writes a page of several workdirs: their errors, curves, and differing settings.
 
     Raises:
       InputError: one of them is none, or a result in it cannot be read.
@@ -218,7 +219,7 @@ def compare(workdirs: Sequence[Path], out: Path) -> str:
 
 
 def _name(path: Path, paths: Sequence[Path]) -> str:
-    """As short as tells it from the others."""
+    """Returns the shortest end of a path that no other path has."""
     for length in range(1, len(path.parts) + 1):
         short = path.parts[-length:]
         if sum(other.parts[-length:] == short for other in paths) == 1:

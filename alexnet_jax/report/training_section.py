@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def content(folder: Path, model: Model, rows: Sequence[Row], lost_lines: int) -> list[str]:
-    """The section's parts, its figures in `folder`.
+    """Returns the section's parts; its figures are drawn in `folder`.
 
     Args:
       rows: of metrics.jsonl. lost_lines: how many of its lines cannot be read.
@@ -82,8 +82,10 @@ def about_errors(rows: Sequence[Row], top5: bool) -> str:
 
 
 def plateau(train: Sequence[Row], classes: int) -> int:
-    """Returns the last step of the plateau at the start of a training, 0 if there was none: while
-    the mean loss of `WINDOW` logged steps is not below 0.99 ln(classes), as in `training.health`.
+    """Returns the last step of the plateau at the start of a training, 0 if there was none.
+
+    It lasts while the mean loss of `WINDOW` logged steps is not below 0.99 ln(classes), as in
+    `training.health`.
 
     Args:
       train: the train rows of metrics.jsonl.

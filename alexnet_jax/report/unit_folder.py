@@ -26,8 +26,11 @@ ABOUT = 'units.json'
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """layer: None for the last convolution's activation function. units: as `unit_images.chosen`
-    takes them. images: how many of each unit. steps, seed: of gradient ascent."""
+    """The units to look at, and how.
+
+    layer: None for the last convolution's activation function. units: as `unit_images.chosen`
+    takes them. images: how many of each unit. steps, seed: of gradient ascent.
+    """
 
     layer: str | None
     units: str
@@ -56,8 +59,9 @@ def keep(
     out: Path,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Writes units.json, unit-N.png, ascent-N.png and index.html into the folder `out`; returns
-    lines on them.
+    """Writes units.json, unit-N.png, ascent-N.png and index.html into the folder `out`.
+
+    Returns lines on them.
 
     Raises:
       InputError: as `trained.open_any` and `unit_images.chosen`; the images that settings name

@@ -23,8 +23,11 @@ STEPS = 64  # of ascent
 
 
 def search_for(architecture: Architecture) -> Search | None:
-    """Returns a search for the images that most activate some units of the last convolution, as
-    many of each column, spread evenly over its maps; None of a net without convolutions."""
+    """Returns a search for the images that most activate some units of the last convolution.
+
+    They are as many of each column, spread evenly over its maps; None for a net without
+    convolutions.
+    """
     layer = last_convolution(architecture)
     if layer is None:
         return None
@@ -42,7 +45,9 @@ def content(
     search: Search | None,
     stop_requested: Callable[[], bool],
 ) -> list[str]:
-    """The section's parts, its figures in `folder`; none if an ascent ends in NaN.
+    """Returns the section's parts; its figures are drawn in `folder`.
+
+    There are none if an ascent ends in NaN.
 
     Args:
       showing: None where there are no images. search: whose images have gone by, if there are any.

@@ -25,6 +25,7 @@ MOST_IMAGES, MOST_STEPS, MOST_SEED = 32, 100_000, 2**31 - 1
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Parses the command line into options and overridden settings."""
     parser = SettingsParser(prog='alexnet-jax units', description=__doc__)
     parser.add_argument('model', type=Path, metavar='MODEL', help='a workdir or a weight file')
     parser.add_argument('--layer', help="an activation; the last convolution's activation function")
@@ -43,6 +44,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def run(argv: list[str]) -> int:
+    """Writes a page of the images and the ascents of units; returns the exit status."""
     options, overrides = parse(argv)
     command_line.before_jax()
     from alexnet_jax.report import unit_folder
@@ -56,6 +58,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

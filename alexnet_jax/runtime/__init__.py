@@ -1,0 +1,1 @@
+"""The process: errors, exit statuses, signals, several processes and whole files."""

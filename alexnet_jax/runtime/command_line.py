@@ -52,6 +52,11 @@ class Parser(argparse.ArgumentParser):
         self.add_argument('--debug', action='store_true', help='show tracebacks')
 
     def error(self, message: str) -> NoReturn:
+        """Refuses a command line.
+
+        Raises:
+          InputError: always, with the message.
+        """
         raise InputError(f'{plain(message, 600)}; see --help')
 
 

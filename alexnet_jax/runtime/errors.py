@@ -1,4 +1,4 @@
-"""Errors that are told in a line or two, without a traceback."""
+"""Errors that are reported in a line or two, without a traceback."""
 
 import difflib
 import os
@@ -16,18 +16,23 @@ class InputError(ValueError):
 
 
 class RecordError(ValueError):
-    """A stored record that turns out broken when it is read, maybe far into a
-    run. The message names file and record; exit status 1."""
+    """A stored record that turns out broken when it is read, maybe far into a run.
+
+    The message names file and record; exit status 1.
+    """
 
 
 class StorageError(RuntimeError):
-    """A file of the run that could not be written, far into it: the disk is full, gone or
-    read-only. The message names file and bytes; exit status 1."""
+    """A file of the run that could not be written, far into it.
+
+    The disk is full, gone or read-only. The message names file and bytes; exit status 1.
+    """
 
 
 class NotFiniteError(ArithmeticError):
-    """A number of the run is NaN or infinite. The message names what and the step; exit
-    status 1.
+    """A number of the run is NaN or infinite.
+
+    The message names it and the step; exit status 1.
 
     step: whose images are to be looked at.
     """
@@ -38,35 +43,42 @@ class NotFiniteError(ArithmeticError):
 
 
 class StopRequestedError(Exception):
-    """A stop was requested in the midst of something that is done anew when the same command
-    runs again; exit status 75."""
+    """A stop was requested; exit status 75.
+
+    The work that it interrupts is done anew when the same command runs again.
+    """
 
 
 class LostProcessError(RuntimeError):
-    """Another of several processes was lost. The message tells; exit status 1."""
+    """Another of several processes was lost, as the message says; exit status 1."""
 
 
 def counted(count: int, noun: str, plural: str = '') -> str:
-    """Returns the number and the noun: '1 image', '2 images'; with the plural 'classes',
-    '2 classes'."""
+    """Returns the number and the noun: '1 image', '2 images'.
+
+    With the plural 'classes' it returns '2 classes'.
+    """
     return f'{count} {noun if count == 1 else plural or noun + "s"}'
 
 
 def nearest(name: str, names: Collection[str]) -> str:
-    """The name most like `name`."""
+    """Returns the name most like `name`."""
     name = name[:LONGEST]  # it takes a time of its square
     return max(names, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
 
 
 def plain(text: object, most: int = LONGEST) -> str:
-    """A text, or a path, on one line: what cannot be printed escaped, and cut if too long."""
+    """Returns a text, or a path, on one line.
+
+    Characters that cannot be printed are escaped, and the text is cut if too long.
+    """
     text = str(text)
     line = ''.join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:most])
     return line if len(text) <= most else f'{line}...'
 
 
 def shown(value: object) -> str:
-    """Its `repr`, as `plain` has it."""
+    """Returns a value's `repr`, as `plain` does."""
     try:
         return plain(repr(value))
     except Exception:  # a number of thousands of digits, or whatever a config file has made
@@ -74,8 +86,10 @@ def shown(value: object) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Returns the message of an error, of the operating system's without its number: 'ids.json: No
-    such file or directory'."""
+    """Returns the message of an error, of the operating system's without its number.
+
+    An example is 'ids.json: No such file or directory'.
+    """
     if isinstance(error, OSError) and error.strerror:
         place = (
             f'{plain(os.path.basename(os.fsdecode(error.filename)))}: ' if error.filename else ''

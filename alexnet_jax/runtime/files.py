@@ -1,5 +1,7 @@
-"""Small files that may come from a stranger: read in bounded memory, without waiting, or written
-whole."""
+"""Small files that may come from a stranger.
+
+They are read in bounded memory, without waiting, and written whole.
+"""
 
 import contextlib
 import errno
@@ -85,8 +87,10 @@ def sha256(path: Path) -> str:
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
-    """Reads JSON of at most `most` bytes in UTF-8. NaN and Infinity are no JSON; a name that an
-    object has twice would mean one thing to one reader and another to the next.
+    """Reads JSON of at most `most` bytes in UTF-8.
+
+    NaN and Infinity are no JSON; a name that an object has twice would mean one thing to one
+    reader and another to the next.
 
     Raises:
       OSError: as `opened`.
@@ -100,8 +104,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def require_own_folder(folder: Path, record: str) -> None:
-    """Checks that a command may make or replace a folder: it is not there, is empty, or holds the
-    file `record`, by which the command knows its own.
+    """Checks that a folder is not there, is empty, or holds the file `record` of the command.
 
     Raises:
       InputError: it holds something else, or is no folder.
@@ -112,8 +115,9 @@ def require_own_folder(folder: Path, record: str) -> None:
 
 
 def require_same_command(path: Path, asked: Mapping[str, Any]) -> None:
-    """Checks that a JSON file may be written by a command: it is not there, or holds everything
-    that the command was asked for, so that it comes out again.
+    """Checks that a JSON file may be written by a command.
+
+    It is not there, or holds all that the command was asked for, so that it comes out again.
 
     Raises:
       InputError: it is of another command, or cannot be read.
@@ -135,8 +139,9 @@ def require_same_command(path: Path, asked: Mapping[str, Any]) -> None:
 
 
 def read_arrays(path: Path, shapes: Mapping[str, Sequence[Shape]]) -> dict[str, np.ndarray]:
-    """Reads the named arrays of an .npz file. Each header is checked before its array is
-    allocated, so that a small file cannot fill the memory.
+    """Reads the named arrays of an .npz file.
+
+    Headers are checked before arrays are allocated: a small file cannot fill the memory.
 
     Args:
       shapes: by array, the shapes that are allowed.
@@ -177,8 +182,7 @@ def map_array(path: Path) -> np.memmap:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, in a folder that is made if need be. Of two processes that
-    write it at once, one comes last.
+    """Writes a file whole or not at all; of two processes that do so at once, one comes last.
 
     Raises:
       OSError: it cannot be written; what was there before is as it was.
@@ -223,8 +227,9 @@ def flush_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def new_folder(place: Path) -> Iterator[Path]:
-    """Yields an empty folder that takes the place of `place` if all goes well within, and is gone if
-    not. Of two processes that do so at once, one comes last.
+    """Yields an empty folder that takes the place of `place` if all goes well within.
+
+    If not, it is deleted. Of two processes that do so at once, one comes last.
 
     Raises:
       OSError: it cannot be made, or moved there; what was there before is as it was.

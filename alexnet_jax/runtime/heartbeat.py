@@ -22,8 +22,10 @@ _channel: socket.socket | None = None
 
 
 def start() -> None:
-    """Begins to give signs, if a supervisor asked for them. This process ends when the
-    supervisor does."""
+    """Begins to give signs of life, if a supervisor asked for them.
+
+    This process ends when the supervisor does.
+    """
     global _channel
     number = os.environ.pop(CHANNEL, None)  # not for processes that this one starts
     if number is None:
@@ -38,16 +40,23 @@ def start() -> None:
 
 
 def is_watched() -> bool:
+    """Returns whether a supervisor reads this process's heartbeat."""
     return _channel is not None
 
 
 def beat(done: str) -> None:
-    """A step, a batch: something that does not take long, and comes again, was done."""
+    """Reports that a step, a batch or the like is done.
+
+    Such work does not take long, and comes again.
+    """
     _tell(f'.{done}\n')
 
 
 def slow(begun: str) -> None:
-    """Until the next `beat`, silence means nothing: compiling, saving."""
+    """Reports work that may take long, as compiling or saving.
+
+    Until the next `beat`, silence means nothing.
+    """
     _tell(f'?{begun}\n')
 
 

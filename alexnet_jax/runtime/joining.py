@@ -13,7 +13,8 @@ LONGEST = 86400  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Joining:
-    """
+    """How a process finds the others.
+
     count, index, coordinator: how many processes there are, which this is, and HOST:PORT
       of process 0; None: JAX finds them, in Kubernetes and on a TPU.
     heartbeat: seconds without a sign of life after which a process counts as lost.
@@ -33,6 +34,7 @@ class Joining:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of several processes to a command line."""
     group = parser.add_argument_group('several processes, each with the same command (launch/)')
     group.add_argument(
         '--processes', metavar='N', help='how many; auto under Slurm, Kubernetes or on a TPU'
@@ -50,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(options: argparse.Namespace) -> Joining | None:
-    """What `add_options` took; None if there is one process.
+    """Returns the values of the options of `add_options`; None if there is one process.
 
     Raises:
       InputError: the options are not allowed, or do not go together.

@@ -1,5 +1,7 @@
-"""The memory of the machine, looked at before a large array is allocated: Linux grants more than
-there is and kills the process that uses it."""
+"""The memory of the machine, looked at before a large array is allocated.
+
+Linux grants more than there is and kills the process that uses it.
+"""
 
 import os
 from pathlib import Path
@@ -10,8 +12,10 @@ MEMINFO = Path('/proc/meminfo')
 
 
 def available() -> int:
-    """Returns the bytes that can be allocated without swapping; where the system does not say, all
-    of its memory."""
+    """Returns the bytes that can be allocated without swapping.
+
+    Where the system does not say, it is all of its memory.
+    """
     try:
         lines = dict(line.split(':', 1) for line in MEMINFO.read_text().splitlines())
         return int(lines['MemAvailable'].split()[0]) * 1024

@@ -68,10 +68,12 @@ def leave(status: int) -> NoReturn:
 
 
 def count() -> int:
+    """Returns the number of processes."""
     return jax.process_count()
 
 
 def is_first() -> bool:
+    """Returns whether this is process 0."""
     return jax.process_index() == 0
 
 

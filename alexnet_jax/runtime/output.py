@@ -43,8 +43,11 @@ class Descriptor(io.FileIO):
 
 @contextlib.contextmanager
 def unbreakable() -> Iterator[Descriptor | None]:
-    """Replaces sys.stdout and sys.stderr within by streams that never raise for want of a reader;
-    yields the descriptor of sys.stdout. None: it is no stream of the system, and is left alone."""
+    """Replaces sys.stdout and sys.stderr within by streams that survive a lost reader.
+
+    They never raise for want of it. Yields the descriptor of sys.stdout. None: it is no stream of
+    the system, and is left alone.
+    """
     before = sys.stdout, sys.stderr
     _open_closed()
     sys.stdout, sys.stderr = _replaced(before[0], 1), _replaced(before[1], 2)
@@ -58,7 +61,10 @@ def unbreakable() -> Iterator[Descriptor | None]:
 
 
 def fault_of(descriptor: Descriptor | None) -> str:
-    """Why output was lost, as the system says it; '' if it was not, or nobody wanted it any more."""
+    """Returns why output was lost, in the system's words.
+
+    It is '' if none was, or if nobody reads it any more.
+    """
     sys.stdout.flush()
     fault = descriptor.fault if descriptor else None
     return '' if fault is None or fault.errno in READER_GONE else str(fault.strerror)

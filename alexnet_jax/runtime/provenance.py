@@ -31,8 +31,10 @@ def provenance() -> dict[str, Any]:
 
 
 def commit(folder: Path) -> str | None:
-    """Returns the commit of a git checkout, with -dirty if files differ from it; None for a
-    folder that is not the top of one, such as that of an installed package."""
+    """Returns the commit of a git checkout, with -dirty if files differ from it.
+
+    It is None for a folder that is not the top of one, such as that of an installed package.
+    """
     if not (folder / '.git').exists():
         return None
     # Without locks: nothing of the checkout is written, whoever else works in it.

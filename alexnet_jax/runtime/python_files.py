@@ -31,8 +31,10 @@ def execute(source: bytes, path: Path, module: str) -> dict[str, Any]:
 
 
 def line_of(error: BaseException, module: str) -> tuple[int, str]:
-    """Returns the last line of a module that an error passed, and the name of the module in which
-    it arose."""
+    """Returns the last line of a module that an error passed.
+
+    With it comes the name of the module in which the error arose.
+    """
     number, last = 1, ''
     if isinstance(error, SyntaxError):
         number = error.lineno or number
@@ -106,8 +108,9 @@ def read(text: str, option: str, missing: str = '') -> bytes:
 def find(
     text: str, option: str, allows: Callable[[Any], bool], allowed: str, missing: str = ''
 ) -> Any:
-    """Runs the file of FILE.py:NAME, once in a process while its content stays the same, and
-    returns the object of that name.
+    """Runs the file of FILE.py:NAME and returns the object of that name.
+
+    The file runs once in a process while its content stays the same.
 
     Args:
       option: what a message begins with.

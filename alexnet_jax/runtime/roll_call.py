@@ -39,6 +39,7 @@ class Patience:
 
     @property
     def seconds_left(self) -> float:
+        """Seconds that are left to wait."""
         return self._end - time.monotonic()
 
     def report(self, waiting_for: str, at_once: bool = False) -> None:
@@ -97,8 +98,10 @@ def reporting(joining: Joining, waiting_for: str) -> Iterator[None]:
 
 
 def local_address(joining: Joining) -> str | None:
-    """Returns the coordinator's address if all processes are on this machine, so that process 0
-    listens on that alone; else None, which stands for all addresses of the machine."""
+    """Returns the coordinator's address if all processes are on this machine, else None.
+
+    With the address, process 0 listens on it alone; None stands for all addresses of the machine.
+    """
     local = str(joining.coordinator).startswith(('127.', 'localhost:'))
     return joining.coordinator if local else None
 

@@ -25,10 +25,12 @@ def stopping() -> list[signal.Signals]:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Within it, a first SIGTERM, SIGINT or SIGHUP only sets a flag; yields the function that reads
-    it. A second SIGTERM or SIGINT ends the process at once, whatever it does, a long compilation
-    too. A SIGHUP that the process was started to ignore (nohup) stays ignored. One within another
-    is the same as the outer one."""
+    """Yields a function that returns whether a stop was requested.
+
+    Inside, a first SIGTERM, SIGINT or SIGHUP only sets a flag. A second SIGTERM or SIGINT ends
+    the process at once, even during a long compilation. A SIGHUP that the process was started to
+    ignore (nohup) stays ignored. A nested one is the same as the outer one.
+    """
     global _requested
     if _requested is not None:
         yield _requested.is_set

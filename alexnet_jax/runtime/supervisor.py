@@ -1,8 +1,8 @@
 """Watches over one of several processes that train together.
 
 JAX ends a process whose peer was lost by abort(), with a stack of its own, and one that
-hangs not at all. So the command runs in a child; this process, which has no JAX, tells in
-plain lines how the child ended, and ends it when it stands still.
+hangs not at all. So the command runs in a child; this process, which has no JAX, reports
+in plain lines how the child ended, and ends it when it stands still.
 """
 
 import os
@@ -78,6 +78,7 @@ class Signs:
         self._may_be_slow = True
 
     def take(self, line: str) -> None:
+        """Takes a line of the child: '~' is its pulse, '?' begins one on slow work."""
         now, slow = time.monotonic(), line.startswith('?')
         self._any_at = now
         if line == '~':
@@ -88,6 +89,7 @@ class Signs:
 
     @property
     def seconds_left(self) -> float:
+        """Seconds until the child counts as lost."""
         # Until a first step was timed, nobody knows how long one takes.
         timed = self._longest and not self._may_be_slow
         patience = self._heartbeat + self._longest if timed else self._longest_silence
@@ -100,6 +102,7 @@ class Signs:
         return time.monotonic() - self._at
 
     def fault(self) -> str:
+        """Describes why the child was ended, for a message."""
         frozen = time.monotonic() - self._any_at
         what = f'it or another one stood still for {self.silence:.0f} s'
         if frozen >= self._heartbeat:

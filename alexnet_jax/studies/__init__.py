@@ -1,0 +1,1 @@
+"""Studies of many runs: ablations, Figure 1, specialization of columns, the paper's tables."""

@@ -88,8 +88,10 @@ def _refuse_setting(name: str, setting: str) -> None:
 
 
 def maker(given: Config, overrides: Mapping[str, str]) -> Make:
-    """Returns a function from the changes of an ablation to its configuration: of a config file,
-    changed by the command line and then by the ablation."""
+    """Returns a function from the changes of an ablation to its configuration.
+
+    The configuration is of a config file, changed by the command line and then by the ablation.
+    """
     return lambda more: configuration.absolute_source(
         configuration.complete(given, configuration.followed(overrides, more))
     )
@@ -163,12 +165,15 @@ def _folder(name: str) -> str:
 
 
 def run_name(name: str, seed: int) -> str:
+    """Returns the folder of a run below the study's: 'NET/seed-0'."""
     return f'{_folder(name)}/seed-{seed}'
 
 
 def compare(values: list[float], base: list[float]) -> tuple[float, float | None]:
-    """Mean difference from the base over pairs of runs of one seed, and its standard
-    error (None for one pair)."""
+    """Returns the mean difference from the base over pairs of runs of one seed.
+
+    With it comes its standard error, None for one pair.
+    """
     differences = [value - other for value, other in zip(values, base, strict=True)]
     error = None
     if len(differences) > 1:
@@ -179,9 +184,12 @@ def compare(values: list[float], base: list[float]) -> tuple[float, float | None
 def summarize(
     base: Config, ablations: Sequence[Ablation], seeds: Sequence[int], results: Mapping[str, Row]
 ) -> list[Row]:
-    """A row a net, the base first: for either error its values by seed, their mean, the
-    difference from the base with its standard error, and the published difference. What
-    cannot be computed, for a run whose loss was no number, is None; the row names such runs."""
+    """Returns a row a net, the base first.
+
+    For either error it has the values by seed, their mean, the difference from the base with its
+    standard error, and the published difference. Values that cannot be computed, for a run whose
+    loss was no number, are None; the row names such runs.
+    """
     rows, first = [], base.network.name
     for ablation in [Ablation(first, {}), *ablations]:
         names = [run_name(ablation.name, seed) for seed in seeds]
@@ -215,7 +223,7 @@ def _error(result: Row, error: str) -> float | None:
 
 
 def table(rows: Sequence[Row], error: str) -> list[str]:
-    """The rows as Markdown, for one of the errors."""
+    """Formats the rows as Markdown, for one of the errors."""
     head = ['net', f'{error}, mean', 'by seed', f'difference from {rows[0]["name"]}', 'published',
             'where']  # fmt: skip
     lines = []
@@ -234,8 +242,10 @@ def _number(value: float | None, form: str, before: str = '') -> str:
 
 
 def notes(base: Config, rows: Sequence[Row]) -> list[str]:
-    """Returns notes on the numbers: which net the published ones are of, and which runs are left
-    out."""
+    """Returns notes on the numbers.
+
+    They state which net the published ones are of, and which runs are left out.
+    """
     found = []
     if any(row[error]['published'] is not None for row in rows for error in ERRORS):
         whose = 'Published differences are of net 145 (`krizhevsky2012`)'
@@ -248,7 +258,7 @@ def notes(base: Config, rows: Sequence[Row]) -> list[str]:
 
 
 def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) -> str:
-    """The page: what was run, a table for each error, how to read it."""
+    """Returns the page: what was run, a table for each error, how to read it."""
     views, count = base.eval.views, len(seeds)
     tables = [
         part
@@ -270,6 +280,7 @@ def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) 
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Parses the command line into options and overridden settings."""
     parser = study.parser_of(
         'ablations', __doc__, 'of the base net', 'runs of each net',
         epilog='\n'.join(f'  {row.name}: {row.changes}, {row.source}' for row in PUBLISHED),
@@ -279,6 +290,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def run(argv: list[str]) -> int:
+    """Trains the base net and its ablations and writes their differences; returns the exit status."""
     options, overrides = parse(argv)
     make = maker(config_file.read(options.config), overrides)
     base = make({})
@@ -298,6 +310,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

@@ -22,8 +22,10 @@ KEPT = 'columns.json'
 def measure_all(
     configs: Mapping[str, Config], folder: Path, stop_requested: Callable[[], bool]
 ) -> dict[str, Row]:
-    """Measures every run, by name. Its measures are kept in its columns.json, and measured again
-    where they are of anything else: another step, split, set, net or configuration.
+    """Measures every run, by name.
+
+    Its measures are kept in its columns.json, and measured again where they are of anything else:
+    another step, split, set, net or configuration.
 
     Raises:
       InputError: as `trained.show`.
@@ -76,8 +78,11 @@ def finite(tree: Any) -> Any:
 
 
 def measure(showing: trained.Showing, workdir: Path) -> Row:
-    """{'step', 'measures': numbers by name, 'separation': by index, 'over_training': by step,
-    p and all of `separation` by index}."""
+    """Measures the columns of a run.
+
+    Returns {'step', 'measures': numbers by name, 'separation': by index, 'over_training': by
+    step, p and all of `separation` by index}.
+    """
     model = showing.model
     cuts = two_columns.cut(showing)
     found = two_columns.separations(two_columns.kernel_of(model))

@@ -16,8 +16,9 @@ Curve = list[tuple[float, float]]  # (epochs, training error)
 
 
 def curve(workdir: Path, batch_size: int) -> Curve:
-    """Returns the training error after each step from the end of the first epoch on: the mean
-    over the batches of the last epoch.
+    """Returns the training error after each step from the end of the first epoch on.
+
+    It is the mean over the batches of the last epoch.
 
     Raises:
       InputError: metrics.jsonl does not have one train row of each step.
@@ -48,8 +49,9 @@ def _rounded(mean: np.floating) -> float:
 
 
 class Reached:
-    """Whether a run has reached a training error or has taken so many epochs, by the rows that it
-    has logged since it was last asked.
+    """Whether a run has reached a training error or has taken so many epochs.
+
+    It is decided by the rows that the run has logged since the last call.
 
     Args:
       workdir: of the run, which may still be to begin.
@@ -62,6 +64,7 @@ class Reached:
         self._position, self._rows = 0, []
 
     def __call__(self) -> bool:
+        """Returns whether the run has reached the training error, or its last epoch."""
         self._read()
         if not self._rows:
             return False
@@ -100,7 +103,7 @@ def train_rows(workdir: Path) -> list[Row]:
 
 
 def epochs_to(curve: Curve, error: float) -> float | None:
-    """The epochs after which the training error was first no higher than `error`."""
+    """Returns the epochs after which the training error was first no higher than `error`."""
     return next((epochs for epochs, reached in curve if reached <= error), None)
 
 

@@ -1,5 +1,6 @@
-"""The paper's Figure 1: how many epochs a four-layer net needs to a training error, with
-each activation at its own best rate.
+"""The paper's Figure 1: how many epochs a four-layer net needs to a training error.
+
+Each activation has its own best rate.
 
     python -m alexnet_jax.figure1 --config configs/figure1.py --workdir runs/figure1
         [--activations relu,tanh,...] [--rates 0.001,0.003,...] [--seeds 3] [--error 0.25]
@@ -46,7 +47,7 @@ Row = dict[str, Any]
 
 
 def best_rate(curves: Mapping[float, Curve], error: float) -> float:
-    """The rate that reached `error` first; if none did, the one that came closest."""
+    """Returns the rate that reached `error` first; if none did, the one that came closest."""
 
     def place(rate: float) -> tuple[float, float]:
         epochs = epochs_to(curves[rate], error)
@@ -57,6 +58,7 @@ def best_rate(curves: Mapping[float, Curve], error: float) -> float:
 
 
 def run_name(activation: str, rate: float, seed: int) -> str:
+    """Returns the folder of a run below the study's: 'relu/rate-0.01/seed-0'."""
     return f'{activation}/rate-{rate:g}/seed-{seed}'
 
 
@@ -85,8 +87,10 @@ def plan(
 def choose(
     grid: Mapping[float, str], faults: Mapping[str, str], curves: Mapping[str, Curve], error: float
 ) -> float | None:
-    """Returns the best rate of a grid, {rate: name of its run}, of which runs that ended in NaN
-    are left out; None if all did."""
+    """Returns the best rate of a grid, {rate: name of its run}; None if all runs ended in NaN.
+
+    Runs that ended in NaN are left out.
+    """
     whole = {rate: curves[name] for rate, name in grid.items() if name not in faults}
     return best_rate(whole, error) if whole else None
 
@@ -98,8 +102,10 @@ def summarize(
     seeds: Sequence[int],
     error: float,
 ) -> list[Row]:
-    """A row an activation: its rate, and epochs to the error by seed; None for a seed that did
-    not reach it, and everywhere for an activation whose every rate ended in NaN.
+    """Returns a row an activation: its rate, and epochs to the error by seed.
+
+    They are None for a seed that did not reach it, and everywhere for an activation whose every
+    rate ended in NaN.
 
     Args:
       curves: of all runs, by name. faults: of runs that ended in NaN, by name.
@@ -124,7 +130,7 @@ def summarize(
 
 
 def table(rows: Sequence[Row], error: float) -> list[str]:
-    """The rows as text; times as many epochs as the first."""
+    """Formats the rows as text, with times as many epochs as the first."""
     lines = [
         f'{"activation":12}{"rate":>8}{f"epochs to training error {error:g}":>34}{"mean":>8}'
         f'{"± s.d.":>8}{"times " + rows[0]["activation"]:>12}'
@@ -151,6 +157,7 @@ def curves_text(curves: Mapping[str, Curve]) -> str:
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Parses the command line into options and overridden settings."""
     parser = study.parser_of('figure1', __doc__, 'of the four-layer net', 'runs at the chosen rate')
     parser.add_argument('--activations', default=','.join(ACTIVATIONS), help='all')
     parser.add_argument('--rates', default='0.001,0.003,0.01,0.03', help='the grid of ε')
@@ -181,6 +188,7 @@ def parse_rates(text: str) -> list[float]:
 
 
 def run(argv: list[str]) -> int:
+    """Trains the net with each activation and writes Figure 1; returns the exit status."""
     options, overrides = parse(argv)
     base = config_file.load(options.config, overrides)
     study.refuse_set(base)
@@ -261,6 +269,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

@@ -7,8 +7,7 @@ from alexnet_jax.network.architectures import ABLATED
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
-    """One change of the base, and by how much the top-1 and top-5 errors rose by it where it was
-    published, as fractions.
+    """One change of the base, and its published rises of the top-1 and top-5 errors, as fractions.
 
     changes: values as text, by setting, as on the command line.
     """
@@ -20,6 +19,7 @@ class Ablation:
 
     @property
     def net(self) -> str:
+        """Name of the net that the ablation trains; '' if it changes settings alone."""
         return self.changes.get('network.name', '')
 
 

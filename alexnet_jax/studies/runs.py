@@ -129,8 +129,11 @@ def _expected(runs: Mapping[str, Config]) -> dict[str, Expected]:
 
 
 def identity_of(images: ImageSet) -> dict[str, Any]:
-    """Returns what tells a set from others: a digest of the classes, the number of images in each
-    split, and the set's own identity."""
+    """Returns a set's identity.
+
+    It is a digest of the classes, the number of images in each split, and the text by which sets
+    are distinguished.
+    """
     return {
         'classes': identity.digest(images.classes),
         'images': {split: len(records) for split, records in images.splits.items()},

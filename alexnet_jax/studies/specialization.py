@@ -1,11 +1,11 @@
-"""Do two columns share the work out among themselves, as the paper's Figure 3 suggests?
+"""Measures whether two columns specialize, as the paper's Figure 3 suggests.
 
     python -m alexnet_jax.specialization --config configs/patterns.py --workdir runs/specialization
         [--nets patterns_no_communication,patterns,patterns_one_column] [--seeds 5]
         [--config.NAME=VALUE ...]
 
 Trains each net with several seeds and measures, of every run: how far the columns' kernels lie
-apart in colour and orientation, against chance; what each column errs alone, by group of
+apart in color and orientation, against chance; what each column errs alone, by group of
 classes; how alike the columns see the images. Each run is an ordinary workdir; stopped and
 called again, the command goes on. This command sets network.name itself; the file's own is not
 used, and the command line may not give it. A run that ended in NaN is named and counts nowhere. A
@@ -37,6 +37,7 @@ Row = dict[str, Any]
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Parses the command line into options and overridden settings."""
     parser = study.parser_of('specialization', __doc__, 'of all runs', 'runs of each net')
     parser.set_defaults(seeds=5)
     parser.add_argument('--nets', default=','.join(NETS), help='commas between')
@@ -47,7 +48,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def plan(base: Config, nets: Sequence[str], seeds: Sequence[int]) -> dict[str, Config]:
-    """The configurations by name, NET/seed-N, every net with the first seed first.
+    """Returns the configurations by name, NET/seed-N, every net with the first seed first.
 
     Raises:
       InputError: a configuration that cannot be.
@@ -60,8 +61,9 @@ def plan(base: Config, nets: Sequence[str], seeds: Sequence[int]) -> dict[str, C
 
 
 def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
-    """A row a net: each measure's values by seed with their mean and interval, and in how many
-    runs the columns lie further apart than 19 of 20 random deals.
+    """Returns a row a net: each measure's values by seed with their mean and interval.
+
+    It also counts the runs in which the columns lie further apart than 19 of 20 random deals.
 
     Args:
       measured: by run, as `column_runs.measure` has it.
@@ -99,6 +101,7 @@ def _range_of(measure: str) -> tuple[float, float]:
 
 
 def run(argv: list[str]) -> int:
+    """Trains each net with each seed and measures its columns; returns the exit status."""
     options, overrides = parse(argv)
     base = config_file.load(options.config, overrides)
     study.refuse_set(base)
@@ -138,6 +141,7 @@ def _about(base: Config, seeds: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

@@ -45,8 +45,10 @@ def what_counts(config: Config) -> dict[str, Any]:
 
 
 def computed(config: Config) -> list[Any]:
-    """Returns what decides a run's result, without settings that change nothing beside the others:
-    equal for configurations that compute the same."""
+    """Returns the settings that decide a run's result.
+
+    They are equal for configurations that compute the same: settings of no effect are left out.
+    """
     net = table_of(config)
     protocol = configuration.base_protocol(config)
     source = config.data.source
@@ -78,8 +80,10 @@ def table_of(config: Config) -> Architecture:
 
 
 def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
-    """Returns the names in a text with commas between them; raises as `split_names` does, and
-    where one is not allowed."""
+    """Returns the names in a text with commas between them.
+
+    Raises as `split_names` does, and where one is not allowed.
+    """
     names = split_names(option, text)
     for name in names:
         if name not in allowed:
@@ -253,8 +257,10 @@ def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str
 
 
 def same_form(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values of settings that a study has kept as JSON, perhaps one of version 0.1, in the
-    form that `what_counts` has; a path to images, which may be relative, absolute."""
+    """Returns values of settings that a study has kept as JSON, in the form of `what_counts`.
+
+    The study may be one of version 0.1. A relative path to images becomes absolute.
+    """
     values = {
         name: list(value) if isinstance(value := normalized(name, kept), tuple) else value
         for name, kept in values.items()
@@ -327,8 +333,9 @@ def left_out(faults: Mapping[str, str]) -> list[str]:
 
 
 def publish(folder: Path, content: Mapping[str, Any], text: str) -> int:
-    """Writes what a study came to, texts and trees for JSON by file name; prints a text and makes
-    the report.
+    """Writes a study's results, prints a text and makes the report.
+
+    The results are texts and trees for JSON by file name.
 
     Raises:
       StorageError: they cannot be written.

@@ -58,8 +58,11 @@ PAPER = {'Table 1': TABLE1, 'Table 2': TABLE2}
 
 
 def rows_of(run: str, results: Sequence[dict[str, Any]]) -> list[Row]:
-    """Returns a run's own evaluations, as `results.every` reads them, as rows. Two evaluations
-    share a row if they are of the same members at the same steps, the same set and views."""
+    """Returns a run's own evaluations, as `results.every` reads them, as rows.
+
+    Two evaluations share a row if they are of the same members at the same steps, the same set
+    and views.
+    """
     rows: dict[tuple[str, str, int, str], dict[str, Score]] = {}
     for result in results:
         views = result.get('distinct_views', result['views'])
@@ -85,7 +88,7 @@ def _model(run: str, result: dict[str, Any]) -> str:
 
 
 def filled(ours: Sequence[Row]) -> dict[str, list[Row]]:
-    """The paper's rows of each table, then ours that have one of its columns at least."""
+    """Returns the paper's rows of each table, then ours that have one of its columns at least."""
     return {
         name: [*PAPER[name], *(row for row in ours if any(getattr(row, c) for c in columns))]
         for name, columns in COLUMNS.items()
@@ -93,7 +96,7 @@ def filled(ours: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def markdown(tables: dict[str, list[Row]]) -> str:
-    """The tables as text: errors as fractions, in brackets their 95 % intervals."""
+    """Formats the tables as text: errors as fractions, in brackets their 95 % intervals."""
     lines = []
     for name, rows in tables.items():
         columns = COLUMNS[name]
@@ -116,5 +119,5 @@ def _told(score: Score | None) -> str:
 
 
 def tree(tables: dict[str, list[Row]]) -> dict[str, Any]:
-    """The tables for JSON."""
+    """Returns the tables for JSON."""
     return {name: [dataclasses.asdict(row) for row in rows] for name, rows in tables.items()}

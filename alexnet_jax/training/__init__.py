@@ -1,0 +1,1 @@
+"""The training step, schedules and protocols, the loop, checkpoints and health."""

@@ -27,7 +27,7 @@ MOST_ROWS = 1000  # of epochs
 
 
 def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
-    """The run in a line, then a line a group."""
+    """Returns the run in a line, then a line a group."""
     decay = config.optimizer.weight_decay
     rule = f'ε {"inside" if protocol.rate_in_velocity else "outside"} the velocity'
     if protocol.adam is not None:
@@ -54,7 +54,7 @@ def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[st
 
 
 def by_epoch(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
-    """A line an epoch or change of rate."""
+    """Returns a line an epoch or change of rate."""
     count = int(clock.epoch(clock.steps)) + 1
     epochs = {clock.first_step(epoch) for epoch in range(0, count, -(-count // MOST_ROWS))}
     changes = [at for group in protocol.groups for at in schedule.changes(group.schedule, clock)]
@@ -73,7 +73,7 @@ def by_epoch(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[
 
 
 def by_plateau(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
-    """A line a drop of the rate, which comes when the validation error says so."""
+    """Returns a line a drop of the rate, whose time depends on the validation error."""
     drops, patience = config.schedule.drops, config.schedule.patience
     lines = [
         f'divided by 10 after {counted(patience, "validation")} (one an epoch) without a lower top-1'
@@ -98,6 +98,7 @@ def _rates(config: Config, protocol: Protocol, clock: schedule.Clock, step, plat
 
 
 def run(argv: list[str]) -> int:
+    """Prints the learning rates of a run by layer and epoch; returns the exit status."""
     parser = SettingsParser(prog='python -m alexnet_jax.training', description=__doc__)
     parser.add_argument('--config', help='a Python file, run to get the settings')
     parser.add_argument(
@@ -120,6 +121,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv, prints=True)
 
 

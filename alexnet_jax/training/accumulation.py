@@ -17,23 +17,26 @@ from alexnet_jax.network.inference import Array
 
 
 def takes_copies(mesh: Mesh, parts: int) -> bool:
-    """Whether a data shard has parameters, and so gradients, of its own: gradients of several
-    parts are added up first, and over one shard there is nothing to add up. XLA's all-reduce
-    over one device would store all gradients once more."""
+    """Returns whether a data shard has parameters, and so gradients, of its own.
+
+    Gradients of several parts are added up first, and over one shard there is nothing to add up:
+    XLA's all-reduce over one device would store all gradients once more.
+    """
     return parts > 1 or mesh.shape[device_mesh.DATA] == 1
 
 
 def copies(params: Any, shards: int) -> Any:
+    """Returns a copy of the parameters for each data shard: [shards, ...]."""
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (shards, *x.shape)), params)
 
 
 def add_up(gradients: Any) -> Any:
-    """The sum of the data shards'."""
+    """Returns the sum of the data shards' gradients."""
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), gradients)
 
 
 def copy_specs(net: AlexNet) -> Any:
-    """What copies of the parameters are split over, [data shards, ...]: one for each."""
+    """Returns the axes that copies of the parameters, [data shards, ...], are split over."""
     return jax.tree.map(
         lambda spec: P(device_mesh.DATA, *spec), inference.variable_specs(net)['params']
     )
@@ -59,6 +62,7 @@ class StepInParts:
     update: Callable
 
     def __call__(self, state, batch: Mapping[str, Array]) -> tuple[Any, dict[str, jax.Array]]:
+        """Takes a training step, part by part of the batch; returns the state and the metrics."""
         batch = jax.device_put(batch, self.placed)
         sums = self.zeros()
         for part in range(self.parts):

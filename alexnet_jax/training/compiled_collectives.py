@@ -48,6 +48,7 @@ class Counted:
 
     @property
     def backward(self) -> bool:
+        """Whether the collective belongs to the backward pass."""
         return 'transpose(' in self.op_name
 
 
@@ -58,7 +59,7 @@ def compile_step(
     compiler_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> jax.stages.Compiled:
-    """The training step compiled from shapes alone: no array is made.
+    """Compiles the training step from shapes alone: no array is made.
 
     `net` has `column_axis` None; `options` are further ones of `make_train_step`.
     """
@@ -77,7 +78,7 @@ def report(
     architecture: Architecture, classes: int, mesh_shape: tuple[int, int], batch_size: int,
     exchange: str,
 ) -> list[str]:  # fmt: skip
-    """Counted in the compiled step, and the least by the table; memory."""
+    """Describes the collectives counted in the compiled step, the least by the table, and memory."""
     data, column = mesh_shape
     net = AlexNet(architecture, classes, exchange=exchange)
     mesh = device_mesh.make_mesh(data, column)
@@ -141,7 +142,7 @@ TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
-    """The collectives that a step runs, in the program's order.
+    """Returns the collectives that a step runs, in the program's order.
 
     Args:
       program: compiled HLO, from `as_text()`.
@@ -182,8 +183,10 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
 
 
 def sent_early(program: str, mesh: tuple[int, int]) -> float | None:
-    """Returns the share of all-reduced gradient bytes whose all-reduce starts before the last
-    convolution of the backward pass; None if the program has no such all-reduce or convolution.
+    """Returns the share of gradient bytes whose all-reduce starts early.
+
+    Early is before the last convolution of the backward pass. None: the program has no such
+    all-reduce or convolution.
 
     Args:
       program, mesh: as in `count`.

@@ -1,5 +1,4 @@
-"""What a run tells the person who started it: a live line on a terminal, plain
-lines elsewhere."""
+"""The progress of a run: a live line on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -22,7 +21,8 @@ class Reporter:
         print_every: int = 0,
         top5: bool = True,
     ):
-        """
+        """Starts a progress bar if there is a terminal.
+
         Args:
           print_every: steps between lines where there is no terminal; 0: about ten seconds.
           top5: whether top-5 errors mean anything: there are more than five classes.
@@ -42,6 +42,7 @@ class Reporter:
             self._bar.start()
 
     def train(self, row: dict[str, Any]) -> None:
+        """Prints a training row, or moves the progress bar."""
         text = f'{describe(row, self._top5)}  {row["images_per_second"]:.0f} img/s'
         if self._bar is not None:
             self._bar.update(self._task, completed=row['step'], row=text)
@@ -58,19 +59,22 @@ class Reporter:
         return due
 
     def evaluation(self, row: dict[str, Any]) -> None:
+        """Prints an evaluation row."""
         self.say(f'{row["split"]:5}  step {row["step"]}  {describe(row, self._top5)}')
 
     def say(self, text: str) -> None:
+        """Prints a line at once."""
         self._console.print(text, markup=False)
         sys.stdout.flush()
 
     def close(self) -> None:
+        """Ends the progress bar."""
         if self._bar is not None:
             self._bar.stop()
 
 
 def describe(row: dict[str, Any], top5: bool = True) -> str:
-    """The figures every row has."""
+    """Formats the figures that every row has."""
     last = f'{row["top5_error"]:.4f}' if top5 else '–'
     return (
         f'epoch {row["epoch"]:.2f}  loss {row["loss"]:.4f}'

@@ -1,5 +1,7 @@
-"""What a checkpoint says of its arrays, held against what is expected before any is read: a
-small file may claim an array that no memory holds."""
+"""Arrays that a checkpoint declares, compared with the expected ones before any is read.
+
+A small file may claim an array that no memory holds.
+"""
 
 import itertools
 import json
@@ -25,6 +27,7 @@ DTYPES = ('<f4', '<i4')
 
 
 def by_path(tree: Any) -> Arrays:
+    """Returns the leaves of a tree by their path, a tuple of keys."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
@@ -33,7 +36,7 @@ def by_path(tree: Any) -> Arrays:
 
 
 def nested(arrays: Arrays) -> dict[str, Any]:
-    """The tree of `by_path`, as dictionaries."""
+    """Returns the tree of `by_path`, as dictionaries."""
     tree: dict[str, Any] = {}
     for (*path, name), array in arrays.items():
         at = tree
@@ -44,7 +47,7 @@ def nested(arrays: Arrays) -> dict[str, Any]:
 
 
 def size(tree: Any) -> int:
-    """Bytes of all arrays of a tree."""
+    """Returns the bytes of all arrays of a tree."""
     return sum(
         int(np.prod(x.shape, dtype=object)) * np.dtype(x.dtype).itemsize
         for x in jax.tree.leaves(tree)
@@ -52,7 +55,8 @@ def size(tree: Any) -> int:
 
 
 def require_same(folder: Path, found: Arrays, expected: Arrays) -> None:
-    """
+    """Checks that a checkpoint's arrays are those expected.
+
     Raises:
       InputError: one is missing, not asked for, or of another shape or type.
     """
@@ -72,8 +76,9 @@ def require_same(folder: Path, found: Arrays, expected: Arrays) -> None:
 
 
 def require_own_form(state: Path) -> None:
-    """Checks that arrays lie in files of their own, as this program saves them. Orbax would read a
-    compressed database (OCDBT) in their place, which nothing here looks into.
+    """Checks that arrays lie in files of their own, as this program saves them.
+
+    Orbax would read a compressed database (OCDBT) in their place, which nothing here looks into.
 
     Raises:
       InputError: they do not, or _METADATA cannot be read.
@@ -89,9 +94,10 @@ def require_own_form(state: Path) -> None:
 
 
 def require_whole(state: Path, arrays: Arrays) -> None:
-    """Checks that the arrays are stored as this program stores them: uncompressed, little-endian, in C
-    order, every chunk a file of its size. Tensorstore reads a chunk that is missing as zeros, and a
-    compressed one may fill the memory.
+    """Checks that the arrays are stored as this program stores them.
+
+    That is uncompressed, little-endian, in C order, every chunk a file of its size. Tensorstore
+    reads a chunk that is missing as zeros, and a compressed one may fill the memory.
 
     Raises:
       InputError: one is not.

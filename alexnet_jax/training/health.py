@@ -45,7 +45,8 @@ class Health:
         self._gradients: np.ndarray = np.zeros((0, 1))
 
     def step(self, step: int, scores: dict[str, Any]) -> None:
-        """
+        """Checks the scores of a step.
+
         Args:
           scores: of `step.make_train_step`, on the host; 'bias_gradients' 0 where only
             other processes have them.
@@ -116,7 +117,8 @@ class Health:
 
 
 def require_finite(number: Any, name: str, step: int) -> None:
-    """
+    """Checks that a number is finite.
+
     Raises:
       NotFiniteError: it is not.
     """

@@ -29,8 +29,11 @@ def keep(folder: Path, step: int, kernel: np.ndarray) -> None:
 
 
 def read(folder: Path, last_step: int) -> dict[int, np.ndarray]:
-    """By step, in order, up to `last_step`: a run may have gone on from an earlier one. Files
-    that are cut short, or hold something else, are left out."""
+    """Returns the kernels by step, in order, up to `last_step`.
+
+    A run may have resumed from an earlier step. Files that are cut short, or hold something else,
+    are left out.
+    """
     kept = {}
     for path in sorted(folder.glob('*.npy')):
         if re.fullmatch(r'\d+', path.stem) and int(path.stem) <= last_step:

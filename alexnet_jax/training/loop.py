@@ -20,17 +20,24 @@ READ_AT_ONCE = 8  # steps whose scores are read at once, at most
 
 
 class Saves(Protocol):
-    """As `checkpoint.Checkpoints`: `save` need not wait, `check` raises what came of it, `wait`
-    waits for it."""
+    """Saves states, as `checkpoint.Checkpoints` does.
 
-    def save(self, state: TrainState, error: float | None) -> None: ...
-    def check(self) -> None: ...
-    def wait(self) -> None: ...
+    `save` need not wait, `check` raises the fault of a save, `wait` waits for all.
+    """
+
+    def save(self, state: TrainState, error: float | None) -> None:
+        """Saves a checkpoint; `error` is the validation error, None if there is none yet."""
+
+    def check(self) -> None:
+        """Raises the fault of a save in the background."""
+
+    def wait(self) -> None:
+        """Waits until all saves are written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan(schedule.Clock):
-    """How long, and how often what.
+    """Run length and logging and checkpoint intervals.
 
     patience: of the plateau rule, as in `schedule`.
     drops: likewise; None: no plateau ends the run.
@@ -58,8 +65,9 @@ def train(
     stop_requested: Callable[[], bool] = lambda: False,
     reached: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainState, bool]:
-    """Trains from the state's step on until the plan, the learning rate or `reached` ends
-    it, or a stop is requested. The last state is always saved.
+    """Trains from the state's step on, to the end of the plan or of learning, or to a stop.
+
+    `reached` may end it, too. The last state is always saved.
 
     Validates whenever an epoch is full. What happens at a step's end, happens in
     the order validation, learning rate, save: a saved state has its validation
@@ -155,7 +163,7 @@ def _validation(
 
 
 def evaluation_row(split: str, step: int, plan: Plan, scores: Row) -> Row:
-    """The row of metrics.jsonl for an evaluation after `step` steps."""
+    """Returns the row of metrics.jsonl for an evaluation after `step` steps."""
     return {'split': split, 'step': step, 'epoch': plan.epoch(step)} | _errors(scores)
 
 

@@ -20,9 +20,12 @@ def softmax(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def logistic(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns the sum over the classes of the binary cross-entropies of as many independent
-    logistic units (arXiv:1404.5997): −log σ(z of the label) − Σ over the others log(1 − σ(z)),
-    which is Σ over all log(1 + e^z) less z of the label. Arguments and result as of `softmax`."""
+    """Returns the sum over the classes of binary cross-entropies (arXiv:1404.5997).
+
+    Each class is an independent logistic unit: −log σ(z of the label) − Σ over the others log(1 −
+    σ(z)), which is Σ over all log(1 + e^z) less z of the label. Arguments and result are those of
+    `softmax`.
+    """
     return jnp.sum(jax.nn.softplus(logits), axis=1) - _of_label(logits, labels)
 
 

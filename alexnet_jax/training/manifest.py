@@ -22,8 +22,10 @@ class DamagedError(ValueError):
 
 
 def write(folder: Path, about: dict[str, Any]) -> None:
-    """Makes the manifest of what is in the folder, with `about` in it; all files are on disk
-    when it returns, and not just on their way."""
+    """Writes the manifest of a folder's files, with `about` in it.
+
+    All files are on disk when it returns, and not just on their way.
+    """
     files = {
         str(path.relative_to(folder)): {
             'bytes': path.stat().st_size,
@@ -39,7 +41,7 @@ def write(folder: Path, about: dict[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What the manifest says; the files it names are not looked at.
+    """Reads the manifest; the files it names are not looked at.
 
     Raises:
       DamagedError: there is none, or it is not as it was written.
@@ -60,8 +62,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
-    """What the manifest says, if it is of the step that the folder is named after, and the folder
-    holds the files it names, as they were written, and no others: Orbax reads whatever lies there.
+    """Reads the manifest and checks that it describes the folder.
+
+    It must be of the step that the folder is named after, and the folder must hold the files it
+    names, as they were written, and no others: Orbax reads whatever lies there.
 
     Args:
       only: the name of the one file to look at; None: all.

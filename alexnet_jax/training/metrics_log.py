@@ -19,8 +19,10 @@ LONGEST = 2**16  # bytes of a row; they have 400
 
 
 class MetricsLog:
-    """Appends rows to a file. A row is on its way to disk when `write` returns:
-    the end of this process does not lose it."""
+    """Appends rows to a file.
+
+    A row is on its way to disk when `write` returns: the end of this process does not lose it.
+    """
 
     def __init__(self, path: Path | None, last_step: int, validated: bool = True):
         """Opens the file, or starts it; None: rows go nowhere. What was written after the checkpoint of
@@ -43,7 +45,8 @@ class MetricsLog:
             self._file = path.open('ab', buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
-        """
+        """Appends a row to the file.
+
         Raises:
           StorageError: it cannot be written.
         """
@@ -54,6 +57,7 @@ class MetricsLog:
                     line = line[self._file.write(line) :]
 
     def close(self) -> None:
+        """Closes the file."""
         if self._file is not None:
             self._file.close()
 
@@ -80,8 +84,10 @@ def _told(path: Path, count: int) -> Iterator[None]:
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows of a metrics.jsonl, and how many lines are none: a run that is going on, or was
-    killed, may have written half of its last. None of either where there is no such file.
+    """Returns the rows of a metrics.jsonl, and how many lines are none.
+
+    A run that goes on, or was killed, may have written half of its last. Without a file there are
+    neither.
 
     Raises:
       InputError: there is something else in its place.

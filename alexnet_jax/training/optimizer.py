@@ -15,7 +15,7 @@ def sgd(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent as the paper has it:
+    """Returns stochastic gradient descent with momentum as the paper has it (§5).
 
         v ← momentum · v − weight_decay · ε · w − ε · ∂L/∂w
         w ← w + v
@@ -54,7 +54,9 @@ def sgd(
 def adamw(
     protocol: Protocol, rates: list[Any], momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:
-    """AdamW (arXiv:1711.05101), with g = ∂L/∂w, n the number of the update and β₁ the momentum:
+    """Returns AdamW (arXiv:1711.05101).
+
+    With g = ∂L/∂w, n the number of the update and β₁ the momentum:
 
         m ← β₁ · m + (1 − β₁) · g
         v ← β₂ · v + (1 − β₂) · g²
@@ -98,8 +100,10 @@ def start(params: Any, protocol: Protocol = PAPER) -> optax.OptState:
 def lars_factor(
     gradient: jax.Array, weights: jax.Array, trust: float, weight_decay: float
 ) -> jax.Array:
-    """Returns λ = trust · ‖w‖ / (‖∂L/∂w‖ + weight_decay · ‖w‖), norms over all numbers of an array
-    (arXiv:1708.03888); 1 where w or its gradient is 0 throughout, as in nvcaffe.
+    """Returns λ = trust · ‖w‖ / (‖∂L/∂w‖ + weight_decay · ‖w‖) (arXiv:1708.03888).
+
+    Norms are over all numbers of an array. It is 1 where w or its gradient is 0 throughout, as in
+    nvcaffe.
 
     `optax.lars` divides by ‖∂L/∂w + weight_decay · w‖ instead, which is smaller where the two
     point apart.
@@ -137,7 +141,7 @@ def _of_group(protocol: Protocol, values: list[Any], params: Any) -> Any:
 
 
 def group_of(protocol: Protocol, path: tuple) -> int:
-    """The number of the group that a parameter at this place of the tree is in."""
+    """Returns the number of the group that holds a parameter, by its place in the tree."""
     layer = path[0].key.removesuffix('_norm')
     return next(
         number for number, group in enumerate(protocol.groups) if group.takes(layer, part_of(path))
@@ -145,5 +149,5 @@ def group_of(protocol: Protocol, path: tuple) -> int:
 
 
 def part_of(path: tuple) -> str:
-    """'weights', or 'biases': all that is no kernel."""
+    """Returns 'weights' for kernels and 'biases' for all other parameters."""
     return 'weights' if path[-1].key == 'kernel' else 'biases'

@@ -16,8 +16,10 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 def traced(
     train_step: Step, folder: Path | None, span: tuple[int, int] | None, done: int
 ) -> Iterator[Step]:
-    """Yields a training step that writes a profile of some steps into a folder: from before the
-    first is dispatched, with the device idle, until the last has ended, or within has.
+    """Yields a training step that writes a profile of some steps into a folder.
+
+    It lasts from before the first is dispatched, with the device idle, until the last has ended,
+    or within has.
 
     Args:
       folder: None: none is written.

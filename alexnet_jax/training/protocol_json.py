@@ -1,5 +1,8 @@
-"""Protocols as JSON: what a workdir or a weight file keeps of a protocol that is not one of this
-package, so that it is used, and compared, without the file that it came from."""
+"""Protocols as JSON, for workdirs and weight files.
+
+A protocol that is not one of this package is used, and compared, without the file that it came
+from.
+"""
 
 import dataclasses
 import typing
@@ -203,8 +206,10 @@ def _refusal(name: str, value: Any, allowed: str) -> InputError:
 
 
 def differences(kept: Protocol, now: Protocol) -> list[str]:
-    """Returns where two protocols train otherwise, a line each; where they are written does not
-    count."""
+    """Returns where two protocols train otherwise, a line each.
+
+    Where they are written does not count.
+    """
     one, other = (dict(_leaves(to_json(protocol))) for protocol in (kept, now))
     names = [name for name in one | other if name != 'source']
     return [

@@ -25,9 +25,10 @@ CONSTANT = Steps()
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Parameters that learn alike: of these layers (none named: of all), the weights,
-    the biases (with batch normalisation's scale and shift), or both. A parameter is
-    in the first group that takes it.
+    """Parameters that learn alike.
+
+    They are of these layers (none named: of all): the weights, the biases (with batch
+    normalization's scale and shift), or both. A parameter is in the first group that takes it.
 
     rate, decay: times ε, times the weight decay.
     trust: of layer-wise adaptive rates (LARS, arXiv:1708.03888); None: without them.
@@ -42,6 +43,7 @@ class Group:
     trust: float | None = None
 
     def takes(self, layer: str, part: str) -> bool:
+        """Returns whether the group holds a part ('weights', 'biases') of a layer."""
         return (not self.layers or layer in self.layers) and self.part in (part, 'both')
 
 
@@ -83,6 +85,7 @@ class Protocol:
 
     @property
     def watches_plateaus(self) -> bool:
+        """Whether any schedule depends on validation errors."""
         return any(isinstance(group.schedule, Plateau) for group in self.groups)
 
     @property
@@ -102,7 +105,10 @@ class Protocol:
 
 
 def weights_and_biases(schedule: Schedule, biases: Schedule | None = None) -> tuple[Group, Group]:
-    """As Caffe and the authors' code have it: biases at twice the rate, not decayed."""
+    """Returns two groups as in Caffe and the authors' code.
+
+    Biases have twice the rate and are not decayed.
+    """
     return (
         Group('weights', schedule, 'weights'),
         Group('biases', biases or schedule, 'biases', rate=2.0, decay=0.0),
@@ -248,7 +254,7 @@ ALEXNET_BN = (
     _alexnet_bn(32, 'solver_32k.prototxt', rate=32.0, ramp_steps=400),
 )
 
-# No crops, mirrors or colour shifts; the last layer is decayed 250 times as hard.
+# No crops, mirrors or color shifts; the last layer is decayed 250 times as hard.
 _CIFAR_STEPS = Steps(((120, 0.1), (130, 0.01)))
 CIFAR18 = Protocol(
     name='cifar18',
@@ -266,7 +272,7 @@ CIFAR18 = Protocol(
     },
 )
 
-# No regularisation of any kind, one rate throughout (Figure 1).
+# No regularization of any kind, one rate throughout (Figure 1).
 CONSTANT_RATE = Protocol(
     name='constant',
     source='Figure 1',
@@ -297,8 +303,10 @@ PROTOCOLS = {
 
 
 def with_layer_rates(protocol: Protocol, rates: Mapping[str, float]) -> Protocol:
-    """The same protocol, the parameters of some layers at `rates` times the rate they
-    had; 0 keeps a layer as it is."""
+    """Returns the protocol, the parameters of some layers at `rates` times their rate.
+
+    A factor of 0 keeps a layer as it is.
+    """
     groups = []
     for layer, factor in rates.items():
         for part in ('weights', 'biases'):

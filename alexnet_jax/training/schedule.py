@@ -32,12 +32,12 @@ class PlateauState(struct.PyTreeNode):
 
 
 def start() -> PlateauState:
-    """Before the first validation."""
+    """Returns the state before the first validation."""
     return PlateauState(jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0), jnp.int32(0))
 
 
 def observe(plateau: PlateauState, error: float, validations: int, patience: int) -> PlateauState:
-    """The rule's memory after one more validation with the top-1 error `error`.
+    """Returns the rule's memory after one more validation with the top-1 error `error`.
 
     After `patience` validations in a row without a new lowest error the next
     drop begins. `validations` counts this one too.
@@ -54,7 +54,7 @@ def observe(plateau: PlateauState, error: float, validations: int, patience: int
 
 
 def finished(plateau: PlateauState, drops: int) -> bool:
-    """Whether the error stopped improving at the lowest rate too."""
+    """Returns whether the error has stopped improving at the lowest rate too."""
     return int(plateau.drops) > drops
 
 
@@ -75,7 +75,7 @@ class Clock:
         return step * self.batch_size / self.epoch_size
 
     def first_step(self, epochs: float) -> int:
-        """The number of steps after which so many epochs are full."""
+        """Returns the number of steps after which so many epochs are full."""
         return math.ceil(epochs * self.epoch_size / self.batch_size)
 
 
@@ -87,7 +87,7 @@ def rates(
     step: jax.Array | int,
     plateau: PlateauState,
 ) -> list[jax.Array]:
-    """ε of each of the protocol's groups in the update after `step` steps.
+    """Returns ε of each of the protocol's groups in the update after `step` steps.
 
     Args:
       learning_rate: of a group whose rate is 1, before any schedule.
@@ -102,7 +102,7 @@ def rates(
 
 
 def changes(schedule: Schedule, clock: Clock) -> list[int]:
-    """The steps at which a schedule's rate jumps."""
+    """Returns the steps at which a schedule's rate jumps."""
     match schedule:
         case Steps(drops, 'steps'):
             return [int(start) for start, _ in drops]

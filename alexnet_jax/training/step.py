@@ -36,7 +36,7 @@ class TrainState(struct.PyTreeNode):
 
     step: jax.Array  # int32, steps done
     params: Any
-    batch_stats: Any  # moving means and variances of batch normalisation; {} without
+    batch_stats: Any  # moving means and variances of batch normalization; {} without
     momentum: optax.OptState  # of `optimizer.rule`
     plateau: schedule.PlateauState
 
@@ -47,8 +47,7 @@ class TrainState(struct.PyTreeNode):
 
 
 def create_state(net: AlexNet, seed: int, mesh: Mesh, protocol: Protocol = PAPER) -> TrainState:
-    """The state at step 0, laid out on the mesh. The values depend on the seed
-    alone."""
+    """Returns the state at step 0, placed on the mesh; its values depend on the seed alone."""
     return jax.jit(
         lambda: nn.unbox(_create(net, seed, protocol)),
         out_shardings=state_shardings(net, mesh, protocol),
@@ -56,12 +55,12 @@ def create_state(net: AlexNet, seed: int, mesh: Mesh, protocol: Protocol = PAPER
 
 
 def state_shardings(net: AlexNet, mesh: Mesh, protocol: Protocol = PAPER) -> TrainState:
-    """Where each array of the state lies: a tree of `NamedSharding`."""
+    """Returns the placement of each array of the state: a tree of `NamedSharding`."""
     return jax.tree.map(functools.partial(NamedSharding, mesh), _specs(net, protocol))
 
 
 def abstract_state(net: AlexNet, mesh: Mesh, protocol: Protocol = PAPER) -> TrainState:
-    """Shapes, types and places of the state's arrays, without the arrays."""
+    """Returns shapes, types and places of the state's arrays, without the arrays."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         nn.unbox(_shapes(net, protocol)),
@@ -70,7 +69,7 @@ def abstract_state(net: AlexNet, mesh: Mesh, protocol: Protocol = PAPER) -> Trai
 
 
 def abstract_batch(net: AlexNet, mesh: Mesh, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes, types and places of a batch's arrays, without the arrays."""
+    """Returns shapes, types and places of a batch's arrays, without the arrays."""
     size = net.architecture.input_size
     sharding = NamedSharding(mesh, P(device_mesh.DATA))
     return {
@@ -105,7 +104,7 @@ def _create(net: AlexNet, seed: int, protocol: Protocol) -> TrainState:
 
 
 def start_from(params: Any, batch_stats: Any, protocol: Protocol = PAPER) -> TrainState:
-    """The state at step 0 with these values."""
+    """Returns the state at step 0 with these values."""
     return TrainState(
         step=jnp.int32(0),
         params=params,
@@ -116,8 +115,7 @@ def start_from(params: Any, batch_stats: Any, protocol: Protocol = PAPER) -> Tra
 
 
 def score(logits: Array, labels: Array, mask: Array) -> Scores:
-    """Sums over the images with mask 1: cross-entropy, top-1 and top-5 errors,
-    and their count.
+    """Sums loss, top-1 and top-5 errors over the images with mask 1, and counts these.
 
     An image is a top-k error if k classes or more come before its label, ties
     in the order of the classes. Logits that are not numbers are errors. Sums are float32.
@@ -213,7 +211,7 @@ def make_train_step(
     protocol: Protocol = PAPER,
     micro_batches: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Scores]]:
-    """A compiled step: (state, batch) -> (state, scores); the old state is gone.
+    """Returns the compiled step: (state, batch) -> (state, scores); the input state is donated.
 
     Args:
       net: with `column_axis` None; the step sets it.
@@ -232,7 +230,7 @@ def make_train_step(
     layer is not.
 
     Raises:
-      InputError: more than one part of a net with batch normalisation.
+      InputError: more than one part of a net with batch normalization.
     """
     require_parts_suffice(net, micro_batches)
     scores_of = _scores_over_mesh(net, mesh, mean, scale, micro_batches, protocol.loss)
@@ -289,7 +287,7 @@ def make_train_step(
 
 
 def layer_names(net: Architecture) -> list[str]:
-    """The layers, each with its biases, from the image on."""
+    """Returns the names of the layers, each with its biases, from the image on."""
     return [*(layer.name for layer in net.layers), net.output.name]
 
 
@@ -320,7 +318,8 @@ def _score_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
 
 
 def require_parts_suffice(net: AlexNet, micro_batches: int) -> None:
-    """
+    """Checks that the net can take a batch in parts.
+
     Raises:
       InputError: the net needs the whole batch at once.
     """
@@ -328,6 +327,6 @@ def require_parts_suffice(net: AlexNet, micro_batches: int) -> None:
     if micro_batches > 1 and any(isinstance(stage, BatchNorm) for stage in stages):
         raise InputError(
             f'train.micro_batches is {micro_batches}; allowed: 1 for network'
-            f' {net.architecture.name}, whose batch normalisation takes statistics of the'
+            f' {net.architecture.name}, whose batch normalization takes statistics of the'
             ' whole batch'
         )

@@ -10,10 +10,12 @@ from alexnet_jax.network.shapes import layer_shapes
 
 
 def flop_per_image(architecture: Architecture, classes: int) -> int:
-    """Returns the operations that training on an image takes: two for each multiply-add of the
-    table's weighted sums, three times: forward, for the weights' gradient and for the input's. The
-    first layer has no gradient of its input. Nothing else counts, no recomputation either: 4.136e9
-    for the paper's net and 1000 classes."""
+    """Returns the operations that training on an image takes.
+
+    They are two for each multiply-add of the table's weighted sums, three times: forward, for the
+    weights' gradient and for the input's. The first layer has no gradient of its input. Nothing
+    else counts, no recomputation either: 4.136e9 for the paper's net and 1000 classes.
+    """
     adds = [row.multiply_adds for row in layer_shapes(architecture, classes)]
     return 2 * (3 * sum(adds) - adds[0])
 
@@ -26,9 +28,11 @@ def forward_flop(architecture: Architecture, classes: int) -> int:
 def meter(
     architecture: Architecture, classes: int, products: str, devices: Sequence[Any]
 ) -> Callable[[float], dict[str, float]]:
-    """Returns a function of the images a second of a training on these devices together: 'tflops',
-    10^12 operations a second, and 'mfu' (model FLOPs utilization), their share of all devices'
-    peak, if that is known; four digits of each.
+    """Returns a function that turns images a second into operations a second.
+
+    The images are those of all these devices together. The function returns 'tflops', 10^12
+    operations a second, and 'mfu' (model FLOPs utilization), their share of all devices' peak, if
+    that is known; four digits of each.
 
     Args:
       products: their kind, a key of `chips.Chip.products`.

@@ -24,16 +24,22 @@ ENLARGE = 8  # times as many pixels a side, of the picture of the kernels
 class Board(Protocol):
     """Takes rows of metrics.jsonl as they come, and now and then the net's weights."""
 
-    def row(self, row: Mapping[str, Any]) -> None: ...
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Logs a row of metrics.jsonl."""
+
     def weights(self, step: int, sheet: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
-        """`sheet`: conv1's kernels, uint8 [height, width, 3]. `arrays`: parameters by name."""
+        """Logs the net's weights.
+
+        `sheet`: conv1's kernels, uint8 [height, width, 3]. `arrays`: parameters by name.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Writes all that is pending and ends."""
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """{'split': 'val', 'step': 3, 'loss': 1.0} -> {'val/loss': 1.0}"""
+    """Returns a row's numbers by split: {'split': 'val', 'step': 3, 'loss': 1.0} -> {'val/loss': 1.0}."""
     return {
         f'{row["split"]}/{name}': value for name, value in row.items() if name not in ('split', 'step')
     }  # fmt: skip
@@ -53,11 +59,14 @@ def _tensorboardx() -> Any:
 
 
 class TensorBoard:
-    """Event files in a folder. What was written after `first_step` by a run that this one
-    repeats, TensorBoard passes over."""
+    """Event files in a folder.
+
+    TensorBoard passes over rows after `first_step` of a run that this one repeats.
+    """
 
     def __init__(self, folder: Path, first_step: int):
-        """
+        """Opens the event file of a run.
+
         Raises:
           StorageError: they cannot be written.
         """
@@ -73,6 +82,7 @@ class TensorBoard:
         self._write(first_step + 1, session_log=start)
 
     def row(self, row: Mapping[str, Any]) -> None:
+        """Logs a row's numbers as scalars, see `scalars`."""
         values = [
             self._summary.Summary.Value(tag=name, simple_value=value)
             for name, value in scalars(row).items()
@@ -82,12 +92,14 @@ class TensorBoard:
             self._flush()
 
     def weights(self, step: int, sheet: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        """Logs conv1's kernels as an image and the parameters as histograms."""
         self._write(step, summary=self._image('conv1/kernels', sheet))
         for name, values in arrays.items():
             self._write(step, summary=self._summary.histogram(name, values, BINS))
         self._flush()
 
     def close(self) -> None:
+        """Writes all that is pending and closes the file."""
         with self._told():
             self._events.close()
 
@@ -124,11 +136,15 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of the project `alexnet_jax` there, which goes on when the run here does. Where to,
-    and as whom, its own environment variables and login say (WANDB_MODE=offline: nowhere)."""
+    """A run of the project `alexnet_jax` there, which resumes when the run here does.
+
+    Its own environment variables and login decide where to log, and as whom (WANDB_MODE=offline:
+    nowhere).
+    """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
-        """
+        """Starts or resumes a run of Weights & Biases.
+
         Raises:
           InputError: the package is not installed, or does not let us in.
         """
@@ -150,9 +166,11 @@ class WeightsAndBiases:
             raise InputError(f'train.log_to names wandb, which refuses: {first[:300]}') from error
 
     def row(self, row: Mapping[str, Any]) -> None:
+        """Logs a row's numbers as scalars, see `scalars`."""
         self._run.log(scalars(row), step=row['step'])
 
     def weights(self, step: int, sheet: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        """Logs conv1's kernels as an image and the parameters as histograms."""
         shown = {'conv1/kernels': self._wandb.Image(sheet)}
         shown |= {
             name: self._wandb.Histogram(np_histogram=np.histogram(values, BINS))
@@ -161,6 +179,7 @@ class WeightsAndBiases:
         self._run.log(shown, step=step)
 
     def close(self) -> None:
+        """Finishes the run."""
         self._run.finish()
 
 
@@ -170,8 +189,10 @@ def _identifier(folder: Path) -> str:
 
 
 def held_here(array: jax.Array) -> np.ndarray:
-    """What this process has of an array, flat and each number once; of more than a `SAMPLE`,
-    evenly spaced ones."""
+    """Returns this process's part of an array, flat and each number once.
+
+    Of more than `SAMPLE` numbers it returns evenly spaced ones.
+    """
     held = [np.zeros(0, array.dtype)]
     held += [np.ravel(shard.data) for shard in array.addressable_shards if shard.replica_id == 0]
     step = max(1, sum(part.size for part in held) // SAMPLE)

@@ -1,5 +1,6 @@
-"""Warm starts: initial values from another net (§6: the six-convolution net began from one
-that knew 22,000 classes).
+"""Warm starts: initial values from another net.
+
+In §6 the six-convolution net began from one trained on 22,000 classes.
 
 Values of equal shapes may mean something else. What differs between the two nets is printed;
 what would make the values meaningless is refused: inputs of another magnitude, a classifier of
@@ -43,6 +44,7 @@ class Facts:
 
     @property
     def head(self) -> str:
+        """Name of the output layer."""
         return self.net.output.name
 
     @property

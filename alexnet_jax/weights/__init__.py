@@ -1,0 +1,1 @@
+"""Weight files of other programs: safetensors, PyTorch, Caffe, StableHLO, Hugging Face."""

@@ -36,6 +36,7 @@ LICENSE = '[a-z0-9.-]{0,50}'
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Parses the command line into options and overridden settings."""
     parser = SettingsParser(prog='python -m alexnet_jax.weights', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('import', help='a workdir of a weight file')
@@ -67,6 +68,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def run(argv: list[str]) -> int:
+    """Imports, exports, pushes or pulls a model; returns the exit status."""
     options, overrides = parse(argv)
     command_line.before_jax()
     from alexnet_jax.experiment import exchange
@@ -87,8 +89,9 @@ def run(argv: list[str]) -> int:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Returns the lines of a text file without what does not count: a byte order mark, the
-    ends of lines, spaces around a name, and lines of nothing else.
+    """Returns the lines of a text file, one a name.
+
+    Left out are a byte order mark, the ends of lines, spaces around a name, and empty lines.
 
     Raises:
       InputError: the file cannot be read; a name is twice there, or is no text.
@@ -118,6 +121,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

@@ -19,6 +19,7 @@ class ContentError(ValueError):
 
 
 def floats_told() -> str:
+    """Returns the names of the allowed types of numbers, separated by commas."""
     return ', '.join(map(str, FLOATS))
 
 
@@ -28,13 +29,14 @@ def shortest(values: Iterable[float]) -> tuple[float, ...]:
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:
-    """The same numbers; infinite where float32 has none so large."""
+    """Returns the same numbers as float32, infinite where it has none so large."""
     with np.errstate(over='ignore', invalid='ignore'):
         return values.astype(np.float32, copy=False)
 
 
 def require_finite(arrays: Mapping[str, np.ndarray], source: Path) -> None:
-    """
+    """Checks that all values of arrays are finite.
+
     Raises:
       InputError: an array holds a value that is not a number, or infinite.
     """
@@ -46,7 +48,7 @@ def require_finite(arrays: Mapping[str, np.ndarray], source: Path) -> None:
 
 
 def told(name: object) -> str:
-    """A name out of a file, on one line and of a bearable length."""
+    """Returns a name out of a file, on one line and of a bearable length."""
     text = ascii(name)[1:-1] if isinstance(name, str) else f'a {type(name).__name__}'
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 

@@ -145,8 +145,10 @@ class Layer:
 
 
 def read(path: Path) -> list[Layer]:
-    """Reads the layers of both forms from below to above: `layer`, and `layers` of before 2014,
-    whose arrays have four axes. What the net itself states of its images is a layer too.
+    """Reads the layers of a model from below to above, in either form.
+
+    The forms are `layer`, and `layers` of before 2014, whose arrays have four axes. What the net
+    itself states of its images is a layer too.
 
     Raises:
       InputError: the file cannot be read, is damaged, or two layers with weights have
@@ -178,8 +180,9 @@ def read(path: Path) -> list[Layer]:
 
 
 def write(path: Path, name: str, layers: Sequence[Layer]) -> None:
-    """Writes the form that Caffe writes today: whole or not at all, and equal weights
-    byte by byte alike. `name`: the net's.
+    """Writes the form that Caffe writes today, whole or not at all.
+
+    Equal weights give equal bytes. `name`: the net's.
 
     Raises:
       InputError: the file cannot be written.
@@ -252,7 +255,8 @@ def _text(name: bytes) -> str:
 
 
 def _array(blob: Any, where: str) -> np.ndarray:
-    """
+    """Returns the array of a blob.
+
     Raises:
       InputError: the blob holds not as many numbers as its shape has.
     """

@@ -15,8 +15,9 @@ from alexnet_jax.weights.caffe import Layer
 
 
 def settings_of(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Returns the settings that a file states, of `network.input_size`, `data.mean`,
-    `data.std` and `data.normalization`.
+    """Returns the settings of preprocessing that a file states.
+
+    They are of `network.input_size`, `data.mean`, `data.std` and `data.normalization`.
 
     Raises:
       ContentError: it states what no setting can, or several things.
@@ -47,8 +48,11 @@ def mean_file(layers: Sequence[Layer]) -> str:
 
 
 def transform_of(mean: np.ndarray, scale: np.ndarray) -> dict[str, Any] | None:
-    """Returns how Caffe states a preprocessing that subtracts `mean` and divides by `scale`, so
-    that `settings_of` gives the same numbers, or None if it cannot."""
+    """Returns how Caffe states a preprocessing, or None if it cannot.
+
+    The preprocessing subtracts `mean` and divides by `scale`; `settings_of` returns the same
+    numbers.
+    """
     factor = np.float32(1) / scale[0]
     exact = np.float32(1) / factor == scale[0]
     if mean.shape != (3,) or not (scale == scale[0]).all() or not exact:

@@ -33,7 +33,7 @@ WITHIN_CHANNEL = 1  # NormRegion
 
 
 def has_form(net: Architecture) -> bool:
-    """Whether Caffe's layers can state the net, and its layers have Caffe's names."""
+    """Returns whether Caffe's layers can state the net, and its layers have Caffe's names."""
     names = net.layer_names
     kinds = [type(row) for row in net.layers]
     return (

@@ -97,18 +97,20 @@ def rows(layers: Sequence[Layer]) -> list[Row]:
 
 
 def has_parameters(found: Sequence[Row]) -> bool:
-    """Whether the file states its layers' parameters, as all files of Caffe do."""
+    """Returns whether the file states its layers' parameters, as all files of Caffe do."""
     return any(row.layer.parameters is not None for row in found)
 
 
 def has_stages(found: Sequence[Row]) -> bool:
-    """Whether there is anything but weights."""
+    """Returns whether the file states anything but weights."""
     return any(row.then for row in found)
 
 
 def net_of(found: Sequence[Row]) -> str | None:
-    """Returns which of Caffe's two nets is the most like a file: 'caffe' normalizes before it
-    pools, 'caffenet' after. None: there is no order of the two."""
+    """Returns which of Caffe's two nets is the most like a file.
+
+    'caffe' normalizes before it pools, 'caffenet' after. None: there is no order of the two.
+    """
     kinds = [layer.kind for layer in found[0].then if layer.kind in ('LRN', 'Pooling')]
     if set(kinds) != {'LRN', 'Pooling'}:
         return None
@@ -116,8 +118,10 @@ def net_of(found: Sequence[Row]) -> str | None:
 
 
 def architecture(found: Sequence[Row], base: Architecture) -> Architecture:
-    """Returns the table of what a file states; `base` itself, if that says the same. Initial
-    values, and what the file does not state, are those of `base`.
+    """Returns the table of the net that a file states.
+
+    It is `base` itself, if that is the same. Initial values, and what the file does not state,
+    are those of `base`.
 
     Raises:
       ContentError: the file states what no table can.
@@ -160,7 +164,8 @@ def blobs(found: Sequence[Row]) -> dict[str, Sequence[np.ndarray]]:
 
 
 def _require_order(found: Sequence[Row], base: Architecture) -> None:
-    """
+    """Checks that the file states the net's kinds of stages.
+
     Raises:
       ContentError: the file states other kinds of stages than the net has.
     """
@@ -292,7 +297,8 @@ def _pool(layer: Layer, stated: Mapping[str, Any]) -> Pool:
 
 
 def _require_rounding(found: Sequence[Row], net: Architecture) -> None:
-    """
+    """Checks that layers that pool round sizes as the table does.
+
     Raises:
       ContentError: a layer that pools rounds sizes down where the table rounds up.
     """

@@ -39,6 +39,7 @@ class Published:
 
     @property
     def name(self) -> str:
+        """Name of the file, from its URL."""
         return self.url.rpartition('/')[2]
 
 
@@ -47,8 +48,9 @@ class _CutError(Exception):
 
 
 def fetch(published: Published, place: Path) -> Path:
-    """Downloads a file to `place`, if it is not there already as it was published. Without a
-    network, a file that was put there by hand will do. Prints the progress to stderr.
+    """Downloads a file to `place`, if it is not there already as it was published.
+
+    Without a network, a file that was put there by hand will do. Prints the progress to stderr.
 
     What came of a download that was cut is kept beside `place`, and the next one goes on from
     there. Of two processes that download into one folder, one waits for the other.

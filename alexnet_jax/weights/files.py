@@ -30,8 +30,10 @@ Layers = dict[str, dict[str, np.ndarray]]
 
 
 def read(path: Path) -> Layers:
-    """{'conv1': {'kernel': [columns, ...], 'bias': ...}, ...}, as a net's parameters are
-    (`network/alexnet.py`); `conv1_norm` holds batch normalisation's numbers too.
+    """Reads a weight file: {'conv1': {'kernel': [columns, ...], 'bias': ...}, ...}.
+
+    Layers are as a net's parameters (`network/alexnet.py`); `conv1_norm` holds batch
+    normalization's numbers too.
 
     Raises:
       InputError: as for `read_arrays`; an array is not named LAYER/PART.
@@ -41,8 +43,9 @@ def read(path: Path) -> Layers:
 
 
 def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of any safetensors file by name, as float32, and its metadata without
-    our two SHA-256.
+    """Reads the arrays of any safetensors file by name, as float32, and its metadata.
+
+    Our two SHA-256 are left out of the metadata.
 
     Raises:
       InputError: the file cannot be read, holds other numbers than finite floats, or
@@ -65,7 +68,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def by_layer(arrays: Mapping[str, np.ndarray], path: Path) -> Layers:
-    """Arrays named LAYER/PART, by layer and part.
+    """Groups arrays named LAYER/PART by layer and part.
 
     Raises:
       InputError: an array is not named so. `path`: where they are from, for the message.
@@ -90,7 +93,7 @@ def write(path: Path, layers: Layers, metadata: Mapping[str, str]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """The same for arrays under any names, as other programs' are."""
+    """Writes arrays under any names, as other programs' are, to a safetensors file."""
     require_finite(arrays, path)
     whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     seals = {OF_ARRAYS: _sha256(whole), OF_METADATA: _sha256_of_metadata(metadata)}

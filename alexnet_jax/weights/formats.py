@@ -27,7 +27,7 @@ def kind_of(path: Path, start: bytes, size: int) -> str | None:
     """Returns 'torch', 'safetensors', 'caffe', words on another kind, or None.
 
     Args:
-      path: of the file; its name counts where its content does not tell.
+      path: of the file; its name counts where its content does not decide.
       start: the first few hundred bytes.
       size: of the whole file, in bytes.
     """

@@ -25,8 +25,9 @@ def push(folder: Path, repository: str, keep: str) -> str:
 
 
 def pull(repository: str, name: str) -> Path:
-    """A file of the repository, fetched if it has changed since the last time. Without a
-    network it is the last one that was fetched.
+    """Fetches a file of the repository if it has changed since the last time.
+
+    Without a network it is the last one that was fetched.
 
     Raises:
       InputError: it cannot be had.

@@ -38,19 +38,26 @@ _MOST_TOLD = 3  # arrays of a kind that an error names
 
 
 def has_torchvision_form(net: Architecture) -> bool:
-    """Whether torchvision's names fit the net: one column, and row by row the windows and
-    stages of its `alexnet`, whatever the widths and groups."""
+    """Returns whether torchvision's names fit the net.
+
+    They fit one column with, row by row, the windows and stages of its `alexnet`, whatever the
+    widths and groups.
+    """
     return _form(net) == _form(TORCHVISION)
 
 
 def are_torchvision_names(names: Collection[str]) -> bool:
-    """Whether arrays are named as torchvision's are; some may be missing or too many."""
+    """Returns whether arrays are named as torchvision's are.
+
+    Some may be missing or too many.
+    """
     return any(name in names for pair in _TORCHVISION.values() for name in pair)
 
 
 def from_torchvision(arrays: Arrays, net: Architecture, source: Path) -> Layers:
-    """A state dict of torchvision's `alexnet`, as the net's layers. As many classes as it
-    has. `source`: where the arrays are from, for the message.
+    """Converts a state dict of torchvision's `alexnet` into the net's layers.
+
+    The net has as many classes as it. `source`: where the arrays are from, for the message.
 
     Raises:
       InputError: the net has another form; arrays are missing, too many, of another shape
@@ -61,7 +68,7 @@ def from_torchvision(arrays: Arrays, net: Architecture, source: Path) -> Layers:
 
 
 def to_torchvision(layers: Layers, net: Architecture, source: Path) -> dict[str, np.ndarray]:
-    """The other way; raises as `from_torchvision`."""
+    """Converts the net's layers into a state dict; raises as `from_torchvision`."""
     _require_torchvision_form(net)
     return _to_theirs(layers, net, _TORCHVISION, source)
 
@@ -69,8 +76,11 @@ def to_torchvision(layers: Layers, net: Architecture, source: Path) -> dict[str,
 def from_caffe(
     blobs: Mapping[str, Sequence[np.ndarray]], net: Architecture, source: Path
 ) -> Layers:
-    """A Caffe model's arrays by layer, as the net's layers; else as `from_torchvision`.
-    Which net they are of they do not say: ask `caffe_net.architecture`."""
+    """Converts a Caffe model's arrays by layer into the net's layers.
+
+    Arguments are as for `from_torchvision`. The arrays do not state their net: see
+    `caffe_net.architecture`.
+    """
     _require_caffe_form(net)
     arrays = {
         f'{layer} blob {place}': _without_leading_ones(values, _axes(layer, place))
@@ -83,7 +93,7 @@ def from_caffe(
 
 
 def to_caffe(layers: Layers, net: Architecture, source: Path) -> dict[str, list[np.ndarray]]:
-    """The other way; raises as `from_caffe`."""
+    """Converts the net's layers into a Caffe model's arrays; raises as `from_caffe`."""
     _require_caffe_form(net)
     arrays = _to_theirs(layers, net, _CAFFE, source)
     weights = _CAFFE['conv1'][0]
@@ -210,7 +220,8 @@ def _classes(arrays: Arrays, names: tuple[str, ...]) -> int:
 def _require_shapes(
     arrays: Arrays, shapes: Mapping[str, tuple[int, ...]], net: Architecture, source: Path
 ) -> None:
-    """
+    """Checks that arrays are all there, with the shapes of the net.
+
     Raises:
       InputError: arrays are missing, too many or of other shapes.
     """

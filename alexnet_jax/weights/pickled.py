@@ -213,10 +213,11 @@ class _Machine:
 
 
 def set_items(target: Any, items: Iterable[Any]) -> Any:
-    """Returns `target`, a dict, with the items set: key, value, key, ... Keys that are
-    neither text nor whole numbers, or are of absurd length, are left out with their values: to
-    hash a tuple of a million tuples in each other ends the process, and long equal keys are
-    compared, and later copied, whole.
+    """Returns `target`, a dict, with the items set: key, value, key, ....
+
+    Keys that are neither text nor whole numbers, or are of absurd length, are left out with their
+    values: to hash a tuple of a million tuples in each other ends the process, and long equal
+    keys are compared, and later copied, whole.
 
     Raises:
       TypeError: it is no dict.

@@ -102,16 +102,16 @@ class Pretrained:
 
 
 def is_weight_file(path: Path) -> bool:
-    """Whether a path is of a weight file, there or not, rather than of a folder."""
+    """Returns whether a path is of a weight file, there or not, rather than of a folder."""
     there = os.path.exists(path)
     return not os.path.isdir(path) and (there or path.suffix in SUFFIXES)
 
 
 def open_file(path: Path, net: str = '') -> Pretrained:
-    """Opens a weight file of any kind known here, told by its first bytes, not by its name.
+    """Opens a weight file; its first bytes decide of which kind it is, not its name.
 
     Args:
-      net: a name of `SETTINGS`, where the file does not tell whose it is; else ''.
+      net: a name of `SETTINGS`, where the file does not state whose it is; else ''.
 
     Raises:
       InputError: no such file, or not one of a kind known here, or of another net.
@@ -172,7 +172,7 @@ def _of_caffe(path: Path, net: str) -> Pretrained:
         and not (caffe_net.has_stages(rows) and caffe_net.has_parameters(rows))
     ):
         raise InputError(
-            f'{path} does not tell which net it is of; import it with --net=caffe or --net=caffenet'
+            f'{path} does not state which net it is of; import it with --net=caffe or --net=caffenet'
         )
     if found:
         _require_net(path, net, found)

@@ -41,8 +41,10 @@ def cache_folder() -> Path:
 
 
 def local(source: str | Path) -> Path:
-    """Returns the path of a model: a name of `PUBLISHED` or hf:OWNER/NAME is downloaded if need be,
-    anything else is a path already. A path that exists goes before a name.
+    """Returns the path of a model, downloaded if need be.
+
+    A name of `PUBLISHED` or hf:OWNER/NAME is downloaded, anything else is a path already. A path
+    that exists goes before a name.
 
     Raises:
       InputError: as `download.fetch` and `hub.pull`.

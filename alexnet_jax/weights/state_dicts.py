@@ -20,8 +20,10 @@ Place = tuple[str, ...]  # keys from the outermost dictionary to a state dict
 def choose(
     value: Any, is_array: Callable[[Any], bool], wanted: Callable[[Collection[str]], bool]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Returns the arrays of the state dict in `value` by their plain names, and notes on what
-    was left out. Entries that are no arrays are left out without a note.
+    """Returns the arrays of the state dict in `value` by their plain names, and notes.
+
+    The notes are on arrays that were left out. Entries that are no arrays are left out without a
+    note.
 
     Args:
       is_array: whether a value is an array.
@@ -57,8 +59,9 @@ def choose(
 
 
 def plain_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arrays under the names that they have in the net itself: without the
-    modules that wrap it or a part of it, and without a prefix that all have in common, as
+    """Returns the arrays under the names that they have in the net itself.
+
+    These lack the modules that wrap it or a part of it, and a prefix that all have in common, as
     `model.` of a larger program.
 
     Raises:

@@ -49,13 +49,16 @@ class Storage:
 
     @property
     def bytes(self) -> int:
+        """Number of bytes."""
         return self.size * (self.kind.itemsize if self.kind else 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Where an array lies in its storage; offset and strides count numbers of `kind`, which
-    is text where no such numbers are read here."""
+    """The place of an array in its storage.
+
+    Offset and strides count numbers of `kind`, which is text where no such numbers are read here.
+    """
 
     storage: Storage
     kind: np.dtype | str
@@ -72,6 +75,7 @@ class OtherTensor:
 
     @property
     def form(self) -> str:
+        """Name of the kind of tensor."""
         return self.name.removeprefix(_OTHER_TENSORS)
 
 
@@ -82,6 +86,7 @@ class Reader:
         self.storages: dict[str, Storage] = {}
 
     def unpickled(self, file: BinaryIO) -> Any:
+        """Returns what the pickle of a PyTorch file holds, its tensors as `Tensor`."""
         return pickled.read(file, _made, self._storage)
 
     def _storage(self, identity: Any) -> Storage | Opaque:
@@ -144,7 +149,8 @@ def _pair(item: Any) -> list[Any]:
 
 
 def checked(tensor: Tensor) -> Tensor:
-    """
+    """Checks that an array lies within its storage, and returns it.
+
     Raises:
       ContentError: the array would reach out of its storage, or repeat what is there.
     """
@@ -168,6 +174,12 @@ def checked(tensor: Tensor) -> Tensor:
 
 
 def array(tensor: Tensor, data: bytes, order: str) -> np.ndarray:
+    """Returns a tensor as a float32 array.
+
+    Args:
+      data: the bytes of its storage.
+      order: of the bytes, '<' or '>'.
+    """
     kind = np.dtype(tensor.kind)
     whole = len(data) // kind.itemsize * kind.itemsize
     bits = np.frombuffer(data[:whole], f'{order}u{kind.itemsize}')

@@ -41,8 +41,9 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, 'little')  # in the first of
 def read(
     path: Path, wanted: Callable[[Collection[str]], bool]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Returns the arrays of a net by name, as float32, and notes for the reader: of a state
-    dict, or of a training checkpoint that holds one beside anything else
+    """Returns the arrays of a net by name, as float32, and notes for the reader.
+
+    They are of a state dict, or of a training checkpoint that holds one beside anything else
     (`state_dicts.choose`, also for `wanted`).
 
     Raises:
@@ -163,7 +164,8 @@ def _same_keys(keys: Any, storages: dict[str, Storage]) -> bool:
 
 
 def _chosen(value: Any, wanted: Callable) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """
+    """Returns the weights among the values of a file, and notes on the choice.
+
     Raises:
       ContentError: there are no weights, or ones that are not read here.
     """
@@ -189,7 +191,8 @@ def _is_array(value: Any) -> bool:
 def _arrays(
     tensors: Mapping[str, Tensor], data: Mapping[str, bytes], order: str, size: int
 ) -> dict[str, np.ndarray]:
-    """
+    """Returns the tensors as float32 arrays by name.
+
     Args:
       data: the bytes of the storages by key.
       order: '<' or '>', of their numbers.

@@ -37,7 +37,7 @@ def save(image: Image.Image, form: str, **options) -> bytes:
 
 
 def image_file(number: int) -> tuple[str, bytes]:
-    """Suffix and content: JPEG and PNG in turns of colour, grey, CMYK, palette and
+    """Suffix and content: JPEG and PNG in turns of color, gray, CMYK, palette and
     alpha."""
     kind = KINDS[number % len(KINDS)]
     form = 'PNG' if kind in ('P', 'RGBA') else 'JPEG'

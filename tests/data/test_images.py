@@ -50,13 +50,13 @@ def test_the_middle_of_the_image_with_its_short_side_resized(number):
 
 def test_reducing_does_not_alias():
     stripes = np.zeros((512, 512, 3), np.uint8)
-    stripes[:, ::2] = 255  # as fine as can be: must become grey
+    stripes[:, ::2] = 255  # as fine as can be: must become gray
     square = read_square(save(Image.fromarray(stripes), 'PNG'), 64)
     assert np.abs(square.astype(int) - 127).max() < 12
 
 
 def between_pixels(image: np.ndarray, size: int) -> np.ndarray:
-    """The whole image to size×size, bilinear, pixel by pixel in float64. Centres of
+    """The whole image to size×size, bilinear, pixel by pixel in float64. Centers of
     pixels lie at halves; what lies beyond those at the edge is as they are."""
     height, width = image.shape[:2]
     resized = np.empty((size, size, 3))
@@ -176,8 +176,8 @@ FLAT = Image.new('RGB', (40, 50), (200, 100, 50))
         (save(FLAT, 'PNG', transparency=(200, 100, 50)), (255, 255, 255)),
         (save(FLAT, 'PNG', save_all=True, append_images=[Image.new('RGB', (40, 50))]), (200, 100, 50)),
     ],
-    ids=['grey jpeg', 'grey', '1 bit', 'cmyk', 'palette', 'alpha', 'transparent', 'grey alpha',
-         '16 bit', 'transparent colour', 'animated png'],
+    ids=['gray jpeg', 'gray', '1 bit', 'cmyk', 'palette', 'alpha', 'transparent', 'gray alpha',
+         '16 bit', 'transparent color', 'animated png'],
 )  # fmt: skip
 def test_all_modes_become_rgb(content, expected):
     for resize in RESIZES:

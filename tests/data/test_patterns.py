@@ -26,7 +26,7 @@ def test_splits_and_labels():
     assert (TRAIN.read(0).image != IMAGES.splits['val'].read(0).image).any()
 
 
-def test_gratings_are_grey_and_of_their_orientation():
+def test_gratings_are_gray_and_of_their_orientation():
     for label in range(ORIENTATIONS):
         images = read(label)
         assert (images[..., 0] == images[..., 1]).all() and (images[..., 0] == images[..., 2]).all()
@@ -41,14 +41,14 @@ def test_gratings_are_grey_and_of_their_orientation():
 
 
 def test_patches_differ_in_hue_alone():
-    """Grey alone does not tell them: R + G + B has no trace of the patch."""
+    """Gray alone does not tell them: R + G + B has no trace of the patch."""
     hues = []
     for label in range(ORIENTATIONS, len(CLASSES)):
         images = read(label)
-        grey = images.mean(axis=-1)
-        color = images - grey[..., None]
+        gray = images.mean(axis=-1)
+        color = images - gray[..., None]
         assert np.abs(color).mean() > 5
-        assert abs(grey.mean() - 128) < 2 and 7 < grey.std() < 14
+        assert abs(gray.mean() - 128) < 2 and 7 < gray.std() < 14
         mean = color.mean(axis=(0, 1, 2))
         hues.append(
             np.degrees(np.arctan2((mean[1] - mean[2]) * 3**0.5, 2 * mean[0] - mean[1] - mean[2]))

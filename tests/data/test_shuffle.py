@@ -12,7 +12,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_rows_fall_anywhere():
-    """Chi-square over (place, row) in tenths, and over the distance of neighbours."""
+    """Chi-square over (place, row) in tenths, and over the distance of neighbors."""
     count, epochs = 200, 400
     rows = rows_at(np.arange(count * epochs), count, seed=0).reshape(epochs, count)
     table = np.zeros((10, 10))

@@ -29,7 +29,7 @@ def colored(random, count: int, size: int = 8) -> np.ndarray:
     return (base + tint).astype(np.uint8)
 
 
-def test_statistics_of_colour_images(random):
+def test_statistics_of_color_images(random):
     images = colored(random, 300)
     check_statistics(images, measure(images))
     assert (measure(np.full((2, 4, 4, 3), 255, np.uint8)).color_variances == 0).all()

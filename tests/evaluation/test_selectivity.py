@@ -11,7 +11,7 @@ from alexnet_jax.evaluation.selectivity import color_index, orientation_index, s
 from alexnet_jax.evaluation.similarity import cka
 from alexnet_jax.evaluation.tally import places_of
 
-RED_GREEN, GREY = np.array([1.0, -1.0, 0.0]), np.ones(3)
+RED_GREEN, GRAY = np.array([1.0, -1.0, 0.0]), np.ones(3)
 
 
 def grating(side: int, down: int, along: int, channels: np.ndarray) -> np.ndarray:
@@ -24,27 +24,27 @@ def grating(side: int, down: int, along: int, channels: np.ndarray) -> np.ndarra
 @pytest.mark.parametrize('side', [5, 9, 11])
 @pytest.mark.parametrize(('down', 'along'), [(0, 1), (1, 0), (1, 1), (2, -1), (1, 2)])
 def test_gratings(side, down, along):
-    grey, colored = (grating(side, down, along, channels) for channels in (GREY, RED_GREEN))
-    assert color_index(grey) == pytest.approx(0, abs=1e-12)
+    gray, colored = (grating(side, down, along, channels) for channels in (GRAY, RED_GREEN))
+    assert color_index(gray) == pytest.approx(0, abs=1e-12)
     assert color_index(colored) == pytest.approx(1)
-    assert orientation_index(grey) == pytest.approx(1)
+    assert orientation_index(gray) == pytest.approx(1)
     assert orientation_index(colored) == pytest.approx(1)
 
 
 def test_what_lies_between():
-    """By hand: of red alone a third of the energy is grey; energies of parts that share no
+    """By hand: of red alone a third of the energy is gray; energies of parts that share no
     frequency add up."""
     assert color_index(grating(9, 1, 2, np.array([1.0, 0, 0]))) == pytest.approx(2 / 3)
-    half = grating(9, 1, 2, GREY / 3**0.5) + grating(9, 2, 0, RED_GREEN / 2**0.5)
+    half = grating(9, 1, 2, GRAY / 3**0.5) + grating(9, 2, 0, RED_GREEN / 2**0.5)
     assert color_index(half) == pytest.approx(0.5)
-    crossed = grating(9, 0, 2, GREY) + grating(9, 2, 0, GREY)
+    crossed = grating(9, 0, 2, GRAY) + grating(9, 2, 0, GRAY)
     assert orientation_index(crossed) == pytest.approx(0, abs=1e-12)
     # Two of one strength at 45°, a fourth of a turn of twice the angle: |1 + i| / 2.
-    slanted = grating(9, 0, 2, GREY) + grating(9, 2, 2, GREY)
+    slanted = grating(9, 0, 2, GRAY) + grating(9, 2, 2, GRAY)
     assert orientation_index(slanted) == pytest.approx(math.sqrt(0.5))
     # A constant with as much energy as the grating: half of it has no orientation.
-    level = np.full((9, 9, 3), math.sqrt((grating(9, 1, 1, GREY) ** 2).mean()))
-    assert orientation_index(grating(9, 1, 1, GREY) + level) == pytest.approx(0.5)
+    level = np.full((9, 9, 3), math.sqrt((grating(9, 1, 1, GRAY) ** 2).mean()))
+    assert orientation_index(grating(9, 1, 1, GRAY) + level) == pytest.approx(0.5)
     assert orientation_index(np.ones((9, 9, 3))) == pytest.approx(0, abs=1e-12)
 
 
@@ -66,10 +66,10 @@ def test_turned_by_a_right_angle_or_in_other_colors_a_kernel_has_the_same_orient
 
 def test_an_even_side():
     """Of the highest frequency the direction is not known; of the others it is."""
-    assert orientation_index(grating(8, 1, 2, GREY)) == pytest.approx(1)
+    assert orientation_index(grating(8, 1, 2, GRAY)) == pytest.approx(1)
     y, x = np.mgrid[:8, :8]
-    assert orientation_index(((-1.0) ** x)[:, :, None] * GREY) == pytest.approx(1)
-    doubtful = ((-1.0) ** x * np.cos(2 * math.pi * y / 8))[:, :, None] * GREY
+    assert orientation_index(((-1.0) ** x)[:, :, None] * GRAY) == pytest.approx(1)
+    doubtful = ((-1.0) ** x * np.cos(2 * math.pi * y / 8))[:, :, None] * GRAY
     assert orientation_index(doubtful) == pytest.approx(0, abs=1e-12)
 
 

@@ -21,7 +21,7 @@ def hsic(k: np.ndarray, ell: np.ndarray) -> float:
 def test_against_the_definition(random):
     x = random.normal(size=(7, 5))
     y = x @ random.normal(size=(5, 9)) + random.normal(size=(7, 9))
-    k, ell = x @ x.T, y @ y.T  # not centred: it does not matter
+    k, ell = x @ x.T, y @ y.T  # not centered: it does not matter
     expected = hsic(k, ell) / math.sqrt(hsic(k, k) * hsic(ell, ell))
     assert cka(gram(x), gram(y)) == pytest.approx(expected, rel=1e-9)
 

@@ -62,7 +62,7 @@ def losses(workdir: Path) -> np.ndarray:
 
 @pytest.mark.parametrize('name', NETS)
 def test_losses_are_the_same_everywhere(name, data_dir, tmp_path):
-    """20 steps, with dropout, normalisation and, of batchnorm227, batch statistics."""
+    """20 steps, with dropout, normalization and, of batchnorm227, batch statistics."""
     arguments = [*NETS[name], f'--config.data.dir={data_dir}']
     train(tmp_path / 'one', (1, 1, 1, 1), 20, arguments)
     expected = losses(tmp_path / 'one')

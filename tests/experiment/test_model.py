@@ -47,7 +47,7 @@ def test_it_is_a_pure_function_that_jax_transforms(model, random):
 
 
 def test_it_subtracts_the_training_set_s_mean(model, digits):
-    """The variables on images that are normalised already give the same."""
+    """The variables on images that are normalized already give the same."""
     middle = digits.statistics.mean_image[2:30, 2:30].astype(np.float32)
     image = digits.splits['test'].read(5).image[2:30, 2:30]
     logits, _ = model.net.apply(model.variables, (image - middle)[None])

@@ -29,7 +29,7 @@ MAGIC = b'\x89PNG\r\n\x1a\n'
 
 
 def png(header: tuple[int, ...], rows: bytes, *more: bytes) -> bytes:
-    """header: width, height, bits, kind of colour, 0, 0, 1 if interlaced."""
+    """header: width, height, bits, kind of color, 0, 0, 1 if interlaced."""
     ends = chunk(b'IDAT', zlib.compress(rows)), chunk(b'IEND', b'')
     return MAGIC + b''.join([chunk(b'IHDR', struct.pack('>IIBBBBB', *header)), *more, *ends])
 

@@ -27,7 +27,7 @@ CLASSES, BATCH = 100, 2
 PIXEL_STD = 63.0
 ROUNDING = 1e-6  # relative; of weights, it moves a net's sums more than float32's does
 
-# Compiling is what takes time: with little optimisation less than half of it. At full
+# Compiling is what takes time: with little optimization less than half of it. At full
 # width all is compiled as in training.
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 
@@ -79,7 +79,7 @@ def variables(net: Architecture, seed: int) -> dict[str, dict]:
     images = np.zeros((1, net.input_size, net.input_size, 3), np.float32)
     shapes = nn.unbox(jax.eval_shape(AlexNet(net, CLASSES).init, jax.random.key(0), images))
     random = np.random.RandomState(seed)
-    # Tens in the first layer's sums, without which normalisation would change little;
+    # Tens in the first layer's sums, without which normalization would change little;
     # ones where activations saturate or moving statistics are to fit.
     size = 1 if net.name in ('four_layer', 'batchnorm227', 'alexnet_bn') else 30
 
@@ -101,7 +101,7 @@ def variables(net: Architecture, seed: int) -> dict[str, dict]:
 
 
 def images_and_labels(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of 8 pixels and noise: neighbours are alike, as in photographs."""
+    """Blocks of 8 pixels and noise: neighbors are alike, as in photographs."""
     random = np.random.RandomState(2013)
     blocks = random.normal(0, 60, (BATCH, -(-size // 8), -(-size // 8), 3))
     images = blocks.repeat(8, axis=1).repeat(8, axis=2)[:, :size, :size]

@@ -60,7 +60,7 @@ def test_initial_values_have_the_table_s_std_and_bias(small):
         np.testing.assert_array_equal(weights['bias'], layer.bias)
 
 
-# Layers that read both columns, and nets whose normalisation reaches across: by hand.
+# Layers that read both columns, and nets whose normalization reaches across: by hand.
 MEETINGS = {name: {'conv3', 'fc6', 'fc7', 'fc8'} for name in (
     'paper', 'paper_lrn_across', 'krizhevsky2012', 'no_lrn', 'non_overlapping', 'no_conv4',
     'paper_no_lrn', 'paper_non_overlapping', 'paper_no_conv4', 'caffe', 'caffenet', 'alexnet_bn',

@@ -57,7 +57,7 @@ def test_neighbors_across_columns():
     halo = 4 * 2 * (55 * 55 + 27 * 27)
     assert sent('paper_lrn_across', (1, 2), 1, collective='collective-permute') == 2 * halo
     assert sent('paper_lrn_across', (1, 2), 1) == 230_304 + 2 * halo
-    # Of four columns two have one neighbour and two have two: 1.5 on average.
+    # Of four columns two have one neighbor and two have two: 1.5 on average.
     four = dataclasses.replace(ARCHITECTURES['paper_lrn_across'], columns=4)
     permuted = [
         one.sent for one in step_traffic(four, 1000, (1, 4), 1)

@@ -17,7 +17,7 @@ CONVENTIONS = {
     'authors': LocalResponseNorm(alpha_divided=True),
     'caffe': LocalResponseNorm(k=1.0, alpha_divided=True, across_columns=True),
     'paper across columns': LocalResponseNorm(across_columns=True),
-    'three neighbours, strong': LocalResponseNorm(size=3, alpha=0.3, beta=0.6, k=1.5),
+    'three neighbors, strong': LocalResponseNorm(size=3, alpha=0.3, beta=0.6, k=1.5),
     'one map': LocalResponseNorm(size=1, alpha=0.3, beta=1.5, k=0.5),
     'more than all maps': LocalResponseNorm(size=15, alpha=0.3, across_columns=True),
 }

@@ -36,7 +36,7 @@ OPERATIONS = {
     ),
     'local_response_norm': (
         lambda x: local_response_norm(x, 3, 0.3, 0.6, 1.5),
-        lambda x: test_normalization.loop(x, CONVENTIONS['three neighbours, strong'], 1),
+        lambda x: test_normalization.loop(x, CONVENTIONS['three neighbors, strong'], 1),
     ),
     'same_map_norm': (
         lambda x: same_map_norm(x, 3, 0.3 / 9, 0.6, 1.5),

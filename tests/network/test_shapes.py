@@ -43,7 +43,7 @@ PARAMETERS = {name: (60_965_224, 56_909_194) for name in PAPERS} | {
     'patterns_one_column': (1_229_224 + 94_720, 721_354 + 94_720),
 }
 
-# The ablations of the paper's net have those of net 145's: normalisations have no parameters.
+# The ablations of the paper's net have those of net 145's: normalizations have no parameters.
 ABLATIONS = (
     'half', 'no_lrn', 'non_overlapping', 'no_communication', 'six_conv', 'no_conv4', 'no_dropout',
     'one_column',

@@ -87,7 +87,7 @@ BAD = [
     (lambda: net(Conv('c1', 8, 3, groups=2)), 'c1 .* has 3 maps read; .* its 2 groups'),
     (lambda: net(Conv('c1', 6, 3), Conv('c2', 6, 3, groups=3), columns=1), None),
     (lambda: net(Conv('c1', 6, 3), Conv('c2', 8, 3, groups=3), columns=1), 'c2 .* 3 groups'),
-    (lambda: net(Conv('c1', 16, 3, then=norm(size=4))), 'normalisation over 4 maps; .* odd'),
+    (lambda: net(Conv('c1', 16, 3, then=norm(size=4))), 'normalization over 4 maps; .* odd'),
     (lambda: net(Conv('c1', 8, 3, then=norm(size=5))), 'over 5 maps; .* up to its 4 maps'),
     (lambda: net(Conv('c1', 8, 3, then=norm(size=5, across_columns=True))), None),
     (lambda: net(Conv('c1', 8, 3, then=(SameMapNorm(size=2),))), 'over 2 pixels; .* odd'),

@@ -91,7 +91,7 @@ def paper(
     net, x, norm=paper_lrn, norm5=None, conv1=OVERHANGING, columns=2, apart=False, pool=pool, padding2=2,
     padding5=1, middle=('conv3', 'conv4'), conv6=False,
 ) -> Tensor:  # fmt: skip
-    """§3.5. `norm5`: a normalisation after conv5 too; `conv1`: another reading of the image;
+    """§3.5. `norm5`: a normalization after conv5 too; `conv1`: another reading of the image;
     `apart`: columns that meet at fc8 alone; `middle`, `conv6`: as for `krizhevsky2012`."""
     x = pool(norm(F.relu(conv(x, net['conv1'], **conv1))))
     x = pool(norm(F.relu(conv(x, net['conv2'], padding=padding2, groups=columns))))

@@ -17,7 +17,7 @@ axe = pytest.importorskip('axe_playwright_python.sync_playwright')
 CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium')
 
-# Colours in each picture, on a small canvas: one is a blank.
+# Colors in each picture, on a small canvas: one is a blank.
 COLORS = """() => [...document.images].map(image => {
   const canvas = document.createElement('canvas');
   canvas.width = canvas.height = 96;

@@ -179,8 +179,8 @@ def test_kernels_and_their_indices_are_those_of_the_checkpoint(made):
         np.testing.assert_array_equal(kept['kernels'], kernel.transpose(0, 4, 1, 2, 3))
     for line in numbers(made, 'selectivity'):
         one = kernel[int(line['column']) - 1, ..., int(line['kernel'])].astype(np.float64)
-        grey = one @ np.ones(3) / 3**0.5
-        share = 1 - (grey**2).sum() / (one**2).sum()
+        gray = one @ np.ones(3) / 3**0.5
+        share = 1 - (gray**2).sum() / (one**2).sum()
         assert float(line['color_index']) == pytest.approx(share, abs=1e-5)
     steps = {line['step'] for line in numbers(made, 'separation')}
     assert steps == {'0', '20', '40', '60'}  # not that of after the checkpoint

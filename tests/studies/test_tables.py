@@ -66,7 +66,7 @@ def test_a_net_layer_by_layer_and_what_differs(capsys):
     (['paper', '--input_size', '35'], 'leaves nothing of conv5 of network paper; allowed: at least 36'),
     (['paper', '--input_size', '-1'], '--input_size is -1'),
     (['paper', '--width', 'nan'], '--width is nan'),
-    (['paper', '--width', '0.05'], 'normalisation over 5 maps'),
+    (['paper', '--width', '0.05'], 'normalization over 5 maps'),
     (['paper', '--activation', 'gelu'], "--activation is 'gelu'"),
     (['paper', '--classes', '0'], '--classes is 0'),
     (['paper', '--mesh', '4', '--batch', '8'], "--mesh is '4'; allowed: DATAxCOLUMN"),
@@ -161,7 +161,7 @@ def test_the_plateau_rule_as_printed(capsys):
     ('optimizer.layer_rates=conv9=1', "names layer 'conv9'; the nearest is conv1"),
     ('start.layers=conv1,fc9', "start.layers names layer 'fc9'; the nearest is fc6"),
     ('network.input_size=20', r'network\.input_size is 20: .* leaves nothing of conv5'),
-    ('network.width=0.02', r'network\.width is 0\.02: .*normalisation over 5 maps'),
+    ('network.width=0.02', r'network\.width is 0\.02: .*normalization over 5 maps'),
 ])  # fmt: skip
 def test_runs_that_cannot_be(setting, message, capsys):
     command = ['--config', 'configs/imagenet.py', f'--config.{setting}']

@@ -14,7 +14,7 @@ from alexnet_jax.training import compiled_collectives
 from tests.network import parity
 from tests.training.test_mesh import TINY
 
-# Eight devices, 4×2: columns are neighbours, {0,1}, ..., and data {0,2,4,6}, {1,3,5,7}.
+# Eight devices, 4×2: columns are neighbors, {0,1}, ..., and data {0,2,4,6}, {1,3,5,7}.
 COLUMN, DATA = '{{0,1},{2,3},{4,5},{6,7}}', '{{0,2,4,6},{1,3,5,7}}'
 
 

@@ -77,7 +77,7 @@ def run(digits):
 
 @pytest.mark.parametrize(('name', 'shape'), [
     *(('tiny', shape) for shape in MESHES),
-    ('tiny_lrn_across', (1, 2)),  # the mesh on which neighbours are on another device
+    ('tiny_lrn_across', (1, 2)),  # the mesh on which neighbors are on another device
     *(
         pytest.param(name, shape, marks=pytest.mark.slow)
         for name in ('small', 'small_lrn_across')

@@ -36,7 +36,7 @@ _REST = (
     'fc6', 'relu6', 'drop6', 'fc7', 'relu7', 'drop7', 'fc8',
 )  # fmt: skip
 # So that logits are of about 1: images are of 1 with torchvision, of 100 with Caffe, where
-# the normalisation is to do something.
+# the normalization is to do something.
 _OUTPUT = {'torchvision': 1 / 5, 'caffe': 1 / 100, 'caffenet': 1 / 100}
 
 
@@ -141,14 +141,14 @@ def write(folder: Path, name: str, width: float = WIDTH) -> Path:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """Two JPEG files as they are, and a part of each: one of an odd size, one grey."""
+    """Two JPEG files as they are, and a part of each: one of an odd size, one gray."""
     images = resources.files('sklearn.datasets') / 'images'
     china, flower = (Path(str(images / name)) for name in ('china.jpg', 'flower.jpg'))
     odd = Image.open(china).crop((101, 3, 334, 404))
-    grey = Image.open(flower).crop((0, 20, 601, 321)).convert('L')
-    for name, image in {'odd': odd, 'grey': grey}.items():
+    gray = Image.open(flower).crop((0, 20, 601, 321)).convert('L')
+    for name, image in {'odd': odd, 'grey': gray}.items():
         image.save(folder / f'{name}.png', icc_profile=None)
-    return [china, flower, folder / 'odd.png', folder / 'grey.png']
+    return [china, flower, folder / 'odd.png', folder / 'gray.png']
 
 
 def resize_and_center_crop(image: Image.Image, short: int, size: int) -> np.ndarray:

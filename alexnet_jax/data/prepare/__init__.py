@@ -1,0 +1,1 @@
+"""Image sets prepared from any source, once, as records."""

@@ -1,6 +1,6 @@
 """Who does the tasks of a preparation: this process, several, or a Beam pipeline.
 
-An engine takes tasks, does them in any order, and tells of each shard when it is done.
+An engine takes tasks, does them in any order, and reports each shard when it is done.
 """
 
 import concurrent.futures
@@ -37,8 +37,10 @@ def stoppable(tasks: list[Task]) -> Iterator[Shard]:
 
 
 def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
-    """Does the tasks in several processes. If one ends in an error, or the caller
-    ends, or a stop is requested, all stop at their next image.
+    """Does the tasks in several processes.
+
+    If one ends in an error, or the caller ends, or a stop is requested, all stop at their next
+    image.
 
     Raises:
       RuntimeError: a process died.
@@ -73,7 +75,7 @@ def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Requests to stop wait until the end; processes begun within never hear them."""
+    """Requests to stop wait until the end; processes begun within never receive them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -104,8 +106,9 @@ def _work(task: Task) -> Shard:
 
 
 def in_beam(tasks: list[Task], runner: str, options: list[str]) -> Iterator[Shard]:
-    """Does the tasks as an Apache Beam pipeline: an element a task. The folder must
-    be one that all of the runner's workers see.
+    """Does the tasks as an Apache Beam pipeline: an element a task.
+
+    The folder must be one that all of the runner's workers see.
 
     Raises:
       InputError: Beam is not installed, or there is no such runner.

@@ -8,8 +8,9 @@ from alexnet_jax.runtime.errors import counted, plain
 
 
 def warnings(tasks: Sequence[Task]) -> list[str]:
-    """Returns a line for each two splits with images in common, whatever their labels: those that
-    are stored as the same bytes.
+    """Returns a line for each two splits with images in common, whatever their labels.
+
+    They are those that are stored as the same bytes.
 
     Args:
       tasks: all of a preparation, done.

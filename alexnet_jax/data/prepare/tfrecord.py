@@ -31,7 +31,8 @@ class TfRecords:
         return self._ends[-1]
 
     def __getitem__(self, row: int) -> bytes:
-        """
+        """Returns the record of a row, as bytes.
+
         Raises:
           OSError, ValueError: the file cannot be read, or is no such file.
         """
@@ -48,7 +49,7 @@ class TfRecords:
 
 @functools.cache
 def record_starts(path: str) -> np.ndarray:
-    """Where each record of a file begins, and where the last one ends.
+    """Returns where each record of a file begins, and where the last one ends.
 
     Raises:
       ValueError: it is no whole TFRecord file.

@@ -1,0 +1,1 @@
+"""Comparisons of features: dissimilarity matrices, RSA, CKA and linear probes."""

@@ -35,6 +35,7 @@ SHOWN = 3  # ids in a message
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
     parser = Parser(prog='python -m alexnet_jax.evaluation.compare', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('rdm', help='dissimilarities of every two images')
@@ -99,6 +100,7 @@ def require_options(options: argparse.Namespace) -> None:
 
 
 def run_rdm(options: argparse.Namespace) -> int:
+    """Writes the dissimilarity matrix of a layer's features; returns the exit status."""
     import numpy as np
 
     from alexnet_jax.evaluation import arrays
@@ -138,6 +140,7 @@ def run_rdm(options: argparse.Namespace) -> int:
 
 
 def run_rsa(options: argparse.Namespace) -> int:
+    """Correlates two dissimilarity matrices and prints the result; returns the exit status."""
     from alexnet_jax.evaluation.compare import matrices, rsa
 
     first = matrices.read(options.first)
@@ -163,6 +166,7 @@ def run_rsa(options: argparse.Namespace) -> int:
 
 
 def run_cka(options: argparse.Namespace) -> int:
+    """Writes the CKA of every two layers of two feature folders; returns the exit status."""
     from alexnet_jax.evaluation.compare import cka, features
     from alexnet_jax.report.figures import matrices as figures
 
@@ -191,6 +195,7 @@ def run_cka(options: argparse.Namespace) -> int:
 
 
 def run_probe(options: argparse.Namespace) -> int:
+    """Fits a linear classifier to features and prints its errors; returns the exit status."""
     from alexnet_jax.evaluation.compare import labels, probe
 
     table = labels.read_table(options.labels) if options.labels else None
@@ -274,12 +279,14 @@ COMMANDS = {'rdm': run_rdm, 'rsa': run_rsa, 'cka': run_cka, 'probe': run_probe}
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command and returns its exit status."""
     options = parse(argv)
     command_line.before_jax()
     return COMMANDS[options.command](options)
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv, prints=True)
 
 

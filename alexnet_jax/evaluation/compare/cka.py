@@ -1,5 +1,7 @@
-"""Centered kernel alignment of every layer of one set of features with every layer of another
-(Kornblith et al., 2019, arXiv:1905.00414), by the unbiased estimate of `similarity`."""
+"""Centered kernel alignment of every two layers of two sets of features.
+
+See Kornblith et al., 2019, arXiv:1905.00414; the estimate is the unbiased one of `similarity`.
+"""
 
 from collections.abc import Sequence
 
@@ -12,8 +14,9 @@ LEAST = 4  # images that the unbiased estimate needs
 
 
 def cka(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the unbiased linear CKA of every layer of `first` with every layer of `second`,
-    [layers, layers], float64; NaN for a layer that is the same for every image.
+    """Returns the unbiased linear CKA of every layer of `first` with every layer of `second`.
+
+    The result is [layers, layers], float64; NaN for a layer that is the same for every image.
 
     The Gram matrices of `second`, [images, images] in float64, are in memory together.
 
@@ -38,8 +41,10 @@ def cka(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray
 
 
 def memory_needed(images: int, layers: int) -> int:
-    """Returns the bytes that `cka` allocates at most with so many layers in `second`: a matrix for
-    each, that of a layer of `first`, and three for products."""
+    """Returns the bytes that `cka` allocates at most with so many layers in `second`.
+
+    They are a matrix for each, that of a layer of `first`, and three for products.
+    """
     return (layers + 4) * images**2 * 8
 
 

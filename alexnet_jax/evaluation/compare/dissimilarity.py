@@ -1,5 +1,8 @@
-"""Representational dissimilarity matrices (RDMs): how differently a set of units responds to every
-two images (Kriegeskorte, Mur and Bandettini, 2008, doi:10.3389/neuro.06.004.2008)."""
+"""Representational dissimilarity matrices (RDMs).
+
+They hold how differently a set of units responds to every two images (Kriegeskorte, Mur and
+Bandettini, 2008, doi:10.3389/neuro.06.004.2008).
+"""
 
 import numpy as np
 
@@ -13,8 +16,9 @@ ROUNDING = 1e-6  # of the features' norm: float32 has 6e-8, and inner products l
 
 
 def rdm(features: np.ndarray, metric: str = 'correlation') -> np.ndarray:
-    """Returns the dissimilarity of every two images, [images, images], float64, with a diagonal
-    of 0, as `scipy.spatial.distance.pdist` defines it.
+    """Returns the dissimilarity of every two images, [images, images], float64.
+
+    The diagonal is 0; metrics are those of `scipy.spatial.distance.pdist`.
 
     - correlation: 1 − r, with r Pearson's correlation over the units;
     - euclidean: the square root of the sum over the units of squared differences;
@@ -50,8 +54,11 @@ def rdm(features: np.ndarray, metric: str = 'correlation') -> np.ndarray:
 
 
 def undefined(features: np.ndarray, metric: str) -> np.ndarray:
-    """Returns for which images the metric is not defined, bool [images]: with features that are
-    all the same, correlation; with features that are all 0, cosine."""
+    """Returns for which images the metric is not defined, bool [images].
+
+    Correlation is not with features that are all the same, cosine not with features that are all
+    0.
+    """
     flat = features.reshape(len(features), -1)
     if metric == 'euclidean':
         return np.zeros(len(flat), bool)
@@ -65,8 +72,10 @@ def undefined(features: np.ndarray, metric: str) -> np.ndarray:
 
 
 def memory_needed(images: int) -> int:
-    """Returns the bytes that `rdm` allocates at most: the matrix, an array of its size, and blocks
-    of features in float64."""
+    """Returns the bytes that `rdm` allocates at most.
+
+    They are the matrix, an array of its size, and blocks of features in float64.
+    """
     return 2 * images**2 * 8 + 4 * BLOCK * 8
 
 

@@ -31,8 +31,9 @@ def read(folder: Path) -> ImageArrays:
 
 
 def layers(images: ImageArrays) -> list[str]:
-    """Returns the names of the arrays of a folder, in the order of the net where about.json has
-    it.
+    """Returns the names of the arrays of a folder.
+
+    They are in the order of the net where about.json has it.
 
     Raises:
       InputError: there are none.
@@ -72,8 +73,9 @@ def layer(images: ImageArrays, name: str | None, option: str = '--layer') -> tup
 
 
 def chosen_layers(text: str | None, known: list[list[str]]) -> list[list[str]]:
-    """Returns the layers of each of two folders that are to be compared: all, or those of the names
-    that it has.
+    """Returns the layers of each of two folders that are to be compared.
+
+    They are all, or those of the names that it has.
 
     Raises:
       InputError: neither folder has one of them; a folder has none.
@@ -96,6 +98,7 @@ def chosen_layers(text: str | None, known: list[list[str]]) -> list[list[str]]:
 
 
 def listed(names: Sequence[str]) -> str:
+    """Returns names as printable text, separated by commas."""
     return ', '.join(map(plain, names))
 
 
@@ -121,8 +124,9 @@ def repeated(ids: Sequence[str]) -> str | None:
 
 
 def order(first: Sequence[str], second: Sequence[str], names: tuple[str, str]) -> np.ndarray:
-    """Returns the places in `second` of the ids of `first`, [images], so that `second[order]` has
-    the images in the order of `first`.
+    """Returns the places in `second` of the ids of `first`, [images].
+
+    `second[order]` has the images in the order of `first`.
 
     Args:
       first, second: ids, each once.

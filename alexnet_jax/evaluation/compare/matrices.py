@@ -1,5 +1,7 @@
-"""Dissimilarity matrices on disk: folders with rdm.npy and ids.csv, and the matrices of others,
-such as human judgments, as .npy or .csv files."""
+"""Dissimilarity matrices on disk: folders with rdm.npy and ids.csv, and those of others.
+
+The latter, such as human judgments, are .npy or .csv files.
+"""
 
 import contextlib
 import csv
@@ -41,8 +43,10 @@ class Matrix:
 def writing(
     folder: Path, about: Mapping[str, Any], values: np.ndarray, ids: Sequence[str]
 ) -> Iterator[Path]:
-    """Writes a folder of rdm.npy, ids.csv and about.json. Yields it for further files before it
-    takes its place, as `arrays.sealing`."""
+    """Writes a folder of rdm.npy, ids.csv and about.json.
+
+    Yields it for further files before it takes its place, as `arrays.sealing`.
+    """
     with arrays.sealing(folder, about) as made:
         np.save(made / VALUES, values)
         table = io.StringIO(newline='')
@@ -52,8 +56,9 @@ def writing(
 
 
 def read(path: Path) -> Matrix:
-    """Reads a folder that `writing` has written, a .npy file, or a .csv file: rows of numbers, or
-    with ids a first line of them and one before each row.
+    """Reads a folder that `writing` has written, a .npy file, or a .csv file.
+
+    A .csv file has rows of numbers, or with ids a first line of them and one before each row.
 
     Raises:
       InputError: it cannot be read, or is no symmetric matrix of finite numbers of three images
@@ -79,8 +84,9 @@ def read(path: Path) -> Matrix:
 
 
 def require_matrix(values: np.ndarray, name: str, ids: Sequence[str] | None = None) -> None:
-    """Checks that values are a symmetric dissimilarity matrix, [images, images], of finite numbers
-    (the diagonal excepted) of three images or more.
+    """Checks that values are a symmetric dissimilarity matrix, [images, images].
+
+    It must have finite numbers (the diagonal excepted), of three images or more.
 
     Raises:
       InputError: they are not; the message begins with `name`.
@@ -120,8 +126,9 @@ def require_matrix(values: np.ndarray, name: str, ids: Sequence[str] | None = No
 
 
 def matched(first: Matrix, second: Matrix) -> tuple[Matrix, str]:
-    """Returns the second matrix in the order of the first one's images, and a line on how they were
-    matched.
+    """Returns the second matrix in the order of the first one's images.
+
+    With it comes a line on how they were matched.
 
     Raises:
       InputError: they are not of the same images.

@@ -1,5 +1,7 @@
-"""Linear probes: how well a linear classifier of a layer's features finds the class (Alain and
-Bengio, 2016, arXiv:1610.01644)."""
+"""Linear probes: linear classifiers of a layer's features.
+
+See Alain and Bengio, 2016, arXiv:1610.01644.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -120,8 +122,10 @@ def require_classes(features: np.ndarray, labels: Sequence[str], test: Labeled) 
 def choose(
     features: np.ndarray, labels: np.ndarray, classes: int, random: np.random.Generator
 ) -> tuple[float, dict[float, float]]:
-    """Chooses the penalty of `GRID` with the lowest error on a fifth of the images, by classifiers of
-    the others; of equal ones the largest. Returns it, and the error of each.
+    """Chooses the penalty of `GRID` with the lowest error on a fifth of the images.
+
+    The classifiers are fitted to the others; of equal penalties it is the largest. Returns it,
+    and the error of each.
 
     Raises:
       InputError: no class has so many images that one could be held out.
@@ -140,8 +144,10 @@ def choose(
 def split(
     labels: Sequence[str] | np.ndarray, share: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Returns which images are held out, bool [images]: of each class the share, rounded, drawn at
-    random."""
+    """Returns which images are held out, bool [images].
+
+    Of each class it is the share, rounded, drawn at random.
+    """
     every = np.asarray(labels)
     held = np.zeros(len(every), bool)
     for label in np.unique(every):

@@ -1,6 +1,8 @@
-"""Representational similarity analysis: the correlation of two dissimilarity matrices over the
-pairs of images, with a bootstrap interval and a permutation test over the images (Nili et al.,
-2014, doi:10.1371/journal.pcbi.1003553)."""
+"""Representational similarity analysis: the correlation of two dissimilarity matrices.
+
+It is taken over the pairs of images, with a bootstrap interval and a permutation test over the
+images (Nili et al., 2014, doi:10.1371/journal.pcbi.1003553).
+"""
 
 import dataclasses
 from collections.abc import Callable

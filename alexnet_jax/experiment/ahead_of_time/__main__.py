@@ -35,6 +35,7 @@ PROGRAMS = ('train', 'eval', 'predict')
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
+    """Parses the command line into options and the request."""
     parser = SettingsParser(prog='alexnet-jax compile', description=__doc__)
     parser.add_argument('--config', help='a Python file, run to get the settings')
     parser.add_argument('--target', required=True, help='tpu:v5e:2x2, gpu:h100:4, cpu:4, ...')
@@ -101,6 +102,7 @@ def mesh_on(config: Config, classes: int, target: Target) -> tuple[int, int]:
 
 
 def run(argv: list[str]) -> int:
+    """Compiles the programs and prints their memory and collectives; returns the exit status."""
     options, request = parse(argv)
     targets.before_jax(request.target)
     from alexnet_jax.experiment.ahead_of_time import program_report, programs  # JAX starts: last
@@ -124,6 +126,7 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv, prints=True)
 
 

@@ -14,8 +14,10 @@ PAYS = 0.5  # of what as many single devices would do
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A training step on some devices: its mesh, least seconds of computing and of sending, and
-    its rate as a share of that of as many single devices."""
+    """A training step on some devices: its mesh, and least seconds of computing and of sending.
+
+    With them comes its rate as a share of that of as many single devices.
+    """
 
     devices: int
     mesh: tuple[int, int]

@@ -26,6 +26,7 @@ class Memory:
 
     @property
     def total(self) -> float:
+        """Bytes of a device that the program needs."""
         return self.arguments + self.results + self.temporary + self.program
 
 

@@ -30,8 +30,9 @@ class Kernels:
 
 
 def count(program: str) -> Kernels:
-    """Counts the kernels of compiled HLO, from `as_text()`. Of a branch that may not run all is
-    counted.
+    """Counts the kernels of compiled HLO, from `as_text()`.
+
+    Of a branch that may not run all is counted.
 
     Raises:
       ValueError: a loop of unknown length.

@@ -40,6 +40,7 @@ class Target:
 
     @property
     def name(self) -> str:
+        """The target's name in reports: '4 CPU devices', 'v5e 2x2', '4 H100'."""
         if self.platform == 'cpu':
             return f'{self.devices} CPU device{"s" * (self.devices > 1)}'
         if self.platform == 'tpu':

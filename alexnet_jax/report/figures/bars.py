@@ -25,7 +25,9 @@ def draw(
     intervals: Sequence[Interval] | None = None,
     marks: tuple[str, Sequence[float | None]] | None = None,
 ) -> None:
-    """A bar a name, downwards. Draws path.png and path.svg; path.csv has the numbers.
+    """Draws a bar a name, downwards.
+
+    Writes path.png and path.svg; path.csv has the numbers.
 
     Args:
       values: None: there is none.

@@ -1,5 +1,8 @@
-"""What all figures share: a picture in two forms. NAME.png is light, for slides and print; NAME.svg
-has text that can be read aloud and searched, and is light or dark as its reader has it."""
+"""What all figures share: a picture in two forms.
+
+NAME.png is light, for slides and print; NAME.svg has text that can be read aloud and searched,
+and is light or dark as its reader has it.
+"""
 
 import contextlib
 import csv
@@ -28,12 +31,12 @@ LINES = ('-', '--', '-.', ':')  # color alone tells nothing to some
 
 
 def color(number: int) -> str:
-    """For the lines of a figure, in turn."""
+    """Returns a color for a line of a figure, in turn."""
     return PALETTE[number % len(PALETTE)][0]
 
 
 def canvas(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH):
-    """A figure of `height` inches, and its axes [rows][columns]."""
+    """Returns a figure of `height` inches, and its axes [rows][columns]."""
     figure = Figure(figsize=(width, height), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False)
     for place in axes.flat:
@@ -42,7 +45,7 @@ def canvas(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH)
 
 
 def dress(axes: Axes) -> None:
-    """Our colors and letters, and no frame but the axes."""
+    """Sets our colors and letters, and removes all frames but the axes."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.spines[['left', 'bottom']].set_color(MUTED[0])
     axes.tick_params(colors=MUTED[0], labelcolor=INK[0], labelsize=9)
@@ -54,6 +57,7 @@ def dress(axes: Axes) -> None:
 
 
 def legend(axes: Axes, **where) -> None:
+    """Draws the legend of a figure without a frame."""
     axes.legend(fontsize=9, frameon=False, labelcolor=INK[0], **where)
 
 
@@ -98,15 +102,20 @@ def _themed(svg: str) -> str:
 
 
 def label(text: str, most: int = SHORTEN) -> str:
-    """A name as a figure can show it: shortened, without what Matplotlib reads as formulas, or
-    what no XML can hold."""
+    """Returns a name as a figure can show it.
+
+    It is shortened, without signs that Matplotlib reads as formulas, or that no XML can hold.
+    """
     short = text if len(text) <= most else f'{text[: most - 1]}…'
     return printable(short).replace('$', r'\$')
 
 
 def printable(text: str) -> str:
-    """Control characters, halves of characters, and characters that turn the direction of what
-    follows, replaced by the sign for such."""
+    """Replaces characters that cannot be printed by the sign for such.
+
+    They are control characters, halves of characters, and characters that turn the direction of
+    the text after them.
+    """
     return ''.join('\N{REPLACEMENT CHARACTER}' if _is_control(sign) else sign for sign in text)
 
 
@@ -121,9 +130,11 @@ FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n', ' ', '＝', '＋', '－', '＠'
 
 
 def write_numbers(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes path.csv; floats so that they read back as they were, None as nothing. A file's name
-    that is no text is escaped, and a text that a spreadsheet would run as a formula begins with an
-    apostrophe."""
+    """Writes path.csv; floats so that they read back as they were, None as nothing.
+
+    A file's name that is no text is escaped, and a text that a spreadsheet would run as a formula
+    begins with an apostrophe.
+    """
     table = io.StringIO(newline='')
     writer = csv.writer(table)
     writer.writerow(map(_cell, names))

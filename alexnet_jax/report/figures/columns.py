@@ -20,8 +20,10 @@ MARKERS = 'os^Dv'
 
 
 def selectivity(color_index: np.ndarray, orientation_index: np.ndarray, path: Path) -> None:
-    """Both indices of every kernel, [columns, kernels]. Draws path.png and path.svg; path.csv has
-    the numbers."""
+    """Draws both indices of every kernel, [columns, kernels].
+
+    Writes path.png and path.svg; path.csv has the numbers.
+    """
     figure, ((axes,),) = canvas(height=3.8)
     for number, (x, y) in enumerate(zip(color_index, orientation_index, strict=True)):
         face = {'facecolors': 'none'} if number % 2 else {}
@@ -53,7 +55,7 @@ def selectivity(color_index: np.ndarray, orientation_index: np.ndarray, path: Pa
 def separation(
     steps: Sequence[int], apart: Mapping[str, Sequence[tuple[float, float, float]]], path: Path
 ) -> None:
-    """How far the columns' means lie apart over training.
+    """Draws how far the columns' means lie apart over training.
 
     Args:
       apart: by index, (difference, by chance, p) at each step.
@@ -77,8 +79,10 @@ def separation(
 def alikeness(
     layers: Sequence[str], columns: Sequence[float], halves: Sequence[np.ndarray], path: Path
 ) -> None:
-    """CKA by layer between the columns, and between halves at random: their mean, and the middle
-    nine tenths."""
+    """Draws CKA by layer between the columns, and between halves at random.
+
+    Of the halves it draws the mean, and the middle nine tenths.
+    """
     figure, ((axes,),) = canvas(height=3.2)
     places = np.arange(len(layers))
     middles = [np.mean(values) for values in halves]

@@ -1,5 +1,7 @@
-"""Errors and loss by epoch: errors on a logarithmic axis, the loss beside that of guessing, and
-both with the drops of the learning rate."""
+"""Errors and loss by epoch, with the drops of the learning rate.
+
+Errors have a logarithmic axis, the loss stands beside that of guessing.
+"""
 
 import dataclasses
 import itertools
@@ -61,7 +63,10 @@ def drops(rows: Sequence[Row]) -> list[Drop]:
 
 
 def lines_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """The rows of a metrics.jsonl by split, 'training', 'validation' and 'test', as they are drawn."""
+    """Returns the rows of a metrics.jsonl by line of the figure.
+
+    The lines are 'training', 'validation' and 'test'.
+    """
     by_split = {name: [row for row in rows if row['split'] == split]
                 for split, name in SPLITS.items()}  # fmt: skip
     return {name: thinned(of_split) if name == 'training' else of_split
@@ -92,8 +97,10 @@ def draw_errors(rows: Sequence[Row], path: Path, top5: bool = True) -> None:
 
 
 def draw_loss(rows: Sequence[Row], path: Path, classes: int) -> None:
-    """Draws path.png and path.svg, with a line at ln(classes), the loss of guessing; path.csv has the
-    points."""
+    """Draws path.png and path.svg, with a line at ln(classes), the loss of guessing.
+
+    Writes the points to path.csv.
+    """
     figure, ((axes,),) = canvas(height=3.8)
     lines = lines_of(rows)
     for number, (split, points) in enumerate(lines.items()):
@@ -152,8 +159,11 @@ def compare(
 
 
 def log_axis(axes: Axes, errors: Iterable[float]) -> float:
-    """Makes the vertical axis one of errors, logarithmic up to 1 at most; returns the height at which
-    errors of 0 are to be drawn, its lower edge: half of the smallest other."""
+    """Makes the vertical axis one of errors, logarithmic up to 1 at most.
+
+    Returns the height at which errors of 0 are to be drawn, its lower edge: half of the smallest
+    other.
+    """
     values = list(errors)
     positive = [value for value in values if value > 0]
     if not positive:
@@ -171,8 +181,10 @@ def log_axis(axes: Axes, errors: Iterable[float]) -> float:
 
 
 def guessing(axes: Axes, classes: int) -> None:
-    """Draws the loss of a net that gives every class the same probability, ln(classes); nothing for
-    one class."""
+    """Draws the loss of a net that gives every class the same probability, ln(classes).
+
+    It draws nothing for one class.
+    """
     loss = math.log(classes)
     if not loss:
         return

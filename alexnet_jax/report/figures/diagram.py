@@ -25,8 +25,11 @@ GAP = 0.04  # between two columns
 
 
 def draw(net: Architecture, classes: int, path: Path) -> None:
-    """Draws path.png and path.svg; path.csv has the shape of every activation, and the
-    parameters and multiply-adds of every layer."""
+    """Draws path.png and path.svg.
+
+    Writes the shape of every activation, and the parameters and multiply-adds of every layer, to
+    path.csv.
+    """
     shapes = layer_shapes(net, classes)
     write_numbers(
         path,
@@ -58,7 +61,7 @@ def draw(net: Architecture, classes: int, path: Path) -> None:
 
 
 def described(net: Architecture, classes: int) -> str:
-    """The drawing in words, for those who cannot see it."""
+    """Describes the drawing in words, for those who cannot see it."""
     columns = f'{net.columns} column{"s" * (net.columns > 1)}'
     layers = ', '.join(
         f'{layer.name} {"×".join(map(str, shape.output))}'

@@ -13,8 +13,10 @@ ACROSS = 8  # two columns beside each other, as wide as a page, leave a weight 4
 
 
 def sheets(kernel: np.ndarray) -> list[np.ndarray]:
-    """Returns a picture of each column's kernels, a weight a pixel, uint8 RGBA, with nothing between
-    them: it lies on light paper and on dark. They are in the order of their color index, gray first.
+    """Returns a picture of each column's kernels, a weight a pixel, uint8 RGBA.
+
+    Nothing is between them: the picture lies on light paper and on dark. They are in the order of
+    their color index, gray first.
 
     Args:
       kernel: conv1's parameter, [columns, side, side, 3, features].
@@ -29,8 +31,10 @@ def sheets(kernel: np.ndarray) -> list[np.ndarray]:
 
 
 def draw(kernel: np.ndarray, path: Path) -> None:
-    """Draws path.png, the sheets beside each other; path.npz holds the kernels in the net's order,
-    [columns, features, side, side, 3]."""
+    """Draws path.png, the sheets beside each other.
+
+    Writes the kernels in the net's order, [columns, features, side, side, 3], to path.npz.
+    """
     files.write_bytes(path.with_suffix('.npz'), files.npz({'kernels': first_kernels(kernel)}))
     pictures = sheets(kernel)
     height, width = pictures[0].shape[:2]

@@ -11,8 +11,9 @@ MOST_IMAGES = 1000  # that have a pixel each
 
 
 def draw_dissimilarities(values: np.ndarray, name: str, path: Path) -> None:
-    """Draws path.png of dissimilarities [images, images]; NaN is left white. Of more than a thousand
-    images it shows every second, third, ....
+    """Draws path.png of dissimilarities [images, images]; NaN is left white.
+
+    Of more than a thousand images it shows every second, third, ....
 
     Args:
       name: of the measure, beside the scale of colors.
@@ -30,8 +31,10 @@ def draw_dissimilarities(values: np.ndarray, name: str, path: Path) -> None:
 def draw_similarities(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], path: Path
 ) -> None:
-    """Draws path.png and path.svg of similarities between 0 and 1, [rows, columns], with the numbers;
-    path.csv has them in full. NaN is left white."""
+    """Draws path.png and path.svg of similarities between 0 and 1, [rows, columns].
+
+    Cells have their numbers, and path.csv has them in full. NaN is left white.
+    """
     figure, ((axes,),) = canvas(
         height=1.6 + 0.34 * len(rows), width=max(4.6, 2.2 + 0.5 * len(columns))
     )

@@ -12,8 +12,11 @@ from alexnet_jax.report.figures.canvas import label, save_png, write_numbers
 
 @dataclasses.dataclass(frozen=True)
 class Neighbor:
-    """image: uint8 [size, size, 3]. title: its class. id: its record's. distance: Euclidean, in
-    the last hidden layer; 0 of the image itself. is_alike: whether it is of the image's class."""
+    """An image of the training set that is near to one of the test images.
+
+    image: uint8 [size, size, 3]. title: its class. id: its record's. distance: Euclidean, in the
+    last hidden layer; 0 of the image itself. is_alike: whether it is of the image's class.
+    """
 
     image: np.ndarray
     title: str
@@ -23,8 +26,10 @@ class Neighbor:
 
 
 def draw(rows: Sequence[Sequence[Neighbor]], path: Path) -> None:
-    """A row an image: itself, and its neighbors, the nearest first. Draws path.png; path.csv has
-    ids, classes and distances."""
+    """Draws a row an image: itself, and its neighbors, the nearest first.
+
+    Writes path.png; path.csv has ids, classes and distances.
+    """
     across = max(map(len, rows))
     figure = Figure(figsize=(1.1 * across, 1.35 * len(rows)), layout='constrained')
     axes = figure.subplots(len(rows), across, squeeze=False)

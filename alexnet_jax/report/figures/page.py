@@ -76,7 +76,7 @@ border:0;padding:.1rem 0;text-align:right;max-width:none}.wide,.wide tbody,.wide
 
 
 def text(value: Cell) -> str:
-    """Anything as HTML that shows it."""
+    """Returns a value as HTML that shows it."""
     if value is None:
         return ''
     if isinstance(value, float):
@@ -85,21 +85,26 @@ def text(value: Cell) -> str:
 
 
 def paragraph(content: str, kind: str = '') -> str:
+    """Returns a paragraph of escaped text."""
     return f'<p{_kind(kind)}>{text(content)}</p>'
 
 
 def note(content: str) -> str:
-    """A paragraph of HTML in smaller letters."""
+    """Returns a paragraph of HTML in smaller letters."""
     return f'<p class="muted">{content}</p>'
 
 
 def heading(content: str, level: int = 3) -> str:
+    """Returns a heading of escaped text."""
     return f'<h{level}>{text(content)}</h{level}>'
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '') -> str:
-    """Numbers to the right. On a phone a table of many columns has a line a cell, with the column's
-    name; what is still wider than the screen scrolls by itself."""
+    """Returns a table, its numbers to the right.
+
+    On a phone a table of many columns has a line a cell, with the column's name; one that is
+    still wider than the screen scrolls by itself.
+    """
     words = sum(max(map(len, name.split()), default=0) for name in names)  # these are not broken
     is_wide = len(names) > MOST_COLUMNS or words > MOST_LETTERS
     numeric = [
@@ -125,16 +130,18 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '
 
 
 def listed(sentences: Sequence[str]) -> str:
-    """Short sentences, on a desk in three columns."""
+    """Returns short sentences as a list, on a desk in three columns."""
     return f'<ul class="listed">{"".join(f"<li>{text(one)}</li>" for one in sentences)}</ul>'
 
 
 def listing(content: str) -> str:
+    """Returns preformatted, escaped text that scrolls."""
     lines = '\n'.join(map(text, content.split('\n')))
     return f'<pre tabindex="0">{lines}</pre>'
 
 
 def folded(summary: str, content: str) -> str:
+    """Returns a summary that unfolds HTML content."""
     return f'<details><summary>{text(summary)}</summary>{content}</details>'
 
 
@@ -145,13 +152,13 @@ def side_by_side(*parts: str) -> str:
 
 
 def picture(path: Path, described: str, caption: str) -> str:
-    """A figure that lies in the page's folder as path.svg and path.png, its numbers beside it."""
+    """Returns a figure of the page's folder, path.svg and path.png, with a link to its numbers."""
     svg = base64.b64encode(path.with_suffix('.svg').read_bytes()).decode()
     return _figure(f'data:image/svg+xml;base64,{svg}', described, links(path, caption))
 
 
 def links(path: Path, caption: str) -> str:
-    """The caption of a figure, and links to the files of it in the page's folder."""
+    """Returns the caption of a figure, and links to its files in the page's folder."""
     files = [path.with_suffix(suffix) for suffix in ('.png', '.svg', '.csv', '.npz')]
     named = ', '.join(
         f'<a href="{text(file.name)}">{text(file.name)}</a>' for file in files if file.exists()
@@ -160,7 +167,7 @@ def links(path: Path, caption: str) -> str:
 
 
 def sheet(pixels: np.ndarray, described: str, caption: str) -> str:
-    """A picture whose every pixel is to be seen, uint8 [height, width, channels]."""
+    """Returns a picture whose every pixel is to be seen, uint8 [height, width, channels]."""
     times = math.ceil(SHEET / pixels.shape[1])
     data = _encoded(pixels.repeat(times, axis=0).repeat(times, axis=1), 'png')
     return _figure(f'data:image/png;base64,{data}', described, text(caption))
@@ -175,7 +182,7 @@ def _figure(source: str, described: str, caption: str) -> str:
 
 
 def image(pixels: np.ndarray, described: str) -> str:
-    """uint8 [size, size, 3]."""
+    """Returns an image, uint8 [size, size, 3]."""
     form = 'png' if len(pixels) <= SMALL else 'jpeg'
     return f'<img alt="{text(described)}" src="data:image/{form};base64,{_encoded(pixels, form)}">'
 
@@ -190,8 +197,10 @@ def _encoded(pixels: np.ndarray, form: str) -> str:
 def predictions(
     cards: Sequence[tuple[np.ndarray, str, Sequence[tuple[str, float]], int | None]], kind: str
 ) -> str:
-    """(image, its class, [(class, probability), ...], the place of its class among these) each,
-    the most probable first. Two classes may have one name.
+    """Returns a card an image with its predictions, the most probable first.
+
+    A card is (image, its class, [(class, probability), ...], the place of its class among these).
+    Two classes may have one name.
 
     Args:
       kind: what to call an image.
@@ -220,8 +229,9 @@ def _card(
 
 
 def neighbors(rows: Sequence[Sequence[tuple[np.ndarray, str, float, bool]]], kind: str) -> str:
-    """(image, its class, distance, whether it is of the first's class) each: an image, then those
-    nearest to it.
+    """Returns a row an image: itself, then those nearest to it.
+
+    A member of a row is (image, its class, distance, whether it is of the first's class).
 
     Args:
       kind: what to call the image.
@@ -245,7 +255,7 @@ def _neighbor(
 def unit(
     first: tuple[np.ndarray, str], others: Sequence[tuple[np.ndarray, str]], caption: str
 ) -> str:
-    """A picture and others in rows of three beside it, each (pixels, description)."""
+    """Returns a picture and others in rows of three beside it, each (pixels, description)."""
     beside = ''.join(f'<li>{image(*one)}</li>' for one in others)
     return (
         f'<figure class="unit"><div>{image(*first)}{f"<ul>{beside}</ul>" if others else ""}</div>'
@@ -255,12 +265,14 @@ def unit(
 
 @dataclasses.dataclass(frozen=True)
 class Section:
+    """A part of a page: its title, and its content as pieces of HTML."""
+
     title: str
     content: Sequence[str]
 
 
 def render(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The whole page; `lead` is HTML."""
+    """Returns the whole page; `lead` is HTML."""
     links = ''.join(
         f'<li><a href="#s{number}">{text(section.title)}</a></li>'
         for number, section in enumerate(sections)

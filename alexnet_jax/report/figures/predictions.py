@@ -16,8 +16,11 @@ COLUMNS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """image: uint8 [size, size, 3]. title: what to call it. classes: names and
-    probabilities, the most probable first."""
+    """An image and its most probable classes.
+
+    image: uint8 [size, size, 3]. title: what to call it. classes: names and probabilities, the
+    most probable first.
+    """
 
     image: np.ndarray
     title: str

@@ -12,8 +12,10 @@ SMALLEST = 6  # points², which are still to be seen
 
 
 def draw(bins: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A mark a bin with images, its area the share of the images, with the 95 % interval of the
-    accuracy; and the diagonal. Draws path.png and path.svg; path.csv has every bin.
+    """Draws the accuracy of each bin with images, with its 95 % interval, and the diagonal.
+
+    A mark's area is the share of the images. Writes path.png and path.svg; path.csv has every
+    bin.
 
     Args:
       bins: of `calibration.reliability`.

@@ -13,7 +13,9 @@ INCHES, HIGH = 1.1, 1.3  # a picture with its title
 
 
 def draw(units: Sequence[Unit], names: Sequence[str], path: Path) -> None:
-    """A row a unit: its ascent, and its crops, the largest value first. Draws path.png.
+    """Draws a row a unit: its ascent, and its crops, the largest value first.
+
+    Writes path.png.
 
     Args:
       names: of the classes, by label, for readers.
@@ -37,8 +39,10 @@ def draw(units: Sequence[Unit], names: Sequence[str], path: Path) -> None:
 
 
 def drawn(unit: Unit) -> list:
-    """Returns the crops that a picture shows: not of images for which the unit is 0, as a ReLU then
-    is in every place."""
+    """Returns the crops that a picture shows.
+
+    Those of images for which the unit is 0 are left out, as a ReLU then is in every place.
+    """
     return [crop for crop in unit.crops if crop.value]
 
 
@@ -48,6 +52,7 @@ def save_ascent(unit: Unit, path: Path) -> None:
 
 
 def name_of(names: Sequence[str], number: int) -> str:
+    """Returns the name of a class by its number; '' if there is none."""
     return names[number] if 0 <= number < len(names) else ''
 
 

@@ -22,7 +22,7 @@ class Bytes:
 
 
 class TinySet(tfds.core.GeneratorBasedBuilder):
-    """Images with a label each, from 0 to 2; the unlabelled test split has -1."""
+    """Images with a label each, from 0 to 2; the unlabeled test split has -1."""
 
     VERSION = tfds.core.Version('1.2.0')
 
@@ -38,17 +38,17 @@ class TinySet(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         return {
-            name: self._generate_examples(number, labelled)
-            for name, number, labelled in (
+            name: self._generate_examples(number, labeled)
+            for name, number, labeled in (
                 ('train', 12, True),
                 ('dev', 5, True),
                 ('test', 3, False),
             )
         }
 
-    def _generate_examples(self, count, labelled):
+    def _generate_examples(self, count, labeled):
         for row in range(count):
-            label = row % 3 if labelled else -1
+            label = row % 3 if labeled else -1
             # Bytes of a file: to encode an array, TFDS needs TensorFlow.
             picture = save(photograph(row), 'JPEG')
             yield row, {'picture': Bytes(picture), 'kind': label, 'note': f'number {row}'}

@@ -26,7 +26,7 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 @pytest.fixture(scope='module')
 def tars(tmp_path_factory) -> Path:
     """ImageNet's two tars with five classes of six images, one of them CMYK, one a
-    PNG named .JPEG and some grey; and ten validation images."""
+    PNG named .JPEG and some gray; and ten validation images."""
     folder = tmp_path_factory.mktemp('tars')
     synsets = tfds.core.tfds_path('datasets/imagenet2012/labels.txt').read_text().split()[:5]
     with tarfile.open(folder / 'ILSVRC2012_img_train.tar', 'w') as outer:
@@ -87,6 +87,6 @@ def test_imagenet_from_its_tars(tars, tmp_path):
             np.asarray(read_square(save(photograph(label * 10 + number), 'PNG'), 48), int)
             for label in range(5) for number in range(6)
         ]  # fmt: skip
-        grey = record.image.mean(axis=2)
-        nearest = np.argmin([np.abs(square.mean(axis=2) - grey).mean() for square in squares])
+        gray = record.image.mean(axis=2)
+        nearest = np.argmin([np.abs(square.mean(axis=2) - gray).mean() for square in squares])
         assert nearest // 6 == record.label
