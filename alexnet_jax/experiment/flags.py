@@ -57,6 +57,11 @@ class SettingsParser(Parser):
         return options, overrides, words
 
     def refuse(self, word: str) -> NoReturn:
+        if word.partition('=')[0] == '--processes':
+            self.error(
+                '--processes goes with train and eval; features takes --part I/N, and every other'
+                ' command runs in one process'
+            )
         self.error(f'unknown argument {shown(word)}; settings are --config.NAME=VALUE')
 
     def _settings(self, argv: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -51,6 +51,25 @@ def create_dead(net, seed, mesh):
 step.create_state = create_dead
 """
 
+# A report that waits for a request to stop, or, where the file `fails` is beside it, fails.
+REPORTS = """
+import pathlib, runpy, time
+from alexnet_jax.report import run_page
+from alexnet_jax.runtime.errors import StopRequestedError, StorageError
+get_config = runpy.run_path('configs/digits.py')['get_config']
+beside = pathlib.Path(__file__).parent
+def make(config, workdir, stop_requested):
+    if (beside / 'fails').exists():
+        raise StorageError('no report today')
+    (beside / 'reporting').touch()
+    end = time.monotonic() + 60
+    while not stop_requested():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    raise StopRequestedError
+run_page.make = make
+"""
+
 
 @pytest.fixture
 def command(data_dir, tmp_path):
@@ -130,6 +149,64 @@ def test_two_processes_evaluate_as_one_does(command, tmp_path):
     assert 'train: top1_error' in out and 'top1_error' not in silence
     assert [files(eval_files), files(eval_files / 'train-1-predictions')] == alone
     assert len(json.loads(alone[1]['ids.json'])) > 1000
+
+
+@pytest.mark.thorough
+def test_two_processes_make_the_report_of_one(command, tmp_path):
+    """Each has one column's parameters. The first makes it, and one process again."""
+    workdir = tmp_path / 'run'
+    more = ['--config.train.report', '--config.train.steps=3', '--config.mesh.column=2']
+    (first, out, errors), (second, silence, _) = several.run(2, command('run', *more))
+    assert (first, second) == (DONE, DONE), errors
+    assert out.endswith(f'report -> {workdir}/report/index.html\n') and 'report' not in silence
+    made = files(workdir / 'report')
+    environment = {name: text for name, text in os.environ.items() if name != 'PJRT_NPROC'}
+    again = ['-m', 'alexnet_jax.main', '--workdir', str(workdir), '--mode=report']
+    subprocess.run([sys.executable, *again], env=environment | {'XLA_FLAGS': ''}, check=True)
+    alone = files(workdir / 'report')
+    for found in (made, alone):  # its page states the configuration as it was given
+        assert b'conv1' in found.pop('index.html')
+    assert made == alone and len(made) > 10
+    assert not list(workdir.glob('.turn*'))
+
+
+def wait_for_report(folder: Path) -> None:
+    end = time.monotonic() + 120
+    while not (folder / 'reporting').exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    (folder / 'reporting').unlink()
+
+
+@pytest.mark.thorough
+def test_a_report_that_is_killed_stopped_or_fails(command, tmp_path):
+    """The others end as the first does; the same command begins the report again."""
+    (tmp_path / 'reports.py').write_text(REPORTS)
+    arguments = command('run', '--config.train.report', '--config.train.steps=3')[2:]
+    arguments = ['--config', str(tmp_path / 'reports.py'), *arguments]
+    with several.started(2, arguments) as processes:
+        wait_for_report(tmp_path)
+        os.kill(several.children_of(processes[0].pid)[0], signal.SIGKILL)
+        told = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [FAULT, FAULT], told
+    assert 'another process was lost; this one was at: waiting for process 0' in told[1]
+
+    with several.started(2, arguments) as processes:
+        wait_for_report(tmp_path)
+        processes[1].send_signal(signal.SIGTERM)
+        told = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [STOPPED, STOPPED], told
+    assert [text.count('stopped; the same command goes on') for text in told] == [1, 0]
+
+    (tmp_path / 'fails').touch()
+    (first, _, warning), (second, _, silence) = several.run(2, arguments)
+    assert (first, second) == (DONE, DONE), warning
+    assert warning == (
+        'warning: there is no new report: no report today\n'
+        f'python -m alexnet_jax.main --workdir {tmp_path}/run --mode=report\n'
+    )
+    assert not silence
+    assert not list((tmp_path / 'run').glob('.turn*'))
 
 
 @pytest.mark.thorough
@@ -301,6 +378,8 @@ def test_a_process_that_is_missing_at_the_start_ends_the_wait(command):
     ('--process=1', '--process and --coordinator go with --processes=N'),
     ('--processes=auto --process=1', '--process and --coordinator go with --processes=N'),
     ('--processes=auto --heartbeat=1', '--heartbeat is 1; allowed: from 5 to 86400 seconds'),
+    ('--processes=auto --mode=report',
+     '--mode=report runs in one process; leave out --processes; see --help'),
 ])  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(arguments, line, command, capsys):
     assert main.main(command('run', *arguments.split())) == BAD_INPUT
