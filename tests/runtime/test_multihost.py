@@ -51,6 +51,14 @@ def create_dead(net, seed, mesh):
 step.create_state = create_dead
 """
 
+# Figures are made, but not drawn: that is most of the time of a report.
+UNDRAWN = """
+import runpy
+from matplotlib.figure import Figure
+get_config = runpy.run_path('configs/digits.py')['get_config']
+Figure.savefig = lambda self, fname, **options: fname.write(b'<svg><defs></defs></svg>')
+"""
+
 # A report that waits for a request to stop, or, where the file `fails` is beside it, fails.
 REPORTS = """
 import pathlib, runpy, time
@@ -154,19 +162,20 @@ def test_two_processes_evaluate_as_one_does(command, tmp_path):
 @pytest.mark.thorough
 def test_two_processes_make_the_report_of_one(command, tmp_path):
     """Each has one column's parameters. The first makes it, and one process again."""
-    workdir = tmp_path / 'run'
-    more = ['--config.train.report', '--config.train.steps=3', '--config.mesh.column=2']
-    (first, out, errors), (second, silence, _) = several.run(2, command('run', *more))
+    workdir, undrawn = tmp_path / 'run', tmp_path / 'undrawn.py'
+    undrawn.write_text(UNDRAWN)
+    arguments = command('run', '--config.train.report', '--config.train.steps=3')[2:]
+    arguments = ['--config', str(undrawn), *arguments]
+    (first, out, errors), (second, silence, _) = several.run(
+        2, [*arguments, '--config.mesh.column=2']
+    )
     assert (first, second) == (DONE, DONE), errors
     assert out.endswith(f'report -> {workdir}/report/index.html\n') and 'report' not in silence
     made = files(workdir / 'report')
     environment = {name: text for name, text in os.environ.items() if name != 'PJRT_NPROC'}
-    again = ['-m', 'alexnet_jax.main', '--workdir', str(workdir), '--mode=report']
+    again = ['-m', 'alexnet_jax.main', *arguments, '--mode=report']
     subprocess.run([sys.executable, *again], env=environment | {'XLA_FLAGS': ''}, check=True)
-    alone = files(workdir / 'report')
-    for found in (made, alone):  # its page states the configuration as it was given
-        assert b'conv1' in found.pop('index.html')
-    assert made == alone and len(made) > 10
+    assert made == files(workdir / 'report') and len(made) > 10
     assert not list(workdir.glob('.turn*'))
 
 
