@@ -75,7 +75,7 @@ def count() -> int:
     return 1 if _alone else jax.process_count()
 
 
-def devices() -> list[jax.Device]:
+def devices() -> list[Any]:
     """Returns the devices of all processes; within `alone`, of this one."""
     return jax.local_devices() if _alone else jax.devices()
 

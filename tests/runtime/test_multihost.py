@@ -16,7 +16,9 @@ import pytest
 
 from alexnet_jax import main
 from alexnet_jax.data.prepare import __main__ as prepare
+from alexnet_jax.runtime import multihost
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT, STOPPED
+from alexnet_jax.runtime.errors import StopRequestedError
 from tests import several
 from tests.data.photographs import write_classes
 from tests.faults import driver
@@ -255,6 +257,24 @@ def test_one_that_is_alive_but_stuck_is_found(command, tmp_path):
         assert time.monotonic() - begun < several.HEARTBEAT + 10
     assert [process.returncode for process in processes] == [FAULT, FAULT]
     assert any('it or another one stood still' in text for text in told), told
+
+
+def test_a_turn_of_the_first_of_one_process(tmp_path):
+    """It is the first; what a killed one left is removed."""
+    (tmp_path / f'{multihost.TURN}0.stop').touch()
+    requests = []
+    multihost.by_first(tmp_path, lambda stop_requested: requests.append(stop_requested()))
+    assert requests == [False]
+
+    def stopped(stop_requested):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not stop_requested():
+            time.sleep(0.001)
+        raise StopRequestedError
+
+    with pytest.raises(StopRequestedError):
+        multihost.by_first(tmp_path, stopped)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
