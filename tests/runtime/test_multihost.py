@@ -189,34 +189,44 @@ def wait_for_report(folder: Path) -> None:
     (folder / 'reporting').unlink()
 
 
-@pytest.mark.thorough
-def test_a_report_that_is_killed_stopped_or_fails(command, tmp_path):
-    """The others end as the first does; the same command begins the report again."""
+@pytest.fixture
+def reporting(command, tmp_path) -> list[str]:
+    """The arguments of a short run with a report of REPORTS."""
     (tmp_path / 'reports.py').write_text(REPORTS)
     arguments = command('run', '--config.train.report', '--config.train.steps=3')[2:]
-    arguments = ['--config', str(tmp_path / 'reports.py'), *arguments]
-    with several.started(2, arguments) as processes:
+    return ['--config', str(tmp_path / 'reports.py'), *arguments]
+
+
+@pytest.mark.thorough
+def test_a_report_that_is_killed_or_fails(reporting, tmp_path):
+    """The others end as the first does; the same command begins the report again."""
+    with several.started(2, reporting) as processes:
         wait_for_report(tmp_path)
         os.kill(several.children_of(processes[0].pid)[0], signal.SIGKILL)
         told = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [FAULT, FAULT], told
     assert 'another process was lost; this one was at: waiting for process 0' in told[1]
 
-    with several.started(2, arguments) as processes:
-        wait_for_report(tmp_path)
-        processes[1].send_signal(signal.SIGTERM)
-        told = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [STOPPED, STOPPED], told
-    assert [text.count('stopped; the same command goes on') for text in told] == [1, 0]
-
     (tmp_path / 'fails').touch()
-    (first, _, warning), (second, _, silence) = several.run(2, arguments)
+    (first, _, warning), (second, _, silence) = several.run(2, reporting)
     assert (first, second) == (DONE, DONE), warning
     assert warning == (
         'warning: there is no new report: no report today\n'
         f'python -m alexnet_jax.main --workdir {tmp_path}/run --mode=report\n'
     )
     assert not silence
+    assert not list((tmp_path / 'run').glob('.turn*'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('asked', [0, 1])
+def test_a_report_is_stopped_by_a_request_to_any_process(asked, reporting, tmp_path):
+    with several.started(2, reporting) as processes:
+        wait_for_report(tmp_path)
+        processes[asked].send_signal(signal.SIGTERM)
+        told = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [STOPPED, STOPPED], told
+    assert [text.count('stopped; the same command goes on') for text in told] == [1, 0]
     assert not list((tmp_path / 'run').glob('.turn*'))
 
 
