@@ -54,19 +54,41 @@ def test_the_last_part_joins_them_in_any_order(form, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['once', 'out']
 
 
-@pytest.mark.parametrize('place', ['add', '_close_files', 'rename', 'unlink', 'rmtree'])
+@pytest.mark.parametrize('place', ['add', '_close_files', 'rename', 'rmtree'])
 def test_a_join_that_is_killed_is_done_by_the_next_command(place, tmp_path, monkeypatch):
-    write(tmp_path / 'once', 'safetensors', range(11))
+    owner = {'rename': Path, 'rmtree': shutil}.get(place, FeatureFiles)
+    _kill_a_join(tmp_path, monkeypatch, owner, place, lambda *_, **__: True)
+
+
+def test_a_join_that_is_killed_in_the_form_of_parts_is_done_again(tmp_path, monkeypatch):
+    """OUT has its name, and still holds one of the two arrays that its one file replaces."""
+    removed = []
+
+    def second(path: Path, **_) -> bool:
+        removed.extend([path] * (path.parent == tmp_path / 'out'))
+        return len(removed) == 2
+
+    _kill_a_join(tmp_path, monkeypatch, Path, 'unlink', second)
+
+
+def _kill_a_join(folder: Path, monkeypatch, owner, place: str, is_now) -> None:
+    write(folder / 'once', 'safetensors', range(11))
     for index, numbers in enumerate(PARTS):
-        write_part(tmp_path / 'out', index, numbers)
-    owner = {'rename': Path, 'unlink': Path, 'rmtree': shutil}.get(place, FeatureFiles)
+        write_part(folder / 'out', index, numbers)
+    original = getattr(owner, place)
+
+    def killed(*given, **options):
+        if is_now(*given, **options):
+            raise SystemExit
+        return original(*given, **options)
+
     with monkeypatch.context() as patched:
-        patched.setattr(owner, place, lambda *_, **__: (_ for _ in ()).throw(SystemExit))
+        patched.setattr(owner, place, killed)
         with pytest.raises(SystemExit):
-            join(tmp_path / 'out', 'safetensors')
-    join(tmp_path / 'out', 'safetensors')
-    assert content(tmp_path / 'out') == content(tmp_path / 'once')
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['once', 'out']
+            join(folder / 'out', 'safetensors')
+    join(folder / 'out', 'safetensors')
+    assert content(folder / 'out') == content(folder / 'once')
+    assert sorted(path.name for path in folder.iterdir()) == ['once', 'out']
 
 
 def test_one_process_joins_at_a_time(tmp_path):

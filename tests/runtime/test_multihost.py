@@ -278,7 +278,9 @@ def test_a_turn_of_the_first_of_one_process(tmp_path):
 
     def stopped(stop_requested):
         os.kill(os.getpid(), signal.SIGTERM)
+        end = time.monotonic() + 10
         while not stop_requested():
+            assert time.monotonic() < end
             time.sleep(0.001)
         raise StopRequestedError
 
