@@ -15,7 +15,10 @@ found before training; 75 stopped on request after saving: the same command goes
 """
 
 import argparse
+import functools
+import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from alexnet_jax.experiment import config_file, kept_config
 from alexnet_jax.experiment.flags import SettingsParser
 from alexnet_jax.runtime import command_line, files, heartbeat, joining, supervisor
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
+from alexnet_jax.runtime.errors import StopRequestedError, plain
 from alexnet_jax.runtime.stop import stop_requests
 
 
@@ -59,7 +63,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     options.gives_source = options.config is not None or 'data.source' in overrides
     options.joining = joining.read(options)
     if options.joining and options.mode not in ('train', 'eval'):
-        parser.error('--processes goes with --mode=train and --mode=eval')
+        parser.error(f'--mode={options.mode} runs in one process; leave out --processes')
     return options, overrides
 
 
@@ -119,12 +123,52 @@ def do(
         from alexnet_jax.report import predict
 
         return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
-    if options.mode == 'train' and not training_run.train(config, workdir, stop_requested):
-        return STOPPED
-    if options.mode == 'report' or (config.train.report and not options.joining):
+    if options.mode == 'report':
         from alexnet_jax.report import run_page
 
         print(run_page.make(config, workdir, stop_requested), flush=True)
+        return DONE
+    if not training_run.train(config, workdir, stop_requested):
+        return STOPPED
+    if config.train.report and not options.joining:
+        report_training(config, workdir, options.debug, stop_requested)
+    elif config.train.report:
+        return report_by_first(config, workdir, options.debug)
+    return DONE
+
+
+def report_training(
+    config: configuration.Config, workdir: Path, debug: bool, stop_requested: Callable[[], bool]
+) -> None:
+    """Makes the report of a training that is done. Without a report it is done no less: a fault is
+    a warning."""
+    from alexnet_jax.report import run_page
+
+    try:
+        print(run_page.make(config, workdir, stop_requested), flush=True)
+    except StopRequestedError:
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _, lines = command_line.explain(error)
+        print(f'warning: there is no new report: {plain(lines[0], command_line.LONGEST)}',
+              f'python -m alexnet_jax.main --workdir {shlex.quote(str(workdir))} --mode=report',
+              sep='\n', file=sys.stderr, flush=True)  # fmt: skip
+
+
+def report_by_first(config: configuration.Config, workdir: Path, debug: bool) -> int:
+    """The same after a training in several processes; returns the exit status of each."""
+    from alexnet_jax.runtime import multihost
+
+    # The mesh of all processes is not that of one.
+    alone = configuration.changed(config, {'mesh.data': 0, 'mesh.column': 0})
+    try:
+        multihost.by_first(workdir, functools.partial(report_training, alone, workdir, debug))
+    except StopRequestedError:
+        if multihost.is_first():
+            raise
+        return STOPPED
     return DONE
 
 

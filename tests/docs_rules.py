@@ -65,6 +65,11 @@ RULES = [
     Rule(ANY + 'launch/tpu_vm.sh ' + ANY, needs='many hosts',
          test=LAUNCH + 'test_tpu_starts_again_what_can_go_on'),
     Rule('scancel JOB|kubectl ' + ANY, needs='many hosts'),
+    Rule('docker build ' + ANY, needs='Docker',
+         test=LAUNCH + 'test_what_the_image_installs_trains_the_digits'),
+    Rule('docker run ' + ANY, needs='Docker', test=LAUNCH + 'test_the_pod_runs_the_image'),
+    Rule('pip install ' + ANY + '--target /tmp/site ' + ANY, needs='a download'),
+    Rule('du -sm /tmp/site', needs='a download'),
 
     Rule('python -m alexnet_jax.report RUN RUN --out DIR', ''),
     Rule('python -m alexnet_jax.report runs/ensemble/' + ANY,

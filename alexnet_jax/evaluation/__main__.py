@@ -2,7 +2,7 @@
 
     alexnet-jax features MODEL [IMAGES ...] --layers conv5/pool,fc7/relu --out DIR
         [--form npy|safetensors|array_record] [--pool mean|max] [--type float32|float16]
-        [--skip_bad] [--config.NAME=VALUE ...]
+        [--skip_bad] [--part I/N] [--config.NAME=VALUE ...]
     alexnet-jax ensemble RUN RUN ... --out DIR [--weights 1,1,2] [--config.NAME=VALUE ...]
     alexnet-jax ensemble --config FILE --seeds N --out DIR [...]
     alexnet-jax tables RUN ... --out DIR
@@ -13,7 +13,8 @@ MODEL is a workdir, a weight file or a name of published weights.
 
 `features` keeps activations of images. IMAGES are image files, folders of any depth, lists of files
 (.txt, a path a line) or one prepared set; without them, the images are those of the settings. Labels
-and classes do not matter. A command that was killed goes on where it was.
+and classes do not matter. A command that was killed goes on where it was. N processes, here or on
+many machines, share the images: each has the same command but for --part I/N, I from 0 on.
 
 `ensemble` averages the probabilities of several nets: of workdirs, of saved predictions (--mode=eval
 --config.eval.save=predictions), or of a configuration's runs with N seeds, which it trains first: DIR
@@ -56,6 +57,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add.add_argument('--pool', choices=('mean', 'max'), default='', help='over the places of a map')
     add.add_argument('--type', choices=('float32', 'float16'), default='float32')
     add.add_argument('--skip_bad', action='store_true', help='list broken images, and go on')
+    add.add_argument('--part', metavar='I/N', help='of the images, one process each (all)')
     add = commands.add_parser('ensemble', help='average the probabilities of several nets')
     add.add_argument('runs', type=Path, nargs='*', metavar='RUN')
     add.add_argument('--config', help='train these first, with --seeds')
@@ -96,15 +98,17 @@ def parse_weights(text: str, members: int) -> list[float]:
 def run_features(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Writes activations of images to a folder; returns the exit status."""
     command_line.before_jax()
+    from alexnet_jax.evaluation import feature_parts
     from alexnet_jax.experiment import features, trained
 
     layers = tuple(study.split_names('--layers', options.layers))
     request = features.Request(layers, options.pool, options.type)
+    part = None if options.part is None else feature_parts.parse(options.part)
     with stop_requests() as stop_requested:
         model, config = trained.open_any(options.model, overrides)
         source = features.open_source(options.images, config, options.skip_bad)
         print(features.keep(
-            model, source, config, request, options.out, options.form, stop_requested
+            model, source, config, request, options.out, options.form, stop_requested, part
         ))  # fmt: skip
     return DONE
 

@@ -94,6 +94,7 @@ def run(
         seen += int(batch['mask'].sum())
     if late is not None:
         yield _outputs(*late)
+    heartbeat.slow(f'after the last {split} image')  # whatever comes next, it is no batch
     if seen != count:
         raise RuntimeError(f'evaluated {counted(seen, "image")} where there are {count}')
 

@@ -57,13 +57,16 @@ class FeatureFiles:
         for an equal request.
       shapes: of one image's row, by array. dtype: of the arrays.
 
+      anew: whether to drop what a partial folder holds.
+
     Raises:
       InputError: something else is in the folder's place; the partial folder is of another
         request, or another process writes there; it cannot be written.
     """
 
     def __init__(
-        self, folder: Path, request: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], dtype: str
+        self, folder: Path, request: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], dtype: str,
+        anew: bool = False,
     ):  # fmt: skip
         files.require_own_folder(folder, arrays.ABOUT)
         files.require_same_command(folder / arrays.ABOUT, request)
@@ -82,7 +85,8 @@ class FeatureFiles:
             ) from error
         try:
             self._take_lock()
-            self.state = self._read_state()
+            found = self._read_state()
+            self.state = State() if anew else found
             self.save()  # first, so that the folder is known as ours from here on
             self._open_files()
         except OSError as error:
@@ -213,14 +217,14 @@ class FeatureFiles:
         files.write_bytes(self.partial / STATE, (json.dumps(tree) + '\n').encode())
         self._saved_at = time.monotonic()
 
-    def finish(self, form: str) -> None:
+    def finish(self, form: str, least: int = 1) -> None:
         """Brings the folder into its form and gives it its name. Killed within, the same command
         does it again.
 
         Raises:
-          InputError: no image has a row. StorageError: as `add`.
+          InputError: fewer images than `least` have a row. StorageError: as `add`.
         """
-        if not self.state.rows:
+        if self.state.rows < least:
             raise InputError(f'none of {counted(self.state.images, "image")} could be read')
         try:
             for name in self._shapes:
@@ -243,7 +247,7 @@ class FeatureFiles:
             if self.folder.exists():
                 shutil.rmtree(self.folder)
             self.partial.rename(self.folder)
-            for path in (self.partial / STATE, *replaced):  # needed until here to go on
+            for path in (*replaced, self.partial / STATE):  # needed until here to go on
                 (self.folder / path.name).unlink()
         except OSError as error:
             raise StorageError(

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.data.image_set import ImageSet, SomeRecords, is_whole, open_set
-from alexnet_jax.evaluation import arrays, evaluate
+from alexnet_jax.evaluation import arrays, evaluate, feature_parts
 from alexnet_jax.evaluation.evaluate import Outputs, Reading
 from alexnet_jax.evaluation.feature_files import FeatureFiles
+from alexnet_jax.evaluation.feature_parts import Part
 from alexnet_jax.experiment import build, results, stimuli, trained
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.model import Model
@@ -76,16 +77,18 @@ class Request:
 
 
 def outputs(
-    model: Model, images: ImageSet, split: str, reading: Reading, layers: Sequence[str], first: int = 0
+    model: Model, images: ImageSet, split: str, reading: Reading, layers: Sequence[str],
+    numbers: range | None = None,
 ) -> Generator[Outputs]:  # fmt: skip
-    """Runs the net on the images of a split from number `first` on; raises as `evaluate.run`."""
+    """Runs the net on the images of a split, all or those of these numbers; raises as
+    `evaluate.run`."""
     forward = inference.make_forward(model.net, reading.mesh, model.mean, model.scale, layers)
     variables = inference.place_variables(model.net, reading.mesh, model.variables)
-    records = images.splits[split]
-    rest = SomeRecords(records, range(first, len(records)))
-    images = dataclasses.replace(images, splits={split: rest})
+    if numbers is not None:
+        some = SomeRecords(images.splits[split], numbers)
+        images = dataclasses.replace(images, splits={split: some})
     batches = evaluate.read(images, split, reading)
-    return evaluate.run(forward, variables, batches, split, len(rest))
+    return evaluate.run(forward, variables, batches, split, len(images.splits[split]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +150,21 @@ def keep(
     out: Path,
     form: str,
     stop_requested: Callable[[], bool] = lambda: False,
+    part: Part | None = None,
 ) -> str:
     """Keeps features of every image in the folder `out`; called again after a stop, goes on.
 
     Args:
       config: says how images are read: views, batches, threads, mesh.
       form: one of `feature_files.FORMS`.
+      part: of the images; `out` is there when all parts are done.
 
     Returns:
       lines on what was kept, and on each image that was skipped.
 
     Raises:
-      InputError: as `Request.shapes` and `FeatureFiles`; an image file cannot be read.
+      InputError: as `Request.shapes`, `FeatureFiles`, `Part.span` and `feature_parts.join`; an
+        image file cannot be read.
       RecordError: a record of a set cannot be read.
       StopRequestedError: a stop was requested; what is done is kept.
     """
@@ -176,10 +182,35 @@ def keep(
         **source.about,
     }
     about |= dataclasses.asdict(request) | {'weights': _digest(model)}
-    kept = FeatureFiles(out, about, shapes, request.dtype)
-    first = kept.state.images
+    numbers, folder = range(len(source.images.splits[source.split])), out
+    if part is not None:
+        numbers = part.span(len(numbers), reading.batch_size // len(reading.mesh.devices))
+        feature_parts.require_alike(out, part, about)
+        folder = part.folder(out)
+    if part is None or not any(map(feature_parts.is_whole, (out, folder))):
+        which = {} if part is None else {feature_parts.PART: [part.index, part.count]}
+        kept = FeatureFiles(folder, about | which, shapes, request.dtype)
+        numbers = numbers[kept.state.images :]
+        _fill(kept, model, source, reading, request, numbers, stop_requested)
+        kept.finish(form) if part is None else kept.finish('npy', least=0)
+    if part is None:
+        return _described(out, request)
+    feature_parts.join(out, part.count, about, shapes, request.dtype, form)
     try:
-        for batch in outputs(model, source.images, source.split, reading, request.layers, first):
+        return _described(folder, request)
+    except InputError:  # it is gone: all parts are joined
+        return _described(out, request)
+
+
+def _fill(
+    kept: FeatureFiles, model: Model, source: Source, reading: Reading, request: Request,
+    numbers: range, stop_requested: Callable[[], bool],
+) -> None:  # fmt: skip
+    """Adds the images of these numbers; whatever ends it, what is done is kept."""
+    try:
+        for batch in outputs(
+            model, source.images, source.split, reading, request.layers, numbers
+        ):  # fmt: skip
             names = arrays.as_text(batch.ids)
             kept.add(names, batch.labels, request.rows(batch), source.skipped)
             if stop_requested():
@@ -188,10 +219,13 @@ def keep(
         with contextlib.suppress(OSError):  # of a full disk, which is what ended it
             kept.close()
         raise
-    kept.finish(form)
-    state = kept.state
-    lines = [f'{", ".join(request.layers)} of {counted(state.rows, "image")} -> {out}']
-    lines += [f'skipped: {plain(name, LONGEST_PATH)} {reason}' for name, reason in state.skipped]
+
+
+def _described(folder: Path, request: Request) -> str:
+    """Returns lines on a folder of features and on each image that was skipped."""
+    about = arrays.read_about(folder)
+    lines = [f'{", ".join(request.layers)} of {counted(about["images"], "image")} -> {folder}']
+    lines += [f'skipped: {plain(name, LONGEST_PATH)} {why}' for name, why in about['skipped']]
     return '\n'.join(lines)
 
 

@@ -62,6 +62,11 @@ class SettingsParser(Parser):
         Raises:
           InputError: always.
         """
+        if word.partition('=')[0] == '--processes':
+            self.error(
+                '--processes goes with train and eval; features takes --part I/N, and every other'
+                ' command runs in one process'
+            )
         self.error(f'unknown argument {shown(word)}; settings are --config.NAME=VALUE')
 
     def _settings(self, argv: list[str]) -> tuple[dict[str, str], list[str]]:

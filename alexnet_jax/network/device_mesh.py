@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from alexnet_jax.runtime import multihost
 from alexnet_jax.runtime.errors import InputError
 
 DATA, COLUMN = 'data', 'column'
@@ -26,8 +27,8 @@ def make_mesh(data: int = 1, column: int = 1) -> Mesh:
     Raises:
       InputError: there are fewer devices; of several processes, some would have none.
     """
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    count, processes = data * column, jax.process_count()
+    devices = sorted(multihost.devices(), key=lambda device: (device.process_index, device.id))
+    count, processes = data * column, multihost.count()
     if count > len(devices):
         raise InputError(
             f'mesh.data × mesh.column is {data} × {column}; allowed: as many as there are'
@@ -50,8 +51,9 @@ def mesh_of(devices: Sequence[Any], column: int) -> Mesh:
 def devices_to_use() -> int:
     """How many devices a mesh is to have if nobody says so: all there are. Of those that a
     CPU plays in one process, one: they share its cores."""
-    alone = jax.process_count() == 1 and jax.devices()[0].platform == 'cpu'
-    return 1 if alone else len(jax.devices())
+    devices = multihost.devices()
+    shared = multihost.count() == 1 and devices[0].platform == 'cpu'
+    return 1 if shared else len(devices)
 
 
 def rows_here(mesh: Mesh, batch_size: int) -> slice:
@@ -72,7 +74,7 @@ def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
     """The rows of `rows_here` -> the whole batch, split over the devices. Does not
     wait for the transfer."""
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
-    if jax.process_count() == 1:
+    if multihost.count() == 1:
         return jax.device_put(dict(batch), sharding)  # all arrays in one call: half the time
     return {
         name: jax.make_array_from_process_local_data(sharding, values)
@@ -88,7 +90,7 @@ def everywhere(mesh: Mesh, array: jax.Array) -> np.ndarray:
 def everyones_rows(mesh: Mesh, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The rows of `rows_here` -> those of the whole batch, in every process: NumPy arrays of
     numbers, or of bytes."""
-    if jax.process_count() == 1:
+    if multihost.count() == 1:
         return dict(rows)
     return {name: _everyones(mesh, values) for name, values in rows.items()}
 

@@ -22,10 +22,15 @@ from alexnet_jax.runtime import files, heartbeat, roll_call
 from alexnet_jax.runtime.command_line import DONE, STOPPED
 from alexnet_jax.runtime.errors import InputError, LostProcessError, StopRequestedError
 from alexnet_jax.runtime.joining import Joining
+from alexnet_jax.runtime.stop import stop_requests
 
 T = TypeVar('T')
+POLL = 0.5  # seconds
+TURN = '.turn-'  # how the names of the files of `by_first` begin
 # What JAX says when a collective or a barrier waits for a process in vain.
 LOST = re.compile('gloo|nccl|coordination|barrier|unavailable|deadline', re.IGNORECASE)
+
+_alone = False  # as `alone` sets it
 
 
 def join(joining: Joining) -> None:
@@ -68,8 +73,64 @@ def leave(status: int) -> NoReturn:
 
 
 def count() -> int:
-    """Returns the number of processes."""
-    return jax.process_count()
+    """Returns the number of processes; within `alone`, 1."""
+    return 1 if _alone else jax.process_count()
+
+
+def devices() -> list[Any]:
+    """Returns the devices of all processes; within `alone`, of this one."""
+    return jax.local_devices() if _alone else jax.devices()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within it this process takes part in no collective: it computes as a run of one process
+    does, on its own devices."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
+def by_first(folder: Path, work: Callable[[Callable[[], bool]], None]) -> None:
+    """Runs `work(stop_requested)` in the first process, which is alone meanwhile; the others wait.
+
+    They signal each other by files: a collective would occupy the devices of those that wait, and
+    a library may give it up. A request to stop any process stops the work.
+
+    Args:
+      folder: one that all processes share.
+
+    Raises:
+      StopRequestedError: the work was stopped; in all processes. Anything else that the work
+        raises is raised in the first, whose end then ends the others.
+    """
+    name = f'{TURN}{everyones(secrets.token_hex(8))[0]}'
+    done, stopped, stop = (folder / f'{name}.{what}' for what in ('done', 'stopped', 'stop'))
+    with stop_requests() as stop_requested:
+        if is_first():
+            for left in folder.glob(f'{TURN}*'):  # by a process that was killed
+                left.unlink(missing_ok=True)
+            try:
+                with alone():
+                    work(lambda: stop_requested() or stop.exists())
+                done.touch()
+            except StopRequestedError:
+                stopped.touch()
+        while not (done.exists() or stopped.exists()):
+            heartbeat.slow('waiting for process 0')
+            if stop_requested():
+                stop.touch()
+            time.sleep(POLL)
+        was_stopped = stopped.exists()
+        everyones('')  # all have seen it
+        if is_first():
+            for path in (done, stopped, stop):
+                path.unlink(missing_ok=True)
+    if was_stopped:
+        raise StopRequestedError
 
 
 def is_first() -> bool:

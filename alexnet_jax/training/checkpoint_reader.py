@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from alexnet_jax.runtime import files
+from alexnet_jax.runtime import files, multihost
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import declared, manifest
 from alexnet_jax.training.manifest import DamagedError
@@ -107,7 +107,7 @@ def _layers_at(place: Path) -> dict[str, dict[str, np.ndarray]]:
             restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree),
             partial_restore=True,
         )
-        reader = ocp.Checkpointer(handler())
+        reader = ocp.Checkpointer(handler(), multiprocessing_options=_readers())
         trees = reader.restore(place, args=ocp.args.Composite(state=how))['state']
         reader.close()
     layers: dict[str, dict[str, np.ndarray]] = {}
@@ -169,13 +169,26 @@ def _choose(folder: Path, step: int | None, asked_as: str) -> int:
 def handler() -> ocp.CompositeCheckpointHandler:
     """Arrays as files of their own that hold their numbers and nothing else: as fast as it
     gets, and a file that is too short for its array is known before anything is read."""
+    together = _readers()
     return ocp.CompositeCheckpointHandler(
-        state=_array_handler(), config=ocp.JsonCheckpointHandler()
+        state=_array_handler(),
+        config=ocp.JsonCheckpointHandler(multiprocessing_options=together),
+        composite_options=ocp.CompositeOptions(multiprocessing_options=together),
     )
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
-    return ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
+    return ocp.PyTreeCheckpointHandler(
+        use_ocdbt=False, use_compression=False, multiprocessing_options=_readers()
+    )
+
+
+def _readers() -> ocp.options.MultiprocessingOptions:
+    """Returns which processes Orbax waits for: all, or within `multihost.alone` none but this."""
+    if multihost.count() == jax.process_count():
+        return ocp.options.MultiprocessingOptions()
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from alexnet_jax.evaluation.evaluate import Outputs, Reading
 from alexnet_jax.network import device_mesh, inference
 from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.architectures import architecture
+from alexnet_jax.runtime import heartbeat
 
 MEAN, SCALE = np.float32([120, 110, 100]), np.ones(3, np.float32)
 
@@ -173,3 +174,11 @@ def test_beside_an_infinite_logit_no_class_is_probable(value):
     assert np.isnan(evaluate.log_softmax(np.array([[0.0, value, 1.0]]))).all()
     without = evaluate.log_softmax(np.array([0.0, -np.inf, np.log(3)]))
     np.testing.assert_allclose(np.exp(without), [0.25, 0, 0.75], rtol=1e-12)
+
+
+def test_what_follows_the_last_image_may_be_slow(net, variables, images, monkeypatch):
+    """A supervisor would take what comes next, a report's figures, for a batch that is stuck."""
+    signs = []
+    monkeypatch.setattr(heartbeat, '_tell', signs.append)
+    joined(run(net, variables, images, (1, 1), crops_a_device=32))
+    assert [sign[0] for sign in signs] == ['.', '?']

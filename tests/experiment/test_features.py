@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 from alexnet_jax import load
 from alexnet_jax.evaluation import __main__ as evaluation
-from alexnet_jax.evaluation import arrays
+from alexnet_jax.evaluation import arrays, feature_parts
+from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import features, stimuli, trained
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError, StopRequestedError
@@ -210,6 +211,67 @@ def test_a_command_that_is_killed_ten_times_goes_on(run, flat, tmp_path):
     assert content(tmp_path / 'often') == content(tmp_path / 'once')
 
 
+@pytest.mark.thorough
+def test_parts_come_to_the_same_folder(run, flat, tmp_path, capsys):
+    """Stopped in the midst of a part, on several meshes, a broken image among them."""
+    for path in flat.glob('[0-9]*'):
+        os.link(path, tmp_path / path.name)
+    (tmp_path / '03.png').unlink(missing_ok=True)
+    (tmp_path / '03.png').write_bytes(b'no picture')
+    model, config = trained.open_any(run, {'eval.batch_size': '4', 'data.threads': '0'})
+    wide = configuration.changed(config, {'mesh.data': 2})
+    source = features.open_source([tmp_path], config, skip_bad=True)
+    request = features.Request(LAYERS)
+
+    def keep(name: str, text: str = '', stop=lambda: False, config=config) -> str:
+        part = feature_parts.parse(text) if text else None
+        out = tmp_path / name
+        return features.keep(model, source, config, request, out, 'safetensors', stop, part)
+
+    told = keep('once')
+    keep('parts', '2/3')
+    with pytest.raises(StopRequestedError):
+        keep('parts', '0/3', lambda: True)
+    assert '8 images' in keep('parts', '1/3', config=wide)
+    assert not (tmp_path / 'parts').exists()
+    assert keep('parts', '0/3') == told.replace('once', 'parts')
+    assert 'skipped: 03.png is no JPEG or PNG' in told
+    assert content(tmp_path / 'parts') == content(tmp_path / 'once')
+    assert keep('parts', '1/3') == told.replace('once', 'parts')  # all is there already
+    assert not (tmp_path / 'parts.parts').exists()
+
+
+@pytest.mark.thorough
+def test_processes_that_share_the_images_are_killed_and_go_on(run, flat, tmp_path):
+    (tmp_path / 'many').mkdir()
+    paths = sorted(flat.glob('[0-9]*'))
+    for number in range(1200):  # links to the same twenty
+        path = paths[number % 20]
+        os.link(path, tmp_path / 'many' / f'{number:05d}{path.suffix}')
+    command = [
+        sys.executable, '-m', 'alexnet_jax', 'features', str(run), str(tmp_path / 'many'),
+        f'--layers={",".join(LAYERS)}', '--config.eval.batch_size=4',
+    ]  # fmt: skip
+    subprocess.run([*command, f'--out={tmp_path / "once"}'], check=True)
+
+    def start(part: str) -> subprocess.Popen:
+        return subprocess.Popen([*command, f'--out={tmp_path / "out"}', f'--part={part}'])
+
+    first, second = start('0/2'), start('1/2')
+    begun = tmp_path / 'out.parts' / '1-of-2.partial'
+    while not images_done(begun):
+        assert second.poll() is None, 'it ended before the kill'
+        time.sleep(0.01)
+    second.send_signal(signal.SIGKILL)
+    second.wait()
+    assert first.wait() == DONE
+    assert 0 < images_done(begun) < 600
+    assert not (tmp_path / 'out').exists()
+    assert start('1/2').wait() == DONE
+    assert content(tmp_path / 'out') == content(tmp_path / 'once')
+    assert not (tmp_path / 'out.parts').exists()
+
+
 def images_done(partial: Path) -> int:
     path = partial / 'state.json'
     return json.loads(path.read_text())['progress']['images'] if path.exists() else 0
@@ -258,6 +320,9 @@ def test_bad_requests_are_refused(run, flat, tmp_path, capsys):
     (tmp_path / 'mine' / 'notes.txt').touch()
     assert 'holds something else' in message(flat, f'--out={tmp_path / "mine"}')
     assert '--layers is empty' in message(flat, out, layers=['', ''])
+    assert '--part I/N' in message(flat, out, '--processes=2')
+    assert "--part is '2/2'" in message(flat, out, '--part=2/2')
+    assert '--part is 0/2; allowed: at most 1 part of 20 images' in message(flat, out, '--part=0/2')
     assert not list(tmp_path.glob('out*'))
 
 
