@@ -123,15 +123,12 @@ def do(
         from alexnet_jax.report import predict
 
         return DONE if predict.predict(config, workdir, options.images) else BAD_INPUT
-    if options.mode == 'report':
+    if options.mode == 'train' and not training_run.train(config, workdir, stop_requested):
+        return STOPPED
+    if options.mode == 'report' or (config.train.report and not options.joining):
         from alexnet_jax.report import run_page
 
         print(run_page.make(config, workdir, stop_requested), flush=True)
-        return DONE
-    if not training_run.train(config, workdir, stop_requested):
-        return STOPPED
-    if config.train.report and not options.joining:
-        report_training(config, workdir, options.debug, stop_requested)
     elif config.train.report:
         return report_by_first(config, workdir, options.debug)
     return DONE
@@ -140,8 +137,8 @@ def do(
 def report_training(
     config: configuration.Config, workdir: Path, debug: bool, stop_requested: Callable[[], bool]
 ) -> None:
-    """Makes the report of a training that is done. Without a report it is done no less: a fault is
-    a warning."""
+    """Makes the report of a training in several processes. A fault is a warning: with another
+    status a launcher would start the finished training again."""
     from alexnet_jax.report import run_page
 
     try:

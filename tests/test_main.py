@@ -9,7 +9,6 @@ import pytest
 
 from alexnet_jax import main
 from alexnet_jax.data.prepare import __main__ as prepare
-from alexnet_jax.report import run_page
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, FAULT
 from tests.data.photographs import without_shard_digests, write_classes
 from tests.faults import driver
@@ -226,19 +225,3 @@ def test_a_fault_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch
     assert main.main(command(tmp_path / 'run', '--config.train.steps=1')) == FAULT
     error = capsys.readouterr().err
     assert error.splitlines() == ['error: RuntimeError: the disk (--debug shows where)']
-
-
-def test_a_report_that_fails_after_training_is_a_warning(command, tmp_path, capsys, monkeypatch):
-    """The training is done; only --mode=report fails for it."""
-
-    def fail(*_):
-        raise ValueError('a figure')
-
-    monkeypatch.setattr(run_page, 'make', fail)
-    arguments = command(tmp_path / 'a run', '--config.train.steps=1', '--config.train.report')
-    assert main.main(arguments) == DONE
-    assert capsys.readouterr().err == (
-        'warning: there is no new report: ValueError: a figure (--debug shows where)\n'
-        f"python -m alexnet_jax.main --workdir '{tmp_path}/a run' --mode=report\n"
-    )
-    assert main.main(['--workdir', str(tmp_path / 'a run'), '--mode=report']) == FAULT

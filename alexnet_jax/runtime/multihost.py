@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -107,6 +108,7 @@ def by_first(folder: Path, work: Callable[[Callable[[], bool]], None]) -> None:
       StopRequestedError: the work was stopped; in all processes. Anything else that the work
         raises is raised in the first, whose end then ends the others.
     """
+    heartbeat.slow('the work of process 0 alone')
     name = f'{TURN}{everyones(secrets.token_hex(8))[0]}'
     done, stopped, stop = (folder / f'{name}.{what}' for what in ('done', 'stopped', 'stop'))
     with stop_requests() as stop_requested:
@@ -120,7 +122,6 @@ def by_first(folder: Path, work: Callable[[Callable[[], bool]], None]) -> None:
             except StopRequestedError:
                 stopped.touch()
         while not (done.exists() or stopped.exists()):
-            heartbeat.slow('waiting for process 0')
             if stop_requested():
                 stop.touch()
             time.sleep(POLL)

@@ -159,6 +159,7 @@ def _validation(
     require_finite(scores['loss'], 'the validation loss', step)
     row = evaluation_row('val', step, plan, scores)
     log(row | {'seconds_evaluation': _since(begun)})
+    heartbeat.beat(f'validation after step {step}')
     return scores
 
 
