@@ -22,7 +22,7 @@ class Rule(NamedTuple):
 ANY = '.*'
 MAIN = 'python -m alexnet_jax.main '
 DIGITS = MAIN + '--config configs/digits.py '
-LAUNCH = 'tests/test_launch.py::'
+LAUNCH = 'tests/launch/test_launchers.py::'
 SLURM = 'tests/launch/test_slurm.py::'
 SCALING = 'tests/studies/test_tables.py::test_the_page_on_scaling_shows_what_the_commands_print'
 SHORT = '--config.network.width=0.5 --config.train.steps=2 --config.data.dir={data}'
