@@ -16,7 +16,7 @@ import pytest
 
 from alexnet_jax import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / 'launch'
 SCRIPTS = sorted(LAUNCH.glob('*.sh'))
 EACH = ['-m', 'alexnet_jax.main', '--workdir=a b', '--processes=auto']  # on many hosts

@@ -10,7 +10,8 @@ import pytest
 
 from alexnet_jax.data.prepare import stored
 from tests.launch import slurm_cluster, slurm_jobs
-from tests.launch.slurm_jobs import STEPS, Jobs
+from tests.launch.slurm_cluster import wait_until
+from tests.launch.slurm_jobs import EVERY, STEPS, Jobs
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,11 +37,14 @@ def undisturbed(jobs):
     """(nodes, tasks a node, mesh.column) -> the parameters of a job that nothing happened to."""
     kept = {}
 
-    def undisturbed(nodes: int = 2, tasks: int = 1, column: int = 2) -> tuple[dict, list]:
-        key = (nodes, tasks, column)
+    def undisturbed(
+        nodes: int = 2, tasks: int = 1, column: int = 2, steps: int = STEPS
+    ) -> tuple[dict, list]:
+        key = (nodes, tasks, column, steps)
         if key not in kept:
-            name = f'undisturbed-{nodes}-{tasks}-{column}'
-            job = jobs.submit(name, f'--config.mesh.column={column}', nodes=nodes, tasks=tasks)
+            name = f'undisturbed-{nodes}-{tasks}-{column}-{steps}'
+            columns = f'--config.mesh.column={column}'
+            job = jobs.submit(name, columns, nodes=nodes, tasks=tasks, steps=steps)
             assert jobs.cluster.wait_for(job, 'COMPLETED', 'FAILED') == 'COMPLETED', jobs.output(name)  # fmt: skip
             assert jobs.cluster.restarts(job) == 0
             kept[key] = slurm_jobs.parameters(jobs.folder / name), measured(jobs.rows(name))
@@ -73,7 +77,7 @@ def assert_ends_as(jobs: Jobs, name: str, job: str, expected: tuple[dict, list])
 ])  # fmt: skip
 def test_nodes_and_tasks(jobs, undisturbed, nodes, tasks, column, mesh):
     undisturbed(nodes, tasks, column)
-    assert mesh in jobs.output(f'undisturbed-{nodes}-{tasks}-{column}')
+    assert mesh in jobs.output(f'undisturbed-{nodes}-{tasks}-{column}-{STEPS}')
 
 
 def test_the_pair_of_columns_may_lie_in_a_node_or_across_two(undisturbed):
@@ -132,7 +136,7 @@ def test_a_frozen_node(jobs, undisturbed, place):
     node = jobs.cluster.nodes_of(job)[place]
     slurm_jobs.freeze_node(jobs.cluster, node)
     try:
-        slurm_cluster.wait_until(lambda: jobs.cluster.restarts(job) > 0, 90, 'restart')
+        wait_until(lambda: jobs.cluster.restarts(job) > 0, 90, 'restart')
         time.sleep(15)
     finally:
         slurm_jobs.freeze_node(jobs.cluster, node, signal.SIGCONT)
@@ -148,7 +152,7 @@ def test_the_time_limit(jobs, undisturbed):
     elapsed = jobs.cluster.minutes_of(job)
     jobs.cluster.run('scontrol', 'update', f'JobId={job}', f'TimeLimit={elapsed + 1}')
     again = 'slurm.sh: ended with status 75; queued again'
-    slurm_cluster.wait_until(lambda: again in jobs.output('limited'), 150, again)
+    wait_until(lambda: again in jobs.output('limited'), 150, again)
     jobs.cluster.run('scontrol', 'update', f'JobId={job}', 'TimeLimit=60')
     assert_ends_as(jobs, 'limited', job, undisturbed())
     assert jobs.cluster.restarts(job) == 1
@@ -211,18 +215,26 @@ def test_a_node_whose_name_has_no_address_is_named(jobs):
 
 @pytest.mark.skipif('ALEXNET_TEST_KILLS' not in os.environ, reason='minutes: ALEXNET_TEST_KILLS=20')
 def test_random_kills(jobs, undisturbed):
-    """Tasks, daemons and whole nodes, at random moments."""
+    """Tasks, daemons and whole nodes are killed: at random moments, and after new checkpoints."""
     rng = random.Random(0)
-    job = jobs.submit('kills', '--config.mesh.column=2', RESTARTS='1000')
-    kills = int(os.environ['ALEXNET_TEST_KILLS'])
-    for kill in range(kills):
+    steps = 2 * EVERY * int(os.environ['ALEXNET_TEST_KILLS'])
+    job = jobs.submit('kills', '--config.mesh.column=2', steps=steps, RESTARTS='1000')
+    for kill in range(steps // (2 * EVERY)):
         jobs.cluster.wait_for(job, 'RUNNING', 'COMPLETED', seconds=200)
-        time.sleep(rng.uniform(5, 25))
+        saved = jobs.checkpoints('kills')[-1:]
+        end = time.monotonic() + rng.uniform(2, 30)
+        if rng.random() < 0.7:
+            wait_until(
+                lambda saved=saved: jobs.checkpoints('kills')[-1:] > saved, 200, 'checkpoint'
+            )
+            end = time.monotonic() + rng.uniform(0, 1)
+        time.sleep(max(0, end - time.monotonic()))
         nodes = jobs.cluster.nodes_of(job)
         if jobs.cluster.state(job) != 'RUNNING' or not nodes:
+            print(f'kill {kill + 1}: none, the job is {jobs.cluster.state(job)}')
             continue
         victim, node = rng.choice(('task', 'daemon', 'node')), rng.choice(nodes)
-        print(f'kill {kill + 1}: {victim} of {node}, steps saved {jobs.checkpoints("kills")[-1:]}')
+        print(f'kill {kill + 1}: {victim} of {node}, saved {jobs.checkpoints("kills")[-1:]}')
         if victim == 'task':
             slurm_jobs.send(slurm_jobs.processes_of(node, job)[:1], signal.SIGKILL)
             continue
@@ -232,4 +244,4 @@ def test_random_kills(jobs, undisturbed):
             slurm_jobs.lose_node(jobs.cluster, node)
             jobs.cluster.wait_until_down(node)
         jobs.cluster.start_node(node)
-    assert_ends_as(jobs, 'kills', job, undisturbed())
+    assert_ends_as(jobs, 'kills', job, undisturbed(steps=steps))
