@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,9 @@ Example = tf_example_pb2.Example  # pyright: ignore
 # Each record its own chunk, for random access; JPEG does not shrink further, and
 # raw images are there for speed.
 WRITER_OPTIONS = 'group_size:1,uncompressed'
+
+# Whatever decides what the bytes of a record are.
+LIBRARIES = ('pillow', 'simplejpeg', 'array_record')
 
 Bad = list[tuple[str, str]]  # name and reason
 
@@ -100,7 +104,8 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
       InputError: more than `max_bad` originals cannot be read; no room on the disk.
       StopRequestedError: a stop was requested. Nothing is left of the shard.
     """
-    beside = task.path.with_name(f'.{task.path.name}.{os.getpid()}')
+    # Two machines may have processes of the same number.
+    beside = task.path.with_name(f'.{task.path.name}.{secrets.token_hex(4)}')
     sums = PixelSums.zero(task.encoding.size)
     try:
         bad, stored = _write_records(task, beside, sums, stop_requested)
