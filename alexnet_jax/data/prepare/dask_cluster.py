@@ -8,9 +8,10 @@ import contextlib
 import dataclasses
 import logging
 import re
+import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -85,16 +86,20 @@ def _connected(address: str) -> Iterator[Any]:
         raise InputError(
             '--dask needs Dask, which is not installed:\npip install distributed'
         ) from error
-    logging.getLogger('distributed').setLevel(logging.CRITICAL)  # what follows upon a lost worker
+    # Dask gives each logger a level of its own. What it logs of a lost scheduler is reported here.
+    for name in filter(
+        lambda name: name.startswith('distributed'), logging.root.manager.loggerDict
+    ):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     where = address if '://' in address else f'tcp://{address}'
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of versions that need not be the same
-            client = distributed.Client(where, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
+    client = _within(
+        lambda: distributed.Client(where, timeout=CONNECT_SECONDS, set_as_default=False),
+        CONNECT_SECONDS + 1,
+    )
+    if client is None:
         raise InputError(
             f'--dask {address}: no Dask scheduler answers there within {CONNECT_SECONDS} s'
-        ) from error
+        )
     try:
         if not _has_workers(client):
             raise InputError(
@@ -104,6 +109,22 @@ def _connected(address: str) -> Iterator[Any]:
     finally:
         with contextlib.suppress(Exception):  # of a scheduler that is not there any more
             client.close(timeout=CLOSE_SECONDS)
+
+
+def _within(connect: Callable[[], Any], seconds: float) -> Any:
+    """Returns the result of a call, or None if it fails or takes longer: Dask waits for ever for
+    the answer of another kind of server."""
+    results = []
+
+    def call() -> None:
+        with contextlib.suppress(OSError, ValueError), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of versions that need not be the same
+            results.append(connect())
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return results[0] if results else None
 
 
 def _has_workers(client: Any) -> bool:

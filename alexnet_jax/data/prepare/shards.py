@@ -162,6 +162,7 @@ def _write_records(
     bad: Bad = []
     digests: list[str] = []
     encoding = task.encoding
+    scratch = np.empty((encoding.size, encoding.size, 3), np.uint8)
     try:
         writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
         for row in range(len(task.originals)):
@@ -178,7 +179,7 @@ def _write_records(
             stored = images.encode(image, encoding.form, encoding.quality)
             digests.append(hashlib.sha256(stored).hexdigest()[:SHORT])
             if task.measured:  # what will be seen, not what was there before JPEG
-                sums.add_image(images.decode(stored, encoding.form, encoding.size))
+                sums.add_image(images.decode(stored, encoding.form, encoding.size, scratch))
             writer.write(_record(task.originals.id(row), stored, label))
         writer.close()
     except RuntimeError as error:  # ArrayRecord's way to tell of a full disk
