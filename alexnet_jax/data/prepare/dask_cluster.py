@@ -101,6 +101,10 @@ def _connected(address: str) -> Iterator[Any]:
             f'--dask {address}: no Dask scheduler answers there within {CONNECT_SECONDS} s'
         )
     try:
+        # Some may be starting.
+        end = time.monotonic() + CONNECT_SECONDS
+        while not _has_workers(client) and time.monotonic() < end:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         if not _has_workers(client):
             raise InputError(
                 f'--dask {address}: the scheduler has no workers; start some: dask worker {where}'

@@ -54,7 +54,8 @@ class Cluster:
             )
 
     def workers(self) -> list[psutil.Process]:
-        return [child for one in self._watching for child in one.children() if is_worker(child)]
+        watching = [one for one in self._watching if one.is_running()]
+        return [child for one in watching for child in children_of(one) if is_worker(child)]
 
     def close(self) -> None:
         processes = [self.scheduler, *self._watching, *self.workers()]
@@ -62,6 +63,12 @@ class Cluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(processes, timeout=10)
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return process.children()
+    return []
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -178,9 +185,9 @@ def test_with_ten_workers_killed_it_makes_the_same_files(cluster, thousand, tmp_
     words = [f'--source=folder:{thousand}', '--size=256']
     assert run(*words, f'--out={tmp_path}/one', '--workers=1').returncode == 0
     killed, ended = [], threading.Event()
-    killer = threading.Thread(target=kill_workers, args=(cluster, 0.5, ended, killed))
-    killer.start()
+    killer = threading.Thread(target=kill_workers, args=(cluster, 1.0, ended, killed))
     command = begin(*words, f'--out={tmp_path}/set', f'--dask={cluster.address}')
+    killer.start()
     printed, _ = command.communicate(timeout=300)
     ended.set()
     killer.join()
