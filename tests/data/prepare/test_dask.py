@@ -217,6 +217,8 @@ def test_stopped_and_with_a_lost_scheduler_it_goes_on(cluster, thousand, tmp_pat
     assert (command.returncode, printed.splitlines()[-1]) == (
         75, 'stopped; the same command goes on'
     )  # fmt: skip
+    # Workers finish the shards that they have begun.
+    wait_for(lambda: not list((tmp_path / 'set').glob('.*.array_record-*')))
     command = begun(shards_made() + 1)
     cluster.scheduler.kill()
     printed, _ = command.communicate(timeout=30)
