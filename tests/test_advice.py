@@ -14,7 +14,7 @@ from alexnet_jax import __main__ as alexnet_jax_main
 from alexnet_jax import main
 from alexnet_jax.data import image_set
 from alexnet_jax.data.prepare import __main__ as prepare
-from alexnet_jax.data.prepare import engines, stored, tfds
+from alexnet_jax.data.prepare import dask_cluster, engines, stored, tfds
 from alexnet_jax.runtime.command_line import BAD_INPUT, COMMANDS, DONE
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import trackers
@@ -150,12 +150,13 @@ def test_libraries_that_are_not_installed(monkeypatch, tmp_path):
     the same command."""
     extras = tomllib.loads(Path('pyproject.toml').read_text())['project']['optional-dependencies']
     messages = {}
-    for name in ('wandb', 'huggingface_hub', 'apache_beam'):
+    for name in ('wandb', 'huggingface_hub', 'apache_beam', 'distributed'):
         monkeypatch.setitem(sys.modules, name, None)
     for extra, call in {
         'wandb': lambda: trackers.WeightsAndBiases(tmp_path, {}),
         'hub': lambda: hub._library('owner/name'),
         'beam': lambda: engines.in_beam([], 'DirectRunner', []),
+        'dask': lambda: list(dask_cluster.in_dask([], '127.0.0.1:8786')),
     }.items():
         with pytest.raises(InputError) as caught:
             call()
@@ -191,6 +192,7 @@ def test_no_other_command_is_printed():
         ]
     found = [line for line in found if not re.search(r': python -m alexnet_jax[.\w]*$', line)]
     assert sorted(found) == [
+        'data/prepare/dask_cluster.py: pip install distributed',
         'data/prepare/engines.py: pip install apache-beam',
         'data/prepare/tfds.py: pip install tensorflow',
         'training/trackers.py: pip install wandb',

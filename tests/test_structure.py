@@ -24,6 +24,7 @@ OWNERS = {
     'simplejpeg': 'data/images.py',
     'array_record': ('data/', 'evaluation/feature_records.py'),
     'apache_beam': 'data/prepare/engines.py',
+    'distributed': 'data/prepare/dask_cluster.py',
     'huggingface_hub': 'weights/hub.py',
     'orbax': 'training/checkpoint',
     'optax': (

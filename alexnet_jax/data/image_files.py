@@ -8,6 +8,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
+
 MOST_BYTES = 2**29  # of a file: 50 million pixels of eight bytes, stored as they are
 # Real progressive JPEGs have 10 to 20 scans. Each goes over all pixels, and can take a few bytes.
 MOST_SCANS = 64
@@ -36,6 +38,8 @@ def fault(content: bytes) -> str:
 
 
 def _fault_of_jpeg(content: bytes) -> str:
+    if _bytes_of_markers(content) <= MOST_SCANS:  # a tenth of the time of the search below
+        return ''
     scans = segments = place = 0
     while found := _MARKER.search(content, place):
         place, code = found.end(), found[1][0]
@@ -50,6 +54,13 @@ def _fault_of_jpeg(content: bytes) -> str:
         if code not in (_START, _ALONE):
             place += int.from_bytes(content[place : place + 2])
     return ''
+
+
+def _bytes_of_markers(content: bytes) -> int:
+    """Returns how many FF bytes are followed by no 0: at least as many as there are markers and
+    fill bytes, inside of segments and outside."""
+    values = np.frombuffer(content, np.uint8)
+    return int(np.count_nonzero(values[1:][values[:-1] == 0xFF]))
 
 
 def _fault_of_png(content: bytes) -> str:

@@ -155,7 +155,8 @@ def _check_pixels(image: Image.Image, content: bytes) -> None:
     in a PNG, whose interlaced rows end with one of the last two, and at middle gray in a JPEG; only
     files that end so are looked at. Of a progressive JPEG all but the first scan may be missing."""
     ends = [image.getpixel((image.width - 1, image.height - row)) for row in (1, 2)]
-    if not any(np.isin(np.array(pixel), (0, 127, 128)).all() for pixel in ends):
+    levels = [set(pixel) if isinstance(pixel, tuple) else {pixel} for pixel in ends]
+    if not any(found <= {0, 127, 128} for found in levels):
         return
     is_png = image.format == 'PNG'
     if image_files.png_lacks_pixels(content) if is_png else _jpeg_ends_early(content):

@@ -46,3 +46,16 @@ def test_sums_are_the_same_in_any_order_and_parts(random):
         sums.add(of_part)
     for ours, theirs in zip(vars(sums.statistics()).values(), vars(whole).values(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize('size', [1, 7, 45, 256])
+def test_sums_of_products_are_exact(size, random):
+    """Also where all products are the largest, beside Python's whole numbers."""
+    for image in (
+        np.full((size, size, 3), 255, np.uint8),
+        random.integers(200, 256, (size, size, 3)).astype(np.uint8),
+    ):
+        sums = PixelSums.zero(size)
+        sums.add_image(image)
+        pixels = image.reshape(-1, 3).astype(np.int64)
+        np.testing.assert_array_equal(sums.products, np.einsum('pi,pj->ij', pixels, pixels))

@@ -31,13 +31,13 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from alexnet_jax.data import set_files
 from alexnet_jax.data.images import CENTER_SQUARE, FORMS, MAX_PIXELS, PILLOW_LIMIT, RESIZES
-from alexnet_jax.data.prepare import engines, sources, stored
+from alexnet_jax.data.prepare import dask_cluster, engines, sources, stored
 from alexnet_jax.data.prepare.engines import Engine
 from alexnet_jax.data.prepare.make import PAPER_SIZE, QUALITY, Request, make_set
 from alexnet_jax.data.prepare.shards import Encoding, Shard, Task
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
-from alexnet_jax.runtime.errors import InputError, StopRequestedError, counted
+from alexnet_jax.runtime.errors import InputError, StopRequestedError, counted, plain
 
 COMMAND = ('python', '-m', 'alexnet_jax.data.prepare')
 SECONDS_BETWEEN_LINES = 10
@@ -141,6 +141,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--beam_options', default='', help='options of the pipeline, separated by commas'
     )
+    parser.add_argument(
+        '--dask',
+        metavar='HOST:PORT',
+        help='do it on the Dask cluster with this scheduler',
+    )
     return parser.parse_args(argv)
 
 
@@ -180,15 +185,7 @@ def run(argv: list[str]) -> int:
         manual_dir=options.manual_dir,
         allow_partial=options.allow_partial,
     )
-    if options.beam_runner:
-        beam_options = [f'--{option}' for option in options.beam_options.split(',') if option]
-        engine = functools.partial(
-            engines.in_beam, runner=options.beam_runner, options=beam_options
-        )
-    elif options.workers > 1:
-        engine = functools.partial(engines.in_processes, workers=options.workers)
-    else:
-        engine = engines.stoppable
+    engine = _engine(options)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         make_set(
@@ -210,6 +207,22 @@ def run(argv: list[str]) -> int:
         return STOPPED
     print(_summary(out))
     return DONE
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    if options.beam_runner and options.dask:
+        raise InputError(
+            f'--beam_runner {plain(options.beam_runner)} and --dask {plain(options.dask)};'
+            ' allowed: one of them'
+        )
+    if options.beam_runner:
+        beam_options = [f'--{option}' for option in options.beam_options.split(',') if option]
+        return functools.partial(engines.in_beam, runner=options.beam_runner, options=beam_options)
+    if options.dask:
+        return functools.partial(dask_cluster.in_dask, address=options.dask)
+    if options.workers > 1:
+        return functools.partial(engines.in_processes, workers=options.workers)
+    return engines.stoppable
 
 
 def _where(options: argparse.Namespace) -> dict[str, Any]:

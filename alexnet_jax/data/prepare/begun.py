@@ -15,6 +15,7 @@ from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, plain
 
 WORK = '.preparing'
+PLAN = 'plan.json'
 
 
 def refuse_strange(out: Path) -> None:
@@ -66,7 +67,7 @@ def take_up(out: Path, plan: dict[str, Any]) -> None:
     Raises:
       InputError: another plan was begun in `out`.
     """
-    kept = out / WORK / 'plan.json'
+    kept = out / WORK / PLAN
     if kept.exists():
         before = _read_plan(kept)
         # Older plans lack some of these; shards of theirs are made anew (`Task.is_done`).

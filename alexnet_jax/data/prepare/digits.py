@@ -25,6 +25,10 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def place(self) -> None:
+        return None
+
     def name(self, row: int) -> str:
         return f'digits {self.id(row)}'
 

@@ -27,6 +27,10 @@ class Files:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def place(self) -> Path:
+        return self.root
+
     def name(self, row: int) -> str:
         return str(self.root / self.paths[row])
 

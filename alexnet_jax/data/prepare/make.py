@@ -21,7 +21,7 @@ from alexnet_jax.data.prepare import begun, repeated, shards, sources, tfds_file
 from alexnet_jax.data.prepare.begun import WORK
 from alexnet_jax.data.prepare.engines import Engine
 from alexnet_jax.data.prepare.originals import Source
-from alexnet_jax.data.prepare.shards import Encoding, Task
+from alexnet_jax.data.prepare.shards import LIBRARIES, Encoding, Task
 from alexnet_jax.data.statistics import PixelSums
 from alexnet_jax.runtime import files, python_files
 from alexnet_jax.runtime.errors import InputError, counted, plain
@@ -29,8 +29,6 @@ from alexnet_jax.runtime.errors import InputError, counted, plain
 PAPER_SIZE = 256
 QUALITY = 95
 MOST_RECORDS, LEAST_RECORDS, SHARDS = 4096, 128, 32
-# Whatever decides what the bytes of a record are.
-LIBRARIES = ('pillow', 'simplejpeg', 'array_record')
 
 
 @dataclasses.dataclass(frozen=True)

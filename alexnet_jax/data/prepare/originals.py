@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,11 @@ class Originals(Protocol):
     @property
     def labels(self) -> np.ndarray:
         """int [rows]; not checked, and -1 where a record cannot be read."""
+        ...
+
+    @property
+    def place(self) -> Path | None:
+        """The folder or file that a process must see to read them; None if they are in memory."""
         ...
 
     def name(self, row: int) -> str:

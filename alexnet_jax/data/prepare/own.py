@@ -59,6 +59,10 @@ class OwnRows:
     def labels(self) -> np.ndarray:
         return np.array([self._pair(row)[1] for row in range(len(self))])
 
+    @property
+    def place(self) -> Path:
+        return python_files.split(self.spec)[0]
+
     def name(self, row: int) -> str:
         return f'{plain(self.spec)} {self.id(row)}'
 

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,9 @@ Example = tf_example_pb2.Example  # pyright: ignore
 # Each record its own chunk, for random access; JPEG does not shrink further, and
 # raw images are there for speed.
 WRITER_OPTIONS = 'group_size:1,uncompressed'
+
+# Whatever decides what the bytes of a record are.
+LIBRARIES = ('pillow', 'simplejpeg', 'array_record')
 
 Bad = list[tuple[str, str]]  # name and reason
 
@@ -100,7 +104,8 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
       InputError: more than `max_bad` originals cannot be read; no room on the disk.
       StopRequestedError: a stop was requested. Nothing is left of the shard.
     """
-    beside = task.path.with_name(f'.{task.path.name}.{os.getpid()}')
+    # Two machines may have processes of the same number.
+    beside = task.path.with_name(f'.{task.path.name}.{secrets.token_hex(4)}')
     sums = PixelSums.zero(task.encoding.size)
     try:
         bad, stored = _write_records(task, beside, sums, stop_requested)
@@ -157,6 +162,7 @@ def _write_records(
     bad: Bad = []
     digests: list[str] = []
     encoding = task.encoding
+    scratch = np.empty((encoding.size, encoding.size, 3), np.uint8)
     try:
         writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
         for row in range(len(task.originals)):
@@ -173,7 +179,7 @@ def _write_records(
             stored = images.encode(image, encoding.form, encoding.quality)
             digests.append(hashlib.sha256(stored).hexdigest()[:SHORT])
             if task.measured:  # what will be seen, not what was there before JPEG
-                sums.add_image(images.decode(stored, encoding.form, encoding.size))
+                sums.add_image(images.decode(stored, encoding.form, encoding.size, scratch))
             writer.write(_record(task.originals.id(row), stored, label))
         writer.close()
     except RuntimeError as error:  # ArrayRecord's way to tell of a full disk

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
+from etils import epath
 from tensorflow_datasets.core import constants
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -43,6 +44,10 @@ class TfdsRows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def place(self) -> Any:
+        return epath.Path(self.directory)
 
     def name(self, row: int) -> str:
         return f'{self.directory} {self.id(row)}'
