@@ -22,7 +22,7 @@ from pathlib import Path
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file, kept_config
 from alexnet_jax.experiment.flags import SettingsParser
-from alexnet_jax.runtime import command_line, files, heartbeat, joining, supervisor
+from alexnet_jax.runtime import command_line, heartbeat, joining, storage, supervisor
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.runtime.stop import stop_requests
 
@@ -54,12 +54,17 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     options.images = [Path(word) for word in words]
     if options.config is None and options.workdir is None:
         parser.error('neither --config nor --workdir is given')
-    if options.workdir is not None:
-        options.workdir = files.possible_folder(options.workdir, '--workdir')
     options.gives_source = options.config is not None or 'data.source' in overrides
     options.joining = joining.read(options)
     if options.joining and options.mode not in ('train', 'eval'):
         parser.error('--processes goes with --mode=train and --mode=eval')
+    if options.joining and storage.is_url(options.workdir):
+        parser.error(
+            f'--workdir is {options.workdir:.200}; allowed with --processes: a folder that all of them'
+            ' share'
+        )
+    if options.workdir is not None:
+        options.workdir = storage.place(options.workdir, '--workdir')
     return options, overrides
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from alexnet_jax.experiment import identity, kept_config
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
-from alexnet_jax.runtime import files, multihost
+from alexnet_jax.runtime import files, multihost, storage
 from alexnet_jax.runtime.errors import InputError, plain
 from alexnet_jax.runtime.provenance import provenance
 from alexnet_jax.training import checkpoint_reader, manifest
@@ -26,10 +26,12 @@ LOCK = '.lock'
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Makes the folder if need be; within, no other run is let in. The system unlocks it when
-    this process ends, however it does.
+    this process ends, however it does. The folder of a URL is brought up to date, and uploaded at
+    the end.
 
     Raises:
       InputError: another run is in it, or it cannot be written.
+      StorageError: the upload at the end failed.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -51,6 +53,7 @@ def locked(workdir: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
             file.flush()
+        stack.enter_context(storage.owned(workdir))
         yield
 
 
