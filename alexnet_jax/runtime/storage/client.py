@@ -115,17 +115,14 @@ class Store:
         here = self._path(folder).rstrip('/')
         return [
             Entry(path.rpartition('/')[2], entry['type'] == 'directory', entry['size'] or 0)
-            for entry in self._do('listing', ls)
+            for entry in self._do('listing', ls, may_lack=True)
             if (path := entry['name'].rstrip('/')) != here
         ]
 
-    def stat(self, name: str) -> Stat:
-        """Raises FileNotFoundError if there is no such file."""
-        return _stat(self._do(f'{name}: looking for it', lambda: self._fs.info(self._path(name))))
-
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError if there is no such file."""
-        return self._do(f'{name}: reading it', lambda: self._fs.cat_file(self._path(name)))
+        path = self._path(name)
+        return self._do(f'{name}: reading it', lambda: self._fs.cat_file(path), may_lack=True)
 
     def get(self, name: str, path: Path) -> None:
         """Downloads a file, whole or not at all.
@@ -139,35 +136,36 @@ class Store:
                 self._fs.get_file(self._path(name), file.name)
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._do(f'{name}: downloading it', download)
+        self._do(f'{name}: downloading it', download, may_lack=True)
 
     def put(self, name: str, content: bytes | Path) -> Stat:
-        """Uploads a file, or bytes; the store has it whole or not at all."""
+        """Uploads a file, or bytes; the store has it whole or not at all. Returns how it is listed."""
 
-        def upload() -> None:
+        def upload() -> Stat:
             self._make_folder(name)
             if isinstance(content, bytes):
                 self._fs.pipe_file(self._path(name), content)
             else:
                 self._fs.put_file(str(content), self._path(name))
+            return _stat(self._fs.info(self._path(name)))
 
-        self._do(f'{name}: uploading it', upload)
-        return self.stat(name)
+        return self._do(f'{name}: uploading it', upload)
 
     def create(self, name: str, content: bytes) -> bool:
         """Uploads bytes unless there is such a file; returns whether it did. Of two who do so at
         once, one alone does in stores that can tell (S3, Google Cloud Storage)."""
 
         def upload() -> bool:
+            path = self._path(name)
             self._make_folder(name)
             try:
-                self._fs.pipe_file(self._path(name), content, mode='create')
+                self._fs.pipe_file(path, content, mode='create')
             except FileExistsError:
                 return False
-            except OSError as error:
-                if 'PreconditionFailed' in repr(error) or 'pre-condition' in str(error).lower():
+            except (TypeError, NotImplementedError):  # a driver that knows no such mode
+                if self._fs.exists(path):
                     return False
-                raise
+                self._fs.pipe_file(path, content)
             return True
 
         return self._do(f'{name}: creating it', upload)
@@ -175,7 +173,8 @@ class Store:
     def delete(self, name: str) -> None:
         """Deletes a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
-            self._do(f'{name}: deleting it', lambda: self._fs.rm_file(self._path(name)))
+            path = self._path(name)
+            self._do(f'{name}: deleting it', lambda: self._fs.rm_file(path), may_lack=True)
 
     def _make_folder(self, name: str) -> None:
         """Object stores have no folders; others need them."""
@@ -191,14 +190,16 @@ class Store:
         parts = name.split('/') if name else []
         return None if {'', '.', '..'} & set(parts) or '\0' in name else name
 
-    def _do(self, doing: str, call: Callable[[], T]) -> T:
+    def _do(self, doing: str, call: Callable[[], T], may_lack: bool = False) -> T:
+        """Calls it until it succeeds. may_lack: whether FileNotFoundError is an answer, and not a
+        bucket that is missing."""
         end, wait = time.monotonic() + self.patience, FIRST_WAIT
         while True:
             try:
                 return call()
             except FileNotFoundError as error:
-                if 'bucket' in str(error).lower():
-                    raise StorageError(f'{plain(self.url)}: {plain(error)}') from error
+                if not may_lack:
+                    raise StorageError(f'{plain(self.url)}: {_reason(error)}') from error
                 raise
             except Exception as error:  # drivers raise what their libraries do
                 if _is_lasting(error) or time.monotonic() + wait > end:

@@ -168,6 +168,8 @@ class Mirror:
 
         def put(name: str) -> None:
             path, content = self.folder / name, None
+            if not path.exists():
+                return  # it was removed meanwhile; the next upload deletes it
             if here[name].st_size < SMALL:
                 content = path.read_bytes()
             digest = files.sha256(path) if content is None else hashlib.sha256(content).hexdigest()

@@ -54,6 +54,8 @@ def _acquire(store: Store, name: str, token: str) -> None:
         found = _read(store, name)
         if found is None:
             continue  # it has ended meanwhile
+        if found.get('token') == token:
+            break  # the answer to a first try was lost
         if not _has_ended_here(found):
             _require_silence(store, name, found)
         store.put(name, _content(token))

@@ -12,7 +12,7 @@ MANIFEST = 'manifest.json'
 CHECKPOINT = re.compile(r'(?P<folder>(?:.*/)?checkpoints/\d+)(?P<new>\.new)?/(?P<file>.+)')
 NEW = '.new'  # beside a checkpoint in the store: the one that takes its place
 HIDDEN = '.preparing'  # the one hidden folder that others go on from
-LEFT_HERE = ('.damaged', '.tmp', '.preparing/lock')  # ends of names that stay on this machine
+LEFT_HERE = ('.tmp', '.preparing/lock')  # ends of names that stay on this machine
 
 
 def in_view(listed: Mapping[str, Stat]) -> tuple[dict[str, tuple[str, Stat]], list[str]]:
@@ -41,10 +41,13 @@ def in_view(listed: Mapping[str, Stat]) -> tuple[dict[str, tuple[str, Stat]], li
 
 
 def is_shared(name: str) -> bool:
-    """Returns whether a file belongs to others too: not locks, and what is half written."""
+    """Returns whether a file belongs to others too: all of a checkpoint, and elsewhere what is not
+    hidden, as locks are and files that are half written."""
+    if CHECKPOINT.fullmatch(name):
+        return True
     hidden = any(part.startswith('.') and part != HIDDEN for part in name.split('/'))
-    damaged = any(part.endswith(LEFT_HERE[0]) for part in name.split('/'))
-    return not hidden and not damaged and not name.endswith(LEFT_HERE)
+    damaged = any(part.endswith('.damaged') for part in name.split('/'))
+    return not (hidden or damaged or name.endswith(LEFT_HERE))
 
 
 def in_order(names: Iterable[str]) -> list[str]:
