@@ -144,8 +144,11 @@ def push(path: Path) -> None:
     try:
         require_own()
         mirror.push(prefix, owned=True)
-    except StorageError as error:
+    except owner.TakenOverError:
         mirror.gave_up = True
+        raise
+    except StorageError as error:
+        mirror.fail()
         raise StorageError(_not_uploaded(error)) from error
 
 

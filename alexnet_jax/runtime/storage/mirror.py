@@ -59,10 +59,8 @@ class Mirror:
     def __init__(self, store: Store, folder: Path, index: Path):
         """Reads the index, if there is one; nothing else is touched."""
         self.store, self.folder, self._index_file = store, folder, index
-        self.failed = (
-            False  # whether the last upload was not finished, of this process or one before
-        )
-        self.gave_up = False  # whether one of this process was not
+        self.failed = False  # whether the last upload failed, of whatever process
+        self.gave_up = False  # whether one of this process did
         self._known: dict[str, Known] = {}
         self._leftovers: list[str] = []  # what uploads that were cut short left in the store
         self._lock = threading.Lock()
@@ -135,17 +133,21 @@ class Mirror:
                 return 0
             try:
                 self._upload(here, changed)
-                self._delete(leftovers)
+                self._delete(leftovers - {known.key for known in self._known.values()})
                 self._delete({self._known[name].key for name in gone})
                 self._known = {n: known for n, known in self._known.items() if n not in gone}
                 self._leftovers = [key for key in self._leftovers if key not in leftovers]
                 self.failed = self.failed and not owned
             except BaseException:
-                self.failed = self.gave_up = True
+                self.fail()
                 raise
-            finally:
-                self._keep_index()
+            self._keep_index()
             return len(changed) + len(gone)
+
+    def fail(self) -> None:
+        """Notes that the folder is ahead of the store."""
+        self.failed = self.gave_up = True
+        self._keep_index()
 
     def _upload(self, here: Mapping[str, os.stat_result], changed: Sequence[str]) -> None:
         """A checkpoint that the store has already is not written over before its successor lies

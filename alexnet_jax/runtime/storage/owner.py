@@ -26,10 +26,14 @@ SILENCE = 70.0  # seconds without one after which an owner is taken for killed
 LOOK = 2.0  # seconds between looks at another's
 
 
+class TakenOverError(StorageError):
+    """Another process has become the owner."""
+
+
 @contextlib.contextmanager
 def owned(store: Store, prefix: str) -> Iterator[Callable[[], None]]:
     """Makes this process the owner of what is below `prefix`, within. Yields a function that raises
-    StorageError if another has become the owner since.
+    TakenOverError if another has become the owner since.
 
     Raises:
       InputError: another process is the owner.
@@ -113,7 +117,7 @@ def _require_own(store: Store, name: str, token: str) -> None:
     if found is None:
         store.put(name, _content(token))
     elif found.get('token') != token:
-        raise StorageError(
+        raise TakenOverError(
             f'{plain(store.url)} was taken over by {_who(found)}, as this run was silent for more than'
             f' {SILENCE:.0f} s; it ends, so that the two do not mix'
         )

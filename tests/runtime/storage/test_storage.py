@@ -1,37 +1,25 @@
 """URLs as local folders, on fsspec's own file system in memory."""
 
 import contextlib
+import os
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from alexnet_jax.runtime import storage
-from alexnet_jax.runtime.storage import client, mirror, owner
+from alexnet_jax.runtime.errors import InputError, StorageError
+from alexnet_jax.runtime.storage import client, copies, mirror, owner
 from alexnet_jax.training import checkpoint_reader, manifest
-
-URL = 'memory://bucket/run'
+from tests.runtime.storage.conftest import URL
 
 
 class Killed(BaseException):
     """Stands for the end of the process."""
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv('ALEXNET_JAX_CACHE', str(tmp_path / 'cache'))
-    monkeypatch.setattr(client, 'PATIENCE', 0)
-    return tmp_path / 'cache'
-
-
-@pytest.fixture(autouse=True)
-def store():
-    """What lies below URL, as a mapping from names to bytes."""
-    files = fsspec.filesystem('memory')
-    with contextlib.suppress(FileNotFoundError):
-        files.rm('/bucket', recursive=True)
-    return fsspec.get_mapper(URL)
 
 
 def write(folder: Path, contents: dict[str, str]) -> None:
@@ -98,8 +86,6 @@ def test_the_store_is_the_truth(copy, store, cache):
     elif copy == 'none':
         shutil.rmtree(cache)
     else:
-        import os
-
         place.write_text('owe')
         os.utime(place, ns=(about.st_atime_ns, about.st_mtime_ns))
     with storage.session():
@@ -118,6 +104,7 @@ def saved_again(folder: Path) -> None:
     save(folder, 20, 'twenty and validated', 0.5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ('change', 'after'),
     [(new_checkpoint, (30, 'thirty')), (saved_again, (20, 'twenty and validated'))],
@@ -140,7 +127,7 @@ def test_a_kill_at_any_request_leaves_a_run_that_goes_on(
     before = (20, 'twenty')
     seen = []
     for requests in range(100):
-        fsspec.filesystem('memory').rm('/bucket', recursive=True) if seen else None
+        store.clear()
         on_another_machine(tmp_path, monkeypatch, f'first{requests}')
         left[0] = 10**6
         with storage.session():
@@ -174,3 +161,160 @@ def test_a_kill_at_any_request_leaves_a_run_that_goes_on(
     assert set(seen) == {before, after}
     assert seen == sorted(seen, key=[before, after].index)  # once after, never before again
     assert len(seen) > 4
+
+
+def failing_after(monkeypatch, requests: int) -> list[int]:
+    """Lets so many requests through; those that follow fail as of a network that is away, until
+    the list's number is set again."""
+    do, left = client.Store._do, [requests]
+
+    def failing(self, doing, call, may_lack=False):
+        def failing_call():
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(None, 'the network is away')
+            return call()
+
+        return do(self, doing, failing_call, may_lack)
+
+    monkeypatch.setattr(client.Store, '_do', failing)
+    return left
+
+
+@pytest.mark.thorough
+def test_after_an_upload_that_failed_the_local_copy_goes_on(store, tmp_path, monkeypatch):
+    """At each request; and if another machine has trained meanwhile, the store is the truth."""
+    monkeypatch.setattr(mirror, 'AT_ONCE', 1)
+    left = failing_after(monkeypatch, 10**6)
+    failed = 0
+    for requests in range(30):
+        on_another_machine(tmp_path, monkeypatch, f'machine{requests}')
+        left[0] = 10**6
+        store.clear()
+        with storage.session():
+            folder = storage.folder(URL, '--workdir')
+            with storage.owned(folder):
+                save(folder, 20, 'twenty')
+        try:
+            with storage.session():
+                folder = storage.folder(URL, '--workdir')
+                with storage.owned(folder):
+                    save(folder, 30, 'thirty')
+                    left[0] = requests
+                    storage.push(folder)
+        except StorageError as error:
+            assert 'the network is away' in str(error) and 'the same command goes on' in str(error)
+            failed += 1
+        assert last_of(folder) == (30, 'thirty')
+        left[0] = 10**6
+        monkeypatch.setattr(owner, '_has_ended_here', lambda found: True)
+        with storage.session():
+            folder = storage.folder(URL, '--workdir')
+            assert last_of(folder) == (30, 'thirty')
+            with storage.owned(folder):
+                assert last_of(folder) == (30, 'thirty')
+        on_another_machine(tmp_path, monkeypatch, f'other{requests}')
+        with storage.session():
+            assert last_of(storage.folder(URL, '--workdir')) == (30, 'thirty')
+    assert failed > 8
+
+
+def test_a_copy_that_is_ahead_gives_way_to_what_others_have_uploaded(store, tmp_path, monkeypatch):
+    left = failing_after(monkeypatch, 10**6)
+    monkeypatch.setattr(owner, '_has_ended_here', lambda found: True)
+    with pytest.raises(StorageError), storage.session():
+        folder = storage.folder(URL, '--workdir')
+        with storage.owned(folder):
+            save(folder, 30, 'thirty')
+            left[0] = 0
+    left[0] = 10**6
+    first = os.environ['ALEXNET_JAX_CACHE']
+    on_another_machine(tmp_path, monkeypatch, 'other')
+    with storage.session():
+        folder = storage.folder(URL, '--workdir')
+        with storage.owned(folder):
+            save(folder, 20, 'twenty of another')
+    monkeypatch.setenv('ALEXNET_JAX_CACHE', first)
+    with storage.session():
+        assert last_of(storage.folder(URL, '--workdir')) == (20, 'twenty of another')
+
+
+def test_a_store_that_fails_for_a_while_is_waited_for(store, monkeypatch):
+    monkeypatch.setattr(client, 'FIRST_WAIT', 0.01)
+    left = failing_after(monkeypatch, 10**6)
+    with storage.session():
+        folder = storage.folder(URL, '--workdir')
+        with storage.owned(folder):
+            monkeypatch.setattr(copies._current.mirrors[URL].store, 'patience', 10)
+            write(folder, {'a': '1'})
+            left[0] = 0
+            threading.Timer(0.1, lambda: left.__setitem__(0, 10**6)).start()
+            storage.push(folder)
+            assert kept(store) == {'a': '1'}
+
+
+def test_others_of_this_machine_leave_a_copy_in_use_alone(store):
+    """A run trains; a second process evaluates it, and keeps nothing of the run from going on."""
+    code = f"""
+from alexnet_jax.runtime import storage
+with storage.session():
+    print(storage.folder({'file://' + os.environ['ALEXNET_JAX_CACHE'] + '-store'!r}, '--workdir'))
+    input()
+"""
+    url = 'file://' + os.environ['ALEXNET_JAX_CACHE'] + '-store'
+    words = [sys.executable, '-c', code]
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
+    with subprocess.Popen(words, **pipes) as other, storage.session():
+        assert other.stdout and other.stdin
+        theirs = Path(other.stdout.readline().strip())
+        ours = storage.folder(url, '--workdir')
+        assert ours.name == theirs.name and ours != theirs
+        other.communicate('\n')
+
+
+def test_names_that_leave_the_folder_are_not_written(store, tmp_path):
+    fsspec.filesystem('memory').store['/bucket/run/../../escaped'] = fsspec.filesystem(
+        'memory'
+    ).store.pop('/bucket/run/x', None) or fsspec.implementations.memory.MemoryFile(
+        None, '/bucket/run/../../escaped', b'1'
+    )
+    store['inside'] = b'2'
+    with storage.session():
+        assert held(storage.folder(URL, '--workdir')) == {'inside': '2'}
+    assert not list(tmp_path.rglob('escaped'))
+
+
+def test_a_single_file_has_a_url_too(store):
+    with storage.session():
+        storage.folder(f'{URL}/net.bin', '--out').write_text('1')
+    assert kept(store) == {'net.bin': '1'}
+    store['net.bin'] = b'22'
+    with storage.session():
+        assert storage.folder(f'{URL}/net.bin', 'FILE').read_text() == '22'
+
+
+def test_what_is_too_large_for_the_disk_is_refused(store, monkeypatch):
+    store['set'] = b'x' * 2000
+    usage = shutil.disk_usage('/')._replace(free=1500)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+    with (
+        pytest.raises(InputError, match=r'takes 2\.0 kB, and .* has 1\.5 kB free: make room'),
+        storage.session(),
+    ):
+        storage.folder(URL, '--workdir')
+
+
+def test_a_digest_tells_what_a_size_does_not(store, cache):
+    """Of data that is only read, a file is hashed when its time is another."""
+    store['dataset_info.json'] = b'1'
+    with storage.session():
+        place = storage.fetched(URL, 'data.dir', 'dataset_info.json') / 'dataset_info.json'
+    place.write_text('2')
+    with storage.session():
+        storage.fetched(URL, 'data.dir', 'dataset_info.json')
+        assert place.read_text() == '1'
+    with (
+        pytest.raises(InputError, match=r'memory://bucket/run holds no other\.json'),
+        storage.session(),
+    ):
+        storage.fetched(URL, 'data.dir', 'other.json')
