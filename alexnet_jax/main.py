@@ -43,7 +43,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         '--config',
         help='a Python file whose get_config() is called, or the name of one in configs/',
     )
-    parser.add_argument('--workdir', help='default: runs/NAME for configs/NAME.py')
+    parser.add_argument(
+        '--workdir',
+        help='a folder, or a URL such as s3://BUCKET/RUN (docs/storage.md); default: runs/NAME for'
+        ' configs/NAME.py',
+    )
     parser.add_argument('--mode', choices=('train', 'eval', 'predict', 'report'), default='train')
     joining.add_options(parser)
     options, overrides, words = parser.parse_with_words(argv)

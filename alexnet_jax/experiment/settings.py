@@ -99,7 +99,8 @@ SETTINGS: dict[str, Setting] = {
         'where images come from; a folder or a TFDS set is prepared first (python -m'
         ' alexnet_jax.data.prepare), a source of your own then or when training starts'),
     'data.dir': Setting('', ANY_PATH,
-        'a set or a folder of such; nothing: ~/tensorflow_datasets/alexnet_jax', free=True),
+        'a set or a folder of such, or the URL of a set; nothing: ~/tensorflow_datasets/alexnet_jax',
+        free=True),
     'data.record_size': Setting(256, between(1, 4096),
         'side of the stored square images, pixels (paper §2: 256)'),
     'data.resize': Setting('center_square', one_of(RESIZES),

@@ -340,7 +340,7 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
     return (
         f'{doing}: {config.network.name} on {config.data.source}'
         f' ({counted(experiment.plan.epoch_size, "image")}), up to step {experiment.plan.steps},'
-        f' {devices} (data×column), workdir {workdir}'
+        f' {devices} (data×column), workdir {storage.as_urls(str(workdir))}'
     )
 
 

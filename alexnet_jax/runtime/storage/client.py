@@ -2,6 +2,7 @@
 gcsfs, adlfs) are the user's own to install."""
 
 import contextlib
+import datetime
 import errno
 import functools
 import random
@@ -229,5 +230,7 @@ def _reason(error: Exception) -> str:
 
 
 def _stat(entry: Mapping[str, Any]) -> Stat:
-    tags = [entry[key] for key in (*TAGS, *TIMES) if entry.get(key)]
-    return Stat(int(entry['size'] or 0), str(tags[0]) if tags else '')
+    tag = next((entry[key] for key in (*TAGS, *TIMES) if entry.get(key)), '')
+    if isinstance(tag, datetime.datetime):  # some drivers list times as numbers, and show them so
+        tag = tag.timestamp()
+    return Stat(int(entry['size'] or 0), str(tag).strip('"'))

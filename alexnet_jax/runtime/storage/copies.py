@@ -174,8 +174,8 @@ def _opened(url: str, option: str, needs: str) -> Path:
     heartbeat.slow(f'opening {plain(url)}')
     try:
         mirror, size = _open(Store(url), opened.locks, needs)
-    except StorageError as error:
-        raise InputError(f'{option}: {error}') from error
+    except (InputError, StorageError) as error:
+        raise InputError(f'{option} {error}') from error
     except OSError as error:
         raise InputError(
             f'{option} {plain(url)}: no local copy can be made in {cache()}: {error.strerror}'
