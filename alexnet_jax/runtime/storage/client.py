@@ -74,7 +74,7 @@ class Store:
         self.url, self.patience = url.rstrip('/'), patience
         kind = url.partition('://')[0].lower()
         try:
-            self._fs, root = fsspec.url_to_fs(self.url, use_listings_cache=False)
+            self._fs, root = fsspec.url_to_fs(self.url)
         except ImportError as error:
             driver = DRIVERS.get(kind, '')
             advice = f'pip install {driver}' if driver else plain(error)
@@ -148,6 +148,7 @@ class Store:
                 self._fs.pipe_file(self._path(name), content)
             else:
                 self._fs.put_file(str(content), self._path(name))
+            self._fs.invalidate_cache()
             return _stat(self._fs.info(self._path(name)))
 
         return self._do(f'{name}: uploading it', upload)
