@@ -46,12 +46,13 @@ def save(folder: Path, step: int, text: str, error: float | None = None) -> None
 
 
 def last_of(folder: Path) -> tuple[int | None, str]:
-    """Returns the checkpoint that a run would go on from, and its content."""
-    step, faults = checkpoint_reader.newest_whole(folder / 'checkpoints')
-    assert not faults
-    return step, '' if step is None else (
-        folder / 'checkpoints' / str(step) / 'state/w/0'
-    ).read_text()  # fmt: skip
+    """Returns the checkpoint that a run would go on from, and its content; all have to be whole."""
+    steps = checkpoint_reader.steps(folder / 'checkpoints')
+    for step in steps:
+        manifest.verify(folder / 'checkpoints' / str(step))
+    if not steps:
+        return None, ''
+    return steps[-1], (folder / 'checkpoints' / str(steps[-1]) / 'state/w/0').read_text()
 
 
 def on_another_machine(tmp_path: Path, monkeypatch, name: str) -> None:
@@ -253,23 +254,64 @@ def test_a_store_that_fails_for_a_while_is_waited_for(store, monkeypatch):
             assert kept(store) == {'a': '1'}
 
 
-def test_others_of_this_machine_leave_a_copy_in_use_alone(store):
-    """A run trains; a second process evaluates it, and keeps nothing of the run from going on."""
+@contextlib.contextmanager
+def another_process(call: str):
+    """Opens a URL in another process of this machine, within; yields its local folder."""
     code = f"""
 from alexnet_jax.runtime import storage
 with storage.session():
-    print(storage.folder({'file://' + os.environ['ALEXNET_JAX_CACHE'] + '-store'!r}, '--workdir'))
+    print(storage.{call})
     input()
 """
-    url = 'file://' + os.environ['ALEXNET_JAX_CACHE'] + '-store'
-    words = [sys.executable, '-c', code]
     pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
-    with subprocess.Popen(words, **pipes) as other, storage.session():
-        assert other.stdout and other.stdin
-        theirs = Path(other.stdout.readline().strip())
+    with subprocess.Popen([sys.executable, '-c', code], **pipes) as other:
+        assert other.stdout
+        yield Path(other.stdout.readline().strip())
+        other.communicate('\n')
+
+
+def test_a_copy_that_another_process_uses_is_left_alone(tmp_path):
+    """A run trains; a second process evaluates it, and keeps nothing of the run from going on."""
+    url = f'file://{tmp_path}/store'
+    with another_process(f'folder({url!r}, "--workdir")') as theirs, storage.session():
         ours = storage.folder(url, '--workdir')
         assert ours.name == theirs.name and ours != theirs
-        other.communicate('\n')
+
+
+def test_processes_that_only_read_share_a_copy(tmp_path):
+    """Unless the store has changed since: then each has its own."""
+    (tmp_path / 'store').mkdir()
+    (tmp_path / 'store' / 'dataset_info.json').write_text('1')
+    url, needs = f'file://{tmp_path}/store', 'dataset_info.json'
+    with another_process(f'fetched({url!r}, "data.dir", {needs!r})') as theirs:
+        with storage.session():
+            assert storage.fetched(url, 'data.dir', needs) == theirs
+        (tmp_path / 'store' / 'dataset_info.json').write_text('22')
+        with storage.session():
+            ours = storage.fetched(url, 'data.dir', needs)
+            assert (ours / needs).read_text() == '22' and (theirs / needs).read_text() == '1'
+
+
+def test_who_only_reads_leaves_alone_what_another_uploads(store):
+    """A run on another machine is uploading a checkpoint, whose manifest is not there yet."""
+    store['config.json'] = b'c'
+    store['checkpoints/30/state/w/0'] = b'half'
+    with storage.session():
+        folder = storage.folder(URL, '--workdir')
+        assert held(folder) == {'config.json': 'c'}
+        write(folder, {'eval/test-1.json': '{}'})
+    assert sorted(kept(store)) == ['checkpoints/30/state/w/0', 'config.json', 'eval/test-1.json']
+    with storage.session(), storage.owned(storage.folder(URL, '--workdir')):
+        pass
+    assert sorted(kept(store)) == ['config.json', 'eval/test-1.json']
+
+
+def test_what_was_uploaded_since_a_command_began_is_taken_up(store, tmp_path, monkeypatch):
+    with storage.session():
+        folder = storage.folder(URL, '--workdir')
+        store['metrics.jsonl'] = b'of another, which ended meanwhile'
+        with storage.owned(folder):
+            assert held(folder) == kept(store)
 
 
 def test_names_that_leave_the_folder_are_not_written(store, tmp_path):
