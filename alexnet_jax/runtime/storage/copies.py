@@ -119,9 +119,8 @@ def owned(path: Path) -> Iterator[None]:
         try:
             require_own = stack.enter_context(owner.owned(store, prefix))
             mirror.pull(prefix, trust=True)
-            mirror.push(
-                prefix, owned=True
-            )  # what an upload that was cut short has left is put right
+            mirror.push(prefix, owned=True)  # to put right what a cut-short upload has left
+            mirror.push()  # of a study, what its runs so far have made
         except StorageError as error:
             raise InputError(str(error)) from error
         opened.owners[store.url, prefix] = require_own

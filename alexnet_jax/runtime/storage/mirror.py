@@ -34,7 +34,7 @@ from alexnet_jax.runtime.storage.view import (
 )
 
 AT_ONCE = 8  # requests
-SMALL = 2**26  # bytes; a smaller file is read once, as it may grow while it is uploaded
+SMALL = 2**24  # bytes; a smaller file is read once, as it may grow while it is uploaded
 TRIES = 5  # of a download, when files are deleted meanwhile
 SECONDS_BETWEEN_LINES = 10
 

@@ -41,7 +41,8 @@ def owned(store: Store, prefix: str) -> Iterator[Callable[[], None]]:
     """
     name, token, ended = prefix + NAME, secrets.token_hex(8), threading.Event()
     _acquire(store, name, token)
-    beating = threading.Thread(target=_beat, args=(store, name, token, ended), daemon=True)
+    signs = Store(store.url)  # which does not wait: the next sign comes soon
+    beating = threading.Thread(target=_beat, args=(signs, name, token, ended), daemon=True)
     beating.start()
     try:
         yield lambda: _require_own(store, name, token)
@@ -49,8 +50,8 @@ def owned(store: Store, prefix: str) -> Iterator[Callable[[], None]]:
         ended.set()
         beating.join()
         with contextlib.suppress(StorageError):
-            if (found := _read(store, name)) and found.get('token') == token:
-                store.delete(name)
+            if (found := _read(signs, name)) and found.get('token') == token:
+                signs.delete(name)
 
 
 def _acquire(store: Store, name: str, token: str) -> None:

@@ -17,9 +17,10 @@ import pytest
 from alexnet_jax import load, main
 from alexnet_jax.data.prepare import __main__ as prepare
 from alexnet_jax.runtime import storage
-from alexnet_jax.runtime.command_line import BAD_INPUT
+from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.storage.client import Store
 from alexnet_jax.training import checkpoint_reader
+from tests.data.photographs import write_classes
 
 SHORT = (
     '--config', 'digits', '--config.network.width=0.5', '--config.train.steps=60',
@@ -136,6 +137,27 @@ def test_what_the_store_does_not_have_is_refused_before_training(s3, capsys, mon
 
 
 @pytest.mark.thorough
+def test_several_workers_read_images_from_the_store(s3, tmp_path, monkeypatch):
+    import s3fs
+
+    monkeypatch.setenv('ALEXNET_JAX_CACHE', str(tmp_path / 'cache'))
+    images, url = tmp_path / 'images', 's3://bucket/photos/images'
+    write_classes(images / 'train', 100, ('a', 'b'))
+    write_classes(images / 'val', 5, ('a', 'b'))
+    store = s3fs.S3FileSystem(skip_instance_cache=True)
+    store.put(f'{images}/', f'{url}/', recursive=True)
+    words = ['--size=16', '--workers=2']
+    assert (
+        prepare.main(['--source', f'folder:{images}', '--out', f'{tmp_path}/set', *words]) == DONE
+    )
+    assert prepare.main(['--source', f'folder:{url}', '--out', 's3://bucket/made', *words]) == DONE
+    local = {path.name: path.read_bytes() for path in (tmp_path / 'set').glob('*.array_record-*')}
+    assert len(local) == 3
+    for name, content in local.items():
+        assert store.cat_file(f'bucket/made/{name}') == content
+
+
+@pytest.mark.thorough
 def test_of_two_who_create_an_object_at_once_one_does(s3):
     stores = [Store('s3://bucket/owned') for _ in range(8)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -178,6 +200,12 @@ def _used_elsewhere(tmp_path: Path, store, local: Path) -> None:
     done(tmp_path / 'more', 'rdm', features, '--layer', 'fc7/relu', '--out', 's3://bucket/rdm')
     assert store.find('bucket/rdm')
     done(elsewhere, 'weights', 'export', RUN, '--out', 's3://bucket/net.safetensors')
+    printed = done(
+        elsewhere, 'train', '--config', 'digits', '--config.network.width=0.5', f'--config.start.from={RUN}',
+        '--config.train.steps=1', f'--config.data.dir={SET}', '--noconfig.train.report',
+        '--workdir', str(tmp_path / 'started'),
+    )  # fmt: skip
+    assert 'step 60' in printed  # of the run that it started from
     model, own = load('s3://bucket/net.safetensors'), load(local)
     image = np.zeros((32, 32, 3), np.uint8)
     np.testing.assert_array_equal(model(model.read(image))[0], own(own.read(image))[0])

@@ -306,6 +306,17 @@ def test_who_only_reads_leaves_alone_what_another_uploads(store):
     assert sorted(kept(store)) == ['config.json', 'eval/test-1.json']
 
 
+def test_what_a_study_has_made_is_uploaded_before_its_next_run(store):
+    with storage.session():
+        folder = storage.folder(URL, '--workdir')
+        write(folder, {'study.json': '{}'})
+        with storage.owned(folder / 'seed-0'):
+            assert store['study.json'] == b'{}'
+            save(folder / 'seed-0', 5, 'five')
+            storage.push(folder / 'seed-0')
+            assert 'seed-0/checkpoints/5/manifest.json' in store
+
+
 def test_what_was_uploaded_since_a_command_began_is_taken_up(store, tmp_path, monkeypatch):
     with storage.session():
         folder = storage.folder(URL, '--workdir')
