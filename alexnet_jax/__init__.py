@@ -37,7 +37,7 @@ def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
     Args:
       config: an `ml_collections.ConfigDict`: a changed `default_config()`, or one with only those
         of its fields that differ.
-      workdir: the folder of the run, made if need be.
+      workdir: the folder of the run, made if need be, or its URL.
 
     Returns:
       the trained `Model`; errors are in eval/ of the workdir.
@@ -50,10 +50,11 @@ def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
     """
     from alexnet_jax.experiment import build, loading, training_run
     from alexnet_jax.experiment import config as configuration
-    from alexnet_jax.runtime import files
+    from alexnet_jax.runtime import storage
 
     complete = configuration.absolute_source(configuration.complete(config, {}))
-    folder = files.possible_folder(workdir, 'workdir')
-    build.prepare_own_source(complete)
-    training_run.train(configuration.settled(complete), folder)
-    return loading.load(folder)
+    with storage.session():
+        folder = storage.place(workdir, 'workdir')
+        build.prepare_own_source(complete)
+        training_run.train(configuration.settled(complete), folder)
+        return loading.load(folder)

@@ -25,7 +25,7 @@ from pathlib import Path
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import config_file, kept_config
 from alexnet_jax.experiment.flags import SettingsParser
-from alexnet_jax.runtime import command_line, files, heartbeat, joining, supervisor
+from alexnet_jax.runtime import command_line, heartbeat, joining, storage, supervisor
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, STOPPED
 from alexnet_jax.runtime.errors import StopRequestedError, plain
 from alexnet_jax.runtime.stop import stop_requests
@@ -47,7 +47,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         '--config',
         help='a Python file whose get_config() is called, or the name of one in configs/',
     )
-    parser.add_argument('--workdir', help='default: runs/NAME for configs/NAME.py')
+    parser.add_argument(
+        '--workdir',
+        help='a folder, or a URL such as s3://BUCKET/RUN (docs/storage.md); default: runs/NAME for'
+        ' configs/NAME.py',
+    )
     parser.add_argument('--mode', choices=('train', 'eval', 'predict', 'report'), default='train')
     joining.add_options(parser)
     options, overrides, words = parser.parse_with_words(argv)
@@ -58,12 +62,17 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     options.images = [Path(word) for word in words]
     if options.config is None and options.workdir is None:
         parser.error('neither --config nor --workdir is given')
-    if options.workdir is not None:
-        options.workdir = files.possible_folder(options.workdir, '--workdir')
     options.gives_source = options.config is not None or 'data.source' in overrides
     options.joining = joining.read(options)
     if options.joining and options.mode not in ('train', 'eval'):
         parser.error(f'--mode={options.mode} runs in one process; leave out --processes')
+    if options.joining and storage.is_url(options.workdir):
+        parser.error(
+            f'--workdir is {options.workdir:.200}; allowed with --processes: a folder that all of them'
+            ' share'
+        )
+    if options.workdir is not None:
+        options.workdir = storage.place(options.workdir, '--workdir')
     return options, overrides
 
 

@@ -31,7 +31,10 @@ TINY = '--config.network.width=0.125 --config.network.input_size={size}'
 TINY_RUN = f'{TINY} --config.data.batch_size=4 --config.train.steps=1 --noconfig.train.report'
 MADE_UP = '--config.data.source=synthetic --config.data.synthetic_examples=20'
 BENCH = '--width=0.125 --size=67 --rounds=1'
+IN_A_STORE = 'tests/runtime/storage/test_object_store.py::'
 RULES = [
+    Rule('.*(prepare|train|eval|features) .*s3://.*',
+         test=IN_A_STORE + 'test_a_run_in_an_object_store_is_killed_and_goes_on'),
     Rule(DIGITS + '--workdir runs/digits', SHORT),
     Rule(MAIN + '--workdir (RUN|runs/digits) --mode=(eval|predict|report)' + ANY, ''),
     Rule(MAIN + '--help(=data)?', ''),
@@ -163,6 +166,7 @@ RULES = [
 
     Rule(r'python3 -m venv \.venv', test='.ci/run::python3 -m venv'),
     Rule(r'pip install ' + ANY + r'-e (\.|\.\[(test|beam|dask|prepare)\])', test='.ci/run::pip install'),
+    Rule(r'pip install -e \.\[storage\]', test='pyproject.toml::storage'),
     Rule(r'pip install -e \.\[wandb\]', test='tests/training/test_trackers.py::test_wandb_offline'),
     Rule(r'pip install tensorboard', test='pyproject.toml::tensorboard'),
     Rule(r'pip install ' + ANY + r'-e \.\[bench\]', needs='a download', test='pyproject.toml::bench'),

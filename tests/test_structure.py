@@ -26,6 +26,7 @@ OWNERS = {
     'apache_beam': 'data/prepare/engines.py',
     'distributed': 'data/prepare/dask_cluster.py',
     'huggingface_hub': 'weights/hub.py',
+    'fsspec': 'runtime/storage/client.py',
     'orbax': 'training/checkpoint',
     'optax': (
         'training/',
@@ -97,7 +98,7 @@ def test_the_tables_and_the_settings_need_no_jax():
         'network/__main__', 'network/architectures', 'network/communication', 'network/diff',
         'network/layers', 'network/receptive_fields', 'network/rules', 'network/shapes', 'network/variants',
         'report/explain', 'runtime/command_line', 'runtime/errors', 'runtime/heartbeat', 'runtime/joining',
-        'runtime/stop', 'runtime/supervisor', 'studies/ablations', 'studies/figure1',
+        'runtime/stop', 'runtime/storage/copies', 'runtime/supervisor', 'studies/ablations', 'studies/figure1',
         'studies/specialization', 'studies/study',
     )  # fmt: skip
     for name in names:

@@ -216,7 +216,7 @@ def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[st
     config, net = experiment.config, experiment.net
     if not config.start['from']:
         return {}, []
-    donor = donors.read_donor(Path(config.start['from']), workdir)
+    donor = donors.read_donor(config.start['from'], workdir)
     own = warm_start.Facts(net.architecture, experiment.images.classes, *experiment.normalization)
     return warm_start.choose(own, donor, configuration.start_layers(config, net.architecture))
 

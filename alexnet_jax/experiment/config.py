@@ -48,7 +48,7 @@ from alexnet_jax.experiment.settings import (
 )
 from alexnet_jax.network.architectures import architecture
 from alexnet_jax.network.layers import Architecture
-from alexnet_jax.runtime import python_files
+from alexnet_jax.runtime import python_files, storage
 from alexnet_jax.runtime.errors import InputError, counted, in_words, nearest, plain, shown
 from alexnet_jax.training.protocols import Protocol
 
@@ -204,7 +204,7 @@ def absolute(source: str) -> str:
     if is_own(source):
         return python_files.absolute(source)
     kind, _, place = source.partition(':')
-    if kind != 'folder':
+    if kind != 'folder' or storage.is_url(place):
         return source
     try:
         return f'folder:{Path(place).expanduser().resolve()}'

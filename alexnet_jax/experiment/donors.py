@@ -11,21 +11,25 @@ from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import NORMALIZATION, read_normalization
 from alexnet_jax.experiment.settings import OF_START
 from alexnet_jax.experiment.workdir import last_checkpoint, refuse_other
+from alexnet_jax.runtime import storage
 from alexnet_jax.runtime.errors import InputError, shown
 from alexnet_jax.training import warm_start
 from alexnet_jax.weights import files, published
 
 
-def read_donor(source: Path, workdir: Path) -> warm_start.Donor:
+def read_donor(source: str | Path, workdir: Path) -> warm_start.Donor:
     """Reads a net to start from in `workdir`.
 
     It is that of a workdir (its last checkpoint), of one of its checkpoints
-    (WORKDIR/checkpoints/STEP), or of a weight file or its name (`published.local`).
+    (WORKDIR/checkpoints/STEP), or of a weight file or its name (`published.local`), or
+    the net at a URL.
 
     Raises:
       InputError: it is none of these, cannot be read, or is `workdir` itself.
     """
     setting = f'start.from is {shown(str(source))}'
+    if isinstance(source, str) and storage.is_url(source):
+        source = storage.folder(source, 'start.from')
     source = published.local(source)
     try:
         kind = stat.S_IFMT(source.stat().st_mode)
@@ -67,7 +71,7 @@ def normalization(config: Config, workdir: Path) -> tuple[np.ndarray, np.ndarray
         return kept['mean'], kept['scale']
     if not config.start['from']:
         raise InputError(f'{setting}, but start.from is nothing; allowed: with start.from')
-    donor = read_donor(Path(config.start['from']), workdir)
+    donor = read_donor(config.start['from'], workdir)
     if donor.facts is None:
         raise InputError(
             f'{setting}, but start.from {donor.source} states no mean; allowed: a workdir or a weight file with settings'

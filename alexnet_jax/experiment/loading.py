@@ -17,6 +17,7 @@ from alexnet_jax.network.alexnet import AlexNet
 from alexnet_jax.network.inference import Variables
 from alexnet_jax.network.layers import Activation, Architecture, Stage
 from alexnet_jax.network.shapes import layer_shapes
+from alexnet_jax.runtime import storage
 from alexnet_jax.runtime.errors import InputError, plain, shown
 from alexnet_jax.training import checkpoint_reader
 from alexnet_jax.weights import pretrained, published
@@ -40,7 +41,8 @@ def load(
     """Returns a model from a workdir, or from a weight file: one of ours, torchvision's
     `alexnet` (what torch.save wrote, or safetensors), Caffe's bvlc_alexnet or caffenet
     (.caffemodel), recognized by its content; 'torchvision', 'caffe', 'caffenet' and 'hf:OWNER/NAME' are
-    downloaded once (`weights/published.py`), unless there is a path of that name.
+    downloaded once (`weights/published.py`), unless there is a path of that name. Or from the URL
+    of a workdir or of such a file.
 
     Args:
       step: which checkpoint of a workdir; None: the last.
@@ -54,6 +56,9 @@ def load(
     """
     if step is not None and (isinstance(step, bool) or not isinstance(step, int | np.integer)):
         raise InputError(f'{asked_as} is {shown(step)}; allowed: a whole number')
+    if isinstance(source, str) and storage.is_url(source):
+        with storage.session():
+            return load(storage.folder(source, 'source'), step, net, overrides, asked_as)
     source = published.local(source)
     if pretrained.is_weight_file(source):
         if step is not None:

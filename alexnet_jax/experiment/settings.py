@@ -98,7 +98,8 @@ SETTINGS: dict[str, Setting] = {
         'source of the images; a folder or a TFDS set is prepared first (python -m'
         ' alexnet_jax.data.prepare), a source of your own then or when training starts'),
     'data.dir': Setting('', ANY_PATH,
-        'a prepared set or a folder of sets; empty: ~/tensorflow_datasets/alexnet_jax', free=True),
+        'a prepared set, a folder of sets, or the URL of a set; empty:'
+        ' ~/tensorflow_datasets/alexnet_jax', free=True),
     'data.record_size': Setting(256, between(1, 4096),
         'side of the stored square images, pixels (paper §2: 256)'),
     'data.resize': Setting('center_square', one_of(RESIZES),

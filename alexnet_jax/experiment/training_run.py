@@ -30,7 +30,7 @@ from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.placement import require_room
 from alexnet_jax.experiment.workdir import claim, last_checkpoint, locked, require_same_run
 from alexnet_jax.network import chips, device_mesh
-from alexnet_jax.runtime import heartbeat, multihost
+from alexnet_jax.runtime import heartbeat, multihost, storage
 from alexnet_jax.runtime.errors import (
     InputError,
     NotFiniteError,
@@ -166,12 +166,12 @@ def _open_checkpoints(
     Raises:
       InputError: as `checkpoint_reader.newest_whole`; they cannot be written.
     """
-    folder, config = workdir / 'checkpoints', experiment.config
+    folder, keep = workdir / 'checkpoints', experiment.config.checkpoint.keep
     found: tuple[int | None, list[str]] = None, []
     with multihost.together():
         try:
-            record = experiment.identity.record
-            checkpoints = Checkpoints(folder, config.checkpoint.keep, record)
+            published = functools.partial(storage.push, workdir)
+            checkpoints = Checkpoints(folder, keep, experiment.identity.record, published)
         except StorageError as error:
             raise InputError(f'--workdir {workdir}: {error}') from error
         stack.enter_context(contextlib.closing(checkpoints))
@@ -340,7 +340,7 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
     return (
         f'{doing}: {config.network.name} on {config.data.source}'
         f' ({counted(experiment.plan.epoch_size, "image")}), up to step {experiment.plan.steps},'
-        f' {devices} (data×column), workdir {workdir}'
+        f' {devices} (data×column), workdir {storage.as_urls(str(workdir))}'
     )
 
 

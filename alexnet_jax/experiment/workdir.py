@@ -15,7 +15,7 @@ from typing import IO, Any
 from alexnet_jax.experiment import identity, kept_config
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
-from alexnet_jax.runtime import files, multihost
+from alexnet_jax.runtime import files, multihost, storage
 from alexnet_jax.runtime.errors import InputError, plain
 from alexnet_jax.runtime.provenance import provenance
 from alexnet_jax.training import checkpoint_reader, manifest
@@ -30,7 +30,8 @@ SECONDS_BETWEEN_REPORTS = 15
 @contextlib.contextmanager
 def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
     """Makes the folder if need be; within, no other run is let in. The system unlocks it when
-    this process ends, however it does.
+    this process ends, however it does. The folder of a URL is brought up to date, and uploaded at
+    the end.
 
     Args:
       seconds: how long to wait for another run to end; None: not at all, but of several processes
@@ -38,6 +39,7 @@ def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
 
     Raises:
       InputError: another run is in it, or it cannot be written.
+      StorageError: the upload at the end failed.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -52,6 +54,7 @@ def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
             file.truncate(0)
             file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
             file.flush()
+        stack.enter_context(storage.owned(workdir))
         yield
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from absl import logging
 
-from alexnet_jax.runtime import output
+from alexnet_jax.runtime import output, storage
 from alexnet_jax.runtime.errors import (
     InputError,
     LostProcessError,
@@ -37,19 +37,29 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=96)
 
 
-def _path(text: str) -> Path:
+def _path(text: str) -> Path | str:
+    """Returns a path, or a URL as it is: `Parser` opens it when the whole command is read."""
     if not text:  # of a shell variable that is not set; Path('') is the current folder
         raise argparse.ArgumentTypeError('it is empty; allowed: a path')
-    return Path(text)
+    return text if storage.is_url(text) else Path(text)
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes full option names only; a bad command is an `InputError`."""
+    """Takes full option names only; a bad command is an `InputError`. Of a URL that is given as a
+    path, the option has the local folder (`runtime/storage`)."""
 
     def __init__(self, **settings):
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
         self.register('type', Path, _path)
         self.add_argument('--debug', action='store_true', help='show tracebacks')
+
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        options, words = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(options, action.dest, None)
+            if action.type is Path and value is not None:
+                setattr(options, action.dest, _opened(value, action))
+        return options, words
 
     def error(self, message: str) -> NoReturn:
         """Refuses a command line.
@@ -58,6 +68,14 @@ class Parser(argparse.ArgumentParser):
           InputError: always, with the message.
         """
         raise InputError(f'{plain(message, 600)}; see --help')
+
+
+def _opened(value: Any, action: argparse.Action) -> Any:
+    """Returns an option's paths, with local folders in place of URLs."""
+    if isinstance(value, list):
+        return [_opened(one, action) for one in value]
+    option = action.option_strings[-1] if action.option_strings else str(action.metavar)
+    return storage.folder(value, option) if storage.is_url(value) else value
 
 
 def _compiled() -> Path:
@@ -116,7 +134,7 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None, prints: boo
     argv = sys.argv[1:] if argv is None else argv
     with output.unbreakable() as printed:
         status, lines = _run(command, argv)
-        lines = [plain(line, LONGEST) for line in lines]
+        lines = [plain(storage.as_urls(line), LONGEST) for line in lines]
         # A command stands alone on its line, to be copied.
         lines = [line if line.startswith(COMMANDS) else f'error: {line}' for line in lines]
         lost = output.fault_of(printed)
@@ -133,7 +151,8 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None, prints: boo
 def _run(command: Callable[[list[str]], int], argv: list[str]) -> tuple[int, list[str]]:
     """The exit status, and the lines to print for an error."""
     try:
-        return command(argv), []
+        with storage.session():
+            return command(argv), []
     except StopRequestedError:
         print('stopped; the same command goes on')
         return STOPPED, []

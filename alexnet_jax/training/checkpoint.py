@@ -15,7 +15,7 @@ import shutil
 import sys
 import threading
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,25 @@ class Checkpoints:
     """The checkpoints of one run, to be written: the one with the lowest validation error
     and the last `keep`."""
 
-    def __init__(self, folder: Path, keep: int = 1, record: Mapping[str, Any] = {}):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int = 1,
+        record: Mapping[str, Any] = {},
+        published: Callable[[], None] = lambda: None,
+    ):
         """Makes the folder if need be; what a killed process has left half saved goes.
 
         Args:
           record: JSON that is saved with every state.
+          published: is called when a checkpoint is whole and those are gone that it makes
+            superfluous, in the thread that saves; may raise StorageError.
 
         Raises:
           StorageError: it cannot be written.
         """
         self._folder, self._record = folder.absolute(), dict(record)
+        self._published = published
         self._partial, self._policy = self._folder / PARTIAL, _retention(keep)
         self._is_first = jax.process_index() == 0
         with _told(f'{folder} cannot be written'):
@@ -188,6 +197,7 @@ class Checkpoints:
             os.rename(place, final)
             files.flush_folder(self._folder)
             self._prune()
+        self._published()
 
     def _prune(self) -> None:
         held: list[Any] = [

@@ -35,7 +35,7 @@ from alexnet_jax.data.prepare import dask_cluster, engines, sources, stored
 from alexnet_jax.data.prepare.engines import Engine
 from alexnet_jax.data.prepare.make import PAPER_SIZE, QUALITY, Request, make_set
 from alexnet_jax.data.prepare.shards import Encoding, Shard, Task
-from alexnet_jax.runtime import command_line
+from alexnet_jax.runtime import command_line, storage
 from alexnet_jax.runtime.command_line import DONE, STOPPED, Parser
 from alexnet_jax.runtime.errors import InputError, StopRequestedError, counted, plain
 
@@ -80,12 +80,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--source',
         required=True,
-        help='tfds:NAME[/config][:version], folder:PATH (class folders, or train, val and test'
-        ' folders of such; without train, a set to evaluate on), digits, or FILE.py:NAME, a'
+        help='tfds:NAME[/config][:version], folder:PATH or folder:URL (class folders, or train, val'
+        ' and test folders of such; without train, a set to evaluate on), digits, or FILE.py:NAME, a'
         ' function of your own',
     )
     parser.add_argument(
-        '--out', type=Path, help='folder of the set; default: where the main command looks for it'
+        '--out',
+        type=Path,
+        help='folder of the set, or its URL; default: where the main command looks for it',
     )
     parser.add_argument(
         '--size', type=_whole(1, 4096), default=PAPER_SIZE, help='side of the records, pixels (256)'
@@ -247,7 +249,7 @@ def _summary(out: Path) -> str:
     counts = ', '.join(f'{count} {split}' for split, count in about['counts'].items())
     if 'train' not in about['counts']:
         lines.append('no training images: a set to evaluate on')
-    lines.append(f'{about["source"]}: {counts} -> {out}')
+    lines.append(f'{about["source"]}: {counts} -> {storage.as_urls(str(out))}')
     return '\n'.join(lines)
 
 

@@ -20,7 +20,7 @@ from alexnet_jax.runtime.errors import InputError, counted, nearest, plain
 class Files:
     """Image files below `root`: their paths from there, and labels."""
 
-    root: Path
+    root: layout.Folder
     paths: tuple[str, ...]
     labels: np.ndarray
 
@@ -40,14 +40,16 @@ class Files:
     def square(
         self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
     ) -> tuple[np.ndarray, int]:
-        image = read_square(self.root / self.paths[row], size, max_pixels, resize)
+        place = self.root / self.paths[row]
+        picture = place if isinstance(place, Path) else place.read_bytes()
+        image = read_square(picture, size, max_pixels, resize)
         return image, int(self.labels[row])
 
     def take(self, rows: Sequence[int]) -> 'Files':
         return Files(self.root, tuple(self.paths[row] for row in rows), self.labels[list(rows)])
 
 
-def open_folder(spec: str, root: Path) -> Source:
+def open_folder(spec: str, root: layout.Folder) -> Source:
     """Opens a folder of class folders, or of folders for `train`, `val` and `test`, or some of them,
     that hold such, as `layout.splits_below` finds them, or Tiny ImageNet as it is distributed. All files
     in a class folder count as images, in its subfolders too; skipped are hidden files, files that
@@ -77,7 +79,7 @@ def open_folder(spec: str, root: Path) -> Source:
     return Source(f'folder:{root}', digest.hexdigest()[:16], classes, splits)
 
 
-def splits_of(spec: str, root: Path) -> tuple[str, ...]:
+def splits_of(spec: str, root: layout.Folder) -> tuple[str, ...]:
     """Returns which splits a folder has images of; its classes are not listed.
 
     Raises:
@@ -107,12 +109,15 @@ def absolute(root: Path) -> Path:
     return found
 
 
-def require_folder(spec: str, root: Path) -> Path:
+def require_folder(spec: str, root: layout.Folder) -> layout.Folder:
     """Its absolute path.
 
     Raises:
       InputError: it is no folder.
     """
+    if not isinstance(root, Path):
+        root.require()
+        return root
     root = absolute(root)
     try:
         found = root.is_dir()
@@ -123,7 +128,7 @@ def require_folder(spec: str, root: Path) -> Path:
     return root
 
 
-def _class_names(top: Path) -> tuple[str, ...]:
+def _class_names(top: layout.Folder) -> tuple[str, ...]:
     if stray := layout.images_in(top):
         raise InputError(f'{top / stray[0]} lies in no class folder')
     names = [path.name for path in layout.folders_in(top)]
@@ -143,13 +148,17 @@ def _class_names(top: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _list_split(top: Path, classes: tuple[str, ...], named: str) -> list[tuple[str, int, int]]:
+def _list_split(
+    top: layout.Folder, classes: tuple[str, ...], named: str
+) -> list[tuple[str, int, int]]:
     if tiny_imagenet.has_annotations(top):
         return tiny_imagenet.list_annotated(top, classes)
     return _list_classes(top, classes, named)
 
 
-def _list_classes(top: Path, classes: tuple[str, ...], named: str) -> list[tuple[str, int, int]]:
+def _list_classes(
+    top: layout.Folder, classes: tuple[str, ...], named: str
+) -> list[tuple[str, int, int]]:
     """Returns (path, label, bytes) of all files, ordered by class and path. named: the split that
     the classes are of."""
     if stray := layout.images_in(top):

@@ -4,9 +4,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from alexnet_jax.data.prepare.remote_folder import RemoteFolder
 from alexnet_jax.runtime.errors import InputError, plain
 
+Folder = Path | RemoteFolder
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 # Words in the name of a folder that make it a split.
 WORDS = {
@@ -24,7 +27,7 @@ IMAGES, BOXES = 'images', '_boxes.txt'
 MOST_NAMED = 5
 
 
-def splits_below(root: Path) -> dict[str, Path]:
+def splits_below(root: Folder) -> dict[str, Folder]:
     """Finds the folder of class folders of each split; without split folders, `train` alone. A set
     to evaluate on needs no `train`.
 
@@ -52,17 +55,17 @@ def splits_below(root: Path) -> dict[str, Path]:
     return {split: splits[split] for split in WORDS if split in splits}
 
 
-def folders_in(top: Path) -> list[Path]:
+def folders_in(top: Folder) -> list[Folder]:
     """Returns its folders in the order of their names, without what is left behind or hidden."""
-    with os.scandir(top) as entries:
+    with _scanned(top) as entries:
         return sorted(
             top / entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name)
         )
 
 
-def images_in(top: Path) -> list[str]:
+def images_in(top: Folder) -> list[str]:
     """Returns the names of the images that lie directly in a folder, sorted."""
-    with os.scandir(top) as entries:
+    with _scanned(top) as entries:
         return sorted(
             entry.name
             for entry in entries
@@ -78,7 +81,7 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _lacks_labels(top: Path, train: Path | None) -> bool:
+def _lacks_labels(top: Folder, train: Folder | None) -> bool:
     """Whether all images of a split are in one folder `images`, which is no class of train, as
     Tiny ImageNet's for testing."""
     if [path.name for path in folders_in(top)] != [IMAGES]:
@@ -86,7 +89,7 @@ def _lacks_labels(top: Path, train: Path | None) -> bool:
     return not train or not (train / IMAGES).is_dir()
 
 
-def _innermost(top: Path, split: str = '') -> Path:
+def _innermost(top: Folder, split: str = '') -> Folder:
     """Goes down as long as a folder holds nothing but one folder that holds folders, and is of no
     other split."""
     while not images_in(top):
@@ -100,7 +103,7 @@ def _innermost(top: Path, split: str = '') -> Path:
     return top
 
 
-def _word(path: Path) -> tuple[str, tuple[str, ...]] | None:
+def _word(path: Folder) -> tuple[str, tuple[str, ...]] | None:
     """Returns the split that a folder's name speaks of, and the other words in it."""
     # A change of case or from letters to digits begins a word: TrainImages, val2017.
     text = re.sub(r'(?<=[a-z])(?=[A-Z])|(?<=[a-zA-Z])(?=\d)', ' ', path.name)
@@ -112,7 +115,7 @@ def _word(path: Path) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _refuse_unclear(
-    top: Path, found: dict[Path, tuple[str, tuple[str, ...]]], rest: list[Path]
+    top: Folder, found: dict[Folder, tuple[str, tuple[str, ...]]], rest: list[Folder]
 ) -> None:
     """
     Raises:
@@ -136,14 +139,16 @@ def _refuse_unclear(
         )
 
 
-def _is_unlabeled(path: Path) -> bool:
+def _is_unlabeled(path: Folder) -> bool:
     return any(word in UNLABELED for word in re.split(r'[\W_]+', path.name.lower()))
 
 
-def _holds_images(top: Path) -> bool:
-    return any(
-        is_image(name) and not is_hidden(name) for _, _, names in os.walk(top) for name in names
-    )
+def _holds_images(top: Folder) -> bool:
+    if isinstance(top, RemoteFolder):
+        found = top.files_below()
+    else:
+        found = (name for _, _, names in os.walk(top) for name in names)
+    return any(is_image(name) and not is_hidden(name) for name in found)
 
 
 def _named(paths: dict | list) -> str:
@@ -152,18 +157,23 @@ def _named(paths: dict | list) -> str:
     return ', '.join(names[:MOST_NAMED]) + more
 
 
-def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
+def _scanned(top: Folder) -> Any:
+    """Returns what `os.scandir` returns."""
+    return top.scandir() if isinstance(top, RemoteFolder) else os.scandir(top)
+
+
+def walk_files(folder: Folder) -> Iterator[tuple[str, int]]:
     """Yields path and bytes of all files in a folder, however deep.
 
     Raises:
       InputError: something is neither a folder nor a regular file.
     """
-    with os.scandir(folder) as entries:
+    with _scanned(folder) as entries:
         for entry in entries:
             if is_hidden(entry.name) or entry.name.endswith(BOXES):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield from walk_files(Path(entry.path))
+                yield from walk_files(folder / entry.name)
             elif not entry.is_file():  # reading a pipe would block for ever
                 raise InputError(f'{plain(entry.path)} is no file')
             else:

@@ -23,7 +23,7 @@ from alexnet_jax.data.prepare.engines import Engine
 from alexnet_jax.data.prepare.originals import Source
 from alexnet_jax.data.prepare.shards import LIBRARIES, Encoding, Task
 from alexnet_jax.data.statistics import PixelSums
-from alexnet_jax.runtime import files, python_files
+from alexnet_jax.runtime import files, python_files, storage
 from alexnet_jax.runtime.errors import InputError, counted, plain
 
 PAPER_SIZE = 256
@@ -88,7 +88,7 @@ def make_set(
         if _is_there(out, request, open_source, max_bad, say):
             return out
         begun.refuse_strange(out)
-        with begun.folders(out), begun.only_one(out / WORK / 'lock'):
+        with begun.folders(out), begun.only_one(out / WORK / 'lock'), storage.owned(out):
             if _is_there(out, request, open_source, max_bad, say):  # made while we waited
                 return out
             source = sources.with_val_split(open_source(), request.val_fraction)
@@ -97,7 +97,7 @@ def make_set(
             plan = _plan(request, source) | {'where': dict(where)}
             begun.take_up(out, plan)
             tasks = _tasks(request, source, out, max_bad)
-            _do(tasks, engine, max_bad, say)
+            _do(tasks, engine, max_bad, say, functools.partial(storage.push, out))
             _finish(out, plan, source, tasks, say)
     except OSError as error:
         raise shards.disk_error(Path(error.filename or out), error) from error
@@ -161,7 +161,8 @@ def _why_unseen(source: str) -> str:
         path, _ = python_files.split(source)
         return '' if path.is_file() else f'its source was not looked at: no {plain(path)}'
     if kind == 'folder':
-        return '' if os.path.isdir(place) else f'its source was not looked at: no {plain(place)}'
+        is_there = storage.is_url(place) or os.path.isdir(place)
+        return '' if is_there else f'its source was not looked at: no {plain(place)}'
     return 'its source was not looked at'  # of TFDS, that may take a download
 
 
@@ -250,8 +251,14 @@ def _tasks(request: Request, source: Source, out: Path, max_bad: int) -> list[Ta
     return tasks
 
 
-def _do(tasks: list[Task], engine: Engine, max_bad: int, say: Callable[[str], None]) -> None:
-    """Has all tasks done that are not.
+def _do(
+    tasks: list[Task],
+    engine: Engine,
+    max_bad: int,
+    say: Callable[[str], None],
+    made: Callable[[], None],
+) -> None:
+    """Has all tasks done that are not. made: is called after each.
 
     Raises:
       InputError: more images than allowed cannot be read.
@@ -265,6 +272,7 @@ def _do(tasks: list[Task], engine: Engine, max_bad: int, say: Callable[[str], No
     for shard in engine(waiting):
         bad += shard.bad
         _refuse_more(bad, max_bad)
+        made()
 
 
 def _refuse_more(bad: shards.Bad, allowed: int) -> None:

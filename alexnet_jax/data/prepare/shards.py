@@ -25,7 +25,7 @@ from alexnet_jax.data.prepare.originals import Originals
 from alexnet_jax.data.set_files import SHORT
 from alexnet_jax.data.statistics import PixelSums
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, StopRequestedError, counted
+from alexnet_jax.runtime.errors import InputError, StopRequestedError, StorageError, counted
 
 Example = tf_example_pb2.Example  # pyright: ignore
 
@@ -102,6 +102,7 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
 
     Raises:
       InputError: more than `max_bad` originals cannot be read; no room on the disk.
+      StorageError: originals in a store cannot be fetched.
       StopRequestedError: a stop was requested. Nothing is left of the shard.
     """
     # Two machines may have processes of the same number.
@@ -182,6 +183,8 @@ def _write_records(
                 sums.add_image(images.decode(stored, encoding.form, encoding.size, scratch))
             writer.write(_record(task.originals.id(row), stored, label))
         writer.close()
+    except StorageError:  # of an image in a store
+        raise
     except RuntimeError as error:  # ArrayRecord's way to tell of a full disk
         full = 'No space left' in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error).split(';')[0]) from error

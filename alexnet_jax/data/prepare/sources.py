@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.data.own_source import is_own
+from alexnet_jax.data.prepare import layout
 from alexnet_jax.data.prepare.digits import open_digits
 from alexnet_jax.data.prepare.folder import absolute, open_folder, splits_of
 from alexnet_jax.data.prepare.originals import SPLIT_NAMES, Originals, Source
 from alexnet_jax.data.prepare.own import open_own
+from alexnet_jax.data.prepare.remote_folder import RemoteFolder
 from alexnet_jax.data.prepare.tfds import find_builder, open_tfds
-from alexnet_jax.runtime import python_files
+from alexnet_jax.runtime import python_files, storage
 from alexnet_jax.runtime.errors import InputError, counted
 
 HOLD_OUT = 0.1  # the share that messages advise
@@ -50,7 +52,7 @@ def open_source(
     if is_own(spec):
         return open_own(canonical(spec))
     if kind == 'folder':
-        return open_folder(spec, Path(rest))
+        return open_folder(spec, _folder(rest))
     if kind == 'tfds':
         return open_tfds(spec, rest, data_dir, manual_dir, allow_partial)
     raise InputError(
@@ -59,12 +61,18 @@ def open_source(
     )
 
 
+def _folder(place: str) -> layout.Folder:
+    return RemoteFolder(place.rstrip('/')) if storage.is_url(place) else Path(place)
+
+
 def canonical(spec: str) -> str:
     """The same text for the same source: folders and files by their absolute path."""
     if is_own(spec):
         return python_files.absolute(spec)
     kind, _, rest = spec.partition(':')
-    return f'folder:{absolute(Path(rest))}' if kind == 'folder' else spec
+    if kind != 'folder' or storage.is_url(rest):
+        return spec
+    return f'folder:{absolute(Path(rest))}'
 
 
 def lacks_val(spec: str) -> bool:
@@ -77,7 +85,7 @@ def lacks_val(spec: str) -> bool:
     """
     kind, _, rest = spec.partition(':')
     if kind == 'folder':
-        splits = splits_of(spec, Path(rest))
+        splits = splits_of(spec, _folder(rest))
         return 'train' in splits and 'val' not in splits
     if kind == 'tfds':
         found = find_builder(spec, rest, None).info.splits

@@ -15,8 +15,8 @@ from alexnet_jax.data.prepare import engines, own, sources
 from alexnet_jax.data.prepare.digits import open_digits
 from alexnet_jax.data.prepare.make import QUALITY, Request, make_set
 from alexnet_jax.data.prepare.shards import Encoding
-from alexnet_jax.data.set_files import PREPARED, read_about
-from alexnet_jax.runtime import python_files
+from alexnet_jax.data.set_files import DATASET_INFO, PREPARED, read_about
+from alexnet_jax.runtime import python_files, storage
 from alexnet_jax.runtime.errors import InputError, plain, shown
 
 
@@ -122,11 +122,14 @@ def usual_place(spec: str, size: int, data_dir: str | None, resize: str = CENTER
 
 
 def root(data_dir: str | None) -> Path:
-    """The folder of prepared sets: `data_dir`, or one in TFDS's usual place.
+    """The folder of prepared sets: `data_dir`, or one in TFDS's usual place. Of a URL, the local
+    folder of the one set that it has to hold.
 
     Raises:
-      InputError: it begins with ~NAME, and there is no such user.
+      InputError: it begins with ~NAME, and there is no such user; as `storage.fetched`.
     """
+    if data_dir and storage.is_url(data_dir):
+        return storage.fetched(data_dir, 'data.dir', DATASET_INFO)
     if data_dir:
         try:
             return Path(data_dir).expanduser()

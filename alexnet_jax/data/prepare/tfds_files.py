@@ -80,5 +80,6 @@ def _dataset_name(source: Source) -> str:
         name = without_folder(source.spec)
         return re.sub(r'\W+', '_', name, flags=re.ASCII).strip('_').lower() or 'images'
     name = source.spec.partition(':')[2] or source.spec
-    name = Path(name.partition(':')[0]).name if source.spec.startswith('folder:') else name
+    if source.spec.startswith('folder:'):
+        name = Path(name.rpartition('://')[2].partition(':')[0]).name
     return re.sub(r'\W+', '_', name, flags=re.ASCII).strip('_').lower() or 'images'

@@ -6,7 +6,6 @@ test/images/test_0.JPEG, without labels
 """
 
 import os
-from pathlib import Path
 
 from alexnet_jax.data.prepare import layout
 from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
@@ -14,13 +13,13 @@ from alexnet_jax.runtime.errors import InputError, nearest, plain, shown
 ANNOTATIONS = 'val_annotations.txt'
 
 
-def has_annotations(top: Path) -> bool:
+def has_annotations(top: layout.Folder) -> bool:
     """Returns whether the labels of the images of a split are in a file, rather than in the names
     of folders."""
     return (top / ANNOTATIONS).is_file() and (top / layout.IMAGES).is_dir()
 
 
-def list_annotated(top: Path, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
+def list_annotated(top: layout.Folder, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
     """Returns (path, label, bytes) of all annotated images of a split, ordered by class and path.
 
     Raises:
