@@ -32,7 +32,7 @@ from alexnet_jax.runtime.stop import stop_requests
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    """The options, and the settings given as --config.NAME=VALUE.
+    """Parses the command line into options and settings given as --config.NAME=VALUE.
 
     Raises:
       InputError: anything else on the command line.
@@ -77,8 +77,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def settings(options: argparse.Namespace, overrides: dict[str, str]) -> configuration.Config:
-    """From the config file, or else from the workdir's own config.json, with the content of the
-    user's own net and protocol."""
+    """Returns the configuration of the config file, or else of the workdir's own config.json.
+
+    It has the content of the user's own net and protocol.
+    """
     if options.config is not None:
         return configuration.settled(config_file.load(options.config, overrides))
     return configuration.settled(kept_config.of_workdir(options.workdir, overrides))
@@ -118,7 +120,7 @@ def do(
     workdir: Path,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> int:
-    """What the mode says, in this process; returns the exit status."""
+    """Runs the mode in this process; returns the exit status."""
     from alexnet_jax.experiment import build, trained, training_run
 
     if options.mode == 'train' and options.gives_source:
@@ -146,8 +148,10 @@ def do(
 def report_training(
     config: configuration.Config, workdir: Path, debug: bool, stop_requested: Callable[[], bool]
 ) -> None:
-    """Makes the report of a training in several processes. A fault is a warning: with another
-    status a launcher would start the finished training again."""
+    """Makes the report of a training in several processes.
+
+    A fault is a warning: with another status a launcher would start the finished training again.
+    """
     from alexnet_jax.report import run_page
 
     try:
@@ -164,7 +168,7 @@ def report_training(
 
 
 def report_by_first(config: configuration.Config, workdir: Path, debug: bool) -> int:
-    """The same after a training in several processes; returns the exit status of each."""
+    """Makes the report in process 0 while the others wait; returns the exit status of each."""
     from alexnet_jax.runtime import multihost
 
     # The mesh of all processes is not that of one.

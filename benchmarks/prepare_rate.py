@@ -36,6 +36,7 @@ WIDTH, HEIGHT, FILE_QUALITY = 500, 400, 92
 
 
 def write_photographs(root: Path, count: int) -> list[Path]:
+    """Writes parts of scikit-learn's two photographs as JPEG files."""
     photos = [Image.fromarray(image) for image in sklearn.datasets.load_sample_images().images]
     random = np.random.default_rng(0)
     paths = [root / f'{number:04d}.jpg' for number in range(count)]
@@ -50,6 +51,7 @@ def write_photographs(root: Path, count: int) -> list[Path]:
 
 
 def shard_task(paths: Sequence[Path], folder: Path) -> Task:
+    """Returns the task of one shard with all files."""
     originals = Files(
         paths[0].parent, tuple(path.name for path in paths), np.zeros(len(paths), int)
     )
@@ -59,7 +61,7 @@ def shard_task(paths: Sequence[Path], folder: Path) -> Task:
 
 
 def milliseconds(call: Callable[[Any], Any], inputs: Sequence[Any]) -> Callable[[], float]:
-    """A run that returns the processor time an image."""
+    """Returns a function that measures the processor time per image in ms."""
 
     def run() -> float:
         begun = time.process_time()
@@ -71,11 +73,12 @@ def milliseconds(call: Callable[[Any], Any], inputs: Sequence[Any]) -> Callable[
 
 
 def opened(content: bytes) -> Image.Image:
+    """Decodes a file with Pillow."""
     return Image.open(io.BytesIO(content)).convert('RGB')
 
 
 def stages(paths: Sequence[Path]) -> dict[str, Callable[[], float]]:
-    """Each stage of the preparation alone, its inputs in memory."""
+    """Returns each stage of the preparation alone, with its inputs in memory."""
     files = [path.read_bytes() for path in paths]
     squares = [images.read_square(file, PAPER_SIZE) for file in files]
     stored = [images.encode(square, 'jpeg', QUALITY) for square in squares]
@@ -97,6 +100,7 @@ def stages(paths: Sequence[Path]) -> dict[str, Callable[[], float]]:
 
 
 def main() -> None:
+    """Measures the stages and the whole preparation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--images', type=int, default=300)
     parser.add_argument('--rounds', type=int, default=5)

@@ -84,7 +84,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def parse_weights(text: str, members: int) -> list[float]:
-    """'1,1,2' -> its numbers; '' -> as many ones.
+    """Parses '1,1,2' into its numbers, and '' into as many ones.
 
     Raises:
       InputError: not a number above 0 for each member.
@@ -138,8 +138,9 @@ def members_of(
 
 
 def require_ensemble(members: list[tuple[Path, Config | None]]) -> None:
-    """Checks before any work that the members are different and evaluated on the same images, as
-    far as is known then; `ensemble.average` checks the rest.
+    """Checks before any work that the members are different, and evaluated on the same images.
+
+    It compares as much as is known then; `ensemble.average` checks the rest.
 
     Raises:
       InputError: they are not.

@@ -35,9 +35,12 @@ class Outputs:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How a split is read: side of the crops, views an image, whether mirror images are among
-    them (if the set allows it at all), the mesh, and how many crops each device is given at a
-    time. An image's views go together."""
+    """How a split is read.
+
+    It has the side of the crops, views an image, whether mirror images are among them (if the set
+    allows it at all), the mesh, and how many crops each device is given at a time. An image's
+    views go together.
+    """
 
     size: int
     mesh: Mesh
@@ -124,8 +127,9 @@ def evaluate(
     classes: int,
     keep: Callable[[Outputs, np.ndarray], None] = lambda outputs, log_probabilities: None,
 ) -> Tally:
-    """Counts the errors of all outputs; of an image with several views, those of its mean
-    probabilities (§4.1).
+    """Counts the errors of all outputs.
+
+    Of an image with several views they are those of its mean probabilities (§4.1).
 
     Args:
       keep: called with each batch's outputs and the logarithms of its mean probabilities,
@@ -141,8 +145,10 @@ def evaluate(
 
 
 def add(tally: Tally, batch: Outputs) -> np.ndarray:
-    """Adds a batch to the tally. Returns the logarithms of its mean probabilities, float64
-    [images, classes]; raises as `evaluate`."""
+    """Adds a batch to the tally and returns the logarithms of its mean probabilities.
+
+    They are float64 [images, classes]; raises as `evaluate`.
+    """
     classes = len(tally.examples)
     checks.require_shape('logits', batch.logits, len(batch.labels), 'views', classes)
     _require_labels(batch.labels, classes)
@@ -161,8 +167,10 @@ def _losses(log_probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @np.errstate(invalid='ignore')
 def log_mean(log_probabilities: np.ndarray) -> np.ndarray:
-    """Averages the probabilities over the views: logarithms [..., views, classes] ->
-    [..., classes]."""
+    """Averages the probabilities over the views.
+
+    Logarithms [..., views, classes] -> [..., classes].
+    """
     largest = log_probabilities.max(axis=-2, keepdims=True)
     means = np.exp(log_probabilities - largest).mean(axis=-2)
     return largest[..., 0, :] + np.log(means)
@@ -177,8 +185,10 @@ def _require_labels(labels: np.ndarray, classes: int) -> None:
 
 @np.errstate(invalid='ignore')
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns log-probabilities over the last axis: NaN, all of them, where a logit is infinite
-    or NaN."""
+    """Returns log-probabilities over the last axis.
+
+    All are NaN where a logit is infinite or NaN.
+    """
     from scipy import special  # as long to import as the rest of this room
 
     return special.log_softmax(np.where(np.isposinf(logits), np.nan, logits), axis=-1)

@@ -218,8 +218,9 @@ class FeatureFiles:
         self._saved_at = time.monotonic()
 
     def finish(self, form: str, least: int = 1) -> None:
-        """Brings the folder into its form and gives it its name. Killed within, the same command
-        does it again.
+        """Brings the folder into its form and gives it its name.
+
+        Killed within, the same command does it again.
 
         Raises:
           InputError: fewer images than `least` have a row. StorageError: as `add`.

@@ -57,7 +57,7 @@ class Part:
 
 
 def parse(text: str) -> Part:
-    """'0/4' -> the first part of four.
+    """Parses 'I/N', part I of N from 0 on: '0/4' is the first of four.
 
     Raises:
       InputError: it is no such part.
@@ -72,7 +72,7 @@ def parse(text: str) -> Part:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether features are there and nothing of their making is left beside them."""
+    """Returns whether features are complete, without files of an unfinished command."""
     return (folder / arrays.ABOUT).exists() and not (folder / STATE).exists()
 
 

@@ -6,7 +6,7 @@ attributes of it, and the command line overrides these with `--config.NAME=VALUE
 beside this one read configurations: the packages below take plain arguments.
 
 Beside the settings there are `network.table`: the whole table of the net, or None where
-`network.name` and its group tell it; and `train.table`: that of a protocol of the user's own, or None.
+`network.name` and its group state it; and `train.table`: that of a protocol of the user's own, or None.
 Workdirs and weight files keep both.
 """
 
@@ -62,8 +62,9 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy with other values of some settings, unchecked. The table of the net, or of the
-    protocol, goes where a value makes another.
+    """Returns a copy with other values of some settings, unchecked.
+
+    The table of the net, or of the protocol, is left out where a value makes another.
 
     Raises:
       InputError: a value that is not allowed cannot be compared, copied or assigned.
@@ -139,9 +140,11 @@ def beside_table(values: Mapping[str, Any], overrides: Mapping[str, str]) -> lis
 
 
 def override(config: Config, overrides: Mapping[str, str]) -> Config:
-    """Returns a complete configuration changed by `overrides`; raises as `complete` does. A
-    number of epochs replaces the number of steps that the configuration had, unless both are
-    given."""
+    """Returns a complete configuration changed by `overrides`; raises as `complete` does.
+
+    A number of epochs replaces the number of steps that the configuration had, unless both are
+    given.
+    """
     changes = {name: from_text(name, text) for name, text in overrides.items() if name in SETTINGS}
     if 'train.epochs' in overrides:
         changes = {'train.steps': 0} | changes
@@ -179,8 +182,11 @@ def _factor(text: str) -> float | str:
 
 
 def followed(overrides: Mapping[str, str], later: Mapping[str, str]) -> dict[str, str]:
-    """Returns overrides changed by later ones; a number of epochs replaces the number of steps
-    that was given before, as in `override`, and all of the layers' factors those of some."""
+    """Returns overrides changed by later ones.
+
+    A number of epochs replaces the number of steps that was given before, as in `override`, and
+    all of the layers' factors replace those of some.
+    """
     replaced = {name for name in overrides for one in later if replaces(one, name)}
     if 'train.epochs' in later:
         replaced |= {'train.steps'}
@@ -198,9 +204,11 @@ def absolute_source(config: Config) -> Config:
 
 
 def absolute(source: str) -> str:
-    """Returns a `folder:` source, or one of the user's own, with an absolute path: a relative one
-    would be another from another working folder. A path that cannot be resolved stays as it is, to
-    be refused where images are looked for."""
+    """Returns a `folder:` source, or one of the user's own, with an absolute path.
+
+    A relative one would be another from another working folder. A path that cannot be resolved
+    stays as it is, to be refused where images are looked for.
+    """
     if is_own(source):
         return python_files.absolute(source)
     kind, _, place = source.partition(':')
@@ -237,8 +245,9 @@ def _faults(values: Mapping[str, Any], config: Config | None = None) -> list[str
 
 
 def settled(config: Config) -> Config:
-    """Returns the configuration with the content of the net and protocol that it takes from files
-    of the user's, under their own names.
+    """Returns the configuration with the content of the user's own net and protocol.
+
+    They come from files of the user's, under their own names.
 
     Raises:
       InputError: one cannot be had.

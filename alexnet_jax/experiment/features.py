@@ -80,8 +80,9 @@ def outputs(
     model: Model, images: ImageSet, split: str, reading: Reading, layers: Sequence[str],
     numbers: range | None = None,
 ) -> Generator[Outputs]:  # fmt: skip
-    """Runs the net on the images of a split, all or those of these numbers; raises as
-    `evaluate.run`."""
+    """Runs the net on all images of a split, or on those with the given numbers.
+
+    Raises as `evaluate.run`."""
     forward = inference.make_forward(model.net, reading.mesh, model.mean, model.scale, layers)
     variables = inference.place_variables(model.net, reading.mesh, model.variables)
     if numbers is not None:
@@ -95,7 +96,7 @@ def outputs(
 class Source:
     """Images to keep features of.
 
-    about: what tells them from others, for about.json and for going on. skipped: the reasons, by
+    about: how they are distinguished from others, for about.json and for resuming. skipped: the reasons, by
     id, of images that could not be read so far.
     """
 
@@ -106,8 +107,10 @@ class Source:
 
 
 def open_source(words: Sequence[str], config: Config, skip_bad: bool = False) -> Source:
-    """Returns the images that a command names: files, folders and lists (`stimuli.find`), one
-    prepared set, or for no words the configured set. Their classes need not be the net's.
+    """Opens the images that a command names.
+
+    They are files, folders and lists (`stimuli.find`), one prepared set, or for no words the
+    configured set. Their classes need not be the net's.
 
     Raises:
       InputError: they cannot be had.

@@ -38,11 +38,12 @@ def load(
     overrides: Mapping[str, str] | None = None,
     asked_as: str = 'step',
 ) -> Model:
-    """Returns a model from a workdir, or from a weight file: one of ours, torchvision's
-    `alexnet` (what torch.save wrote, or safetensors), Caffe's bvlc_alexnet or caffenet
-    (.caffemodel), recognized by its content; 'torchvision', 'caffe', 'caffenet' and 'hf:OWNER/NAME' are
-    downloaded once (`weights/published.py`), unless there is a path of that name. Or from the URL
-    of a workdir or of such a file.
+    """Returns a model from a workdir or a weight file.
+
+    A weight file is one of ours, torchvision's `alexnet` (as torch.save wrote it, or
+    safetensors), Caffe's bvlc_alexnet or caffenet (.caffemodel), recognized by its content.
+    'torchvision', 'caffe', 'caffenet' and 'hf:OWNER/NAME' are downloaded once
+    (`weights/published.py`), unless there is a path of that name.
 
     Args:
       step: which checkpoint of a workdir; None: the last.
@@ -109,7 +110,8 @@ def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str
 def _require_as_asked(
     overrides: Mapping[str, str], found: Architecture, asked: Architecture, path: Path
 ) -> None:
-    """
+    """Checks that a file states the widths and activations that were asked for.
+
     Raises:
       InputError: a file states other widths or activations than were asked for.
     """
@@ -131,8 +133,10 @@ def _activations(net: Architecture) -> list[Stage]:
 
 
 def assumed_classes(count: int) -> tuple[str, ...]:
-    """Returns names for the classes of a file that has none: ImageNet's for a thousand classes; other
-    classes have no names."""
+    """Returns names for the classes of a file that has none.
+
+    For a thousand classes they are ImageNet's; other classes have no names.
+    """
     names = class_names.imagenet_classes()
     return names if count == len(names) else class_names.unnamed(count)
 

@@ -1,5 +1,7 @@
-"""One run on a workdir: from its last whole checkpoint, if it has one, to the end of the plan
-and the evaluation of what is held out."""
+"""One run on a workdir, from its last whole checkpoint, if it has one.
+
+It goes to the end of the plan and the evaluation of the held-out images.
+"""
 
 import contextlib
 import functools
@@ -64,8 +66,9 @@ def train(
     stop_requested: Callable[[], bool] = lambda: False,
     reached: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Trains, from the workdir's last whole checkpoint if it has one, and evaluates the
-    result. Returns whether the run came to its end; False if it was stopped.
+    """Trains from the workdir's last whole checkpoint, if it has one, and evaluates the result.
+
+    Returns whether the run came to its end; False if it was stopped.
 
     Args:
       reached: as in `loop.train`.
@@ -120,17 +123,11 @@ def _train_there(
             like = step.abstract_state(experiment.net, experiment.mesh, experiment.protocol)
             state = checkpoints.restore(at, like)
         first_step, silent = int(state.step), not multihost.is_first()
-        reporter = stack.enter_context(
-            contextlib.closing(
-                Reporter(
-                    plan.steps,
-                    first_step,
-                    silent,
-                    config.train.print_every_steps,
-                    top5=len(experiment.images.classes) > 5,
-                )
-            )
+        has_top5 = len(experiment.images.classes) > 5
+        reporter = Reporter(
+            plan.steps, first_step, silent, config.train.print_every_steps, has_top5
         )
+        stack.callback(reporter.close)
         for line in [_opening(experiment, workdir, first_step), *told]:
             reporter.say(line)
         metrics = workdir / METRICS if multihost.is_first() else None
@@ -345,6 +342,6 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
 
 
 def result(config: Config, workdir: Path) -> dict[str, Any]:
-    """What `train` kept of its held-out images when it came to its end."""
+    """Returns the result on held-out images that `train` kept when it came to its end."""
     split = held_out_split(config, open_images(config))
     return results.read(workdir, split, config.eval.views)

@@ -29,9 +29,9 @@ SECONDS_BETWEEN_REPORTS = 15
 
 @contextlib.contextmanager
 def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
-    """Makes the folder if need be; within, no other run is let in. The system unlocks it when
-    this process ends, however it does. The folder of a URL is brought up to date, and uploaded at
-    the end.
+    """Makes the folder if need be and locks it: within, no other run may use it.
+
+    The system unlocks it when this process ends, however it does.
 
     Args:
       seconds: how long to wait for another run to end; None: not at all, but of several processes
@@ -106,13 +106,14 @@ def claim(workdir: Path, run: Identity) -> None:
 
 
 def command() -> str:
-    """The one that this process was started with."""
+    """Returns the command that this process was started with."""
     return shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
 
 
 def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> None:
-    """Lets pass a workdir that is new, or holds a run of this configuration; settings in
-    `but` do not count.
+    """Checks that a workdir is new, or holds a run of this configuration.
+
+    Settings in `but` do not count.
 
     Raises:
       InputError: the workdir's config.json computes something else.
@@ -129,8 +130,9 @@ def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> No
 
 
 def require_same_run(workdir: Path, run: Identity) -> None:
-    """Lets pass a workdir that is new, or holds this run: the same configuration, table of the
-    net, classes, normalization and set. Nothing is written.
+    """Checks that a workdir is new, or holds this run; nothing is written.
+
+    The same run has the same configuration, table of the net, classes, normalization and set.
 
     Raises:
       InputError: it holds, or one of its checkpoints is of, another run.
@@ -168,13 +170,14 @@ def _record(place: Path) -> dict[str, Any] | None:
 
 
 def last_checkpoint(workdir: Path) -> int | None:
-    """The last step that was saved there, whole or not; nothing is touched."""
+    """Returns the last step that was saved there, whole or not; nothing is touched."""
     return max(checkpoint_reader.steps(workdir / 'checkpoints'), default=None)
 
 
 def refuse_not_finite(workdir: Path) -> None:
-    """Checks that a run did not end in NaN. What it saved before stays in its workdir, but is not
-    the net that was to be trained.
+    """Checks that a run did not end in NaN.
+
+    What it saved before stays in its workdir, but is not the net that was to be trained.
 
     Raises:
       InputError: its not_finite.json is of a step after its last checkpoint.

@@ -20,9 +20,10 @@ DATA, COLUMN = 'data', 'column'
 
 
 def make_mesh(data: int = 1, column: int = 1) -> Mesh:
-    """A mesh of data×column devices. Those of one process follow each other: the columns
-    of a net lie in one process if it has the devices, and the rows of a batch that a
-    process makes in one piece.
+    """Returns a mesh of data×column devices.
+
+    Those of one process follow each other: the columns of a net lie in one process if it has the
+    devices, and the rows of a batch that a process makes in one piece.
 
     Raises:
       InputError: there are fewer devices; of several processes, some would have none.
@@ -49,17 +50,21 @@ def mesh_of(devices: Sequence[Any], column: int) -> Mesh:
 
 
 def devices_to_use() -> int:
-    """How many devices a mesh is to have if nobody says so: all there are. Of those that a
-    CPU plays in one process, one: they share its cores."""
+    """Returns how many devices a mesh has unless configured: all there are.
+
+    Of those that a CPU plays in one process it is one: they share its cores.
+    """
     devices = multihost.devices()
     shared = multihost.count() == 1 and devices[0].platform == 'cpu'
     return 1 if shared else len(devices)
 
 
 def rows_here(mesh: Mesh, batch_size: int) -> slice:
-    """The rows of a batch that this process has to make: those of the data shards
-    its devices hold. Processes that hold different columns of the same shards make
-    the same rows."""
+    """Returns the rows of a batch that this process has to make.
+
+    They are those of the data shards its devices hold. Processes that hold different columns of
+    the same shards make the same rows.
+    """
     process = jax.process_index()
     shards = [
         number
@@ -71,8 +76,10 @@ def rows_here(mesh: Mesh, batch_size: int) -> slice:
 
 
 def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The rows of `rows_here` -> the whole batch, split over the devices. Does not
-    wait for the transfer."""
+    """Places the rows of `rows_here` as the whole batch, split over the devices.
+
+    It does not wait for the transfer.
+    """
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
     if multihost.count() == 1:
         return jax.device_put(dict(batch), sharding)  # all arrays in one call: half the time
@@ -83,13 +90,15 @@ def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
 
 
 def everywhere(mesh: Mesh, array: jax.Array) -> np.ndarray:
-    """All of an array that is split over the mesh, in every process; all have to ask."""
+    """Returns all of an array that is split over the mesh, in every process; all have to ask."""
     return np.asarray(array if array.is_fully_addressable else _on_every_device(mesh)(array))
 
 
 def everyones_rows(mesh: Mesh, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The rows of `rows_here` -> those of the whole batch, in every process: NumPy arrays of
-    numbers, or of bytes."""
+    """Returns the rows of the whole batch, in every process, from those of `rows_here`.
+
+    They are NumPy arrays of numbers, or of bytes.
+    """
     if multihost.count() == 1:
         return dict(rows)
     return {name: _everyones(mesh, values) for name, values in rows.items()}

@@ -45,8 +45,9 @@ def _path(text: str) -> Path | str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes full option names only; a bad command is an `InputError`. Of a URL that is given as a
-    path, the option has the local folder (`runtime/storage`)."""
+    """A parser that takes full option names only and raises `InputError`.
+
+    If a path option is a URL, its value is the local folder of that URL (`runtime/storage`)."""
 
     def __init__(self, **settings):
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
@@ -54,6 +55,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument('--debug', action='store_true', help='show tracebacks')
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Parses the known arguments, and replaces URLs by local folders."""
         options, words = super().parse_known_args(args, namespace)
         for action in self._actions:
             value = getattr(options, action.dest, None)
@@ -113,8 +115,9 @@ def before_jax(cpu_devices: int = 0) -> None:
 
 
 def _leave_out(texts: Sequence[str]) -> None:
-    """Of the errors that nobody can catch, those that follow upon one which is told: Orbax ends
-    what failed while other reads or writes of it still are on their way."""
+    """Silences errors that no one can catch and that follow from a reported one.
+
+    Orbax ends a failed read or write while others of it still are on their way."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -163,7 +166,7 @@ def _run(command: Callable[[list[str]], int], argv: list[str]) -> tuple[int, lis
 
 
 def explain(error: BaseException) -> tuple[int, list[str]]:
-    """The exit status and the lines to print for an error."""
+    """Returns the exit status and the lines to print for an error."""
     if isinstance(error, InputError):
         return BAD_INPUT, str(error).split('\n')
     if isinstance(error, RecordError | LostProcessError | StorageError | NotFiniteError):

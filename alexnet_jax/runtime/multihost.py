@@ -65,8 +65,10 @@ def join(joining: Joining) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process; if all is well, when the others have come to their end too. If
-    not, they may be lost, and JAX would wait for them."""
+    """Ends this process; if all is well, when the others have come to their end too.
+
+    If not, they may be lost, and JAX would wait for them.
+    """
     if status in (DONE, STOPPED):
         heartbeat.slow('waiting for the other processes to end')
         jax.distributed.shutdown()
@@ -85,8 +87,10 @@ def devices() -> list[Any]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Within it this process takes part in no collective: it computes as a run of one process
-    does, on its own devices."""
+    """Keeps this process out of all collectives within.
+
+    It computes as a run of one process does, on its own devices.
+    """
     global _alone
     _alone = True
     try:
@@ -160,7 +164,8 @@ def require_alike(facts: Mapping[str, Any]) -> None:
 
 
 def require_shared(folder: Path) -> None:
-    """
+    """Checks that all processes see the folder of the first.
+
     Raises:
       InputError: not all processes see the folder of the first; in all of them.
     """
@@ -187,7 +192,7 @@ def require_shared(folder: Path) -> None:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """An `InputError` that one process meets within is one in all of them."""
+    """Raises an `InputError` that one process meets within in all of them."""
     fault = ''
     try:
         yield
@@ -208,7 +213,7 @@ def together() -> Iterator[None]:
 
 
 def everyones(text: str) -> list[str]:
-    """What each process gives, in their order."""
+    """Returns the values of all processes, in their order."""
     if count() == 1:
         return [text]
     own = np.frombuffer(text.encode(), np.uint8)
@@ -220,13 +225,14 @@ def everyones(text: str) -> list[str]:
 
 
 def everyones_array(own: np.ndarray) -> np.ndarray:
-    """The arrays of all processes, of one shape, in their order: [processes, ...]."""
+    """Returns the arrays of all processes, of one shape, in their order: [processes, ...]."""
     return own[None] if count() == 1 else np.asarray(multihost_utils.process_allgather(own))
 
 
 @contextlib.contextmanager
 def telling_of_loss() -> Iterator[None]:
-    """
+    """Turns JAX's errors within into that of a lost process.
+
     Raises:
       LostProcessError: another process was lost within.
     """
@@ -243,8 +249,11 @@ def telling_of_loss() -> Iterator[None]:
 
 
 def agreed(stop_requested: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether to stop now; the same in all processes, which must ask as often as each other.
-    Of several, JAX listens for SIGTERM, and agrees on which time of asking."""
+    """Returns whether to stop now; the same in all processes.
+
+    All must ask as often as each other. Of several, JAX listens for SIGTERM, and agrees on which
+    time of asking.
+    """
     if count() == 1:
         return stop_requested
     times = itertools.count(1)
@@ -252,7 +261,7 @@ def agreed(stop_requested: Callable[[], bool]) -> Callable[[], bool]:
 
 
 def until_stopped(things: Generator[T], stop_requested: Callable[[], bool]) -> Generator[T]:
-    """The same, asking before each.
+    """Yields the same items, asking before each whether to stop.
 
     Raises:
       StopRequestedError: a stop was requested.

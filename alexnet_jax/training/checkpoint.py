@@ -41,8 +41,10 @@ PARTIAL, REPLACED = '.partial', '.replaced'
 
 
 class Checkpoints:
-    """The checkpoints of one run, to be written: the one with the lowest validation error
-    and the last `keep`."""
+    """The checkpoints of one run, to be written.
+
+    They are the one with the lowest validation error and the last `keep`.
+    """
 
     def __init__(
         self,
@@ -78,8 +80,9 @@ class Checkpoints:
         self._publishing: concurrent.futures.Future | None = None
 
     def save(self, state: TrainState, error: float | None = None) -> None:
-        """Begins to save the state under its step, in place of one saved there before, when
-        the save before is done. The state may be given away (donated) then.
+        """Begins to save the state under its step, in place of one saved there before.
+
+        It begins when the save before is done. The state may be donated then.
 
         Args:
           error: the validation error at this step, if it was measured.
@@ -104,7 +107,8 @@ class Checkpoints:
         self._publishing = self._thread.submit(finish)
 
     def check(self) -> None:
-        """
+        """Raises the fault of the last save.
+
         Raises:
           StorageError: the last save failed. What was saved before is as it was.
         """
@@ -112,7 +116,7 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Until the last save is on disk.
+        """Waits until the last save is on disk.
 
         Raises:
           StorageError: as `check`.
@@ -128,8 +132,10 @@ class Checkpoints:
             self._writer.close()
 
     def set_aside_after(self, step: int) -> None:
-        """Renames those after a step to STEP.damaged, out of the way of those to come, for
-        whoever wants to look into them."""
+        """Renames those after a step to STEP.damaged.
+
+        There they do not stand in the way of those to come, and can be looked into.
+        """
         for later in steps(self._folder) if self._is_first else []:
             damaged = self._folder / f'{later}.damaged'
             if later > step:
@@ -138,7 +144,7 @@ class Checkpoints:
                     os.rename(self._folder / str(later), damaged)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state that was saved there.
+        """Restores the state that was saved there.
 
         Args:
           like: `step.abstract_state`: the tree, shapes and types to expect, and
@@ -222,7 +228,8 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _told_of(self, step: int, state: TrainState) -> Iterator[None]:
-        """
+        """Turns errors of writing within into a `StorageError`.
+
         Raises:
           StorageError: something could not be written within.
         """

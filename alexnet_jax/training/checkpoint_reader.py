@@ -1,5 +1,7 @@
-"""Checkpoints as they are read, by the run itself or beside a run that saves: nothing in their
-folder is touched."""
+"""Checkpoints as they are read, by the run itself or beside a run that saves.
+
+Nothing in their folder is touched.
+"""
 
 import contextlib
 import os
@@ -24,14 +26,15 @@ RECORD_FILE = 'config/metadata'  # as Orbax calls the JSON `config`
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps that are kept there, ascending; nothing is touched."""
+    """Returns the steps that are kept there, ascending; nothing is touched."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
 def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
-    """The last step whose files are as they were written, and a line on each after it. None:
-    none is kept.
+    """Returns the last step whose files are as they were written, None if none is kept.
+
+    With it comes a line on each step after it.
 
     Raises:
       InputError: some are, but none that is whole.
@@ -64,9 +67,10 @@ def read_layers(
     step: int | None = None,
     asked_as: str = 'step',
 ) -> tuple[dict[str, dict[str, np.ndarray]], int, dict[str, Any]]:
-    """Parameters and moving statistics by layer, of whatever net was saved there, the step they
-    are of, and the record that was saved with them. Nothing in the folder is touched: another
-    process may be saving there.
+    """Reads parameters and moving statistics by layer, of whatever net was saved there.
+
+    With them come the step they are of, and the record that was saved with them. Nothing in the
+    folder is touched: another process may be saving there.
 
     Args:
       step: None: the last that is whole; later ones are named on stderr.
@@ -88,7 +92,8 @@ def read_layers(
 
 
 def _layers_at(place: Path) -> dict[str, dict[str, np.ndarray]]:
-    """
+    """Reads the layers of a checkpoint.
+
     Raises:
       InputError: it is no checkpoint, or holds numbers that are not finite.
     """
@@ -167,8 +172,11 @@ def _choose(folder: Path, step: int | None, asked_as: str) -> int:
 
 
 def handler() -> ocp.CompositeCheckpointHandler:
-    """Arrays as files of their own that hold their numbers and nothing else: as fast as it
-    gets, and a file that is too short for its array is known before anything is read."""
+    """Returns a handler of arrays as files of their own that hold their numbers and nothing else.
+
+    This is as fast as it gets, and a file that is too short for its array is known before
+    anything is read.
+    """
     together = _readers()
     return ocp.CompositeCheckpointHandler(
         state=_array_handler(),
@@ -193,7 +201,8 @@ def _readers() -> ocp.options.MultiprocessingOptions:
 
 @contextlib.contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """
+    """Turns Orbax's errors of reading into an `InputError`.
+
     Raises:
       InputError: Orbax cannot make sense of the folder.
     """
@@ -206,15 +215,17 @@ def readable(folder: Path) -> Iterator[None]:
 
 
 def declared_arrays(folder: Path) -> declared.Arrays:
-    """What the checkpoint says of its arrays; none is read. Chunks that do not fit an array's file
-    are refused by Tensorstore."""
+    """Returns the arrays that the checkpoint declares; none is read.
+
+    Chunks that do not fit an array's file are refused by Tensorstore.
+    """
     declared.require_own_form(folder / 'state')
     return declared.by_path(_array_handler().metadata(epath.Path(folder / 'state')).tree)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Orbax warns of options that are as they should be, and logs what it also raises."""
+    """Silences Orbax, which warns of options that are as they should be and logs what it also raises."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
@@ -224,7 +235,7 @@ def quiet() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """What the system said: Orbax's libraries quote it in the midst of much else."""
+    """Returns the system's message, which Orbax's libraries quote in the midst of much else."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip()

@@ -90,7 +90,7 @@ def test_the_pair_of_columns_may_lie_in_a_node_or_across_two(undisturbed):
 def test_a_killed_task(jobs, undisturbed):
     job = jobs.submit('killed', '--config.mesh.column=2')
     jobs.wait_for_step('killed', 20)
-    os.kill(slurm_jobs.task(job, 1), signal.SIGKILL)
+    slurm_jobs.send(slurm_jobs.tasks(job, 1), signal.SIGKILL)
     assert_ends_as(jobs, 'killed', job, undisturbed())
     assert jobs.cluster.restarts(job) == 1
     output = jobs.output('killed')
@@ -236,7 +236,7 @@ def test_random_kills(jobs, undisturbed):
         victim, node = rng.choice(('task', 'daemon', 'node')), rng.choice(nodes)
         print(f'kill {kill + 1}: {victim} of {node}, saved {jobs.checkpoints("kills")[-1:]}')
         if victim == 'task':
-            slurm_jobs.send(slurm_jobs.processes_of(node, job)[:1], signal.SIGKILL)
+            slurm_jobs.send(slurm_jobs.tasks(job, nodes.index(node)), signal.SIGKILL)
             continue
         if victim == 'daemon':
             jobs.cluster.kill_daemon(node)

@@ -7,7 +7,7 @@
 The set is a TFDS data set in ArrayRecord that `tfds.builder_from_directory(DIR)`
 opens, and that the main command trains on with `--config.data.source=SOURCE
 --config.data.dir=DIR`. Beside it lie the training set's mean image and principal
-components of colour (statistics.npz) and how it was made (prepared.json). A
+components of color (statistics.npz) and how it was made (prepared.json). A
 preparation that was stopped or killed is finished by the same command.
 
 Exit status: 0 done; 1 a fault while running; 2 a bad command or input; 75 stopped
@@ -45,7 +45,7 @@ MOST_NAMED = 10  # classes in the summary
 
 
 def with_progress(engine: Engine, tasks: list[Task]) -> Iterator[Shard]:
-    """The engine, and how far it is: a bar on a terminal, else a line now and then."""
+    """Returns the engine with progress: a bar on a terminal, else a line now and then."""
     images = sum(len(task.originals) for task in tasks)
     begun = told = time.monotonic()
     done = 0
@@ -76,6 +76,7 @@ def with_progress(engine: Engine, tasks: list[Task]) -> Iterator[Shard]:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
     parser = Parser(prog='python -m alexnet_jax.data.prepare', description=__doc__)
     parser.add_argument(
         '--source',
@@ -173,6 +174,7 @@ def _fraction(text: str) -> float:
 
 
 def run(argv: list[str]) -> int:
+    """Prepares a set and prints where it lies; returns the exit status."""
     options = parse(argv)
     for name in (None, 'absl'):
         logging.getLogger(name).setLevel(logging.ERROR)  # TFDS and Beam tell every step.
@@ -254,6 +256,7 @@ def _summary(out: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line in this process and returns its exit status."""
     return command_line.run(run, argv)
 
 

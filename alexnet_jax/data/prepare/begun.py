@@ -35,8 +35,10 @@ def refuse_strange(out: Path) -> None:
 
 @contextlib.contextmanager
 def folders(out: Path) -> Iterator[None]:
-    """Makes the folders of a preparation, and removes those it has made if the preparation is
-    refused before it has made a shard."""
+    """Makes the folders of a preparation.
+
+    Those it has made are removed if the preparation is refused before it has made a shard.
+    """
     work = out / WORK
     new = [folder for folder in (work, out, *out.parents) if not folder.exists()]
     try:

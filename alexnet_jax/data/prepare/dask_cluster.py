@@ -38,8 +38,9 @@ GO_ON = 'what is finished is kept; the same command goes on'
 
 
 def in_dask(tasks: list[Task], address: str) -> Iterator[Shard]:
-    """Does each task on any worker of a Dask cluster. All of them must see the source and the
-    folder of the set under the same paths.
+    """Does each task on any worker of a Dask cluster.
+
+    All workers must see the source and the folder of the set under the same paths.
 
     Args:
       address: of the scheduler, 'HOST:PORT'; may begin with tcp:// or tls://.

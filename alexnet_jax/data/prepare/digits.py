@@ -15,8 +15,10 @@ TEST_PER_CLASS, VAL_PER_CLASS = 30, 20
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """Handwritten digits: [rows, 8, 8] with values 0 to 16, their labels, and their
-    places in scikit-learn's file."""
+    """Handwritten digits, [rows, 8, 8] with values 0 to 16.
+
+    With them come their labels, and their places in scikit-learn's file.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -27,27 +29,33 @@ class Digits:
 
     @property
     def place(self) -> None:
+        """Nothing: the digits are in memory."""
         return None
 
     def name(self, row: int) -> str:
+        """Returns the name of a digit in messages."""
         return f'digits {self.id(row)}'
 
     def id(self, row: int) -> str:
+        """Returns the id of a digit's record: its place in scikit-learn's file."""
         return f'digit {self.places[row]}'
 
     def square(
         self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
     ) -> tuple[np.ndarray, int]:
+        """Returns the digit enlarged, and its label."""
         return enlarge_digit(self.images[row], size), int(self.labels[row])
 
     def take(self, rows: Sequence[int]) -> 'Digits':
+        """Returns some rows, in their order."""
         rows = list(rows)
         return Digits(self.images[rows], self.labels[rows], self.places[rows])
 
 
 def open_digits() -> Source:
-    """The 1,797 handwritten digits, 8×8 pixels in 17 greys, that scikit-learn
-    ships (the test part of UCI's "Optical Recognition of Handwritten Digits").
+    """Opens the 1,797 handwritten digits that scikit-learn ships, 8×8 pixels in 17 grays.
+
+    They are the test part of UCI's "Optical Recognition of Handwritten Digits".
 
     Splits, the same number of each class: 300 test and 200 val images, evenly
     spaced through each class's images in file order; 1,297 train. Who wrote which
@@ -62,7 +70,7 @@ def open_digits() -> Source:
 
 
 def split_digits(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Row numbers of each split, ascending."""
+    """Returns the row numbers of each split, ascending."""
     held_out = {'test': [], 'val': []}
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -77,11 +85,13 @@ def split_digits(labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def enlarge_digit(image: np.ndarray, size: int) -> np.ndarray:
-    """[8, 8] with values 0 to 16 -> uint8 [size, size, 3]: bicubic, grey as RGB,
-    with a black border of a sixteenth on every side, so that a crop of seven
-    eighths holds the whole digit wherever it lies."""
+    """Enlarges [8, 8] with values 0 to 16 to uint8 [size, size, 3]: bicubic, gray as RGB.
+
+    A black border of a sixteenth is on every side, so that a crop of seven eighths holds the
+    whole digit wherever it lies.
+    """
     border = size // 16
     inner = size - 2 * border
-    grey = Image.fromarray(np.round(image * (255 / 16)).astype(np.uint8))
-    enlarged = np.asarray(grey.resize((inner, inner), Image.Resampling.BICUBIC))
+    gray = Image.fromarray(np.round(image * (255 / 16)).astype(np.uint8))
+    enlarged = np.asarray(gray.resize((inner, inner), Image.Resampling.BICUBIC))
     return np.repeat(np.pad(enlarged, border)[:, :, None], 3, axis=2)

@@ -28,33 +28,40 @@ class Files:
         return len(self.paths)
 
     @property
-    def place(self) -> Path:
-        return self.root
+    def place(self) -> Path | None:
+        """The folder of the images; None if it is remote, so that every process can read it."""
+        return self.root if isinstance(self.root, Path) else None
 
     def name(self, row: int) -> str:
+        """Returns the path of an image, for messages."""
         return str(self.root / self.paths[row])
 
     def id(self, row: int) -> str:
+        """Returns the path of an image below the folder."""
         return self.paths[row]
 
     def square(
         self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
     ) -> tuple[np.ndarray, int]:
+        """Reads an image as a square, and its label."""
         place = self.root / self.paths[row]
         picture = place if isinstance(place, Path) else place.read_bytes()
         image = read_square(picture, size, max_pixels, resize)
         return image, int(self.labels[row])
 
     def take(self, rows: Sequence[int]) -> 'Files':
+        """Returns some rows, in their order."""
         return Files(self.root, tuple(self.paths[row] for row in rows), self.labels[list(rows)])
 
 
 def open_folder(spec: str, root: layout.Folder) -> Source:
-    """Opens a folder of class folders, or of folders for `train`, `val` and `test`, or some of them,
-    that hold such, as `layout.splits_below` finds them, or Tiny ImageNet as it is distributed. All files
-    in a class folder count as images, in its subfolders too; skipped are hidden files, files that
-    operating systems leave behind and files of bounding boxes. Classes are numbered in the order of
-    their names.
+    """Opens a folder of images by class.
+
+    It holds class folders, or folders for `train`, `val` and `test`, or some of them, that hold
+    such, as `layout.splits_below` finds them, or Tiny ImageNet as it is distributed. All files in
+    a class folder count as images, in its subfolders too; skipped are hidden files, files that
+    operating systems leave behind and files of bounding boxes. Classes are numbered in the order
+    of their names.
 
     Raises:
       InputError: no such folder; no classes; an empty class folder; two classes
@@ -83,7 +90,7 @@ def splits_of(spec: str, root: layout.Folder) -> tuple[str, ...]:
     """Returns which splits a folder has images of; its classes are not listed.
 
     Raises:
-      InputError: it is no folder, or it cannot be told.
+      InputError: it is no folder, or its splits are unclear.
     """
     try:
         return tuple(layout.splits_below(require_folder(spec, root)))
@@ -110,7 +117,7 @@ def absolute(root: Path) -> Path:
 
 
 def require_folder(spec: str, root: layout.Folder) -> layout.Folder:
-    """Its absolute path.
+    """Returns the absolute path of a folder.
 
     Raises:
       InputError: it is no folder.

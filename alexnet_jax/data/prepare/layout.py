@@ -19,7 +19,7 @@ WORDS = {
 }
 # Words beside those that mean nothing, and folders of images without labels.
 FILLERS = ('set', 'data', 'dataset', 'images', 'image', 'imgs', 'img', 'split')
-UNLABELED = ('pred', 'predict', 'prediction', 'unlabeled', 'unlabelled')
+UNLABELED = ('pred', 'predict', 'prediction', 'unlabeled', 'unlabeled')
 # What operating systems and archives leave behind.
 LEFT_BEHIND = ('__macosx', '@eadir', 'thumbs.db', 'desktop.ini', '$recycle.bin')
 # Of Tiny ImageNet: the only folder of images without classes, and files of bounding boxes.
@@ -28,14 +28,15 @@ MOST_NAMED = 5
 
 
 def splits_below(root: Folder) -> dict[str, Folder]:
-    """Finds the folder of class folders of each split; without split folders, `train` alone. A set
-    to evaluate on needs no `train`.
+    """Finds the folder of class folders of each split; without split folders, `train` alone.
+
+    A set to evaluate on needs no `train`.
 
     A folder whose name says train, val or test, in any case and common spelling, is a split if
     it holds folders. A folder that holds nothing but one folder of folders stands for that one.
 
     Raises:
-      InputError: it cannot be told which folders are splits.
+      InputError: it is unclear which folders are splits.
       OSError: a folder cannot be read.
     """
     top = _innermost(root)
@@ -74,10 +75,12 @@ def images_in(top: Folder) -> list[str]:
 
 
 def is_hidden(name: str) -> bool:
+    """Returns whether a file is hidden, or one that operating systems leave behind."""
     return name.startswith('.') or name.lower() in LEFT_BEHIND
 
 
 def is_image(name: str) -> bool:
+    """Returns whether a name ends as those of images do."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -117,7 +120,8 @@ def _word(path: Folder) -> tuple[str, tuple[str, ...]] | None:
 def _refuse_unclear(
     top: Folder, found: dict[Folder, tuple[str, tuple[str, ...]]], rest: list[Folder]
 ) -> None:
-    """
+    """Checks that the folders of splits are clear.
+
     Raises:
       InputError: two folders are the same split; their names differ in more than the split;
         others beside them hold images.

@@ -45,7 +45,7 @@ class Request:
     max_pixels: int = MAX_PIXELS
 
     def options(self) -> dict[str, Any]:
-        """As the command line has them, without what is usual."""
+        """Returns the options of the command line, without those with their default."""
         given = {
             'size': (self.encoding.size, PAPER_SIZE),
             'encoding': (self.encoding.form, 'jpeg'),
@@ -72,7 +72,7 @@ def make_set(
     """Makes the set in `out`, or what of it is not made yet.
 
     Args:
-      engine: does tasks, in any order, and tells of each shard when it is done.
+      engine: does tasks, in any order, and reports each shard when it is done.
       max_bad: as in `shards.Task`, for the whole set.
       where: options of the command beside those of `request`, to prepare the set again.
       say: takes what the user should know.

@@ -18,14 +18,16 @@ SPLIT_NAMES = {
 
 
 class Originals(Protocol):
-    """Random access to the images of a split as they are before preparing; small
-    enough to send to another process."""
+    """Random access to the images of a split as they are before preparing.
+
+    It is small enough to send to another process.
+    """
 
     def __len__(self) -> int: ...
 
     @property
     def labels(self) -> np.ndarray:
-        """int [rows]; not checked, and -1 where a record cannot be read."""
+        """Labels [rows], int, unchecked; -1 where a record cannot be read."""
         ...
 
     @property
@@ -34,17 +36,17 @@ class Originals(Protocol):
         ...
 
     def name(self, row: int) -> str:
-        """What to call the original in a message."""
+        """Returns the name of the original in a message."""
         ...
 
     def id(self, row: int) -> str:
-        """What its record is known by; the same wherever the source lies."""
+        """Returns the id of the original's record, the same wherever the source lies."""
         ...
 
     def square(
         self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
     ) -> tuple[np.ndarray, int]:
-        """The image as `images.read_square` makes it, and its label.
+        """Returns the image as `images.read_square` makes it, and its label.
 
         Raises:
           BadImageError: it cannot be read.
@@ -52,7 +54,7 @@ class Originals(Protocol):
         ...
 
     def take(self, rows: Sequence[int]) -> 'Originals':
-        """These rows only, in this order."""
+        """Returns these rows only, in this order."""
         ...
 
 

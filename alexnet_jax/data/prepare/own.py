@@ -57,21 +57,26 @@ class OwnRows:
 
     @property
     def labels(self) -> np.ndarray:
+        """Labels of the rows, int [rows]."""
         return np.array([self._pair(row)[1] for row in range(len(self))])
 
     @property
     def place(self) -> Path:
+        """The Python file of the source."""
         return python_files.split(self.spec)[0]
 
     def name(self, row: int) -> str:
+        """Returns the name of an original in messages."""
         return f'{plain(self.spec)} {self.id(row)}'
 
     def id(self, row: int) -> str:
+        """Returns the id of an original's record: 'train/17'."""
         return f'{self.split}/{self.rows[row]}'
 
     def square(
         self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
     ) -> tuple[np.ndarray, int]:
+        """Reads an image as a square, and its label."""
         image, label = self._pair(row)
         try:
             return read_square(image, size, max_pixels, resize), label
@@ -82,6 +87,7 @@ class OwnRows:
             raise BadImageError(f'has the image {path}, which {error.reason}') from error
 
     def take(self, rows: Sequence[int]) -> 'OwnRows':
+        """Returns some rows, in their order."""
         return dataclasses.replace(self, rows=tuple(self.rows[row] for row in rows))
 
     def _pair(self, row: int) -> tuple[Picture, int]:
@@ -143,8 +149,10 @@ def open_own(spec: str) -> Source:
 
 
 def file_digest(spec: str) -> str:
-    """Returns a digest of the file, with which the version of its source begins; raises as
-    `python_files.read`."""
+    """Returns a digest of the file, with which the version of its source begins.
+
+    Raises as `python_files.read`.
+    """
     return hashlib.sha256(python_files.read(spec, OPTION)).hexdigest()[:DIGITS]
 
 

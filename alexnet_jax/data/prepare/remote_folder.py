@@ -22,6 +22,7 @@ class _Entry(NamedTuple):
         return self.folder
 
     def is_file(self) -> bool:
+        """Returns whether the URL is a file."""
         return not self.folder
 
     def stat(self) -> os.stat_result:
@@ -30,17 +31,18 @@ class _Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, order=True)
 class RemoteFolder:
-    """A folder, or a file in one, by its URL; has of a path what a folder of images needs. Nothing
-    is kept: a listing is a request, and so is an image.
+    """A remote folder, or a file in one, by its URL.
 
-    All methods that ask the store raise InputError if it does not answer, but `read_bytes`, which
-    raises StorageError: that is far into a preparation.
+    It has the methods of a path that a folder of images needs. Nothing is cached: each listing and
+    each image is a request. Methods raise InputError if the store does not answer; `read_bytes`
+    raises StorageError, because it runs during a preparation.
     """
 
     url: str
 
     @property
     def name(self) -> str:
+        """The last part of the URL."""
         return self.url.rpartition('/')[2]
 
     def __truediv__(self, name: str) -> 'RemoteFolder':
@@ -53,14 +55,16 @@ class RemoteFolder:
         return self.url
 
     def require(self) -> None:
-        """
+        """Checks that the folder exists and is not empty.
+
         Raises:
-          InputError: it is no folder that holds something.
+          InputError: it does not, or it is empty.
         """
         if not self._entries():
             raise InputError(f'folder:{plain(self.url)}: no such folder')
 
     def scandir(self) -> contextlib.nullcontext[Iterator[_Entry]]:
+        """Lists the entries of the folder, as `os.scandir` does."""
         return contextlib.nullcontext(iter(self._entries()))
 
     def files_below(self) -> list[str]:
@@ -69,12 +73,15 @@ class RemoteFolder:
             return [name.rpartition('/')[2] for name in storage.Store(self.url).listing()]
 
     def is_file(self) -> bool:
+        """Returns whether the URL is a file."""
         return any(entry.name == self.name and not entry.folder for entry in self._siblings())
 
     def is_dir(self) -> bool:
+        """Returns whether the URL is a folder."""
         return any(entry.name == self.name and entry.folder for entry in self._siblings())
 
     def read_bytes(self) -> bytes:
+        """Reads the file; raises StorageError if it cannot be read."""
         folder, _, name = self.url.rpartition('/')
         try:
             return storage.store(folder).read(name)
@@ -82,6 +89,7 @@ class RemoteFolder:
             raise StorageError(f'{plain(self.url)} is gone') from error
 
     def read_text(self, encoding: str) -> str:
+        """Reads the file as text; raises as `read_bytes`."""
         return self.read_bytes().decode(encoding)
 
     def _siblings(self) -> list[_Entry]:

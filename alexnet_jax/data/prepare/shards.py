@@ -41,8 +41,10 @@ Bad = list[tuple[str, str]]  # name and reason
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How images are made squares, as in `images.read_square`, and stored. form: 'jpeg'
-    or 'raw'."""
+    """How images are resized to squares, as in `images.read_square`, and stored.
+
+    form: 'jpeg' or 'raw'.
+    """
 
     size: int
     form: str
@@ -73,6 +75,7 @@ class Task:
     measured: bool = True
 
     def is_done(self) -> bool:
+        """Returns whether the shard and its note are there and of the same size."""
         if not (self.path.exists() and self.note_file('.json').exists()):
             return False
         try:
@@ -82,13 +85,16 @@ class Task:
         return self.path.stat().st_size == note.bytes
 
     def note_file(self, suffix: str) -> Path:
+        """Returns the path of a note on the shard."""
         return self.notes / (self.path.name + suffix)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A finished shard: records and bytes in it, originals left out, its SHA-256, and a digest of
-    each original's image as it is stored, '' where it is left out."""
+    """A finished shard: records and bytes in it, originals left out, and its SHA-256.
+
+    It also has a digest of each original's image as it is stored, '' where it is left out.
+    """
 
     records: int
     bytes: int
@@ -148,7 +154,7 @@ def read_sums(task: Task) -> PixelSums:
 
 
 def disk_error(path: Path, error: OSError) -> InputError:
-    """What a user can do about a file that could not be written."""
+    """Returns the error for a file that could not be written, with the remedy."""
     hint = ' What is finished is kept: make room and run the same command'
     reason = error.strerror or str(error)
     return InputError(
@@ -194,7 +200,7 @@ def _write_records(
 
 
 def too_many(bad: Bad, allowed: int) -> str:
-    """The message for originals that cannot be read."""
+    """Returns the message for originals that cannot be read."""
     lines = [f'{name} {reason}' for name, reason in bad[:10]]
     if len(bad) > len(lines):
         lines.append(f'and {len(bad) - len(lines)} more')

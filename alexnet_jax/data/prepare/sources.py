@@ -36,7 +36,7 @@ def open_source(
     manual_dir: str | None = None,
     allow_partial: bool = False,
 ) -> Source:
-    """The originals of a source.
+    """Opens the originals of a source.
 
     Args:
       data_dir: where TFDS keeps its sets; its own usual place by default.
@@ -66,7 +66,7 @@ def _folder(place: str) -> layout.Folder:
 
 
 def canonical(spec: str) -> str:
-    """The same text for the same source: folders and files by their absolute path."""
+    """Returns the same text for the same source: folders and files by their absolute path."""
     if is_own(spec):
         return python_files.absolute(spec)
     kind, _, rest = spec.partition(':')
@@ -76,9 +76,10 @@ def canonical(spec: str) -> str:
 
 
 def lacks_val(spec: str) -> bool:
-    """Whether a source is known to have images for training and none for validation. Its images
-    are not looked at; of TFDS, only its own usual place is. Of a file of the user's, which would be
-    run, nothing is known.
+    """Returns whether a source is known to have images for training and none for validation.
+
+    Its images are not looked at; of TFDS, only its own usual place is. Of a file of the user's,
+    which would be run, nothing is known.
 
     Raises:
       InputError: there is no such source.
@@ -94,9 +95,11 @@ def lacks_val(spec: str) -> bool:
 
 
 def with_val_split(source: Source, fraction: float) -> Source:
-    """The source with a `val` split; if it has none, `fraction` of the training
-    images of each class, evenly spaced among them: of two or more, at least one and not all.
-    A source without training images, to evaluate on, stays as it is.
+    """Returns the source with a `val` split.
+
+    If it has none, that is `fraction` of the training images of each class, evenly spaced among
+    them: of two or more, at least one and not all. A source without training images, to evaluate
+    on, stays as it is.
 
     Raises:
       InputError: there is neither a `val` split nor a fraction, or too few images.

@@ -21,7 +21,7 @@ from alexnet_jax.runtime.errors import InputError, plain, shown
 
 
 def digits(size: int, data_dir: str | None = None) -> image_set.ImageSet:
-    """The handwritten digits as size×size records; prepared if they are not yet.
+    """Returns the handwritten digits as size×size records, prepared if they are not yet.
 
     Raises:
       InputError: `data_dir` cannot be written.
@@ -37,7 +37,7 @@ def digits(size: int, data_dir: str | None = None) -> image_set.ImageSet:
 def of_source(
     spec: str, size: int, data_dir: str | None, resize: str = CENTER_SQUARE
 ) -> image_set.ImageSet:
-    """The set prepared of a source by a resize, as in `images.read_square`.
+    """Opens the set prepared of a source by a resize, as in `images.read_square`.
 
     Raises:
       InputError: there is none; it says which command makes it.
@@ -60,8 +60,9 @@ def of_source(
 def prepare_own(
     spec: str, size: int, data_dir: str | None, resize: str, say: Callable[[str], None]
 ) -> None:
-    """Prepares a source of the user's own, FILE.py:NAME, to train on, if it is not yet, in this
-    process. The file is run.
+    """Prepares a source of the user's own, FILE.py:NAME, to train on, if it is not yet.
+
+    This process runs the file.
 
     Raises:
       InputError: as `make.make_set`; the set was made of a file that has changed since; there are
@@ -111,7 +112,7 @@ def _require_unchanged(folder: Path, spec: str) -> None:
 
 
 def usual_place(spec: str, size: int, data_dir: str | None, resize: str = CENTER_SQUARE) -> Path:
-    """Where the main command looks for a source's prepared set at first."""
+    """Returns where the main command looks for a source's prepared set at first."""
     kind, _, rest = sources.canonical(spec).partition(':')
     name = f'{kind}-{Path(rest).name}-{_short_hash(rest)}' if kind == 'folder' else spec
     if is_own(spec):
@@ -122,8 +123,7 @@ def usual_place(spec: str, size: int, data_dir: str | None, resize: str = CENTER
 
 
 def root(data_dir: str | None) -> Path:
-    """The folder of prepared sets: `data_dir`, or one in TFDS's usual place. Of a URL, the local
-    folder of the one set that it has to hold.
+    """Returns the folder of prepared sets: `data_dir`, or one in TFDS's usual place.
 
     Raises:
       InputError: it begins with ~NAME, and there is no such user; as `storage.fetched`.
@@ -139,8 +139,9 @@ def root(data_dir: str | None) -> Path:
 
 
 def find(spec: str, size: int, data_dir: str | None, resize: str = CENTER_SQUARE) -> Path | None:
-    """The folder of the set prepared of a source at a size by a resize: `data_dir`
-    itself or a folder in it.
+    """Finds the folder of the set prepared of a source at a size by a resize.
+
+    It is `data_dir` itself or a folder in it.
 
     Raises:
       InputError: `data_dir` is a set of something else; several sets fit; there can be

@@ -31,9 +31,11 @@ IMAGENET_TARS = ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar')
 
 @dataclasses.dataclass(frozen=True)
 class TfdsRows:
-    """Rows of a split of a TFDS set that lies in `directory`; `image` and `label`
-    are the names of the features. numbers: the set's number of each class, where some of its
-    classes are left out; else empty."""
+    """Rows of a split of a TFDS set that lies in `directory`.
+
+    `image` and `label` are the names of the features. numbers: the set's number of each class,
+    where some of its classes are left out; else empty.
+    """
 
     directory: str
     split: str
@@ -47,22 +49,27 @@ class TfdsRows:
 
     @property
     def place(self) -> Any:
+        """The folder of the TFDS set."""
         return epath.Path(self.directory)
 
     def name(self, row: int) -> str:
+        """Returns the name of an original in messages."""
         return f'{self.directory} {self.id(row)}'
 
     def id(self, row: int) -> str:
+        """Returns the id of an original's record: 'train[17]'."""
         return f'{self.split}[{self.rows[row]}]'
 
     def square(
         self, row: int, size: int, max_pixels: int, resize: str = CENTER_SQUARE
     ) -> tuple[np.ndarray, int]:
+        """Reads an image as a square, and its label."""
         image, label = self.example(row)
         return read_square(image, size, max_pixels, resize), label
 
     @property
     def labels(self) -> np.ndarray:
+        """Labels of the rows, int [rows]."""
         return np.array([self._label(row) for row in range(len(self))])
 
     def _label(self, row: int) -> int:
@@ -72,10 +79,11 @@ class TfdsRows:
             return -1
 
     def take(self, rows: Sequence[int]) -> 'TfdsRows':
+        """Returns some rows, in their order."""
         return dataclasses.replace(self, rows=[self.rows[row] for row in rows])
 
     def example(self, row: int) -> tuple[bytes, int]:
-        """The image as stored, and its label."""
+        """Returns the image as stored, and its label."""
         try:
             feature = _features(_serialized(self.directory, self.split)[self.rows[row]])
             image = feature[self.image].bytes_list.value[0]
@@ -103,7 +111,7 @@ def _features(serialized: bytes) -> Any:
 def open_tfds(
     spec: str, name: str, data_dir: str | None, manual_dir: str | None, allow_partial: bool
 ) -> Source:
-    """A TFDS set of labelled images; TFDS itself prepares it, if it is not yet.
+    """Opens a TFDS set of labeled images; TFDS itself prepares it, if it is not yet.
 
     Raises:
       InputError: no such set; it holds no images with one label each; it is stored
@@ -124,7 +132,7 @@ def open_tfds(
         if found:
             rows = range(builder.info.splits[found].num_examples)
             splits[split] = TfdsRows(os.fspath(builder.data_path), found, rows, image, label)
-    # -1 is TFDS's label of what nobody has labelled, as ImageNet's test images.
+    # -1 is TFDS's label of what nobody has labeled, as ImageNet's test images.
     if 'test' in splits and len(splits['test']) and splits['test'].example(0)[1] == -1:
         del splits['test']
     if not splits:
@@ -154,7 +162,7 @@ def _of_classes_with_images(
 
 
 def find_builder(spec: str, name: str, data_dir: str | None) -> Any:
-    """TFDS's builder for a set; it would store it as ArrayRecord.
+    """Returns TFDS's builder for a set, which would store it as ArrayRecord.
 
     Raises:
       InputError: there is none of that name, or not in that version.

@@ -1,5 +1,7 @@
-"""Writes what makes a prepared set one of TFDS's, too: `dataset_info.json`, `features.json` and
-the names of the classes."""
+"""Writes the files that make a prepared set one of TFDS's, too.
+
+They are `dataset_info.json`, `features.json` and the names of the classes.
+"""
 
 import os
 import re
@@ -17,6 +19,7 @@ from alexnet_jax.data.prepare.shards import Encoding, Shard
 
 
 def shard_path(out: Path, source: Source, split: str, number: int, count: int) -> Path:
+    """Returns the path of a shard, named as TFDS names it."""
     template = _template(source, out).replace(split=split)
     return Path(template.sharded_filepath(shard_index=number, num_shards=count))
 

@@ -14,8 +14,10 @@ ANNOTATIONS = 'val_annotations.txt'
 
 
 def has_annotations(top: layout.Folder) -> bool:
-    """Returns whether the labels of the images of a split are in a file, rather than in the names
-    of folders."""
+    """Returns whether the labels of a split's images are in a file.
+
+    Otherwise they are in the names of folders.
+    """
     return (top / ANNOTATIONS).is_file() and (top / layout.IMAGES).is_dir()
 
 

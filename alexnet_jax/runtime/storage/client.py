@@ -1,5 +1,6 @@
-"""Folders of object stores and other remote file systems, by URL: fsspec's, whose drivers (s3fs,
-gcsfs, adlfs) are the user's own to install."""
+"""Folders of object stores and other remote file systems, by URL, through fsspec.
+
+Its drivers (s3fs, gcsfs, adlfs) are installed by the user."""
 
 import contextlib
 import datetime
@@ -27,7 +28,7 @@ DRIVERS = {
 }
 PATIENCE = 180  # seconds for which a request that fails is tried again
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between tries; each wait is twice the one before
-# By what a listing tells one content from another, the first that a store has. Times are the last
+# The fields of a listing that distinguish contents, the first that a store has. Times are the last
 # resort, of stores that have nothing else.
 TAGS = ('ETag', 'etag', 'md5Hash', 'crc32c', 'checksum', 'generation')
 TIMES = ('LastModified', 'last_modified', 'mtime', 'modified', 'created')
@@ -154,8 +155,11 @@ class Store:
         return self._do(f'{name}: uploading it', upload)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Uploads bytes unless there is such a file; returns whether it did. Of two who do so at
-        once, one alone does in stores that can tell (S3, Google Cloud Storage)."""
+        """Uploads bytes unless the file exists; returns whether it did.
+
+        Of two simultaneous calls only one succeeds in stores with exclusive create (S3, Google
+        Cloud Storage).
+        """
 
         def upload() -> bool:
             path = self._path(name)

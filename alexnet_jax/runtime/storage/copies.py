@@ -45,8 +45,9 @@ _urls: dict[str, str] = {}  # by local folder, for messages
 
 @contextlib.contextmanager
 def session() -> Iterator[None]:
-    """Ends with the upload of what has changed in the folders of URLs that were opened within. In
-    another session it is a part of that.
+    """Uploads at its end the changed files of all URLs that were opened within.
+
+    A session within another one is a part of that.
 
     Raises:
       StorageError: the upload failed.
@@ -103,8 +104,10 @@ def fetched(url: str, option: str, needs: str) -> Path:
 
 @contextlib.contextmanager
 def owned(path: Path) -> Iterator[None]:
-    """Makes this process the owner of a local folder's URL, within: the folder is brought up to
-    date first, and uploaded at the end. Of any other folder, nothing is done.
+    """Makes this process the owner of a local folder's URL within.
+
+    The folder is brought up to date first and uploaded at the end. A folder without a URL is left
+    alone.
 
     Raises:
       InputError: another process is the owner, or it cannot be written.

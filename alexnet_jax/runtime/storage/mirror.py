@@ -94,7 +94,7 @@ class Mirror:
                 return 0
             seen = {name: of for name, of in seen.items() if name.startswith(prefix)}
             missing = [name for name in in_order(seen) if not self._has(name, *seen[name], trust)]
-            with self._telling_of_disk(), contextlib.suppress(FileNotFoundError):
+            with self._disk_errors(), contextlib.suppress(FileNotFoundError):
                 self._require_room(sum(seen[name][1].size for name in missing))
                 self._download({name: seen[name] for name in missing})
                 self._remove_others(prefix, seen)
@@ -111,8 +111,10 @@ class Mirror:
         )
 
     def push(self, prefix: str = '', owned: bool = False) -> int:
-        """Uploads what is new or changed below `prefix`, records last, and then deletes from the
-        store what is gone from the folder. Returns how many files were uploaded or deleted.
+        """Uploads the new and changed files below `prefix`, records last.
+
+        Then deletes from the store the files that the folder no longer has. Returns the number of
+        files that were uploaded or deleted.
 
         Args:
           owned: whether nobody else writes there; or else checkpoints are left alone.
@@ -120,7 +122,7 @@ class Mirror:
         Raises:
           StorageError: it failed. Nothing that the store held before has lost its record.
         """
-        with self._lock, self._telling_of_disk():
+        with self._lock, self._disk_errors():
 
             def ours(name: str) -> bool:
                 return name.startswith(prefix) and (owned or not CHECKPOINT.fullmatch(name))
@@ -280,7 +282,8 @@ class Mirror:
         return found
 
     def _require_room(self, needed: int) -> None:
-        """
+        """Checks that the disk has room.
+
         Raises:
           InputError: the disk has no room for so many bytes.
         """
@@ -295,8 +298,9 @@ class Mirror:
             )
 
     @contextlib.contextmanager
-    def _telling_of_disk(self):
-        """
+    def _disk_errors(self):
+        """Turns errors of the local disk within into errors of storage.
+
         Raises:
           StorageError: the local folder cannot be read or written within.
         """

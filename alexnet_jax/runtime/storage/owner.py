@@ -32,8 +32,9 @@ class TakenOverError(StorageError):
 
 @contextlib.contextmanager
 def owned(store: Store, prefix: str) -> Iterator[Callable[[], None]]:
-    """Makes this process the owner of what is below `prefix`, within. Yields a function that raises
-    TakenOverError if another has become the owner since.
+    """Makes this process the owner of the files below `prefix` within.
+
+    Yields a function that raises TakenOverError if another process has become the owner since.
 
     Raises:
       InputError: another process is the owner.

@@ -16,9 +16,11 @@ LEFT_HERE = ('.tmp', '.preparing/lock')  # ends of names that stay on this machi
 
 
 def in_view(listed: Mapping[str, Stat]) -> tuple[dict[str, tuple[str, Stat]], list[str]]:
-    """Returns the files of a store that count, by name, each with its key; and the keys of what is
-    left of uploads that were cut short: checkpoints without a manifest, and those that were to
-    take the place of others. One of these that is whole is taken instead."""
+    """Returns the valid files of a store, by name, with their keys, and the keys of leftovers.
+
+    Leftovers are files of interrupted uploads: checkpoints without a manifest, and replacements of
+    checkpoints. A complete replacement is used instead of the checkpoint.
+    """
     whole = {key.removesuffix(f'/{MANIFEST}') for key in listed if key.endswith(f'/{MANIFEST}')}
     seen: dict[str, tuple[str, Stat]] = {}
     leftovers = []
@@ -41,8 +43,10 @@ def in_view(listed: Mapping[str, Stat]) -> tuple[dict[str, tuple[str, Stat]], li
 
 
 def is_shared(name: str) -> bool:
-    """Returns whether a file belongs to others too: all of a checkpoint, and elsewhere what is not
-    hidden, as locks are and files that are half written."""
+    """Returns whether a file is uploaded: all files of a checkpoint, other files unless hidden.
+
+    Locks and unfinished files are hidden.
+    """
     if CHECKPOINT.fullmatch(name):
         return True
     hidden = any(part.startswith('.') and part != HIDDEN for part in name.split('/'))
@@ -56,6 +60,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def by_rank(names: Iterable[str]) -> list[list[str]]:
+    """Returns names by the rank of their upload: ordinary files first, then each kind of record."""
     ranks: list[list[str]] = [[] for _ in range(len(RECORDS) + 1)]
     for name in names:
         matching = [rank for rank, record in enumerate(RECORDS, 1) if record.fullmatch(name)]
