@@ -109,7 +109,7 @@ def run(argv: list[str]) -> int:
     multihost.join(options.joining)
     from alexnet_jax.experiment import build
 
-    with multihost.telling_of_loss():
+    with multihost.lost_process_errors():
         multihost.require_alike({'--mode': options.mode} | build.facts(config, workdir))
         return do(options, config, workdir)
 

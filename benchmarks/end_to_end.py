@@ -160,8 +160,8 @@ def measure(run: Run, rounds: int) -> dict[str, Any]:
     def looped() -> float:
         rate = run.looped()
         for name, values in parts.items():
-            told = [row[name] for row in run.rows if row.get(name) is not None]
-            values.extend([statistics.mean(told)] if told else [])
+            known = [row[name] for row in run.rows if row.get(name) is not None]
+            values.extend([statistics.mean(known)] if known else [])
         return rate
 
     rates = report.in_turns({'step': run.bare, 'loop': looped}, rounds, warmup=1)

@@ -57,9 +57,9 @@ def run(
 ) -> list[tuple[int, str, str]]:
     """Exit status, output and errors of each."""
     with started(count, arguments, own, devices) as processes:
-        told = [process.communicate(timeout=300) for process in processes]
+        printed = [process.communicate(timeout=300) for process in processes]
         return [
-            (process.returncode, *texts) for process, texts in zip(processes, told, strict=True)
+            (process.returncode, *texts) for process, texts in zip(processes, printed, strict=True)
         ]
 
 

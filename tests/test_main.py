@@ -123,14 +123,14 @@ def test_a_run_that_ends_at_a_plateau_says_so(tmp_path, capsys):
         '--config.schedule.patience=1', '--config.schedule.drops=0',
         '--noconfig.train.report', '--config.train.log_to=',
     ]  # fmt: skip
-    told = 'ended after step 10 of 60: the validation error no longer improves at the lowest rate'
+    errors = 'ended after step 10 of 60: the validation error no longer improves at the lowest rate'
     assert main.main(arguments) == DONE
-    assert told in capsys.readouterr().out
+    assert errors in capsys.readouterr().out
     before = driver.rows(tmp_path / 'run')
     assert [row['step'] for row in before if row['split'] == 'val'] == [5, 10]
     # More steps do not begin it anew.
     assert main.main([*arguments, '--config.train.steps=70']) == DONE
-    assert told.replace('of 60', 'of 70') in capsys.readouterr().out
+    assert errors.replace('of 60', 'of 70') in capsys.readouterr().out
     assert driver.rows(tmp_path / 'run') == before
 
 
@@ -167,8 +167,8 @@ def test_a_broken_record_ends_the_run_in_a_line_that_names_it(folder, command, t
     ]  # fmt: skip
     capsys.readouterr()
     assert main.main(arguments) == FAULT
-    (told,) = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(rf'error: record \d+ of {shard} cannot be read: .*', told), told
+    (errors,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf'error: record \d+ of {shard} cannot be read: .*', errors), errors
 
 
 BAD_COMMANDS = {

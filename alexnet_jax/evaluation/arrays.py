@@ -42,7 +42,7 @@ class ImageArrays:
         path = self.folder / file_name(name)
         try:
             values = files.map_array(path)
-            require_as_written(path, self.about)
+            require_unmodified(path, self.about)
         except (OSError, ValueError) as error:
             raise InputError(f'{path} cannot be read: {reason(error)}') from error
         if values.shape[:1] != self.labels.shape:
@@ -127,7 +127,7 @@ def read(folder: Path) -> ImageArrays:
     about = read_about(folder)
     try:
         for name in (IDS, LABELS):
-            require_as_written(folder / name, about)
+            require_unmodified(folder / name, about)
         ids = files.read_json(folder / IDS, MOST_IDS)
         labels = np.array(files.map_array(folder / LABELS))
     except (OSError, ValueError) as error:
@@ -152,7 +152,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def require_as_written(path: Path, about: Mapping[str, Any]) -> None:
+def require_unmodified(path: Path, about: Mapping[str, Any]) -> None:
     """Compares a file with its SHA-256 in about.json; earlier versions kept none.
 
     Raises:

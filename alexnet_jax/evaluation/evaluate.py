@@ -111,7 +111,7 @@ def restricted(outputs: Generator[Outputs], columns: Sequence[int]) -> Generator
 def _place(mesh: Mesh, batch: pipeline.Batch) -> dict[str, Any]:
     """Puts the images on the devices; the rest stays with us, of all processes."""
     images = {'image': batch.pop('image')}
-    return device_mesh.place_batch(mesh, images) | device_mesh.everyones_rows(mesh, batch)
+    return device_mesh.place_batch(mesh, images) | device_mesh.gather_rows(mesh, batch)
 
 
 def _outputs(batch: dict[str, Any], made: tuple[jax.Array, dict[str, jax.Array]]) -> Outputs:

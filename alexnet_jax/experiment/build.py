@@ -101,7 +101,7 @@ def build(config: Config, start: Normalization | None = None) -> Experiment:
         save_every=config.checkpoint.every_steps,
     )
     net = AlexNet(architecture, len(images.classes), exchange=config.network.exchange)
-    step.require_parts_suffice(net, config.train.micro_batches)
+    step.require_splittable_batch(net, config.train.micro_batches)
     data = config.data
     normalization = start or pipeline.normalization(
         images, architecture.input_size, data.normalization, data.mean, data.std

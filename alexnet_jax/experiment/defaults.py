@@ -64,7 +64,7 @@ def _following(name: str, named: FieldReference, *epochs: FieldReference) -> Fie
 
 
 def _of_protocol(name: str, protocol: Any, epochs: Any = None) -> Any:
-    own = _brought(protocol)
+    own = _defaults_of(protocol)
     if epochs not in (None, own.get('train.epochs', SETTINGS['train.epochs'].default)):
         return 0  # a number of epochs that was given replaces the protocol's steps
     return own.get(name, SETTINGS[name].default)
@@ -81,7 +81,7 @@ def _count(value: Any) -> int | str:
     return value if isinstance(value, int) else 'no number'
 
 
-def _brought(protocol: Any) -> Mapping[str, Any]:
+def _defaults_of(protocol: Any) -> Mapping[str, Any]:
     """Returns the defaults that a protocol brings; {} for what is none."""
     if isinstance(protocol, str) and protocol in PROTOCOLS:
         return PROTOCOLS[protocol].settings

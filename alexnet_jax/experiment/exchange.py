@@ -85,7 +85,7 @@ def import_file(
     # Or all imports with equal settings would be one run, and their checkpoints exchangeable.
     data = {**loaded.data, WEIGHTS: warm_start.digest(loaded.layers)}
     write_workdir(workdir, dataclasses.replace(loaded, classes=classes, data=data))
-    return '\n'.join([f'{told(loaded)} -> {workdir}', *notes])
+    return '\n'.join([f'{model_text(loaded)} -> {workdir}', *notes])
 
 
 def _notes(
@@ -148,7 +148,7 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
         lost = _write_caffe(out, loaded, source)
     else:
         _write_stablehlo(out, loaded, architecture.input_size)
-    return '\n'.join([f'{told(loaded)} -> {out}, {out.stat().st_size} bytes', *lost])
+    return '\n'.join([f'{model_text(loaded)} -> {out}, {out.stat().st_size} bytes', *lost])
 
 
 def _write_stablehlo(out: Path, loaded: Model, size: int) -> None:
@@ -219,11 +219,11 @@ def push(source: Path, to: str, license: str = '') -> str:
             if stays
             else ''
         )
-        return f'{kept}{told(loaded)} -> {to}'
+        return f'{kept}{model_text(loaded)} -> {to}'
     with tempfile.TemporaryDirectory() as folder:
         _fill(Path(folder), loaded, card)
         address = hub.push(Path(folder), to.removeprefix(REMOTE), keep=CARD)
-    return f'{told(loaded)} -> {address}'
+    return f'{model_text(loaded)} -> {address}'
 
 
 def _results(source: Path, loaded: Model) -> list[dict[str, Any]]:
@@ -301,7 +301,7 @@ def portable(config: Config) -> dict[str, Any]:
     }
 
 
-def told(loaded: Model) -> str:
+def model_text(loaded: Model) -> str:
     """Describes a model in a line: its net, numbers, classes and step."""
     numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
     return (

@@ -78,7 +78,7 @@ class Identity:
         values['data.source'] = without_folder(values['data.source'])
         config = {
             name: values[name]
-            for name in kept_config.that_count(settled)
+            for name in kept_config.settings_with_effect(settled)
             if values[name] != SETTINGS[name].default
         }
         facts = {name: self.facts[name] for name in ('classes', 'mirror', 'mean and scale')}

@@ -173,7 +173,9 @@ def differences(config: Config, other: Config, but: Collection[str] = ()) -> lis
     one, two = flat(absolute_source(config)), flat(absolute_source(other))
     for values in (one, two):  # a file may be moved; the set's identity is compared apart
         values['data.source'] = without_folder(values['data.source'])
-    found = [name for name in that_count(config) if name not in but and one[name] != two[name]]
+    found = [
+        name for name in settings_with_effect(config) if name not in but and one[name] != two[name]
+    ]
     lines = [f'{name} was {two[name]!r}, now {one[name]!r}' for name in found]
     if config.train.table is not None and other.train.table is not None:
         lines += protocol_json.differences(other.train.table, config.train.table)
@@ -184,9 +186,9 @@ def differences(config: Config, other: Config, but: Collection[str] = ()) -> lis
     return lines + [f'{row.field} of the net was {row.one}, now {row.other}' for row in rows]
 
 
-def that_count(config: Config) -> list[str]:
+def settings_with_effect(config: Config) -> list[str]:
     """Returns the settings by which one run differs from another."""
     # A rate that falls towards the end of the run depends on where that is.
-    looks_at_length = base_protocol(config).looks_at_length
-    fixed = ('train.epochs', 'train.steps') if looks_at_length else ()
+    depends_on_length = base_protocol(config).depends_on_length
+    fixed = ('train.epochs', 'train.steps') if depends_on_length else ()
     return [name for name, setting in SETTINGS.items() if not setting.free or name in fixed]

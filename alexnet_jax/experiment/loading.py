@@ -21,7 +21,7 @@ from alexnet_jax.runtime import storage
 from alexnet_jax.runtime.errors import InputError, plain, shown
 from alexnet_jax.training import checkpoint_reader
 from alexnet_jax.weights import pretrained, published
-from alexnet_jax.weights.arrays import told
+from alexnet_jax.weights.arrays import printable
 from alexnet_jax.weights.files import Layers
 
 LONGEST = 300  # characters of a fault in a file's settings
@@ -197,7 +197,10 @@ def _variables(net: AlexNet, layers: Layers, source: Path) -> Variables:
              for part, array in parts.items()}  # fmt: skip
     faults = [
         *(f'{"/".join(name)} is missing' for name in shapes.keys() - found.keys()),
-        *(f'{told("/".join(name))} is not of this net' for name in found.keys() - shapes.keys()),
+        *(
+            f'{printable("/".join(name))} is not of this net'
+            for name in found.keys() - shapes.keys()
+        ),
         *(
             f'{"/".join(name)} is {found[name]}, not {shape}'
             for name, shape in shapes.items()

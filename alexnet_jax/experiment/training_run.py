@@ -75,7 +75,7 @@ def train(
 
     Raises:
       InputError: as `build`, `held_out_split`, `workdir.locked`, `workdir.claim`,
-        `checkpoint_reader.newest_whole` and `start_values`, or the run is longer already; before training.
+        `checkpoint_reader.newest_intact` and `start_values`, or the run is longer already; before training.
       NotFiniteError, StorageError: as `loop.train`.
     """
     with multihost.together():
@@ -110,16 +110,16 @@ def _train_there(
     """`train`, in a workdir that is ours."""
     config, plan = experiment.config, experiment.plan
     with contextlib.ExitStack() as stack:
-        checkpoints, at, told = _open_checkpoints(experiment, workdir, stack)
+        checkpoints, at, messages = _open_checkpoints(experiment, workdir, stack)
         _require_not_beyond(config, plan, at, workdir)
         if at is None:
-            state, told = initial_state(experiment, values), of_start
+            state, messages = initial_state(experiment, values), of_start
         with multihost.together():
             if multihost.is_first():
                 claim(workdir, experiment.identity)
         multihost.require_shared(workdir)
         if at is not None:
-            checkpoints.set_aside_after(at)
+            checkpoints.rename_damaged_after(at)
             like = step.abstract_state(experiment.net, experiment.mesh, experiment.protocol)
             state = checkpoints.restore(at, like)
         first_step, silent = int(state.step), not multihost.is_first()
@@ -128,7 +128,7 @@ def _train_there(
             plan.steps, first_step, silent, config.train.print_every_steps, has_top5
         )
         stack.callback(reporter.close)
-        for line in [_opening(experiment, workdir, first_step), *told]:
+        for line in [_opening(experiment, workdir, first_step), *messages]:
             reporter.say(line)
         metrics = workdir / METRICS if multihost.is_first() else None
         validated = loop.is_validated(first_step, state.plateau, plan)
@@ -149,7 +149,7 @@ def _train_there(
             return False
         except NotFiniteError as error:
             with contextlib.suppress(StorageError):
-                checkpoints.wait()  # or its last would not be told of
+                checkpoints.wait()  # or its last would not be messages of
             raise not_finite.with_records(experiment, workdir, error) from error
     return True
 
@@ -161,7 +161,7 @@ def _open_checkpoints(
     after it that are damaged.
 
     Raises:
-      InputError: as `checkpoint_reader.newest_whole`; they cannot be written.
+      InputError: as `checkpoint_reader.newest_intact`; they cannot be written.
     """
     folder, keep = workdir / 'checkpoints', experiment.config.checkpoint.keep
     found: tuple[int | None, list[str]] = None, []
@@ -173,10 +173,10 @@ def _open_checkpoints(
             raise InputError(f'--workdir {workdir}: {error}') from error
         stack.enter_context(contextlib.closing(checkpoints))
         if multihost.is_first():
-            at, passed = checkpoint_reader.newest_whole(folder)
+            at, passed = checkpoint_reader.newest_intact(folder)
             found = at, [f'warning: {line}' for line in passed]
-    at, told = json.loads(multihost.everyones(json.dumps(found))[0])
-    return checkpoints, at, told
+    at, messages = json.loads(multihost.gather_texts(json.dumps(found))[0])
+    return checkpoints, at, messages
 
 
 def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir: Path) -> None:
@@ -279,7 +279,7 @@ def _run(
                 len(experiment.images.classes),
                 reporter.say,
                 [row.name for row in architecture.layers if row.reads_all],
-                multihost.everyones_array,
+                multihost.gather_arrays,
             ),
             watch=functools.partial(_watch, experiment, workdir, boards),
             stop_requested=stop_requested,

@@ -28,7 +28,7 @@ HALVINGS = 20  # ways to deal a layer's maps to two halves at random
 
 
 @dataclasses.dataclass(frozen=True)
-class Alikeness:
+class Similarity:
     """CKA of a layer's output between the first two columns, and between halves of all its maps.
 
     The halves are dealt at random, [HALVINGS]: their CKA is what it would be if it did not matter
@@ -101,7 +101,7 @@ def cut(showing: Showing, runner: Any = None) -> dict[str, Tally]:
     }
 
 
-def alikeness(showing: Showing) -> list[Alikeness]:
+def similarity_by_layer(showing: Showing) -> list[Similarity]:
     """Returns a row a layer, on `MOST_COMPARED` images of the split at most."""
     net = showing.model.net.architecture
     some = sample(showing.images.splits[showing.split], MOST_COMPARED)
@@ -122,7 +122,7 @@ def alikeness(showing: Showing) -> list[Alikeness]:
     ]
 
 
-def _alikeness(layer: str, outputs: np.ndarray, columns: int) -> Alikeness:
+def _alikeness(layer: str, outputs: np.ndarray, columns: int) -> Similarity:
     """outputs: [images, ..., maps], the columns side by side."""
     own = outputs.shape[-1] // columns
     both = outputs[..., : 2 * own]
@@ -134,4 +134,4 @@ def _alikeness(layer: str, outputs: np.ndarray, columns: int) -> Alikeness:
 
     random = np.random.default_rng(0)
     halves = [between(random.permutation(2 * own)[:own]) for _ in range(HALVINGS)]
-    return Alikeness(layer, between(np.arange(own)), np.array(halves))
+    return Similarity(layer, between(np.arange(own)), np.array(halves))

@@ -171,7 +171,7 @@ class AlexNet(nn.Module):
         """Checks the module's fields and the arguments of a call."""
         checks.require_one_of('exchange', self.exchange, EXCHANGES)
         checks.require_one_of('compute', self.compute, COMPUTE)
-        checks.require_at_hand('compute', self.compute)
+        checks.require_available_type('compute', self.compute)
         if self.precision is not None:
             checks.require_one_of('precision', self.precision, PRECISIONS)
         net = self.architecture

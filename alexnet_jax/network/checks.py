@@ -68,7 +68,7 @@ def require_one_of(name: str, value: Any, allowed: Collection[str]) -> None:
         raise ValueError(f'{name} is {shown(value)}; expected: one of {", ".join(allowed)}')
 
 
-def require_at_hand(name: str, dtype: str) -> None:
+def require_available_type(name: str, dtype: str) -> None:
     """Checks that JAX, as it is set, has the type.
 
     Raises:

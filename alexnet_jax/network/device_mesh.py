@@ -94,7 +94,7 @@ def everywhere(mesh: Mesh, array: jax.Array) -> np.ndarray:
     return np.asarray(array if array.is_fully_addressable else _on_every_device(mesh)(array))
 
 
-def everyones_rows(mesh: Mesh, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def gather_rows(mesh: Mesh, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the rows of the whole batch, in every process, from those of `rows_here`.
 
     They are NumPy arrays of numbers, or of bytes.
@@ -106,12 +106,12 @@ def everyones_rows(mesh: Mesh, rows: Mapping[str, np.ndarray]) -> dict[str, np.n
 
 def _everyones(mesh: Mesh, values: np.ndarray) -> np.ndarray:
     if values.dtype == object:
-        return _everyones_bytes(mesh, values)
+        return _gather_bytes(mesh, values)
     placed = place_batch(mesh, {'rows': values})['rows']
     return np.asarray(_on_every_device(mesh)(placed))
 
 
-def _everyones_bytes(mesh: Mesh, values: np.ndarray) -> np.ndarray:
+def _gather_bytes(mesh: Mesh, values: np.ndarray) -> np.ndarray:
     lengths = _everyones(mesh, np.array([len(value) for value in values], np.int32))
     width = 64 * (1 + max(lengths) // 64)  # few widths: each is compiled anew
     padded = np.array([np.frombuffer(value.ljust(width, b'\0'), np.uint8) for value in values])

@@ -127,11 +127,11 @@ def _cuts(showing: Showing, runner: Any, folder: Path) -> list[str]:
 
 
 def _alikeness(showing: Showing, folder: Path) -> list[str]:
-    rows = two_columns.alikeness(showing)
+    rows = two_columns.similarity_by_layer(showing)
     if not rows or any(np.isnan([row.columns, *row.halves]).any() for row in rows):
         return []
-    path = folder / 'alikeness'
-    columns.alikeness(
+    path = folder / 'similarity_by_layer'
+    columns.similarity_by_layer(
         [row.layer for row in rows],
         [row.columns for row in rows],
         [row.halves for row in rows],

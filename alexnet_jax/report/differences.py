@@ -79,7 +79,7 @@ def evaluation(config: Config, model: Model, showing: Showing | None) -> list[Ro
         rows.append(('eval.split', 'train', 'test or val'))
     views = results.distinct_views(showing.about)
     if views != VIEWS:
-        rows.append(('eval.views', results.views_told(showing.about), str(VIEWS)))
+        rows.append(('eval.views', results.views_text(showing.about), str(VIEWS)))
     return rows
 
 

@@ -87,7 +87,7 @@ def cells(row: Row) -> list[Cell]:
     """Returns a result's split and views, set, step, number of images, errors and loss."""
     top5 = row['top5_error'] if has_top5(row) else '–'
     return [
-        f'{row["split"]}, {results.views_told(row)}', str(row.get('set', row['source'])),
+        f'{row["split"]}, {results.views_text(row)}', str(row.get('set', row['source'])),
         row['step'], row['examples'], row['top1_error'], top5, row['loss'],
     ]  # fmt: skip
 

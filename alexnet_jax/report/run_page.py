@@ -159,7 +159,7 @@ def _lead(run: Run, found: Findings | None) -> str:
     scores, split = found.tally.scores(), run.showing.split
     low, high = scores['top1_interval']
     top5 = f', top-5 error {scores["top5_error"]:.4f}' if has_top5(scores) else ''
-    count, views = results.images_told(scores['examples']), results.views_told(run.showing.about)
+    count, views = results.images_text(scores['examples']), results.views_text(run.showing.about)
     meaning = 'The top-1 error is the share of images whose most probable class is wrong' + (
         '; the top-5 error, of those whose class is not among the five most probable'
         if top5

@@ -49,7 +49,7 @@ def beat(done: str) -> None:
 
     Such work does not take long, and comes again.
     """
-    _tell(f'.{done}\n')
+    _send(f'.{done}\n')
 
 
 def slow(begun: str) -> None:
@@ -57,10 +57,10 @@ def slow(begun: str) -> None:
 
     Until the next `beat`, silence means nothing.
     """
-    _tell(f'?{begun}\n')
+    _send(f'?{begun}\n')
 
 
-def _tell(line: str) -> None:
+def _send(line: str) -> None:
     if _channel is not None:
         # A supervisor that is stopped must not stop us: what does not fit is left out.
         with contextlib.suppress(OSError):
@@ -69,7 +69,7 @@ def _tell(line: str) -> None:
 
 def _pulse() -> None:
     while True:
-        _tell('~\n')
+        _send('~\n')
         time.sleep(PULSE)
 
 

@@ -60,7 +60,7 @@ def join(joining: Joining) -> None:
             '--processes is auto, and no Slurm step, Kubernetes job or TPU was found here;'
             ' allowed there: --processes=N --process=I --coordinator=HOST:PORT'
         ) from error
-    jax.devices()  # waits until all processes have told of their devices
+    jax.devices()  # waits until all processes have differing of their devices
     heartbeat.slow('reading the configuration and the images')
 
 
@@ -113,7 +113,7 @@ def by_first(folder: Path, work: Callable[[Callable[[], bool]], None]) -> None:
         raises is raised in the first, whose end then ends the others.
     """
     heartbeat.slow('the work of process 0 alone')
-    name = f'{TURN}{everyones(secrets.token_hex(8))[0]}'
+    name = f'{TURN}{gather_texts(secrets.token_hex(8))[0]}'
     done, stopped, stop = (folder / f'{name}.{what}' for what in ('done', 'stopped', 'stop'))
     with stop_requests() as stop_requested:
         if is_first():
@@ -130,7 +130,7 @@ def by_first(folder: Path, work: Callable[[Callable[[], bool]], None]) -> None:
                 stop.touch()
             time.sleep(POLL)
         was_stopped = stopped.exists()
-        everyones('')  # all have seen it
+        gather_texts('')  # all have seen it
         if is_first():
             for path in (done, stopped, stop):
                 path.unlink(missing_ok=True)
@@ -149,16 +149,16 @@ def require_alike(facts: Mapping[str, Any]) -> None:
     Raises:
       InputError: these differ between the processes; in all of them.
     """
-    first, *others = [json.loads(text) for text in everyones(json.dumps(facts))]
+    first, *others = [json.loads(text) for text in gather_texts(json.dumps(facts))]
     faults = []
     for index, theirs in enumerate(others, start=1):
-        told = [
+        differing = [
             f'{name} is {theirs.get(name)!r}, not {first.get(name)!r}'
             for name in first | theirs
             if theirs.get(name) != first.get(name)
         ]
-        if told:
-            faults.append(f'process {index} differs from process 0: {"; ".join(told)}')
+        if differing:
+            faults.append(f'process {index} differs from process 0: {"; ".join(differing)}')
     if faults:
         raise InputError('\n'.join(faults))
 
@@ -172,7 +172,7 @@ def require_shared(folder: Path) -> None:
     if count() == 1:
         return
     path = folder / '.shared'
-    token = everyones(secrets.token_hex() if is_first() else '')[0]
+    token = gather_texts(secrets.token_hex() if is_first() else '')[0]
     with together():
         if is_first():
             files.write_bytes(path, token.encode())
@@ -200,7 +200,7 @@ def together() -> Iterator[None]:
         if count() == 1:
             raise
         fault = str(error)
-    texts = everyones(fault)
+    texts = gather_texts(fault)
     if fault and set(texts) == {fault}:
         raise InputError(fault)  # once, not by each process
     faults = [
@@ -212,7 +212,7 @@ def together() -> Iterator[None]:
         raise InputError('\n'.join(dict.fromkeys(faults)))
 
 
-def everyones(text: str) -> list[str]:
+def gather_texts(text: str) -> list[str]:
     """Returns the values of all processes, in their order."""
     if count() == 1:
         return [text]
@@ -224,13 +224,13 @@ def everyones(text: str) -> list[str]:
     return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
 
 
-def everyones_array(own: np.ndarray) -> np.ndarray:
+def gather_arrays(own: np.ndarray) -> np.ndarray:
     """Returns the arrays of all processes, of one shape, in their order: [processes, ...]."""
     return own[None] if count() == 1 else np.asarray(multihost_utils.process_allgather(own))
 
 
 @contextlib.contextmanager
-def telling_of_loss() -> Iterator[None]:
+def lost_process_errors() -> Iterator[None]:
     """Turns JAX's errors within into that of a lost process.
 
     Raises:

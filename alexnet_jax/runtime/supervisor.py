@@ -59,8 +59,8 @@ def supervise(module: str, argv: list[str], joining: Joining, debug: bool = Fals
         return STOPPED if status == -signal.SIGTERM else FAULT
     waited = signs.last == heartbeat.JOINING and signs.silence >= joining.timeout - 1
     apart = status == -signal.SIGABRT and waited
-    told = fault or (_apart(joining) if apart else _end_told(-status, signs.last))
-    print(f'error: {joining.name}: {told}', file=sys.stderr, flush=True)
+    message = fault or (_apart(joining) if apart else _end_message(-status, signs.last))
+    print(f'error: {joining.name}: {message}', file=sys.stderr, flush=True)
     return BAD_INPUT if apart else FAULT
 
 
@@ -167,7 +167,7 @@ def _apart(joining: Joining) -> str:
     )
 
 
-def _end_told(number: int, last: str) -> str:
+def _end_message(number: int, last: str) -> str:
     if number == signal.SIGABRT:
         return f'another process was lost; this one was at: {last}. {GO_ON}'
     name = signal.Signals(number).name

@@ -51,7 +51,7 @@ def _of(showing: trained.Showing) -> Row:
         'step': showing.model.step,
         'split': showing.split,
         'network': identity.network_digest(config),
-        'config': study.what_counts(config),
+        'config': study.settings_of_result(config),
     } | runs.identity_of(showing.images)
 
 
@@ -91,7 +91,7 @@ def measure(showing: trained.Showing, workdir: Path) -> Row:
         measures[f'{index} apart'] = abs(separation.difference)
         measures[f'{index} apart by chance'] = separation.by_chance
     measures |= _of_cuts(cuts, model.classes)
-    for row in two_columns.alikeness(showing):
+    for row in two_columns.similarity_by_layer(showing):
         measures[f'CKA at {row.layer}'] = row.columns
         measures[f'CKA at {row.layer}, halves at random'] = float(row.halves.mean())
     history = two_columns.over_training(workdir, model)

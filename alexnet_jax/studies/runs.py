@@ -87,7 +87,7 @@ def train_all(
             if result is None:
                 return None
             kept = {
-                'config': study.what_counts(config),
+                'config': study.settings_of_result(config),
                 'identity': expected[name].identity,
                 'result': result,
             }
@@ -174,7 +174,7 @@ def _is_of(kept: Mapping[str, Any], config: Config, workdir: Path) -> bool:
     result, last = kept['result'], last_checkpoint(workdir)
     whole = 'fault' in result or last in (None, result['step'])  # None: only the result was kept
     # Older studies may hold the relative path of a folder.
-    same = study.same_form(kept['config']) == study.same_form(study.what_counts(config))
+    same = study.same_form(kept['config']) == study.same_form(study.settings_of_result(config))
     return same and whole
 
 

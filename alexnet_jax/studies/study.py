@@ -35,7 +35,7 @@ Row = dict[str, Any]
 TrainAll = Callable[..., dict[str, Row] | None]  # as `runs.train_all`, of configurations by name
 
 
-def what_counts(config: Config) -> dict[str, Any]:
+def settings_of_result(config: Config) -> dict[str, Any]:
     """Returns the settings that decide a run's result, as JSON has them."""
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -68,7 +68,9 @@ def computed(config: Config) -> list[Any]:
         without |= {'data.random_crop'}
     if source in ('digits', 'patterns'):  # which are never mirrored
         without |= {'data.mirror'}
-    settings = {name: value for name, value in what_counts(config).items() if name not in without}
+    settings = {
+        name: value for name, value in settings_of_result(config).items() if name not in without
+    }
     rates = configuration.flat(config)[RATES]
     factors = {layer: factor for layer, factor in rates.items() if factor != 1}
     return [net, factors, settings]
@@ -202,7 +204,7 @@ def asked(command: str, base: Config, own: Collection[str] = (), **options: Any)
     """
     config = {
         name: None if name in own else value
-        for name, value in what_counts(base).items()
+        for name, value in settings_of_result(base).items()
         if name not in COUNT
     }
     return {'command': command, 'config': config, 'options': options}
@@ -257,7 +259,7 @@ def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str
 
 
 def same_form(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values of settings that a study has kept as JSON, in the form of `what_counts`.
+    """Returns values of settings that a study has kept as JSON, in the form of `settings_of_result`.
 
     The study may be one of version 0.1. A relative path to images becomes absolute.
     """

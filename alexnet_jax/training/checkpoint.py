@@ -67,13 +67,13 @@ class Checkpoints:
         self._published = published
         self._partial, self._policy = self._folder / PARTIAL, _retention(keep)
         self._is_first = jax.process_index() == 0
-        with _told(f'{folder} cannot be written'):
+        with _write_errors(f'{folder} cannot be written'):
             if self._is_first:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._clear()
         with quiet():
             self._writer = ocp.AsyncCheckpointer(handler())
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint', _give_way)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint', _yield_processor)
         # Several processes begin a save together, which has its place among what else they
         # do together.
         self._alone = jax.process_count() == 1
@@ -131,7 +131,7 @@ class Checkpoints:
         with contextlib.suppress(Exception):  # what Orbax met in a save that failed, once more
             self._writer.close()
 
-    def set_aside_after(self, step: int) -> None:
+    def rename_damaged_after(self, step: int) -> None:
         """Renames those after a step to STEP.damaged.
 
         There they do not stand in the way of those to come, and can be looked into.
@@ -139,7 +139,7 @@ class Checkpoints:
         for later in steps(self._folder) if self._is_first else []:
             damaged = self._folder / f'{later}.damaged'
             if later > step:
-                with _told(f'{damaged} cannot be written'):
+                with _write_errors(f'{damaged} cannot be written'):
                     shutil.rmtree(damaged, ignore_errors=True)
                     os.rename(self._folder / str(later), damaged)
 
@@ -174,7 +174,7 @@ class Checkpoints:
 
     def _begin(self, step: int, copy: TrainState) -> None:
         """Has Orbax write, in threads of its own."""
-        with self._told_of(step, copy):
+        with self._save_errors(step, copy):
             if self._is_first:
                 if not self._folder.is_dir():
                     # Or else a run whose folder was taken away would go on in a new one.
@@ -193,7 +193,7 @@ class Checkpoints:
     def _publish(self, step: int, error: float | None, copy: TrainState) -> None:
         """Makes a checkpoint of what is written; then those go that are no longer wanted."""
         place, final = self._partial / str(step), self._folder / str(step)
-        with self._told_of(step, copy):
+        with self._save_errors(step, copy):
             self._writer.wait_until_finished()
             if not self._is_first:
                 return
@@ -227,7 +227,7 @@ class Checkpoints:
             shutil.rmtree(self._partial)
 
     @contextlib.contextmanager
-    def _told_of(self, step: int, state: TrainState) -> Iterator[None]:
+    def _save_errors(self, step: int, state: TrainState) -> Iterator[None]:
         """Turns errors of writing within into a `StorageError`.
 
         Raises:
@@ -260,7 +260,7 @@ def _rank(folder: Path) -> tuple[float, int] | None:
     return None
 
 
-def _give_way() -> None:
+def _yield_processor() -> None:
     """Puts this thread, and those it starts, behind all others that want a processor: what a save
     has to do fits into the moments in which a training step leaves one idle."""
     if sys.platform == 'linux':  # elsewhere a priority is of a whole process
@@ -277,7 +277,7 @@ def _snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _write_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

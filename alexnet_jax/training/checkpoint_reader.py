@@ -31,7 +31,7 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
-def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
+def newest_intact(folder: Path) -> tuple[int | None, list[str]]:
     """Returns the last step whose files are as they were written, None if none is kept.
 
     With it comes a line on each step after it.
@@ -47,7 +47,7 @@ def newest_whole(folder: Path) -> tuple[int | None, list[str]]:
             manifest.verify(place)
         except DamagedError as fault:
             if before is None or _identity(place) != before:
-                return newest_whole(folder)  # another process took it away: there is a newer one
+                return newest_intact(folder)  # another process took it away: there is a newer one
             faults[step] = fault
         else:
             return step, [
@@ -152,10 +152,10 @@ def _identity(place: Path) -> int | None:
 def _choose(folder: Path, step: int | None, asked_as: str) -> int:
     held = steps(folder)
     if step is None:
-        step, told = newest_whole(folder)
+        step, warnings = newest_intact(folder)
         if step is None:
             raise InputError(f'{folder} holds no checkpoint; train first')
-        for line in told:
+        for line in warnings:
             print(f'warning: {line}', file=sys.stderr)
     elif step not in held:
         raise InputError(

@@ -47,7 +47,7 @@ class Reporter:
         if self._bar is not None:
             self._bar.update(self._task, completed=row['step'], row=text)
         elif self._line_is_due(row['step']):
-            self.say(f'train  step {row["step"]}/{self._steps}  {text}')
+            self.print_line(f'train  step {row["step"]}/{self._steps}  {text}')
 
     def _line_is_due(self, step: int) -> bool:
         if self._print_every:  # rows may come more seldom than that
@@ -60,9 +60,9 @@ class Reporter:
 
     def evaluation(self, row: dict[str, Any]) -> None:
         """Prints an evaluation row."""
-        self.say(f'{row["split"]:5}  step {row["step"]}  {describe(row, self._top5)}')
+        self.print_line(f'{row["split"]:5}  step {row["step"]}  {describe(row, self._top5)}')
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints a line at once."""
         self._console.print(text, markup=False)
         sys.stdout.flush()

@@ -21,7 +21,7 @@ class Health:
       classes: of the net.
       warn: takes each warning, a line.
       reads_all: the layers that read all columns below; others read their own.
-      everyones: an array -> those of all processes, [processes, ...]. All call it at the
+      gather_texts: an array -> those of all processes, [processes, ...]. All call it at the
         end of each epoch.
     """
 
@@ -31,10 +31,10 @@ class Health:
         classes: int = 0,
         warn: Callable[[str], None] = lambda line: None,
         reads_all: Collection[str] = (),
-        everyones: Callable[[np.ndarray], np.ndarray] = lambda own: own[None],
+        gather_texts: Callable[[np.ndarray], np.ndarray] = lambda own: own[None],
     ):
         self._layers, self._warn = layers, warn
-        self._reads_all, self._everyones = reads_all, everyones
+        self._reads_all, self._everyones = reads_all, gather_texts
         self._chance = math.log(classes) if classes else math.inf
         self._warned: set[str | Part] = set()
         self._epochs = self._last = 0
@@ -70,7 +70,7 @@ class Health:
         self._epochs += 1
         dead = self._dead()
         for layer in self._layers:
-            self._warn_of_dead(layer, [part for part in dead if part[0] == layer])
+            self._warn_if_dead(layer, [part for part in dead if part[0] == layer])
         mean = self._losses / self._steps if self._steps else 0.0
         at_chance = self._last >= STEPS and mean >= CHANCE * self._chance
         if self._epochs >= EPOCHS and at_chance and 'chance' not in self._warned:
@@ -102,7 +102,7 @@ class Health:
         """Whether all columns above read each column of a layer; the output does."""
         return number + 2 == len(self._layers) or self._layers[number + 1] in self._reads_all
 
-    def _warn_of_dead(self, layer: str, parts: list[Part]) -> None:
+    def _warn_if_dead(self, layer: str, parts: list[Part]) -> None:
         new = [part for part in parts if part not in self._warned]
         if not new:
             return

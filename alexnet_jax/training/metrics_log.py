@@ -40,7 +40,7 @@ class MetricsLog:
             return
         last = last_step, RANKS['val' if validated else 'train']
         kept = b''.join(line for line in _lines(path) if _written_before(line, last))
-        with _told(path, len(kept)):
+        with _disk_errors(path, len(kept)):
             files.write_bytes(path, kept)
             self._file = path.open('ab', buffering=0)
 
@@ -52,7 +52,7 @@ class MetricsLog:
         """
         if self._file is not None and self._path is not None:
             line = (json.dumps(row, allow_nan=False) + '\n').encode()
-            with _told(self._path, len(line)):
+            with _disk_errors(self._path, len(line)):
                 while line:  # a disk that fills up takes a part, and then nothing
                     line = line[self._file.write(line) :]
 
@@ -73,7 +73,7 @@ def require_usable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path, count: int) -> Iterator[None]:
+def _disk_errors(path: Path, count: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -89,7 +89,7 @@ class Protocol:
         return any(isinstance(group.schedule, Plateau) for group in self.groups)
 
     @property
-    def looks_at_length(self) -> bool:
+    def depends_on_length(self) -> bool:
         """Whether rates depend on how long the run is to be."""
         to_the_end = ExponentialSteps | WarmupPolynomial | RampPolynomial
         return any(isinstance(group.schedule, to_the_end) for group in self.groups)

@@ -232,7 +232,7 @@ def make_train_step(
     Raises:
       InputError: more than one part of a net with batch normalization.
     """
-    require_parts_suffice(net, micro_batches)
+    require_splittable_batch(net, micro_batches)
     scores_of = _scores_over_mesh(net, mesh, mean, scale, micro_batches, protocol.loss)
 
     def loss_share(params, batch_stats, batch, key, part):
@@ -317,7 +317,7 @@ def _score_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
     return {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
 
 
-def require_parts_suffice(net: AlexNet, micro_batches: int) -> None:
+def require_splittable_batch(net: AlexNet, micro_batches: int) -> None:
     """Checks that the net can take a batch in parts.
 
     Raises:

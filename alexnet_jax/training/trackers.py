@@ -73,7 +73,7 @@ class TensorBoard:
         self._folder, self._flushed = folder, time.monotonic()
         package = _tensorboardx()
         self._summary, self._proto = package.summary, package.proto.event_pb2
-        with self._told():
+        with self._write_errors():
             folder.mkdir(exist_ok=True)
             self._events = package.event_file_writer.EventsWriter(
                 str(folder / 'events'), f'.{time.time_ns()}'
@@ -100,16 +100,16 @@ class TensorBoard:
 
     def close(self) -> None:
         """Writes all that is pending and closes the file."""
-        with self._told():
+        with self._write_errors():
             self._events.close()
 
     def _write(self, step: int, **what: Any) -> None:
-        with self._told():
+        with self._write_errors():
             event = self._proto.Event(wall_time=time.time(), step=step, **what)
             self._events.write_event(event)
 
     def _flush(self) -> None:
-        with self._told():
+        with self._write_errors():
             self._events.flush()
         self._flushed = time.monotonic()
 
@@ -125,7 +125,7 @@ class TensorBoard:
         return summary(value=[summary.Value(tag=name, image=picture)])
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _write_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -199,8 +199,10 @@ def _of_tables(own: Facts, theirs: Facts, source: str, rows: Sequence[str]) -> l
         elif own.below(row) not in ('the image', *rows):
             fields.append(('layer below', theirs.below(row), f'{own.below(row)}, untrained'))
         if fields:
-            told = '; '.join(f'{field} {there} there, {here} here' for field, there, here in fields)
-            lines.append(f'{row} differs from that of {source}: {told}')
+            fields_text = '; '.join(
+                f'{field} {there} there, {here} here' for field, there, here in fields
+            )
+            lines.append(f'{row} differs from that of {source}: {fields_text}')
     return lines
 
 

@@ -18,7 +18,7 @@ class ContentError(ValueError):
     """A weight file that cannot be used. The message goes on behind the file's path."""
 
 
-def floats_told() -> str:
+def allowed_floats() -> str:
     """Returns the names of the allowed types of numbers, separated by commas."""
     return ', '.join(map(str, FLOATS))
 
@@ -43,11 +43,11 @@ def require_finite(arrays: Mapping[str, np.ndarray], source: Path) -> None:
     for name, values in arrays.items():
         if not np.isfinite(values).all():
             raise InputError(
-                f'{told(name)} of {source} holds values that are not finite; allowed: finite ones'
+                f'{printable(name)} of {source} holds values that are not finite; allowed: finite ones'
             )
 
 
-def told(name: object) -> str:
+def printable(name: object) -> str:
     """Returns a name out of a file, on one line and of a bearable length."""
     text = ascii(name)[1:-1] if isinstance(name, str) else f'a {type(name).__name__}'
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.runtime.files import opened
-from alexnet_jax.weights.arrays import as_float32, told, write_whole
+from alexnet_jax.weights.arrays import as_float32, printable, write_whole
 
 # Message: field: (number, type, whether repeated). Names are bytes, since a file may
 # hold any; so are packed numbers, which NumPy then reads without a Python object each.
@@ -168,7 +168,7 @@ def read(path: Path) -> list[Layer]:
     layers += [_layer(layer, path) for layer in net.layer or net.layers]
     names = collections.Counter(layer.name for layer in layers if layer.blobs)
     if twice := [name for name, count in names.items() if count > 1]:
-        raise InputError(f'{path} holds weights of {told(twice[0])} twice')
+        raise InputError(f'{path} holds weights of {printable(twice[0])} twice')
     if any(layer.HasField('layer') for layer in net.layers):
         raise InputError(
             f"{path} is in Caffe's form of before 2013; allowed: what its program"
@@ -212,7 +212,7 @@ def _layer(message: Any, path: Path) -> Layer:
     return Layer(
         name,
         kind,
-        [_array(blob, f'{told(name)} of {path}') for blob in message.blobs],
+        [_array(blob, f'{printable(name)} of {path}') for blob in message.blobs],
         tuple(map(_text, message.bottom)),
         tuple(map(_text, message.top)),
         _fields(message, own) if own else None,
@@ -268,7 +268,7 @@ def _array(blob: Any, where: str) -> np.ndarray:
     lies = min(shape, default=1) < 1 or len(shape) > _MOST_AXES
     if lies or math.prod(shape) * size != len(content):
         raise InputError(
-            f'{where} is cut short or garbled: shape {told(str(shape))},'
+            f'{where} is cut short or garbled: shape {printable(str(shape))},'
             f' {len(content)} bytes; allowed: {size} bytes a number'
         )
     return as_float32(np.frombuffer(content, kind).reshape(shape))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.weights.arrays import ContentError, shortest, told
+from alexnet_jax.weights.arrays import ContentError, printable, shortest
 from alexnet_jax.weights.caffe import Layer
 
 
@@ -44,7 +44,7 @@ def settings_of(layers: Sequence[Layer]) -> dict[str, Any]:
 def mean_file(layers: Sequence[Layer]) -> str:
     """Returns the name of the mean image that a file speaks of, or nothing."""
     names = [layer.transform.get('mean_file', b'') for layer in layers if layer.transform]
-    return next((told(name.decode(errors='backslashreplace')) for name in names if name), '')
+    return next((printable(name.decode(errors='backslashreplace')) for name in names if name), '')
 
 
 def transform_of(mean: np.ndarray, scale: np.ndarray) -> dict[str, Any] | None:
@@ -68,7 +68,7 @@ def _sizes(layers: Sequence[Layer]) -> set[int]:
                 _, maps, *sides = layer.input_shape if len(layer.input_shape) == 4 else (0, 0)
                 if maps != 3 or len(set(sides)) != 1 or min(sides) < 1:
                     raise ContentError(
-                        f'takes images of the shape {told(str(layer.input_shape))};'
+                        f'takes images of the shape {printable(str(layer.input_shape))};'
                         ' allowed: batch, 3, side, side'
                     )
                 yield sides[0]
@@ -81,5 +81,5 @@ def _sizes(layers: Sequence[Layer]) -> set[int]:
 def _only(values: set, what: str) -> Any:
     """Returns the value that is there, or None if there is none."""
     if len(values) > 1:
-        raise ContentError(f'states {what} {told(str(sorted(values)))}; allowed: one of them')
+        raise ContentError(f'states {what} {printable(str(sorted(values)))}; allowed: one of them')
     return next(iter(values), None)

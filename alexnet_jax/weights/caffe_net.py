@@ -30,7 +30,7 @@ from alexnet_jax.network.layers import (
     Tanh,
 )
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.weights.arrays import ContentError, told
+from alexnet_jax.weights.arrays import ContentError, printable
 from alexnet_jax.weights.caffe import Layer
 from alexnet_jax.weights.caffe_layers import AVERAGE, MAX, ROWS, WITHIN_CHANNEL, parameters
 
@@ -68,19 +68,19 @@ def rows(layers: Sequence[Layer]) -> list[Row]:
             if layer.kind in _IMAGES or (layer.kind == 'Split' and below & {*layer.bottoms}):
                 below |= {*layer.tops} if layer.kind == 'Split' else {*layer.tops[:1]}
             continue
-        where = f'{told(layer.name)} of type {told(layer.kind)}'
+        where = f'{printable(layer.name)} of type {printable(layer.kind)}'
         if layer.kind not in {*_WEIGHTED, *_STAGES} or (layer.kind in _STAGES and not found):
             raise ContentError(f'has a layer {where}, which no net here has there')
         if layer.in_phases and layer.kind != 'Dropout':
             raise ContentError(f'has a layer {where}, in some phases only; allowed: in all')
         if below and layer.bottoms and not (len(layer.bottoms) == 1 and layer.bottoms[0] in below):
             raise ContentError(
-                f'has a layer {where} that reads {told(", ".join(layer.bottoms))};'
-                f' allowed: what lies below it, {told(", ".join(sorted(below)))}'
+                f'has a layer {where} that reads {printable(", ".join(layer.bottoms))};'
+                f' allowed: what lies below it, {printable(", ".join(sorted(below)))}'
             )
         if len(layer.tops) > 1:
             raise ContentError(
-                f'has a layer {where} that writes {told(", ".join(layer.tops))}; allowed: one top'
+                f'has a layer {where} that writes {printable(", ".join(layer.tops))}; allowed: one top'
             )
         below = set(layer.tops)
         if layer.kind in _STAGES:
@@ -134,7 +134,7 @@ def architecture(found: Sequence[Row], base: Architecture) -> Architecture:
         for number, (row, of_base) in enumerate(zip(found, base.layers, strict=False))
     )
     if found[-1].then:
-        raise ContentError(f'has a layer {told(found[-1].then[0].name)} above the classifier')
+        raise ContentError(f'has a layer {printable(found[-1].then[0].name)} above the classifier')
     _require_classes(found[-1].layer)
     try:
         net = dataclasses.replace(base, layers=layers)
@@ -174,14 +174,14 @@ def _require_order(found: Sequence[Row], base: Architecture) -> None:
         expected = [parameters(stage)[0] for stage in getattr(of_base, 'then', ())]
         if kinds != expected:
             raise ContentError(
-                f'states no parameters of its layers, and after {name} {told(" ".join(kinds))};'
+                f'states no parameters of its layers, and after {name} {printable(" ".join(kinds))};'
                 f' allowed: {" ".join(expected)}, as network {base.name} has'
             )
 
 
 def _layer(row: Row, base: Conv | Dense, first: bool, staged: bool) -> Conv | Dense:
     stages = tuple(map(_stage, row.then)) if staged else base.then
-    where = told(row.layer.name)
+    where = printable(row.layer.name)
     if not any(isinstance(stage, Activation) for stage in stages):
         raise ContentError(f'has no activation after {where}; allowed: ReLU, TanH or Sigmoid')
     if isinstance(base, Dense) and any(not isinstance(x, Activation | Dropout) for x in stages):
@@ -245,7 +245,7 @@ def _side(layer: Layer, both: str, each: str, default: int | None = None) -> int
     sides = sides or ({default} if default is not None else set())
     least = 0 if both == 'pad' else 1
     if len(sides) != 1 or min(sides) < least:
-        raise _unlike(layer, f'{both} {told(str(sorted(sides)))}', 'one number for both axes')
+        raise _unlike(layer, f'{both} {printable(str(sorted(sides)))}', 'one number for both axes')
     return sides.pop()
 
 
@@ -322,4 +322,4 @@ def _number(layer: Layer, name: str, default: float) -> float:
 
 
 def _unlike(layer: Layer, stated: str, allowed: str) -> ContentError:
-    return ContentError(f'states {stated} in layer {told(layer.name)}; allowed: {allowed}')
+    return ContentError(f'states {stated} in layer {printable(layer.name)}; allowed: {allowed}')

@@ -18,10 +18,10 @@ from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.runtime.files import opened
 from alexnet_jax.weights.arrays import (
     FLOATS,
+    allowed_floats,
     as_float32,
-    floats_told,
+    printable,
     require_finite,
-    told,
     write_whole,
 )
 
@@ -55,7 +55,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     for name, values in stored.items():
         if values.dtype not in FLOATS:
             raise InputError(
-                f'{told(name)} of {path} is of {values.dtype}; allowed: {floats_told()}'
+                f'{printable(name)} of {path} is of {values.dtype}; allowed: {allowed_floats()}'
             )
     of_metadata = metadata.pop(OF_METADATA, None)
     if metadata.pop(OF_ARRAYS, None) not in (None, _sha256(stored)):
@@ -77,7 +77,9 @@ def by_layer(arrays: Mapping[str, np.ndarray], path: Path) -> Layers:
     for name, values in arrays.items():
         layer, slash, part = name.partition('/')
         if not (layer and slash and part):
-            raise InputError(f'{path} holds {told(name)!r}; allowed: LAYER/PART, as conv1/kernel')
+            raise InputError(
+                f'{path} holds {printable(name)!r}; allowed: LAYER/PART, as conv1/kernel'
+            )
         layers.setdefault(layer, {})[part] = values
     return layers
 
@@ -105,7 +107,9 @@ def _stored(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         with opened(path), safe_open(path, 'np') as file:  # the library would wait for a pipe
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise InputError(f'{path} cannot be read as safetensors: {told(str(error))}') from error
+        raise InputError(
+            f'{path} cannot be read as safetensors: {printable(str(error))}'
+        ) from error
 
 
 def _sha256_of_metadata(metadata: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ def push(folder: Path, repository: str, keep: str) -> str:
         kept = [keep] if hub.file_exists(repository, keep) else []
         hub.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=kept)
     except Exception as error:  # Whatever the network or the service makes it raise.
-        raise _told(repository, error) from error
+        raise _hub_error(repository, error) from error
     return str(address)
 
 
@@ -36,7 +36,7 @@ def pull(repository: str, name: str) -> Path:
     try:
         return Path(hub.hf_hub_download(repository, name))
     except Exception as error:  # Whatever the network or the service makes it raise.
-        raise _told(f'{repository}/{name}', error) from error
+        raise _hub_error(f'{repository}/{name}', error) from error
 
 
 def _library(repository: str) -> Any:
@@ -55,7 +55,7 @@ def _library(repository: str) -> Any:
     return huggingface_hub
 
 
-def _told(what: str, error: Exception) -> InputError:
+def _hub_error(what: str, error: Exception) -> InputError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError):  # The cause says why.

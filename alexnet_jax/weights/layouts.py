@@ -17,7 +17,7 @@ from alexnet_jax.network.architectures import ARCHITECTURES, TORCHVISION
 from alexnet_jax.network.layers import Architecture, Conv, Layer
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.runtime.errors import InputError
-from alexnet_jax.weights.arrays import require_finite, told
+from alexnet_jax.weights.arrays import printable, require_finite
 from alexnet_jax.weights.caffe_layers import has_form
 from alexnet_jax.weights.files import Layers
 
@@ -226,7 +226,7 @@ def _require_shapes(
       InputError: arrays are missing, too many or of other shapes.
     """
     missing = [name for name in shapes if name not in arrays]
-    extra = [told(name) for name in arrays if name not in shapes]
+    extra = [printable(name) for name in arrays if name not in shapes]
     misshapen = [
         f'{name} {arrays[name].shape}, not {shape}'
         for name, shape in shapes.items()

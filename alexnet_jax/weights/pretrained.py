@@ -27,7 +27,7 @@ from alexnet_jax.weights import (
     state_dicts,
     torch_file,
 )
-from alexnet_jax.weights.arrays import ContentError, told
+from alexnet_jax.weights.arrays import ContentError, printable
 from alexnet_jax.weights.files import Layers
 
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.caffemodel')
@@ -303,7 +303,7 @@ def _json(text: str) -> Any:
 def _require_different(classes: Sequence[str], path: Path) -> None:
     counts = collections.Counter(classes)
     if twice := [name for name, count in counts.items() if count > 1]:
-        raise InputError(f'{path} names the class {told(twice[0])} {counts[twice[0]]} times')
+        raise InputError(f'{path} names the class {printable(twice[0])} {counts[twice[0]]} times')
 
 
 def _may_be_setting(value: Any) -> bool:
@@ -323,4 +323,4 @@ def _may_be_setting(value: Any) -> bool:
 
 def _require_net(path: Path, asked: str, found: str) -> None:
     if asked and asked != found:
-        raise InputError(f'--net is {asked}, but {path} is of {told(found)}')
+        raise InputError(f'--net is {asked}, but {path} is of {printable(found)}')

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from alexnet_jax.weights.arrays import ContentError, told
+from alexnet_jax.weights.arrays import ContentError, printable
 
 # Modules that wrap another one: `nn.DataParallel` and its kin, and `torch.compile`.
 _WRAPPERS = {'module', '_orig_mod'}
@@ -75,7 +75,7 @@ def plain_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, values in arrays.items():
         if names[name] in plain:
-            raise ContentError(f'holds {told(names[name])} twice, once as {told(name)}')
+            raise ContentError(f'holds {printable(names[name])} twice, once as {printable(name)}')
         plain[names[name]] = values
     return plain
 
@@ -115,6 +115,8 @@ def _holds(several: Collection[str], names: Collection[str]) -> bool:
 
 
 def _listed(found: Iterable[tuple[Place, Any]]) -> str:
-    places = [told('.'.join(place)) if place else 'the outermost dictionary' for place, _ in found]
+    places = [
+        printable('.'.join(place)) if place else 'the outermost dictionary' for place, _ in found
+    ]
     more = len(places) - _MOST_TOLD
     return ', '.join(places[:_MOST_TOLD]) + (f' and {more} more' if more > 0 else '')

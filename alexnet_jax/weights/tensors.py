@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from alexnet_jax.weights import pickled
-from alexnet_jax.weights.arrays import BFLOAT16, ContentError, as_float32, told
+from alexnet_jax.weights.arrays import BFLOAT16, ContentError, as_float32, printable
 from alexnet_jax.weights.pickled import Name, Opaque
 
 DAMAGED = 'is cut short or garbled'
@@ -168,7 +168,7 @@ def checked(tensor: Tensor) -> Tensor:
     there = tensor.storage.bytes // np.dtype(tensor.kind).itemsize
     if not 0 < math.prod(shape) <= there or last >= there:
         raise ContentError(
-            f'{DAMAGED}: it has an array of shape {told(str(shape))} in a storage of {there}'
+            f'{DAMAGED}: it has an array of shape {printable(str(shape))} in a storage of {there}'
         )
     return dataclasses.replace(tensor, strides=strides)
 

@@ -21,7 +21,7 @@ import numpy as np
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, counted
 from alexnet_jax.weights import pickled, state_dicts
-from alexnet_jax.weights.arrays import FLOATS, ContentError, floats_told, told
+from alexnet_jax.weights.arrays import FLOATS, ContentError, allowed_floats, printable
 from alexnet_jax.weights.pickled import Opaque
 from alexnet_jax.weights.tensors import (
     DAMAGED,
@@ -78,7 +78,7 @@ def _read_zip(file: BinaryIO, wanted: Callable) -> tuple[dict[str, np.ndarray], 
     except ContentError:
         raise
     except (zipfile.BadZipFile, EOFError, struct.error, RuntimeError, ValueError) as error:
-        raise ContentError(f'{DAMAGED}: {told(str(error))}') from error
+        raise ContentError(f'{DAMAGED}: {printable(str(error))}') from error
     return _arrays(tensors, data, '>' if order == b'big' else '<', size), notes
 
 
@@ -140,15 +140,17 @@ def _legacy_data(
     data, end = {}, os.fstat(file.fileno()).st_size
     for storage in storages:
         if storage.kind is None:
-            raise ContentError(f'holds {told(storage.name)}; allowed: {floats_told()}')
+            raise ContentError(f'holds {printable(storage.name)}; allowed: {allowed_floats()}')
         size = int.from_bytes(file.read(8), 'little')
         if size != storage.size:
             raise ContentError(
-                f'{DAMAGED}: storage {told(storage.key)} has {size} numbers,'
+                f'{DAMAGED}: storage {printable(storage.key)} has {size} numbers,'
                 f' should have {storage.size}'
             )
         if file.tell() + storage.bytes > end:
-            raise ContentError(f'{DAMAGED}: storage {told(storage.key)} reaches beyond its end')
+            raise ContentError(
+                f'{DAMAGED}: storage {printable(storage.key)} reaches beyond its end'
+            )
         if storage.key in needed:
             data[storage.key] = file.read(storage.bytes)
         else:
@@ -170,16 +172,16 @@ def _chosen(value: Any, wanted: Callable) -> tuple[dict[str, Tensor], tuple[str,
       ContentError: there are no weights, or ones that are not read here.
     """
     if isinstance(value, Opaque):
-        raise ContentError(f'holds {told(value.kind)}; allowed: a state dict; nothing was run')
+        raise ContentError(f'holds {printable(value.kind)}; allowed: a state dict; nothing was run')
     tensors, notes = state_dicts.choose(value, _is_array, wanted)
     for name, tensor in tensors.items():
         if isinstance(tensor, OtherTensor):
             raise ContentError(
-                f'holds {told(name)} as a {told(tensor.form)}; allowed: an ordinary tensor'
+                f'holds {printable(name)} as a {printable(tensor.form)}; allowed: an ordinary tensor'
             )
         if tensor.kind not in FLOATS:
             raise ContentError(
-                f'holds {told(name)} of {told(str(tensor.kind))}; allowed: {floats_told()}'
+                f'holds {printable(name)} of {printable(str(tensor.kind))}; allowed: {allowed_floats()}'
             )
     return {name: checked(tensor) for name, tensor in tensors.items()}, notes
 
@@ -205,7 +207,7 @@ def _arrays(
     for storage in {tensor.storage for tensor in tensors.values()}:
         if len(data[storage.key]) != storage.bytes:
             raise ContentError(
-                f'{DAMAGED}: storage {told(storage.key)} has {len(data[storage.key])} bytes,'
+                f'{DAMAGED}: storage {printable(storage.key)} has {len(data[storage.key])} bytes,'
                 f' should have {storage.bytes}'
             )
     if sum(math.prod(tensor.shape) for tensor in tensors.values()) > size:

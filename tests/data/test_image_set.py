@@ -61,8 +61,8 @@ def test_a_set_is_found_by_its_source(folder, made, tmp_path):
 def test_what_is_not_prepared_is_named_with_the_command(folder, tmp_path):
     with pytest.raises(InputError) as caught:
         stored.of_source(f'folder:{folder}', 64, str(tmp_path))
-    told, command = str(caught.value).splitlines()
-    assert f'folder:{folder} is not prepared at 64 pixels in {tmp_path}' in told
+    printed, command = str(caught.value).splitlines()
+    assert f'folder:{folder} is not prepared at 64 pixels in {tmp_path}' in printed
     assert command.split()[:3] == ['python', '-m', 'alexnet_jax.data.prepare']
     for spec in ('folder:/no/such', 'tfds:imagnet2012'):
         with pytest.raises(InputError, match=r'no such folder|nearest is .imagenet2012'):
@@ -100,8 +100,8 @@ def test_a_set_of_another_resize_does_not_fit(folder, of_each_resize):
         assert about['resize'] == resize
         assert stored.find(spec, SIZE, str(place.parent), resize) == place
         for other in set(RESIZES) - {resize}:
-            told = rf'{place} \(resize {resize}\) was .* data\.resize {other}\. Such a set is'
-            with pytest.raises(InputError, match=told) as caught:
+            printed = rf'{place} \(resize {resize}\) was .* data\.resize {other}\. Such a set is'
+            with pytest.raises(InputError, match=printed) as caught:
                 stored.find(spec, SIZE, str(place), other)
             command = str(caught.value).splitlines()[1]
             assert f'--size={SIZE} --resize={other}' in command

@@ -44,8 +44,8 @@ def test_a_tally_equals_a_loop_over_images(random):
     assert scores['loss'] == pytest.approx(losses.mean(), rel=1e-12)
 
     names = tuple('abcdefg')
-    told = tally.by_class(names)
-    for label, row in enumerate(told['classes'][:-1]):
+    table = tally.by_class(names)
+    for label, row in enumerate(table['classes'][:-1]):
         mine = labels == label
         assert row == {
             'class': names[label],
@@ -53,13 +53,13 @@ def test_a_tally_equals_a_loop_over_images(random):
             'top1_error': np.mean(np.array(top1)[mine]),
             'top5_error': np.mean(np.array(top5)[mine]),
         }
-    assert told['classes'][-1] == {
+    assert table['classes'][-1] == {
         'class': 'g', 'examples': 0, 'top1_error': None, 'top5_error': None,
     }  # fmt: skip
-    assert {(row['label'], row['taken_for']): row['images'] for row in told['confusions']} == {
+    assert {(row['label'], row['taken_for']): row['images'] for row in table['confusions']} == {
         (names[label], names[other]): times for (label, other), times in pairs.items()
     }
-    times = [row['images'] for row in told['confusions']]
+    times = [row['images'] for row in table['confusions']]
     assert times == sorted(times, reverse=True) and sum(times) == sum(top1)
 
 

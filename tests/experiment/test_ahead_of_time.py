@@ -259,7 +259,7 @@ def test_default_meshes_by_hand():
     assert row.mesh == (1, 2)
     numbers = 2 * (13 * 13 * 128 + 6 * 6 * 128 + 2048)
     assert row.sending == pytest.approx(8 * (2 * numbers + 4 * 1000) / 4)
-    assert default_meshes.where_it_stops_paying(rows) == (2 if whole >= 0.5 else 1)
+    assert default_meshes.most_useful_devices(rows) == (2 if whole >= 0.5 else 1)
 
 
 # Of the training step in bfloat16 with libtpu 0.0.42.1, at a batch of 128 a chip: million cycles and

@@ -43,8 +43,8 @@ def train(
         f'--config.mesh.data={data}', f'--config.mesh.column={column}',
     ]  # fmt: skip
     if count > 1:
-        told = several.run(count, arguments, devices=devices)
-        assert [status for status, _, _ in told] == [0] * count, told
+        printed = several.run(count, arguments, devices=devices)
+        assert [status for status, _, _ in printed] == [0] * count, printed
         return
     flags = f'--xla_force_host_platform_device_count={devices}'
     command = [sys.executable, '-m', 'alexnet_jax.main', *arguments]

@@ -159,16 +159,17 @@ def test_what_caffes_form_cannot_hold(tmp_path, capsys):
     run = changed(imported(tmp_path, 'caffe'), image, np.ones(3, np.float32), mirror=False)
     capsys.readouterr()
     done('export', run, '--out', tmp_path / 'a.caffemodel', '--form', 'caffe')
-    told = capsys.readouterr().out
-    assert 'cannot hold the mean image and that images are not to be mirrored' in told
+    printed = capsys.readouterr().out
+    assert 'cannot hold the mean image and that images are not to be mirrored' in printed
 
 
 @pytest.mark.thorough
 def test_caffes_own_preprocessing_and_classes_lose_nothing(tmp_path, capsys):
     done('import', caffe_file(tmp_path), '--workdir', tmp_path / 'run', *CAFFE_SIZE)
-    told = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
     assert (
-        len(told) == 3 and '--config.data.mean=123,117,104 --config.data.resize=squash' in told[1]
+        len(printed) == 3
+        and '--config.data.mean=123,117,104 --config.data.resize=squash' in printed[1]
     )
     done('export', tmp_path / 'run', '--out', tmp_path / 'a.caffemodel', '--form', 'caffe')
     assert len(capsys.readouterr().out.splitlines()) == 1
@@ -179,8 +180,8 @@ def test_caffes_own_preprocessing_and_classes_lose_nothing(tmp_path, capsys):
 def test_a_mean_image_beside_a_caffe_file_is_spoken_of(tmp_path, capsys):
     file = caffe_file(tmp_path, {'data': field(4, b'data/mean.binaryproto') + field(3, 99)})
     done('import', file, '--workdir', tmp_path / 'run', '--config.network.width=0.125')
-    told = capsys.readouterr().out
-    assert 'the mean image that it speaks of, data/mean.binaryproto, is not in it' in told
+    printed = capsys.readouterr().out
+    assert 'the mean image that it speaks of, data/mean.binaryproto, is not in it' in printed
     assert alexnet_jax.load(tmp_path / 'run').net.architecture.input_size == 99
 
 
@@ -238,11 +239,11 @@ def kept(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize('name', BAD_METADATA)
 def test_metadata_of_torchvisions_form_that_lies(name, kept, tmp_path):
-    changes, told = BAD_METADATA[name]
+    changes, printed = BAD_METADATA[name]
     with safe_open(kept, 'np') as file:
         metadata = file.metadata() | {'metadata_sha256': None} | changes
     save_file(load_file(kept), tmp_path / 'b', {k: x for k, x in metadata.items() if x is not None})
-    with pytest.raises(InputError, match=told) as error:
+    with pytest.raises(InputError, match=printed) as error:
         alexnet_jax.load(tmp_path / 'b')
     assert len(str(error.value).splitlines()) <= 2
 

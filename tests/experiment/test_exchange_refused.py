@@ -31,12 +31,12 @@ def refusal(capsys, folder: Path, *argv: Any) -> str:
     assert weights.main(list(map(str, argv))) == BAD_INPUT
     assert set(folder.rglob('*')) == before
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 1 << 18  # KiB
-    out, told = capsys.readouterr()
-    assert not out and len(told) < 800, told
-    lines = told.splitlines()
-    assert len(lines) <= 2, told
-    assert all(line.startswith('error: ') and line.isprintable() for line in lines), told
-    return told
+    out, printed = capsys.readouterr()
+    assert not out and len(printed) < 800, printed
+    lines = printed.splitlines()
+    assert len(lines) <= 2, printed
+    assert all(line.startswith('error: ') and line.isprintable() for line in lines), printed
+    return printed
 
 
 def state_dict(folder: Path, change: Callable[[dict], Any] = dict) -> list:
@@ -137,8 +137,8 @@ def test_a_place_that_is_taken(ours, tmp_path, capsys):
         run: f'--workdir {run} holds a run already',
         Path('/dev/null/run'): '--workdir /dev/null/run cannot be written',
     }.items():
-        told = refusal(capsys, run, 'import', *state_dict(tmp_path), '--workdir', workdir)
-        assert message in told
+        printed = refusal(capsys, run, 'import', *state_dict(tmp_path), '--workdir', workdir)
+        assert message in printed
 
 
 # By name: metadata that is not what it should be, arrays likewise, and what is said.
@@ -221,8 +221,8 @@ def test_a_bad_file_of_ours(name, ours, tmp_path, capsys):
     metadata = changed(metadata, {key: value for key, value in about.items() if '.' not in key})
     bad = tmp_path / 'bad.safetensors'
     save_file(changed(load_file(ours), arrays), bad, metadata)
-    told = refusal(capsys, tmp_path, 'import', bad, '--workdir', tmp_path / 'run')
-    assert re.search(message, told) and str(bad) in told
+    printed = refusal(capsys, tmp_path, 'import', bad, '--workdir', tmp_path / 'run')
+    assert re.search(message, printed) and str(bad) in printed
 
 
 # What to export, beside a workdir of `small` with two steps and a file, and what is said.
@@ -272,12 +272,12 @@ def test_a_damaged_file_of_ours(ours, tmp_path, capsys):
     content = bytearray(ours.read_bytes())
     content[-1000] ^= 1
     (tmp_path / 'bad.safetensors').write_bytes(content)
-    told = refusal(
+    printed = refusal(
         capsys, tmp_path, 'import', tmp_path / 'bad.safetensors', '--workdir', tmp_path / 'run'
     )
     with pytest.raises(InputError) as error:
         alexnet_jax.load(tmp_path / 'bad.safetensors')
-    assert told == f'error: {error.value}\n' and 'is damaged' in told
+    assert printed == f'error: {error.value}\n' and 'is damaged' in printed
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

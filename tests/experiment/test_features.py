@@ -228,16 +228,16 @@ def test_parts_come_to_the_same_folder(run, flat, tmp_path, capsys):
         out = tmp_path / name
         return features.keep(model, source, config, request, out, 'safetensors', stop, part)
 
-    told = keep('once')
+    printed = keep('once')
     keep('parts', '2/3')
     with pytest.raises(StopRequestedError):
         keep('parts', '0/3', lambda: True)
     assert '8 images' in keep('parts', '1/3', config=wide)
     assert not (tmp_path / 'parts').exists()
-    assert keep('parts', '0/3') == told.replace('once', 'parts')
-    assert 'skipped: 03.png is no JPEG or PNG' in told
+    assert keep('parts', '0/3') == printed.replace('once', 'parts')
+    assert 'skipped: 03.png is no JPEG or PNG' in printed
     assert content(tmp_path / 'parts') == content(tmp_path / 'once')
-    assert keep('parts', '1/3') == told.replace('once', 'parts')  # all is there already
+    assert keep('parts', '1/3') == printed.replace('once', 'parts')  # all is there already
     assert not (tmp_path / 'parts.parts').exists()
 
 

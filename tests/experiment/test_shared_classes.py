@@ -128,8 +128,8 @@ def test_ensembles_and_features_of_some_classes(runs, some_digits, tmp_path):
 
 def test_training_on_a_set_without_training_images_is_refused(some_digits, tmp_path, capsys):
     words = ['--config', 'configs/digits.py', '--workdir', str(tmp_path / 'run'), *some_digits]
-    told = refused(capsys, main.main, words)
-    assert told == (
+    printed = refused(capsys, main.main, words)
+    assert printed == (
         f'error: data.source folder:{tmp_path}/images has no training images, only test: nets are'
         ' evaluated on it (--mode=eval)\n'
     )

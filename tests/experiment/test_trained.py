@@ -198,8 +198,8 @@ def test_unmirrored_runs_see_no_mirror_images(data_dir, tmp_path, random):
         same = np.allclose(kept[mirror][:, :5], kept[mirror][:, 5:], atol=1e-6)
         assert same == (mirror == 'off')
         assert main.main(['--workdir', str(workdir), '--mode=predict', views, str(image)]) == DONE
-        told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
-        assert told['distinct_views'] == distinct
+        predictions = json.loads((workdir / 'predict' / 'predictions.json').read_text())
+        assert predictions['distinct_views'] == distinct
         model = load(workdir)
         shown = model.read(image, 10)
         second = shown[:5, :, ::-1] if mirror == 'on' else shown[:5]
@@ -209,8 +209,8 @@ def test_unmirrored_runs_see_no_mirror_images(data_dir, tmp_path, random):
         about = arrays.read(tmp_path / f'features-{mirror}').about
         assert about['distinct_views'] == distinct
     np.testing.assert_allclose(kept['on'][:, :5], kept['off'][:, :5], atol=1e-6)
-    told = results.views_told({'views': 10, 'distinct_views': 5})
-    assert told == '5 views, none mirrored' and results.views_told({'views': 10}) == '10 views'
+    printed = results.views_text({'views': 10, 'distinct_views': 5})
+    assert printed == '5 views, none mirrored' and results.views_text({'views': 10}) == '10 views'
 
 
 def test_any_mesh_evaluates_alike(workdir):
@@ -270,23 +270,23 @@ def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, 
     output = capsys.readouterr()
     assert output.err.splitlines() == [f'error: {bad} is no JPEG or PNG']
 
-    told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
-    assert [row['image'] for row in told['images']] == words
+    predictions = json.loads((workdir / 'predict' / 'predictions.json').read_text())
+    assert [row['image'] for row in predictions['images']] == words
     with (workdir / 'predict' / 'predictions.csv').open(newline='') as file:
         ranked = [*csv.DictReader(file)]
     entries = [
         {'image': row['image'], 'rank': str(rank), 'class': entry['class'], 'name': entry['name']}
-        for row in told['images']
+        for row in predictions['images']
         for rank, entry in enumerate(row.get('predictions', ()), start=1)
     ]
     probabilities = [float(row.pop('probability')) for row in ranked]
     assert ranked == entries
     assert probabilities[0] == pytest.approx(
-        told['images'][0]['predictions'][0]['probability'], rel=1e-8
+        predictions['images'][0]['predictions'][0]['probability'], rel=1e-8
     )
-    assert told['images'].pop(2) == {'image': str(bad), 'error': 'is no JPEG or PNG'}
+    assert predictions['images'].pop(2) == {'image': str(bad), 'error': 'is no JPEG or PNG'}
     model = load(workdir)
-    for file, row in zip(files, told['images'], strict=True):
+    for file, row in zip(files, predictions['images'], strict=True):
         views = augment.ten_views(np.asarray(Image.open(file)), 28, mirror=False)
         logits = np.asarray(model(views)[0], np.float64)
         mean = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).mean(axis=0)
@@ -310,9 +310,9 @@ def test_predictions_of_images_and_the_one_that_cannot_be_read(workdir, digits, 
     (tmp_path / 'list.txt').write_text(f'few/{files[1].name}\n')
     few = tmp_path / 'few'
     assert main.main([*arguments[:3], str(few), str(tmp_path / 'list.txt')]) == DONE
-    told = json.loads((workdir / 'predict' / 'predictions.json').read_text())
+    predictions = json.loads((workdir / 'predict' / 'predictions.json').read_text())
     names = [files[0].name, files[1].name, files[1].name]
-    assert [row['image'] for row in told['images']] == [str(few / name) for name in names]
+    assert [row['image'] for row in predictions['images']] == [str(few / name) for name in names]
     assert 'holds no JPEG' in refused(
         capsys, main.main, [*arguments[:3], str(workdir / 'checkpoints')]
     )
@@ -331,8 +331,8 @@ def test_a_set_of_other_classes_is_refused(workdir, tmp_path, capsys):
         '--workdir', str(workdir), '--mode=eval', f'--config.data.source=folder:{tmp_path}/images',
         f'--config.data.dir={tmp_path}/set',
     ]  # fmt: skip
-    told = refused(capsys, main.main, arguments)
-    assert "has the class 'ant hill', which is none of the net's 10" in told
+    printed = refused(capsys, main.main, arguments)
+    assert "has the class 'ant hill', which is none of the net's 10" in printed
 
 
 def test_a_workdir_that_lacks_a_file_says_so(workdir, capsys):

@@ -21,9 +21,9 @@ def evaluated(workdir, *more: str) -> dict:
 def refused(capsys, command, arguments) -> str:
     capsys.readouterr()
     assert command(arguments) == BAD_INPUT
-    told = capsys.readouterr().err
-    assert 1 <= len(told.splitlines()) <= 2
-    return told
+    printed = capsys.readouterr().err
+    assert 1 <= len(printed.splitlines()) <= 2
+    return printed
 
 
 SYNTHETIC = ['--config.data.source=synthetic', '--config.data.synthetic_classes=10',

@@ -29,13 +29,13 @@ COUNTS = {'settings': 1000, 'images': 500, 'sets': 200, 'checkpoints': 50}
 def tally(outcome: Callable[[int], str], count: int) -> dict[str, Any]:
     """How often what happened, by how much the process grew, and how long it took."""
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    outcomes = collections.Counter(told(outcome, seed) for seed in range(count))
+    outcomes = collections.Counter(outcome_text(outcome, seed) for seed in range(count))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     seconds = round(time.monotonic() - begun, 1)
     return {'outcomes': outcomes, 'grown': grown * 1024, 'seconds': seconds}
 
 
-def told(outcome: Callable[[int], str], seed: int) -> str:
+def outcome_text(outcome: Callable[[int], str], seed: int) -> str:
     try:
         return outcome(seed)
     except BaseException:

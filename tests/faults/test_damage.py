@@ -12,7 +12,7 @@ import pytest
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import checkpoint_reader
-from alexnet_jax.training.checkpoint_reader import newest_whole, read_layers
+from alexnet_jax.training.checkpoint_reader import newest_intact, read_layers
 from tests.faults import driver
 
 
@@ -40,12 +40,12 @@ def flipped(content: bytes, random: python_random.Random) -> bytes:
 def assert_told(folder: Path, path: Path) -> None:
     """That the damage of a file is told, with both steps, or makes no difference at all."""
     *_, before, last = checkpoint_reader.steps(folder)
-    found, told = newest_whole(folder)
+    found, output_text = newest_intact(folder)
     if found == last:
         # White space in the manifest, which is its own guard.
-        assert path.name == 'manifest.json' and told == []
+        assert path.name == 'manifest.json' and output_text == []
         return
-    (line,) = told
+    (line,) = output_text
     assert found == before
     assert f'checkpoint {last} is damaged: {path}' in line and f'step {before} is taken' in line
     with pytest.raises(InputError, match=f'checkpoint {last} is damaged'):
@@ -77,7 +77,7 @@ def test_seeded_damage(damage, count, folder):
         if changed != content:
             assert_told(folder, path)
         path.write_bytes(content)
-    assert newest_whole(folder) == (checkpoint_reader.steps(folder)[-1], [])
+    assert newest_intact(folder) == (checkpoint_reader.steps(folder)[-1], [])
 
 
 def test_each_file_removed_and_emptied(folder):
@@ -100,8 +100,8 @@ def test_a_run_goes_on_from_the_one_before_and_says_so(undisturbed, data_dir, tm
         b'?'
     )
     evaluation = [sys.executable, '-m', 'alexnet_jax.main', '--workdir', str(run), '--mode=eval']
-    told = subprocess.run(evaluation, capture_output=True, text=True)
-    assert told.returncode == DONE and f'checkpoint {last} is damaged' in told.stderr
+    output_text = subprocess.run(evaluation, capture_output=True, text=True)
+    assert output_text.returncode == DONE and f'checkpoint {last} is damaged' in output_text.stderr
     assert json.loads((run / 'eval' / 'test-1.json').read_text())['step'] == before
 
     output = tmp_path / 'printed'

@@ -13,7 +13,7 @@ import pytest
 
 from alexnet_jax.runtime.command_line import DONE, FAULT
 from alexnet_jax.training import checkpoint_reader
-from alexnet_jax.training.checkpoint_reader import newest_whole
+from alexnet_jax.training.checkpoint_reader import newest_intact
 from tests.faults import driver
 
 SIZE = 40 << 20
@@ -54,7 +54,7 @@ def fill(disk: Path, left: int) -> Path:
 )
 def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
     """While the first checkpoint is written, a later one, its manifest, a row of the log, ...:
-    told with path and bytes, the others whole; with room again the run comes to the same end."""
+    output_text with path and bytes, the others whole; with room again the run comes to the same end."""
     random, output = python_random.Random(moments.start), tmp_path / 'printed'
     sizes = [path.stat().st_size for path in (undisturbed / 'checkpoints').rglob('*')]
     one = sum(sizes) // 3
@@ -77,7 +77,7 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
         assert 'No space left on device' in errors[0] and str(workdir) in errors[0]
         assert re.search(r'\d+ bytes', errors[0]), printed
         held = checkpoint_reader.steps(workdir / 'checkpoints')
-        assert newest_whole(workdir / 'checkpoints') == (max(held, default=None), [])
+        assert newest_intact(workdir / 'checkpoints') == (max(held, default=None), [])
         filler.unlink()
         assert driver.run(argv, output) == DONE, output.read_text()
         driver.assert_same_run(workdir, undisturbed)

@@ -23,7 +23,7 @@ from tests.faults import fuzz, fuzz_images, fuzz_sets, fuzz_settings, odd_values
 
 
 @pytest.fixture(scope='module')
-def told(tmp_path_factory) -> dict:
+def output_text(tmp_path_factory) -> dict:
     """What came of all of them, made in one process with a home of its own."""
     folder = tmp_path_factory.mktemp('fuzz')
     command = [sys.executable, '-m', 'tests.faults.fuzz', str(folder)]
@@ -38,13 +38,13 @@ def told(tmp_path_factory) -> dict:
     ('settings', 'accepted', 50), ('images', 'read', 50), ('sets', 'same', 10),
     ('checkpoints', 'read', 5),
 ])  # fmt: skip
-def test_what_is_wrong_is_refused_or_does_no_harm(kind, taken, least, told):
-    outcomes = told[kind]['outcomes']
+def test_what_is_wrong_is_refused_or_does_no_harm(kind, taken, least, output_text):
+    outcomes = output_text[kind]['outcomes']
     assert set(outcomes) == {'refused', taken}, outcomes
     assert sum(outcomes.values()) == fuzz.COUNTS[kind]
     assert outcomes['refused'] > fuzz.COUNTS[kind] / 2  # or too little was wrong with them
     assert outcomes[taken] > least  # or nothing was tried beyond the reading
-    assert told[kind]['grown'] < 1 << 30
+    assert output_text[kind]['grown'] < 1 << 30
 
 
 def test_images_of_strange_names_are_predicted_or_named(tmp_path, capsys, monkeypatch):

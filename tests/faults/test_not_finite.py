@@ -111,9 +111,9 @@ def test_found_named_and_not_saved(
     with monkeypatch.context() as planting:
         plant(planting)
         assert main.main(argv) == FAULT
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2, told
-    first, second = told
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 2, printed
+    first, second = printed
     assert first.startswith(f'error: {what} of step {found_at} is nan; the images of that step: ')
     assert f'and {BATCH - 3} more, in {workdir}/not_finite.json' in first
     assert f'what was saved up to step {SAVED} is whole' in second
@@ -121,7 +121,7 @@ def test_found_named_and_not_saved(
     # Validation after step 41 has not been: all records so far were for training.
     assert kept['records'] == read_ids[(found_at - 1) * BATCH : found_at * BATCH]
     assert kept['step'] == found_at
-    assert checkpoint_reader.newest_whole(workdir / 'checkpoints') == (SAVED, [])
+    assert checkpoint_reader.newest_intact(workdir / 'checkpoints') == (SAVED, [])
 
     if plant is in_a_gradient:  # from what was saved, without the NaN
         assert main.main(driver.command(workdir, data_dir)) == DONE

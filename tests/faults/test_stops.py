@@ -126,8 +126,8 @@ def test_a_run_in_use_is_refused_to_another(data_dir, tmp_path):
         [sys.executable, '-m', 'alexnet_jax.main', *argv], capture_output=True, text=True
     )
     assert second.returncode == 2
-    told = f'error: --workdir {tmp_path / "run"} is in use by process {process.pid} on '
-    assert second.stderr.startswith(told) and second.stderr.count('\n') == 1
+    errors = f'error: --workdir {tmp_path / "run"} is in use by process {process.pid} on '
+    assert second.stderr.startswith(errors) and second.stderr.count('\n') == 1
     process.join(120)
     assert process.exitcode == DONE, output.read_text()
 
@@ -147,10 +147,10 @@ def test_twenty_stops_of_two_processes(data_dir, tmp_path):
             time.sleep(random.uniform(0.0, 0.3))
             begun = time.monotonic()
             processes[random.randrange(2)].send_signal(signal.SIGTERM)
-            told = [process.communicate(timeout=60) for process in processes]
+            errors = [process.communicate(timeout=60) for process in processes]
             statuses = [process.returncode for process in processes]
         assert time.monotonic() - begun < LONGEST
-        assert statuses in ([STOPPED, STOPPED], [DONE, DONE]), told
+        assert statuses in ([STOPPED, STOPPED], [DONE, DONE]), errors
         steps = [row['step'] for row in driver.rows(workdir) if row['split'] == 'train']
         assert steps == list(range(1, driver.saved_step(workdir) + 1))
         stops += statuses == [STOPPED, STOPPED]

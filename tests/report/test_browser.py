@@ -61,14 +61,14 @@ def browser():
 
 def assert_sound(browser, path: Path, views=((390, 'dark'), (1440, 'light'))) -> None:
     for width, scheme in views:
-        asked, told = [], []
+        asked, printed = [], []
         view = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
         view.on('request', lambda request, asked=asked: asked.append(request.url))
-        view.on('console', lambda message, told=told: told.append(message.text))
-        view.on('pageerror', lambda error, told=told: told.append(str(error)))
+        view.on('console', lambda message, printed=printed: printed.append(message.text))
+        view.on('pageerror', lambda error, printed=printed: printed.append(str(error)))
         view.goto(path.as_uri())
         assert [url for url in asked if not url.startswith('data:')] == [path.as_uri()]
-        assert not told
+        assert not printed
         assert view.evaluate('document.documentElement.scrollWidth') <= width
         assert view.evaluate('[...document.images].every(i => i.complete && i.naturalWidth)')
         assert min(view.evaluate(COLORS)) > 1

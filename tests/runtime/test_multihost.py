@@ -130,10 +130,12 @@ def test_two_processes_stop_on_request_and_one_goes_on(command, tmp_path):
     with several.started(2, command('together', *more)) as processes:
         wait_for_step(tmp_path / 'together', 8, processes)
         processes[1].send_signal(signal.SIGINT)
-        told = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [STOPPED, STOPPED], told
-    assert 'stopped; step' in told[0][0]
-    assert 'stopped after' not in told[1][0] and 'training' not in told[1][0]  # one of them talks
+        printed = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [STOPPED, STOPPED], printed
+    assert 'stopped; step' in printed[0][0]
+    assert (
+        'stopped after' not in printed[1][0] and 'training' not in printed[1][0]
+    )  # one of them talks
     kept = json.loads((tmp_path / 'together' / 'config.json').read_text())
     assert kept['processes'] == 2 and kept['mesh'] == {'data': 1, 'column': 2}
 
@@ -203,9 +205,9 @@ def test_a_report_that_is_killed_or_fails(reporting, tmp_path):
     with several.started(2, reporting) as processes:
         wait_for_report(tmp_path)
         os.kill(several.children_of(processes[0].pid)[0], signal.SIGKILL)
-        told = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [FAULT, FAULT], told
-    assert 'another process was lost; this one was at: waiting for process 0' in told[1]
+        printed = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [FAULT, FAULT], printed
+    assert 'another process was lost; this one was at: waiting for process 0' in printed[1]
 
     (tmp_path / 'fails').touch()
     (first, _, warning), (second, _, silence) = several.run(2, reporting)
@@ -224,9 +226,9 @@ def test_a_report_is_stopped_by_a_request_to_any_process(asked, reporting, tmp_p
     with several.started(2, reporting) as processes:
         wait_for_report(tmp_path)
         processes[asked].send_signal(signal.SIGTERM)
-        told = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [STOPPED, STOPPED], told
-    assert [text.count('stopped; the same command goes on') for text in told] == [1, 0]
+        printed = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [STOPPED, STOPPED], printed
+    assert [text.count('stopped; the same command goes on') for text in printed] == [1, 0]
     assert not list((tmp_path / 'run').glob('.turn*'))
 
 
@@ -244,15 +246,15 @@ def test_when_one_is_lost_all_end_with_plain_lines(victim, number, command, tmp_
         child = several.children_of(processes[victim].pid)[0]
         begun = time.monotonic()
         subprocess.run(['kill', f'-{number}', str(child)], check=True)
-        told = [process.communicate(timeout=60)[1] for process in processes]
+        printed = [process.communicate(timeout=60)[1] for process in processes]
         assert time.monotonic() - begun < several.HEARTBEAT + 10
     assert [process.returncode for process in processes] == [FAULT, FAULT]
-    for text in told:
+    for text in printed:
         lines = text.splitlines()
         assert 1 <= len(lines) <= 2 and all(line.startswith('error: ') for line in lines), text
         assert 'The same command goes on' in text
     how = 'ended by SIGKILL' if number == signal.SIGKILL else 'frozen'
-    assert f'process {victim}: it was {how}' in told[victim]
+    assert f'process {victim}: it was {how}' in printed[victim]
 
 
 @pytest.mark.thorough
@@ -263,10 +265,10 @@ def test_one_that_is_alive_but_stuck_is_found(command, tmp_path):
     with several.started(2, ['--config', str(blocks), *arguments]) as processes:
         wait_for_step(tmp_path / 'run', 5, processes)
         begun = time.monotonic()
-        told = [process.communicate(timeout=60)[1] for process in processes]
+        printed = [process.communicate(timeout=60)[1] for process in processes]
         assert time.monotonic() - begun < several.HEARTBEAT + 10
     assert [process.returncode for process in processes] == [FAULT, FAULT]
-    assert any('it or another one stood still' in text for text in told), told
+    assert any('it or another one stood still' in text for text in printed), printed
 
 
 def test_a_turn_of_the_first_of_one_process(tmp_path):
@@ -312,9 +314,9 @@ def test_killed_ten_times_a_run_ends_as_if_it_never_was(command, tmp_path):
             if victims:  # or else they are just being started
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(random.choice(victims), signal.SIGKILL)
-        _, told = launcher.communicate()
-    assert launcher.returncode == DONE, told
-    assert told.count('all are started again') >= 5
+        _, printed = launcher.communicate()
+    assert launcher.returncode == DONE, printed
+    assert printed.count('all are started again') >= 5
 
     assert driver.rows(tmp_path / 'killed') == driver.rows(tmp_path / 'whole')
 
@@ -330,9 +332,9 @@ def test_what_slurm_tells_its_tasks_is_enough(command, tmp_path):
         )
         for task in '01'
     ]  # fmt: skip
-    told = [task.communicate(timeout=120)[0] for task in tasks]
-    assert [task.returncode for task in tasks] == [DONE, DONE], told
-    assert '1×2 cpu devices of 2 processes' in told[0]
+    printed = [task.communicate(timeout=120)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [DONE, DONE], printed
+    assert '1×2 cpu devices of 2 processes' in printed[0]
 
 
 def test_processes_that_differ_are_refused_by_all(command, tmp_path):
@@ -443,9 +445,9 @@ def test_a_dead_column_of_another_process_is_reported_by_the_first(command, tmp_
     dies = tmp_path / 'dies.py'
     dies.write_text(DIES)
     arguments = command('run')[2:]
-    (first, told, _), (second, silent, _) = several.run(2, ['--config', str(dies), *arguments])
+    (first, printed, _), (second, silent, _) = several.run(2, ['--config', str(dies), *arguments])
     assert (first, second) == (DONE, DONE)
-    warnings = [line for line in told.splitlines() if line.startswith('warning: ')]
+    warnings = [line for line in printed.splitlines() if line.startswith('warning: ')]
     assert [line.partition(':')[2].partition(':')[0] for line in warnings] == [
         ' column 2 of conv5 is dead', ' column 2 of fc6 is dead',
     ]  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError
 from alexnet_jax.training import checkpoint, checkpoint_reader, manifest
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.training.checkpoint_reader import newest_whole, read_layers
+from alexnet_jax.training.checkpoint_reader import newest_intact, read_layers
 from tests.training.conftest import at, like, saved
 from tests.training.test_checkpoint_reader import pytestmark, rewritten  # noqa: F401 (both warn alike)
 
@@ -159,16 +159,18 @@ def test_a_save_that_fails_is_told_and_the_others_are_whole(when, state, tmp_pat
         monkeypatch.setattr(manifest, 'write', full)
     else:
         monkeypatch.setattr(os, 'mkdir', full)
-    told = r'step 2, \d+ bytes, cannot be written to .*: No space left .* \d+ bytes free\n.*step 1'
-    with pytest.raises(StorageError, match=told):
+    printed = (
+        r'step 2, \d+ bytes, cannot be written to .*: No space left .* \d+ bytes free\n.*step 1'
+    )
+    with pytest.raises(StorageError, match=printed):
         checkpoints.save(at(state, 2))
         checkpoints.wait()
     monkeypatch.undo()
-    assert newest_whole(tmp_path) == (1, [])
+    assert newest_intact(tmp_path) == (1, [])
     assert [path.name for path in tmp_path.iterdir()] == ['1']
     checkpoints.save(at(state, 2))
     checkpoints.wait()
-    assert newest_whole(tmp_path) == (2, [])
+    assert newest_intact(tmp_path) == (2, [])
 
 
 def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):

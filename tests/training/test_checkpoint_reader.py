@@ -9,7 +9,7 @@ import pytest
 from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import checkpoint, checkpoint_reader, manifest
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.training.checkpoint_reader import newest_whole, read_layers
+from alexnet_jax.training.checkpoint_reader import newest_intact, read_layers
 from tests.training.conftest import at, saved
 
 # What is under way in Orbax's loop when something else in it fails.
@@ -30,7 +30,7 @@ def test_reading_leaves_alone_what_another_process_is_saving(state, tmp_path):
 
 
 def test_a_missing_step_is_named_with_those_there_are(state, tmp_path):
-    assert newest_whole(tmp_path) == (None, [])
+    assert newest_intact(tmp_path) == (None, [])
     with pytest.raises(InputError, match='holds no checkpoint'):
         read_layers(tmp_path)
     saved(tmp_path, [at(state, 3)])
@@ -61,7 +61,7 @@ def test_weights_that_are_not_finite_are_refused(name, number, two):
 def test_a_step_that_is_no_whole_number_s_own_name_is_none(two):
     for name in ('007', '٣', '8.damaged', '-9', '1' * 200 + 'x'):
         (two / name).mkdir()
-    assert checkpoint_reader.steps(two) == [3, 6] and newest_whole(two) == (6, [])
+    assert checkpoint_reader.steps(two) == [3, 6] and newest_intact(two) == (6, [])
 
 
 @pytest.mark.thorough

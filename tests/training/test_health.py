@@ -22,7 +22,7 @@ def scores(loss=1.0, rate=0.01, **gradients):
     }
 
 
-def told(epochs, steps=300, classes=10) -> list[str]:
+def printed(epochs, steps=300, classes=10) -> list[str]:
     """What is said in so many steps an epoch; of each epoch, what `scores` takes."""
     lines, step = [], 0
     health = Health(LAYERS, classes, lines.append)
@@ -124,12 +124,12 @@ def test_with_a_column_in_each_process_all_see_the_same(sizes, expected):
     """Two processes, of which the first alone prints."""
     learnt, lines = {}, {0: [], 1: []}
 
-    def everyones(process: int, own: np.ndarray) -> np.ndarray:
+    def gather_texts(process: int, own: np.ndarray) -> np.ndarray:
         learnt[process] = own
         return np.stack([learnt[0], learnt[1]])
 
     of = [Health(NET, 10, lines[process].append, READS_ALL,
-                 functools.partial(everyones, process)) for process in (0, 1)]  # fmt: skip
+                 functools.partial(gather_texts, process)) for process in (0, 1)]  # fmt: skip
     for process, health in enumerate(of):
         step_of(health, 1, loop._own_part(held_by(process, gradients(**sizes))))
         learnt[process] = loop._own_part(held_by(process, gradients(**sizes))) > 0
@@ -164,13 +164,13 @@ def test_what_has_a_gradient_once_in_an_epoch_lives():
 
 def test_nothing_left_to_learn_is_not_death():
     nothing = (0.0, 0.0)
-    assert told([{'conv1': nothing, 'conv2': nothing, 'fc3': nothing}]) == []
+    assert printed([{'conv1': nothing, 'conv2': nothing, 'fc3': nothing}]) == []
 
 
 def test_a_loss_at_chance_is_told_with_a_likely_cause():
-    (line,) = told([{'loss': 2.31}, {'loss': 2.30}, {'loss': 2.30}])
+    (line,) = printed([{'loss': 2.31}, {'loss': 2.30}, {'loss': 2.30}])
     assert 'after 600 steps' in line and '2.3026' in line and 'learning rate is too high' in line
-    lines = told([{'loss': 2.31, 'conv2': (0, 0)}] * 2)
+    lines = printed([{'loss': 2.31, 'conv2': (0, 0)}] * 2)
     assert [('is dead' in line, 'its units died' in line) for line in lines] == [
         (True, False), (False, True),
     ]  # fmt: skip
@@ -181,4 +181,4 @@ def test_a_loss_at_chance_is_told_with_a_likely_cause():
     [([{'loss': 2.2}] * 9, 300), ([{'loss': 2.31}], 900), ([{'loss': 2.31}] * 9, 20)],
 )
 def test_a_loss_below_chance_or_early_is_not_told(epochs, steps):
-    assert told(epochs, steps) == []
+    assert printed(epochs, steps) == []

@@ -200,9 +200,9 @@ def outcome(path: Path, seed: int) -> str:
     try:
         read(path)
     except InputError as error:
-        told = str(error)
-        plain = str(path) in told and len(told.splitlines()) <= 2 and len(told) < 500
-        return 'refused' if plain else f'{seed}: {told}'
+        printed = str(error)
+        plain = str(path) in printed and len(printed.splitlines()) <= 2 and len(printed) < 500
+        return 'refused' if plain else f'{seed}: {printed}'
     except BaseException:
         return f'{seed} {write.__name__}: {traceback.format_exc(limit=-3)}'
     return 'read'

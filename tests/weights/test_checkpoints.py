@@ -146,22 +146,22 @@ def test_real_weights_beside_averages(write_checkpoint):
 
 def test_weights_that_are_there_twice(write_checkpoint):
     other = {name: Tensor('9', 4, (2, 2), (2, 1)) for name in TENSORS}
-    told = refusal(
+    printed = refusal(
         write_checkpoint({'model': TENSORS, 'teacher_2': {'net': other}, 'student': other})
     )
-    assert 'weights of the net 2 times: model, student; allowed: one of them' in told
+    assert 'weights of the net 2 times: model, student; allowed: one of them' in printed
     path = write_checkpoint(
         {'model': TENSORS, 'net': {'module.' + name: x for name, x in TENSORS.items()}}
     )
     assert 'holds weights of the net 2 times: model, net' in refusal(path)
-    told = refusal(
+    printed = refusal(
         write_checkpoint({'features.0.bias': MOMENTUM, 'features.module.0.bias': MOMENTUM})
     )
-    assert 'holds features.0.bias twice, once as features.module.0.bias' in told
-    told = refusal(
+    assert 'holds features.0.bias twice, once as features.module.0.bias' in printed
+    printed = refusal(
         write_checkpoint({**TENSORS, 'a': TENSORS, 'b\n\x1b': TENSORS, 'c': other, 'd': other})
     )
-    assert 'the outermost dictionary, a, b\\n\\x1b, c and 1 more' in told
+    assert 'the outermost dictionary, a, b\\n\\x1b, c and 1 more' in printed
 
 
 def test_one_dictionary_under_two_keys(write_checkpoint):
@@ -184,8 +184,8 @@ ODD = {'_rebuild_sparse_tensor': 'sparse_tensor', '_rebuild_qtensor': 'qtensor',
 
 @pytest.mark.parametrize('function', ODD)
 def test_tensors_that_are_not_ordinary(function, write_checkpoint):
-    told = refusal(write_checkpoint({**TENSORS, 'features.3.bias': odd_tensor(function)}))
-    assert f'holds features.3.bias as a {ODD[function]}; allowed: an ordinary tensor' in told
+    printed = refusal(write_checkpoint({**TENSORS, 'features.3.bias': odd_tensor(function)}))
+    assert f'holds features.3.bias as a {ODD[function]}; allowed: an ordinary tensor' in printed
     path = write_checkpoint({'net': TENSORS, 'other': {'x': odd_tensor(function)}})
     assert forms.same(read(path), ARRAYS)
 
@@ -230,14 +230,14 @@ def untyped(name: str, numbers: int, size: int) -> Steps:
 
 def test_tensors_of_untyped_storages(tmp_path):
     path = tmp_path / 'a'
-    for name, numbers, told in [('float32', 4, ''), ('uint16', 8, 'torch.uint16; allowed'),
+    for name, numbers, printed in [('float32', 4, ''), ('uint16', 8, 'torch.uint16; allowed'),
                                 ('float8_e4m3fn', 16, 'torch.float8_e4m3fn'),
                                 ('float32', 5, 'shape (5,) in a storage of 4')]:  # fmt: skip
         value = {'features.0.bias': untyped(name, numbers, 16)}
         content = b'\x80\x02' + handmade.tree_steps(value) + b'.'
         handmade.write_zip(path, content, MORE)
-        if told:
-            assert told in refusal(path)
+        if printed:
+            assert printed in refusal(path)
         else:
             assert read(path)['features.0.bias'].tolist() == [0, 1, 2, 3]
 
@@ -334,9 +334,9 @@ def test_a_torchscript_archive_and_the_command_that_helps(tmp_path, monkeypatch)
     path = tmp_path / "a 'net'.pt"
     size = forms.reduced('torchvision').input_size
     torch.jit.trace(net.eval(), torch.zeros(1, 3, size, size)).save(str(path))
-    told = refusal(path)
-    assert 'is a TorchScript archive' in told
-    command = told.partition('this writes: ')[2].replace('python ', f'{sys.executable} ', 1)
+    printed = refusal(path)
+    assert 'is a TorchScript archive' in printed
+    command = printed.partition('this writes: ')[2].replace('python ', f'{sys.executable} ', 1)
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     expected = {name: x.numpy() for name, x in net.state_dict().items()}
     assert forms.same(read(tmp_path / torch_file.STATE_DICT), expected)

@@ -146,13 +146,13 @@ def test_a_repository_that_is_there(hub, workdir, tmp_path):
     assert pushed.returncode == 0 and pushed.stderr == '', pushed
     assert hub.repositories[NAME].keys() == {'README.md', 'model.safetensors'}
     assert hub.repositories[NAME]['README.md'] == b'mine'
-    for told, words in zip(
+    for printed, words in zip(
         map(refusal, refused),
         (('someone/none', 'no such repository'), ('someone/else', 'no such file'),
          ('another/alexnet', 'HF_TOKEN'), ('some one/..', 'alphanumeric')),
         strict=True,
     ):  # fmt: skip
-        assert all(word in told for word in words), told
+        assert all(word in printed for word in words), printed
     assert not (tmp_path / 'run').exists()
 
 
@@ -182,8 +182,8 @@ def test_no_network(workdir, tmp_path):
             ('pull', f'hf:{NAME}', '--workdir', tmp_path / 'run'),
             ('push', workdir, f'hf:{NAME}'),
         )  # fmt: skip
-    for told in map(refusal, done):
-        assert 'refused' in told and NAME in told
+    for printed in map(refusal, done):
+        assert 'refused' in printed and NAME in printed
 
 
 @pytest.fixture
@@ -213,8 +213,8 @@ def test_a_folder_s_own_card_stays(command, workdir, tmp_path):
     (tmp_path / 'README.md').write_text('mine')
     done = command('push', workdir, tmp_path)
     assert done.returncode == 0 and f'{tmp_path}/README.md stays as it is' in done.stdout
-    told = refusal(command('push', workdir, tmp_path, '--license', 'mit'))
-    assert f'--license is mit, but {tmp_path}/README.md is there' in told
+    printed = refusal(command('push', workdir, tmp_path, '--license', 'mit'))
+    assert f'--license is mit, but {tmp_path}/README.md is there' in printed
     assert (tmp_path / 'README.md').read_text() == 'mine'
 
 
@@ -225,8 +225,8 @@ def test_a_card_that_is_a_link_out_of_the_folder_is_refused(is_there, command, w
     (folder / 'README.md').symlink_to(target)
     if is_there:
         target.write_text('mine')
-    told = refusal(command('push', workdir, folder))
-    assert f'{folder}/README.md is a link out of the folder' in told
+    printed = refusal(command('push', workdir, folder))
+    assert f'{folder}/README.md is a link out of the folder' in printed
     assert os.listdir(folder) == ['README.md']
     assert target.exists() == is_there and (not is_there or target.read_text() == 'mine')
     # Links within the folder, and the folder itself, may be links.

@@ -157,11 +157,11 @@ def test_what_is_missing_too_many_and_misshapen_is_told(random):
     del arrays['features.6.bias']
     arrays['features.7.bias'] = np.zeros(3, np.float32)
     arrays['classifier.4.weight'] = arrays['classifier.4.weight'][1:]
-    told = refusal(arrays)
-    assert 'theirs' in told and 'network torchvision' in told
-    assert 'missing: features.6.bias;' in told
-    assert 'too many: features.7.bias;' in told
-    assert 'classifier.4.weight (511, 512), not (512, 512)' in told
+    printed = refusal(arrays)
+    assert 'theirs' in printed and 'network torchvision' in printed
+    assert 'missing: features.6.bias;' in printed
+    assert 'too many: features.7.bias;' in printed
+    assert 'classifier.4.weight (511, 512), not (512, 512)' in printed
 
 
 def test_a_long_list_is_cut(random):

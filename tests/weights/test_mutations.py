@@ -11,9 +11,9 @@ def test_damaged_files_are_refused_or_read_and_take_no_memory(tmp_path):
     command = [sys.executable, '-m', 'tests.weights.mutations', str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout)
-    outcomes = told['outcomes']
+    printed = json.loads(done.stdout)
+    outcomes = printed['outcomes']
     assert set(outcomes) == {'refused', 'read'}, outcomes
     assert sum(outcomes.values()) == mutations.COUNT
     assert outcomes['refused'] > mutations.COUNT / 2  # or too little was wrong with them
-    assert told['grown'] < 1 << 30
+    assert printed['grown'] < 1 << 30

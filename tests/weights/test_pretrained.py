@@ -1,4 +1,4 @@
-"""Weight files of any name: told by their content, and never waited for."""
+"""Weight files of any name: printed by their content, and never waited for."""
 
 import functools
 import gzip
@@ -87,9 +87,9 @@ OTHERS = {
 
 @pytest.mark.parametrize('name', OTHERS)
 def test_files_that_hold_something_else(name, tmp_path):
-    content, told = OTHERS[name]
+    content, printed = OTHERS[name]
     (tmp_path / 'a.bin').write_bytes(content)
-    assert told in refusal(tmp_path / 'a.bin')
+    assert printed in refusal(tmp_path / 'a.bin')
 
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors', '.caffemodel', '', '.bin'])
@@ -154,10 +154,10 @@ def test_names_with_what_does_not_count(name, tmp_path):
 
 @pytest.mark.parametrize('name', WRONG)
 def test_names_that_are_wrong(name, tmp_path):
-    content, told = WRONG[name]
+    content, printed = WRONG[name]
     with pytest.raises(InputError) as error:
         names(tmp_path, content)
-    assert told in str(error.value) and f'--classes {tmp_path / "names"}' in str(error.value)
+    assert printed in str(error.value) and f'--classes {tmp_path / "names"}' in str(error.value)
     assert str(error.value).isprintable()
 
 

@@ -155,7 +155,7 @@ def test_numbers_that_are_negated_as_they_are_read(form, kind, tmp_path):
     assert 'negated or conjugated view; allowed: an ordinary tensor' in refusal(path)
 
 
-@pytest.mark.parametrize(('tensor', 'told'), [
+@pytest.mark.parametrize(('tensor', 'printed'), [
     (Tensor('0', 24, (25,), (1,)), r'shape (25,) in a storage of 24'),
     (Tensor('0', 24, (24,), (1,), offset=1), 'in a storage of 24'),
     (Tensor('0', 24, (4, 6), (7, 1)), 'in a storage of 24'),
@@ -172,8 +172,8 @@ def test_numbers_that_are_negated_as_they_are_read(form, kind, tmp_path):
     (Tensor('0', 24, (24,), (1,), kind='LongStorage'), 'x of int64; allowed: float16, bfloat16'),
     (Tensor('0', 24, (24,), (1,), kind='OddStorage'), 'torch.OddStorage; allowed: float16'),
 ])  # fmt: skip
-def test_sizes_that_lie(form, tensor, told, tmp_path):
-    assert told in refusal(write(tmp_path / 'a.pth', form, {'x': tensor}, {'0': BYTES}))
+def test_sizes_that_lie(form, tensor, printed, tmp_path):
+    assert printed in refusal(write(tmp_path / 'a.pth', form, {'x': tensor}, {'0': BYTES}))
 
 
 def test_many_arrays_of_one_storage(form, tmp_path):
@@ -188,7 +188,7 @@ def test_many_arrays_of_one_storage(form, tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(('steps', 'told'), [
+@pytest.mark.parametrize(('steps', 'printed'), [
     (b'}.', 'holds no weights by name'),
     (b'].', 'holds no weights by name'),
     (b'}X\x01\x00\x00\x00aK\x03s.', 'holds no weights by name'),
@@ -204,9 +204,9 @@ def test_many_arrays_of_one_storage(form, tmp_path):
     (b'K\x01' * 600_000 + b'.', 'holds no weights by name'),
     (b'K\x01' * 1_100_000 + b'.', 'more than 1048576 steps'),
 ])  # fmt: skip
-def test_pickles_that_are_no_state_dict(form, steps, told, tmp_path):
+def test_pickles_that_are_no_state_dict(form, steps, printed, tmp_path):
     found = refusal(write_pickle(tmp_path / 'a.pth', form, b'\x80\x02' + steps, {}))
-    assert form == 'legacy' or told in found
+    assert form == 'legacy' or printed in found
 
 
 def test_archives_that_torch_does_not_write(tmp_path):

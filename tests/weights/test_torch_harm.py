@@ -56,9 +56,9 @@ def test_bombs_and_lies_take_no_memory_and_no_time(tmp_path):
     command = [sys.executable, '-m', 'tests.weights.bombs', str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout)
-    assert told['outcomes'] == dict.fromkeys(BOMBS, 'read') | dict.fromkeys(LIES, 'refused')
-    assert told['grown'] < 1 << 29
+    errors = json.loads(done.stdout)
+    assert errors['outcomes'] == dict.fromkeys(BOMBS, 'read') | dict.fromkeys(LIES, 'refused')
+    assert errors['grown'] < 1 << 29
 
 
 def test_a_size_of_too_many_bits(write_checkpoint):

@@ -47,7 +47,7 @@ MOST_NAMED = 10  # classes in the summary
 def with_progress(engine: Engine, tasks: list[Task]) -> Iterator[Shard]:
     """Returns the engine with progress: a bar on a terminal, else a line now and then."""
     images = sum(len(task.originals) for task in tasks)
-    begun = told = time.monotonic()
+    begun = last_line = time.monotonic()
     done = 0
     columns = (
         *Progress.get_default_columns()[:3],
@@ -61,8 +61,8 @@ def with_progress(engine: Engine, tasks: list[Task]) -> Iterator[Shard]:
             now = time.monotonic()
             rate = done / (now - begun)
             progress.update(bar, completed=done, rate=rate)
-            if not sys.stdout.isatty() and now - told > SECONDS_BETWEEN_LINES:
-                told = now
+            if not sys.stdout.isatty() and now - last_line > SECONDS_BETWEEN_LINES:
+                last_line = now
                 left = (images - done) / rate
                 print(
                     f'{done} of {counted(images, "image")}, {rate:.0f} images/s,'

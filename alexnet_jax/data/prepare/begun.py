@@ -18,7 +18,7 @@ WORK = '.preparing'
 PLAN = 'plan.json'
 
 
-def refuse_strange(out: Path) -> None:
+def require_usable_folder(out: Path) -> None:
     """Lets pass a folder to prepare a set in.
 
     Raises:
@@ -63,7 +63,7 @@ def only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def take_up(out: Path, plan: dict[str, Any]) -> None:
+def start_or_resume(out: Path, plan: dict[str, Any]) -> None:
     """Begins, or goes on where the same plan was begun.
 
     Raises:

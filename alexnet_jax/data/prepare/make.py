@@ -87,7 +87,7 @@ def make_set(
     try:
         if _is_there(out, request, open_source, max_bad, say):
             return out
-        begun.refuse_strange(out)
+        begun.require_usable_folder(out)
         with begun.folders(out), begun.only_one(out / WORK / 'lock'), storage.owned(out):
             if _is_there(out, request, open_source, max_bad, say):  # made while we waited
                 return out
@@ -95,7 +95,7 @@ def make_set(
             if request.val_fraction:
                 say(_held_out(source, request.val_fraction))
             plan = _plan(request, source) | {'where': dict(where)}
-            begun.take_up(out, plan)
+            begun.start_or_resume(out, plan)
             tasks = _tasks(request, source, out, max_bad)
             _do(tasks, engine, max_bad, say, functools.partial(storage.push, out))
             _finish(out, plan, source, tasks, say)
@@ -137,7 +137,7 @@ def _is_there(
             f'--out {out} holds a set that leaves out {counted(len(about["skipped"]), "image")};'
             f' --skip_bad is {max_bad}'
         )
-    unseen = _why_unseen(request.source)
+    unseen = _reason_not_compared(request.source)
     if not unseen:
         _require_unchanged(out, about, open_source)
     damage = set_files.damage_of(out, about, thorough=True)
@@ -154,7 +154,7 @@ def _is_there(
     return False
 
 
-def _why_unseen(source: str) -> str:
+def _reason_not_compared(source: str) -> str:
     """Returns why a source is not compared with what its set was made of; '' if it is."""
     kind, _, place = source.partition(':')
     if is_own(source):

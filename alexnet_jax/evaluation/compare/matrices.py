@@ -155,7 +155,7 @@ def _read_folder(folder: Path) -> tuple[np.ndarray, list[str]]:
     if (folder / arrays.ABOUT).exists():
         about = arrays.read_about(folder)
         for name in (VALUES, IDS):
-            arrays.require_as_written(folder / name, about)
+            arrays.require_unmodified(folder / name, about)
     rows = read_rows(folder / IDS)
     if not rows or rows[0] != HEADER or any(len(row) != 2 for row in rows):
         raise ValueError(f'{IDS} does not begin with the line {",".join(HEADER)}')

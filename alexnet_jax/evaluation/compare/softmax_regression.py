@@ -115,13 +115,13 @@ def _minimize(x: jax.Array, labels: jax.Array, l2: jax.Array, classes: int):
         params = optax.apply_updates(params, updates)
         return params, state, _slope(optax.tree.get(state, 'grad')), steps + 1
 
-    def goes_on(carry):
+    def continues(carry):
         _, _, slope, steps = carry
         return (slope > SLOPE) & (steps < MOST_STEPS)
 
     zeros = {'weights': jnp.zeros((x.shape[1], classes)), 'bias': jnp.zeros(classes)}
     carry = zeros, optimizer.init(zeros), jnp.inf, 0
-    params, _, slope, steps = jax.lax.while_loop(goes_on, step, carry)
+    params, _, slope, steps = jax.lax.while_loop(continues, step, carry)
     return params, steps, slope
 
 

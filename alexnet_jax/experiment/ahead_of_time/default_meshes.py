@@ -49,7 +49,7 @@ def table(
     return rows
 
 
-def where_it_stops_paying(rows: list[Row]) -> int:
+def most_useful_devices(rows: list[Row]) -> int:
     """Returns the most devices with an efficiency of a half."""
     return max(row.devices for row in rows if row.efficiency >= PAYS)
 

@@ -144,5 +144,5 @@ def _default_meshes(request: Request, kind: str, chip: Chip) -> list[str]:
             f'  {row.devices:7}{mesh:>9}{1e3 * row.computing:11.3g}{1e3 * row.sending:9.3g}'
             f'{row.efficiency:12.0%}{_idle(row)}'
         )
-    most = default_meshes.where_it_stops_paying(rows)
+    most = default_meshes.most_useful_devices(rows)
     return [*lines, f'  an efficiency of a half or more up to {most} device{"s" * (most > 1)}']

@@ -76,7 +76,7 @@ def separation(
     )  # fmt: skip
 
 
-def alikeness(
+def similarity_by_layer(
     layers: Sequence[str], columns: Sequence[float], halves: Sequence[np.ndarray], path: Path
 ) -> None:
     """Draws CKA by layer between the columns, and between halves at random.

@@ -228,11 +228,11 @@ class Mirror:
 
     def _download(self, wanted: Mapping[str, tuple[str, Stat]]) -> None:
         total, done = sum(of.size for _, of in wanted.values()), 0
-        told = time.monotonic()
+        last_line = time.monotonic()
         lock = threading.Lock()
 
         def get(name: str) -> None:
-            nonlocal done, told
+            nonlocal done, last_line
             key, remote = wanted[name]
             path = self.folder / name
             if path.is_dir():
@@ -246,8 +246,8 @@ class Mirror:
                 self._known[name] = known
                 done += remote.size
                 heartbeat.slow(f'downloading {plain(self.store.url)}')
-                if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-                    told = time.monotonic()
+                if time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+                    last_line = time.monotonic()
                     print(f'{plain(self.store.url)}: {in_units(done)} of {in_units(total)} downloaded', flush=True)  # fmt: skip
 
         _at_once(get, list(wanted))

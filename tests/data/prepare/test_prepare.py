@@ -171,8 +171,8 @@ def test_a_tfds_set(tiny_set, tmp_path):
 )
 def test_a_bad_command_is_told_in_a_line(words, message, capsys, tmp_path):
     status = prepare.main([*words, f'--out={tmp_path}/set'])
-    told = capsys.readouterr().err
-    assert status == 2 and message in told and len(told.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert status == 2 and message in printed and len(printed.splitlines()) == 1
 
 
 def test_kept_statistics_of_the_digits(digits):

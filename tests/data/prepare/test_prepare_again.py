@@ -172,9 +172,9 @@ def test_a_set_whose_source_is_gone_stays(small, capsys):
     # Nor is anything lost of one that is damaged, and could not be made again.
     (small / 'set' / 'statistics.npz').unlink()
     assert again(small) == 2
-    told = capsys.readouterr().err
-    assert 'is not whole (statistics.npz is missing), and folder:' in told
-    assert told.endswith('no such folder\n')
+    output_text = capsys.readouterr().err
+    assert 'is not whole (statistics.npz is missing), and folder:' in output_text
+    assert output_text.endswith('no such folder\n')
     assert content_of(small / 'set').keys() == kept.keys() - {'statistics.npz'}
 
 

@@ -96,9 +96,9 @@ def test_stopped_it_says_so_and_goes_on(how, seconds, folder, whole, tmp_path):
         time.sleep(0.01)
     time.sleep(seconds)
     (os.kill if how == signal.SIGTERM else os.killpg)(process.pid, how)
-    _, told = process.communicate(timeout=30)
+    _, printed = process.communicate(timeout=30)
     # On a quick machine it may have come to its end.
-    assert (process.returncode, told) in [(75, 'stopped; the same command goes on\n'), (0, '')]
+    assert (process.returncode, printed) in [(75, 'stopped; the same command goes on\n'), (0, '')]
     assert seconds or process.returncode == 75
     assert run(*same).returncode == 0
     assert_same_files(tmp_path / 'set', whole)
@@ -124,9 +124,9 @@ def test_a_full_disk_is_told_and_nothing_is_lost(folder, whole, tmp_path):
 def test_two_at_once(folder, whole, tmp_path):
     command = [*COMMAND, *words(folder, tmp_path / 'set')]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [process.communicate(timeout=60)[0] for process in both]
+    printed = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum('is prepared already' in text for text in told) == 1
+    assert sum('is prepared already' in text for text in printed) == 1
     assert_same_files(tmp_path / 'set', whole)
 
 
