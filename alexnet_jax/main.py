@@ -11,7 +11,7 @@ One of several processes has the same command, with --processes=auto, or with
 --processes=N --process=I --coordinator=HOST:PORT (docs/processes.md).
 
 Exit status: 0 done; 1 a fault while running; 2 a bad command, setting or input,
-found before training; 75 stopped on request after saving: the same command goes on.
+found before training; 75 stopped on request after saving: the same command resumes.
 """
 
 import argparse

@@ -13,7 +13,7 @@ MODEL is a workdir, a weight file or a name of published weights.
 
 `features` keeps activations of images. IMAGES are image files, folders of any depth, lists of files
 (.txt, a path a line) or one prepared set; without them, the images are those of the settings. Labels
-and classes do not matter. A command that was killed goes on where it was. N processes, here or on
+and classes do not matter. An interrupted command resumes. N processes, here or on
 many machines, share the images: each has the same command but for --part I/N, I from 0 on.
 
 `ensemble` averages the probabilities of several nets: of workdirs, of saved predictions (--mode=eval

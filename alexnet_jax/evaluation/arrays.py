@@ -37,7 +37,7 @@ class ImageArrays:
         """Returns an activation of every image, [images, ...].
 
         Raises:
-          InputError: it is not there, is not as it was written, or has not a row an image.
+          InputError: it is not there, was modified, or has not a row an image.
         """
         path = self.folder / file_name(name)
         try:
@@ -160,7 +160,7 @@ def require_unmodified(path: Path, about: Mapping[str, Any]) -> None:
       OSError: the file cannot be read.
     """
     if SEALS in about and about[SEALS].get(path.name) != files.sha256(path):
-        raise InputError(f'{path} is not as it was written; keep it anew')
+        raise InputError(f'{path} was modified; save it again')
 
 
 def as_text(ids: np.ndarray) -> list[str]:

@@ -83,7 +83,7 @@ def saved_member(saved: ImageArrays) -> Member:
     if not (folder / file_name(LOG_PROBABILITIES)).exists():
         raise InputError(
             f'{folder} holds no {file_name(LOG_PROBABILITIES)}; earlier versions kept rounded'
-            ' probabilities alone: keep them anew with --mode=eval --config.eval.save=predictions'
+            ' probabilities alone: save them again with --mode=eval --config.eval.save=predictions'
         )
     missing = [name for name in ('source', *SAME, 'network', 'step') if name not in about]
     if missing:

@@ -1,4 +1,4 @@
-"""Features of images on disk, written as they come; a command that was killed goes on.
+"""Features of images on disk, written as they are computed; an interrupted command resumes.
 
 Until all images are done the files lie in FOLDER.partial: an .npy file an array, to which rows are
 appended, `ids.csv`, and `state.json`, which says how much of them counts. Then the folder gets its
@@ -194,7 +194,7 @@ class FeatureFiles:
         except OSError as error:
             raise StorageError(
                 f'{plain(self.partial)} cannot be written: {error.strerror or error};'
-                f' the same command goes on from {counted(self.state.images, "image")}'
+                f' the same command resumes from {counted(self.state.images, "image")}'
             ) from error
 
     def _cast(self, name: str, values: np.ndarray, ids: Sequence[str]) -> bytes:

@@ -155,7 +155,7 @@ def keep(
     stop_requested: Callable[[], bool] = lambda: False,
     part: Part | None = None,
 ) -> str:
-    """Keeps features of every image in the folder `out`; called again after a stop, goes on.
+    """Saves features of every image in the folder `out`; resumes when called again after a stop.
 
     Args:
       config: says how images are read: views, batches, threads, mesh.

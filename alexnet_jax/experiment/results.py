@@ -264,7 +264,7 @@ def _read_own(workdir: Path, path: Path) -> dict[str, Any]:
     versions wrote none into results, and the folder of an ensemble is of no single run."""
     result = _read(path)
     if 'run' in result and identity.digest_of(workdir) not in (None, result['run']):
-        raise InputError(f'{path} is of another run than {workdir}; evaluate it anew')
+        raise InputError(f'{path} is of another run than {workdir}; evaluate it again')
     return result
 
 
@@ -272,22 +272,22 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         result = files.read_json(path)
     except (OSError, ValueError) as error:
-        raise InputError(f'{path} cannot be read: {error}; evaluate it anew') from error
+        raise InputError(f'{path} cannot be read: {error}; evaluate it again') from error
     fault = f'{path} is not a result of an evaluation: it has no usable'
     if not isinstance(result, dict):
-        raise InputError(f'{fault} keys; evaluate it anew')
+        raise InputError(f'{fault} keys; evaluate it again')
     for key, kind in (KEYS | {key: OPTIONAL[key] for key in OPTIONAL.keys() & result}).items():
         if not _is_usable(result.get(key), kind):
-            raise InputError(f'{fault} {key}; evaluate it anew')
+            raise InputError(f'{fault} {key}; evaluate it again')
     for error in ('top1', 'top5'):
         match result.get(f'{error}_interval'):
             case [int() | float() as low, int() | float() as high] if 0 <= low <= high <= 1:
                 if not low <= result[f'{error}_error'] <= high:
-                    raise InputError(f'{fault} {error}_error; evaluate it anew')
+                    raise InputError(f'{fault} {error}_error; evaluate it again')
             case _:
-                raise InputError(f'{fault} {error}_interval; evaluate it anew')
+                raise InputError(f'{fault} {error}_interval; evaluate it again')
     if SEAL in result and _sealed(path, result) != result:  # earlier versions wrote none
-        raise InputError(f'{path} is not as it was written; evaluate it anew')
+        raise InputError(f'{path} was modified; evaluate it again')
     return result
 
 

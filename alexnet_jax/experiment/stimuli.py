@@ -137,7 +137,7 @@ class Stimuli:
             if self.bad is None:
                 raise InputError(
                     f'{plain(one.path, LONGEST_PATH)} {error.reason}; --skip_bad lists such images'
-                    ' and goes on'
+                    ' and continues'
                 ) from error
             self.bad(row, error.reason)
             image = np.zeros((self.size, self.size, 3), np.uint8)

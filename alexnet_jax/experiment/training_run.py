@@ -145,7 +145,7 @@ def _train_there(
         except StopRequestedError:
             kept = last_checkpoint(workdir)
             saved = 'no step was done yet' if kept is None else f'step {kept} is saved'
-            reporter.say(f'stopped; {saved}; run the same command to go on')
+            reporter.say(f'stopped; {saved}; run the same command to resume')
             return False
         except NotFiniteError as error:
             with contextlib.suppress(StorageError):

@@ -26,7 +26,7 @@ from alexnet_jax.runtime.errors import (
 )
 
 # Done; a fault while running; a bad command, setting or input; stopped on request
-# with everything saved, so that the same command goes on.
+# with everything saved, so that the same command resumes.
 DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
 COMMANDS = ('python -m ', 'pip install ')  # how lines begin that are commands
 LONGEST = 4000  # characters of an error's line
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings):
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
         self.register('type', Path, _path)
-        self.add_argument('--debug', action='store_true', help='show tracebacks')
+        self.add_argument('--debug', action='store_true', help='print tracebacks')
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parses the known arguments, and replaces URLs by local folders."""
@@ -157,7 +157,7 @@ def _run(command: Callable[[list[str]], int], argv: list[str]) -> tuple[int, lis
         with storage.session():
             return command(argv), []
     except StopRequestedError:
-        print('stopped; the same command goes on')
+        print('stopped; the same command resumes')
         return STOPPED, []
     except (Exception, KeyboardInterrupt) as error:
         if '--debug' in argv:
@@ -172,6 +172,6 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
     if isinstance(error, RecordError | LostProcessError | StorageError | NotFiniteError):
         return FAULT, str(error).split('\n')
     if isinstance(error, KeyboardInterrupt):
-        return FAULT, ['interrupted; what was saved is whole']
+        return FAULT, ['interrupted; saved files are intact']
     first = (str(error).strip().splitlines() or [''])[0]
     return FAULT, [f'{type(error).__name__}: {first} (--debug shows where)']

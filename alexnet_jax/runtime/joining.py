@@ -37,17 +37,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of several processes to a command line."""
     group = parser.add_argument_group('several processes, each with the same command (launch/)')
     group.add_argument(
-        '--processes', metavar='N', help='how many; auto under Slurm, Kubernetes or on a TPU'
+        '--processes',
+        metavar='N',
+        help='number of processes; auto under Slurm, Kubernetes or on a TPU',
     )
-    group.add_argument('--process', type=int, metavar='I', help='which this is, from 0 on')
-    group.add_argument('--coordinator', metavar='HOST:PORT', help='where process 0 is')
+    group.add_argument('--process', type=int, metavar='I', help='index of this process, from 0')
+    group.add_argument('--coordinator', metavar='HOST:PORT', help='address of process 0')
     group.add_argument(
         '--heartbeat', type=int, default=30, metavar='SECONDS',
-        help='a process without a sign of life for so long is lost, and all others end (30)',
+        help='heartbeat timeout of a process, after which all processes end (30)',
     )  # fmt: skip
     group.add_argument(
         '--join_timeout', type=int, default=300, metavar='SECONDS',
-        help='how long to wait for the others at the start (300)',
+        help='time limit for all processes to join (300)',
     )  # fmt: skip
 
 

@@ -242,8 +242,8 @@ def lost_process_errors() -> Iterator[None]:
         if count() == 1 or not LOST.search(str(error)):
             raise
         raise LostProcessError(
-            f'process {jax.process_index()} of {count()} lost another one, whose own last lines'
-            f' may say why: {str(error).splitlines()[0]}\nThe same command goes on from the last'
+            f'process {jax.process_index()} of {count()} lost another one; see its last'
+            f' lines for the cause: {str(error).splitlines()[0]}\nThe same command resumes from the last'
             ' checkpoint'
         ) from error
 

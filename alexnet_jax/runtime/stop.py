@@ -64,8 +64,6 @@ def _listen(received: socket.socket, requested: threading.Event) -> None:
             continue
         if requested.is_set() and numbers[0] != signal.SIGHUP:
             # No stream is flushed: the main thread may hold it, and wait for its reader.
-            output.write_at_once(
-                'error: stopped at once, at the second request; what was saved is whole\n'
-            )
+            output.write_at_once('error: stopped by the second request; saved files are intact\n')
             os._exit(AT_ONCE)
         requested.set()

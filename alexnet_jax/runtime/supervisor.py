@@ -19,7 +19,7 @@ from alexnet_jax.runtime import heartbeat, stop
 from alexnet_jax.runtime.command_line import BAD_INPUT, FAULT, STOPPED
 from alexnet_jax.runtime.joining import Joining
 
-GO_ON = 'The same command goes on from the last checkpoint'
+GO_ON = 'The same command resumes from the last checkpoint'
 LONGEST_SILENCE = 3600  # seconds, of a child that said it does something slow
 CPP_LOG = re.compile(r'[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] ')
 

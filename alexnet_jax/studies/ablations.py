@@ -9,7 +9,7 @@ train.steps of the base. Refused are settings that change nothing, that this com
 (seed), or that decide which images are evaluated. The paper's ablations are there for
 krizhevsky2012, paper and photographs; each differs from the base that is trained in one part alone.
 Each run is an ordinary workdir, runs/ablations/NAME/seed-0 and so on; stopped and called again, the
-command goes on. A folder holds one study (study.json): ablations, seeds and steps may be added to
+command resumes. A folder holds one study (study.json): ablations, seeds and steps may be added to
 it, everything else is refused, as are runs that are already longer than asked for. A run that ended
 in NaN is named and counts nowhere. The table is printed and kept as ablations.md and .json.
 Exit status: as for alexnet_jax.main.

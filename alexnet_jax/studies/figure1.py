@@ -13,7 +13,7 @@ training error is that of the last epoch's worth of batches, each image as the n
 command sets network.activation,
 optimizer.learning_rate and train.log_every_steps itself; the file's own are not used, and the
 command line may not give them. A run that ended in NaN is named and counts nowhere. Stopped and
-called again, the command goes on. A folder holds one study (study.json): activations, rates, seeds
+called again, the command resumes. A folder holds one study (study.json): activations, rates, seeds
 and steps may be added to it, everything else is refused, as are runs that are already longer than
 asked for. Keeps figure1.json and curves.csv. Exit status: as for alexnet_jax.main.
 """

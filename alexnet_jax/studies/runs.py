@@ -62,7 +62,7 @@ def train_all(
     Returns:
       by name, {'split', 'views', 'examples', 'loss', 'top1_error', 'top5_error',
       'step'} of the held-out images; or {'fault'}, where the loss was no number.
-      None if it was stopped on request: the same call goes on.
+      None if it was stopped on request: the same call resumes.
 
     Raises:
       InputError: as `check`, before any run; as `training_run.train`; a result is of another

@@ -7,7 +7,7 @@
 Trains each net with several seeds and measures, of every run: how far the columns' kernels lie
 apart in color and orientation, against chance; what each column errs alone, by group of
 classes; how alike the columns see the images. Each run is an ordinary workdir; stopped and
-called again, the command goes on. This command sets network.name itself; the file's own is not
+called again, the command resumes. This command sets network.name itself; the file's own is not
 used, and the command line may not give it. A run that ended in NaN is named and counts nowhere. A
 folder holds one study (study.json): nets, seeds and steps may be added to it, everything else is
 refused, as are runs that are already longer than asked for. Keeps specialization.md and

@@ -294,5 +294,5 @@ def _not_saved(folder: Path, step: int, state: TrainState, error: BaseException)
     return (
         f'the checkpoint of step {step}, {declared.size(state)} bytes, cannot be written to'
         f' {folder}: {reason(error)}{free}\n'
-        f'Of the checkpoints, {last}; once there is room, the same command goes on'
+        f'Of the checkpoints, {last}; with free disk space the same command resumes'
     )

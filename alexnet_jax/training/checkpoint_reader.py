@@ -51,13 +51,13 @@ def newest_intact(folder: Path) -> tuple[int | None, list[str]]:
             faults[step] = fault
         else:
             return step, [
-                f'checkpoint {bad} is damaged: {fault}; that of step {step} is taken instead'
+                f'checkpoint {bad} is damaged: {fault}; that of step {step} is used instead'
                 for bad, fault in faults.items()
             ]
     if faults:
         raise InputError(
             f'no checkpoint in {folder} is whole: {"; ".join(map(str, faults.values()))}\n'
-            'Bring one back from elsewhere, or take another --workdir to begin anew'
+            'Bring one back from elsewhere, or take another --workdir to begin again'
         )
     return None, []
 

@@ -71,7 +71,7 @@ def require_same(folder: Path, found: Arrays, expected: Arrays) -> None:
         if there != here:
             raise InputError(
                 f'{folder}: {"/".join(path)} is {there} there, and {here} in this net: it was'
-                ' saved by another version of this program; train anew in another --workdir'
+                ' saved by another version of this program; train again in another --workdir'
             )
 
 

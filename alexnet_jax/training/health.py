@@ -78,7 +78,7 @@ class Health:
             cause = 'its units died' if dead else 'the learning rate is too high or too low for it'
             self._warn(
                 f'warning: after {counted(self._last, "step")} the loss is {mean:.4f}, that of guessing,'
-                f' ln(classes) = {self._chance:.4f}: the net has learnt nothing; maybe {cause}'
+                f' ln(classes) = {self._chance:.4f}: the net has learned nothing; maybe {cause}'
             )
         self._begin_epoch()
 

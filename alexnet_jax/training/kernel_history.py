@@ -24,7 +24,7 @@ def keep(folder: Path, step: int, kernel: np.ndarray) -> None:
     except OSError as error:
         raise StorageError(
             f'{path}: {kernel.nbytes} bytes cannot be written: {error.strerror}\n'
-            'What was saved is whole; once that is mended, the same command goes on'
+            'Saved files are intact; once that is repaired, the same command resumes'
         ) from error
 
 

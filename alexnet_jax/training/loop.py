@@ -71,8 +71,8 @@ def train(
 
     Validates whenever an epoch is full. What happens at a step's end, happens in
     the order validation, learning rate, save: a saved state has its validation
-    behind it, unless that was stopped, and comes first then when the run goes on. A run
-    that starts from a saved state goes on as if it had never stopped.
+    behind it, unless that was stopped, and comes first then when the run resumes. A run
+    that starts from a saved state equals one that never stopped.
 
     Args:
       batches: the first is the one of the state's step.

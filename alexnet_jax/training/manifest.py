@@ -44,7 +44,7 @@ def read(folder: Path) -> dict[str, Any]:
     """Reads the manifest; the files it names are not looked at.
 
     Raises:
-      DamagedError: there is none, or it is not as it was written.
+      DamagedError: there is none, or it was modified.
     """
     path = folder / NAME
     try:
@@ -55,7 +55,7 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DamagedError(f'{path} cannot be read') from None
     if claimed != own:
-        raise DamagedError(f'{path} is not as it was written')
+        raise DamagedError(f'{path} was modified')
     if not _is_manifest(tree):
         raise DamagedError(f'{path} is no manifest of a checkpoint')
     return tree
@@ -95,7 +95,7 @@ def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
         if size != expected['bytes']:
             raise DamagedError(f'{path} has {counted(size, "byte")}, not {expected["bytes"]}')
         if digest != expected['sha256']:
-            raise DamagedError(f'{path} is not as it was written (SHA-256)')
+            raise DamagedError(f'{path} was modified (SHA-256)')
     return tree
 
 

@@ -79,14 +79,14 @@ def _disk_errors(path: Path, count: int) -> Iterator[None]:
     except OSError as error:
         raise StorageError(
             f'{path}: {count} bytes cannot be written: {error.strerror}\n'
-            'What was saved is whole; once that is mended, the same command goes on'
+            'Saved files are intact; once that is repaired, the same command resumes'
         ) from error
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Returns the rows of a metrics.jsonl, and how many lines are none.
 
-    A run that goes on, or was killed, may have written half of its last. Without a file there are
+    An interrupted run may have written half of its last row. Without a file there are
     neither.
 
     Raises:

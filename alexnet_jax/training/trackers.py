@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases show of a run while it goes on."""
+"""Logs a running training to TensorBoard and Weights & Biases."""
 
 import contextlib
 import hashlib
@@ -131,7 +131,7 @@ class TensorBoard:
         except OSError as error:
             raise StorageError(
                 f'{self._folder}/ cannot be written: {error.strerror}\n'
-                'What was saved is whole; once that is mended, the same command goes on'
+                'Saved files are intact; once that is repaired, the same command resumes'
             ) from error
 
 

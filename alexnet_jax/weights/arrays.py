@@ -15,7 +15,7 @@ LONGEST = 80  # characters out of a file that an error repeats
 
 
 class ContentError(ValueError):
-    """A weight file that cannot be used. The message goes on behind the file's path."""
+    """A weight file that cannot be used. The message follows the file's path."""
 
 
 def allowed_floats() -> str:

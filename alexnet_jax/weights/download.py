@@ -52,7 +52,7 @@ def fetch(published: Published, place: Path) -> Path:
 
     Without a network, a file that was put there by hand will do. Prints the progress to stderr.
 
-    What came of a download that was cut is kept beside `place`, and the next one goes on from
+    The received part of an interrupted download is kept beside `place`, and the next one resumes from
     there. Of two processes that download into one folder, one waits for the other.
 
     Raises:
@@ -69,7 +69,7 @@ def fetch(published: Published, place: Path) -> Path:
             if _is_as_published(place, published):  # fetched while this process waited
                 return place
             if place.exists():
-                _say(f'{plain(place)} is not the published file; it is downloaded anew')
+                _say(f'{plain(place)} is not the published file; it is downloaded again')
             _download(published, part, place)
             _require_digest(published, part)
             os.replace(part, place)
@@ -77,7 +77,7 @@ def fetch(published: Published, place: Path) -> Path:
         bytes_there = part.stat().st_size if part.exists() else 0
         raise StorageError(
             f'{plain(error.filename or part)}, {bytes_there} bytes, cannot be written:'
-            f' {error.strerror or error}; with room, the same command goes on'
+            f' {error.strerror or error}; with free disk space the same command resumes'
         ) from error
     return place
 
@@ -126,7 +126,7 @@ def _download(published: Published, part: Path, place: Path) -> None:
             there = part.stat().st_size if part.exists() else 0
             if there > before and tries_left:
                 continue
-            kept = f'; {there} bytes are kept, and the same command goes on' if there else ''
+            kept = f'; {there} bytes are kept, and the same command resumes' if there else ''
             raise InputError(
                 f'{published.url} cannot be downloaded: {plain(error)}{kept}; without a network,'
                 f' put the file at {plain(place)}'

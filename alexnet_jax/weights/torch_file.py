@@ -156,7 +156,7 @@ def _legacy_data(
         else:
             file.seek(storage.bytes, os.SEEK_CUR)
     if more := end - file.tell():
-        raise ContentError(f'{DAMAGED}: it goes on for {counted(more, "byte")} behind its arrays')
+        raise ContentError(f'{DAMAGED}: it has {counted(more, "byte")} after its arrays')
     return data
 
 

@@ -218,7 +218,7 @@ def test_saved_arrays_that_changed_are_refused_and_older_ones_read(
         for path in folder.iterdir() if path.name != 'about.json'
     } and len(kept) == 3  # fmt: skip
     change(folder / name)
-    with pytest.raises(InputError, match=f'{folder / name} is not as it was written'):
+    with pytest.raises(InputError, match=f'{folder / name} was modified'):
         ensemble.saved_member(arrays.read(folder))
     unseal(folder)
     assert ensemble.saved_member(arrays.read(folder)).ids

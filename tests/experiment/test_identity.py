@@ -68,7 +68,7 @@ def test_a_result_of_another_run_is_not_believed(folder, capsys):
     tables = ['tables', str(run), '--out', str(folder.top / 'tables')]
     assert evaluation.main(tables) == BAD_INPUT
     message = capsys.readouterr().err
-    assert f'{own} is of another run than {run}; evaluate it anew' in message
+    assert f'{own} is of another run than {run}; evaluate it again' in message
     assert main.main(['--workdir', str(run), '--mode=report']) == DONE
     assert 'is of another run than' in (run / 'report' / 'index.html').read_text()
     folder.result(capsys, '--config.eval.split=val')

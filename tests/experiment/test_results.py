@@ -111,9 +111,7 @@ def test_an_evaluation_of_other_values_is_refused(changes, tally, tmp_path):
     path = tmp_path / 'eval' / 'test-1.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     for read in (results.every, lambda workdir: results.read(workdir, 'test', 1)):
-        with pytest.raises(
-            InputError, match=r'eval/test-1\.json is not as it was written; evaluate'
-        ):
+        with pytest.raises(InputError, match=r'eval/test-1\.json was modified; evaluate'):
             read(tmp_path)
 
 
@@ -149,7 +147,7 @@ def test_an_evaluation_under_the_name_of_another_is_refused(tally, tmp_path):
     results.keep(tmp_path, ABOUT, tally, ('a', 'b'))
     path = tmp_path / 'eval' / 'test-1.json'
     path.rename(path.with_name('test-10.json'))
-    with pytest.raises(InputError, match=r'eval/test-10\.json is not as it was written'):
+    with pytest.raises(InputError, match=r'eval/test-10\.json was modified'):
         results.every(tmp_path)
 
 

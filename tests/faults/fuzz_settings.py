@@ -129,7 +129,7 @@ def strange_paths(here: Path, random: Random) -> Case:
 
 
 def damaged_json(here: Path, random: Random) -> Case:
-    """A workdir whose config.json is not as it was written."""
+    """A workdir whose config.json was modified."""
     sound = config_file.load(None, {'network.name': 'small', 'data.record_size': '40'})
     tree = kept_config.to_tree(sound) | {'versions': {'jax': '0'}, 'processes': 1}
     content = json.dumps(tree, indent=2).encode()

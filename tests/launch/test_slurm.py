@@ -20,7 +20,7 @@ pytestmark = [
     ),
 ]
 NODES = 4
-GO_ON = 'The same command goes on from the last checkpoint'
+GO_ON = 'The same command resumes from the last checkpoint'
 
 
 @pytest.fixture(scope='module')

@@ -228,7 +228,7 @@ def test_a_report_is_stopped_by_a_request_to_any_process(asked, reporting, tmp_p
         processes[asked].send_signal(signal.SIGTERM)
         printed = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [STOPPED, STOPPED], printed
-    assert [text.count('stopped; the same command goes on') for text in printed] == [1, 0]
+    assert [text.count('stopped; the same command resumes') for text in printed] == [1, 0]
     assert not list((tmp_path / 'run').glob('.turn*'))
 
 
@@ -252,7 +252,7 @@ def test_when_one_is_lost_all_end_with_plain_lines(victim, number, command, tmp_
     for text in printed:
         lines = text.splitlines()
         assert 1 <= len(lines) <= 2 and all(line.startswith('error: ') for line in lines), text
-        assert 'The same command goes on' in text
+        assert 'The same command resumes' in text
     how = 'ended by SIGKILL' if number == signal.SIGKILL else 'frozen'
     assert f'process {victim}: it was {how}' in printed[victim]
 

@@ -55,7 +55,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, error
 
 
-GO_ON = 'The same command goes on from the last checkpoint\n'
+GO_ON = 'The same command resumes from the last checkpoint\n'
 
 
 @pytest.mark.parametrize(('program', 'status', 'error'), [

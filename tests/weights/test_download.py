@@ -65,7 +65,7 @@ def test_a_connection_that_is_cut_is_resumed(server, place):
         InputError, match=r'cannot be downloaded: it ended after 1200000 of'
     ) as caught:
         fetch(published(server), place)
-    assert '1200000 bytes are kept, and the same command goes on' in str(caught.value)
+    assert '1200000 bytes are kept, and the same command resumes' in str(caught.value)
     assert f'put the file at {place}' in str(caught.value)
     assert os.listdir(place.parent) == ['file.pth.part']
     assert_whole(fetch(published(server), place))
@@ -158,7 +158,7 @@ def test_a_file_that_is_another_is_replaced(server, place, capsys):
     assert place.exists()  # whatever it was
     server.status = 200
     assert_whole(fetch(published(server), place))
-    assert f'{place} is not the published file; it is downloaded anew' in capsys.readouterr().err
+    assert f'{place} is not the published file; it is downloaded again' in capsys.readouterr().err
 
 
 def test_two_at_once_download_it_once(server, place):

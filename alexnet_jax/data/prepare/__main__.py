@@ -11,7 +11,7 @@ components of color (statistics.npz) and how it was made (prepared.json). A
 preparation that was stopped or killed is finished by the same command.
 
 Exit status: 0 done; 1 a fault while running; 2 a bad command or input; 75 stopped
-on request: the same command goes on.
+on request: the same command resumes.
 """
 
 import argparse
@@ -207,7 +207,7 @@ def run(argv: list[str]) -> int:
             f'{error}. To take a share of the training images, run:\n{shlex.join(words)}'
         ) from error
     except (KeyboardInterrupt, StopRequestedError):
-        print('stopped; the same command goes on', file=sys.stderr)
+        print('stopped; the same command resumes', file=sys.stderr)
         return STOPPED
     print(_summary(out))
     return DONE

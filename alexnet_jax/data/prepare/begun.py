@@ -64,7 +64,7 @@ def only_one(lock: Path) -> Iterator[None]:
 
 
 def start_or_resume(out: Path, plan: dict[str, Any]) -> None:
-    """Begins, or goes on where the same plan was begun.
+    """Starts a preparation, or resumes one with the same plan.
 
     Raises:
       InputError: another plan was begun in `out`.

@@ -34,7 +34,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 CLOSE_SECONDS = 5
 # How often a shard is given to the cluster. Each time, Dask itself tries on four workers by default.
 TRIES = 3
-GO_ON = 'what is finished is kept; the same command goes on'
+GO_ON = 'what is finished is kept; the same command resumes'
 
 
 def in_dask(tasks: list[Task], address: str) -> Iterator[Shard]:

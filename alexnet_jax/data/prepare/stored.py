@@ -67,7 +67,7 @@ def prepare_own(
     Raises:
       InputError: as `make.make_set`; the set was made of a file that has changed since; there are
         no training images.
-      StopRequestedError: a stop was requested; the same call goes on.
+      StopRequestedError: a stop was requested; the same call resumes.
     """
     spec = sources.canonical(spec)
     folder = find(spec, size, data_dir, resize)

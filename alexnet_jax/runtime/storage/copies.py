@@ -250,7 +250,7 @@ def _push_all(opened: _Session) -> None:
 
 def _not_uploaded(error: StorageError) -> str:
     return (
-        f'{error}\nWhat could not be uploaded stays in {cache()}; the same command goes on from there,'
+        f'{error}\nWhat could not be uploaded stays in {cache()}; the same command resumes from there,'
         ' or on another machine from what was uploaded'
     )
 

@@ -215,7 +215,7 @@ def test_stopped_and_with_a_lost_scheduler_it_goes_on(cluster, thousand, tmp_pat
     os.kill(command.pid, signal.SIGTERM)
     printed, _ = command.communicate(timeout=30)
     assert (command.returncode, printed.splitlines()[-1]) == (
-        75, 'stopped; the same command goes on'
+        75, 'stopped; the same command resumes'
     )  # fmt: skip
     # Workers finish the shards that they have begun.
     wait_for(lambda: not list((tmp_path / 'set').glob('.*.array_record-*')))

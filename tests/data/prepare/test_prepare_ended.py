@@ -98,7 +98,7 @@ def test_stopped_it_says_so_and_goes_on(how, seconds, folder, whole, tmp_path):
     (os.kill if how == signal.SIGTERM else os.killpg)(process.pid, how)
     _, printed = process.communicate(timeout=30)
     # On a quick machine it may have come to its end.
-    assert (process.returncode, printed) in [(75, 'stopped; the same command goes on\n'), (0, '')]
+    assert (process.returncode, printed) in [(75, 'stopped; the same command resumes\n'), (0, '')]
     assert seconds or process.returncode == 75
     assert run(*same).returncode == 0
     assert_same_files(tmp_path / 'set', whole)

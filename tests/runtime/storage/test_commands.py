@@ -184,7 +184,7 @@ def test_a_store_that_goes_away_while_training_ends_the_run_which_goes_on(
     assert main.main(command(RUN)) == FAULT
     printed = capsys.readouterr().err
     assert f'{RUN}: ' in printed and 'the network is away' in printed
-    assert 'the same command goes on' in printed
+    assert 'the same command resumes' in printed
     left[0] = 10**6
     monkeypatch.setattr(owner, '_has_ended_here', lambda found: True)
     assert main.main(command(RUN)) == DONE

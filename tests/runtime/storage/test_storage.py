@@ -204,7 +204,7 @@ def test_after_an_upload_that_failed_the_local_copy_goes_on(store, tmp_path, mon
                     left[0] = requests
                     storage.push(folder)
         except StorageError as error:
-            assert 'the network is away' in str(error) and 'the same command goes on' in str(error)
+            assert 'the network is away' in str(error) and 'the same command resumes' in str(error)
             failed += 1
         assert last_of(folder) == (30, 'thirty')
         left[0] = 10**6
