@@ -321,7 +321,7 @@ def test_one_class(run):
     assert 'No image was predicted as one of another class.' in page(workdir)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_thousands_of_classes(data_dir, tmp_path):
     settings = {
         'data.source': 'synthetic', 'data.synthetic_classes': '3000', 'network.width': '0.5',
