@@ -12,7 +12,7 @@ from tests.faults import fuzz_runs
 from tests.faults.run_changes import PARTS
 
 # In CI, and by the long one; each in so many processes, which pytest-xdist spreads.
-FEW, MANY, CHUNKS = 24, 2000, 2
+FEW, MANY, CHUNKS = 50, 2000, 2
 # `slow`: the first seed after those of CI, and how many.
 LONG = [(first, 250) for first in range(FEW, FEW + MANY, 250)]
 
