@@ -166,7 +166,7 @@ RULES = [
 
     Rule(r'python3 -m venv \.venv', test='.ci/run::python3 -m venv'),
     Rule(r'pip install ' + ANY + r'-e (\.|\.\[(test|beam|dask|prepare)\])', test='.ci/run::pip install'),
-    Rule(r'pip install -e \.\[storage\]', test='pyproject.toml::storage'),
+    Rule(r'pip install -c constraints.txt -e \.\[storage\]', test='pyproject.toml::storage'),
     Rule(r'pip install -e \.\[wandb\]', test='tests/training/test_trackers.py::test_wandb_offline'),
     Rule(r'pip install tensorboard', test='pyproject.toml::tensorboard'),
     Rule(r'pip install ' + ANY + r'-e \.\[bench\]', needs='a download', test='pyproject.toml::bench'),

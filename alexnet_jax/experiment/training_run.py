@@ -305,7 +305,9 @@ def _run(
         about = results.about(
             config, held_out, at_step, images.mirror, images.identity, experiment.identity
         )
-        reporter.print_line(results.keep(workdir, about, tally, images.classes, top_k=config.eval.top_k))
+        reporter.print_line(
+            results.keep(workdir, about, tally, images.classes, top_k=config.eval.top_k)
+        )
 
 
 def _watch(
