@@ -130,7 +130,7 @@ def _alikeness(showing: Showing, folder: Path) -> list[str]:
     rows = two_columns.similarity_by_layer(showing)
     if not rows or any(np.isnan([row.columns, *row.halves]).any() for row in rows):
         return []
-    path = folder / 'similarity_by_layer'
+    path = folder / 'alikeness'
     columns.similarity_by_layer(
         [row.layer for row in rows],
         [row.columns for row in rows],
