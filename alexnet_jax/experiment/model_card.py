@@ -164,7 +164,7 @@ def _accuracies(result: Result) -> list[dict[str, Any]]:
         {
             'type': 'accuracy',
             'value': round(1 - result[f'top{k}_error'], 6),
-            'name': f'Top-{k} accuracy ({results.views_told(result)})',
+            'name': f'Top-{k} accuracy ({results.views_text(result)})',
         }
         for k in (1, 5)
         if k == 1 or has_top5(result)
@@ -252,7 +252,7 @@ def _results(found: Sequence[Result]) -> list[str]:
     rows = [
         (
             result['split'],
-            results.views_told(result),
+            results.views_text(result),
             f'{result["examples"]:,}',
             *_error_and_accuracy(result, 1),
             *(_error_and_accuracy(result, 5) if has_top5(result) else ('–', '–')),

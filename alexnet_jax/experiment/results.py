@@ -66,7 +66,7 @@ def keep(
     scores, by_class = tally.scores() | tally.top(top_k), tally.by_class(classes)
     if not math.isfinite(scores['loss']):
         raise NotFiniteError(
-            f'{about["split"]}: the loss is {scores["loss"]} at {steps_told(about)}: the net ended'
+            f'{about["split"]}: the loss is {scores["loss"]} at {steps_text(about)}: the net ended'
             ' in NaN or infinite values; nothing is kept of this evaluation',
             about['step'],
         )
@@ -76,14 +76,14 @@ def keep(
     lines = [
         *rule,
         *(
-            f'class {plain(class_names.display_name(row["label"]))}: {images_told(row["images"])}'
+            f'class {plain(class_names.display_name(row["label"]))}: {images_text(row["images"])}'
             f' predicted as {plain(class_names.display_name(row["taken_for"]))}'
             for row in by_class['confusions'][:SHOWN]
         ),
         f'{about["split"]}: calibration_error {calibration["calibration_error"]:.6f}'
         f' ({len(calibration["calibration"])} bins)',
-        f'{about["split"]}: {told(scores)}  ({images_told(scores["examples"])},'
-        f' {views_told(about)}, {steps_told(about)})',
+        f'{about["split"]}: {told(scores)}  ({images_text(scores["examples"])},'
+        f' {views_text(about)}, {steps_text(about)})',
     ]
     try:
         write_json(path, _sealed(path, about | scores | calibration))
@@ -182,7 +182,7 @@ def told(scores: Mapping[str, Any]) -> str:
     return '  '.join([*parts, f'loss {scores["loss"]:.6f}'])
 
 
-def images_told(count: int) -> str:
+def images_text(count: int) -> str:
     """Formats a number of images: '1 image', '300 images'."""
     return f'{count} image{"s" * (count != 1)}'
 
@@ -195,13 +195,13 @@ def distinct_views(about: Mapping[str, Any]) -> int:
     return about.get('distinct_views', about['views'])
 
 
-def views_told(about: Mapping[str, Any]) -> str:
+def views_text(about: Mapping[str, Any]) -> str:
     """Describes an evaluation's distinct views of an image: '5 views, none mirrored'."""
     views = distinct_views(about)
     return f'{views} view{"s" * (views > 1)}' + ', none mirrored' * (1 < views < about['views'])
 
 
-def steps_told(result: Mapping[str, Any]) -> str:
+def steps_text(result: Mapping[str, Any]) -> str:
     """Returns 'step 120', or of an ensemble 'steps 120, 240', each different step once."""
     steps = list(dict.fromkeys(result.get('steps', [result['step']])))
     return f'step{"s" * (len(steps) > 1)} {", ".join(map(str, steps))}'

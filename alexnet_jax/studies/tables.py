@@ -7,7 +7,7 @@ from typing import Any
 
 from alexnet_jax.evaluation.seeds import cell, markdown_table, with_interval
 from alexnet_jax.evaluation.tally import has_top5
-from alexnet_jax.experiment.results import steps_told
+from alexnet_jax.experiment.results import steps_text
 
 Interval = tuple[float, float]
 
@@ -84,7 +84,7 @@ def _model(run: str, result: dict[str, Any]) -> str:
     members = list(map(str, result.get('members', [])))
     nets = f'{len(members)} CNNs' if len(members) > 1 else '1 CNN'
     of = f' of {", ".join(members)}' if members else ''
-    return f'{nets}, {result["network"]}, {steps_told(result)}: {run}{of}'
+    return f'{nets}, {result["network"]}, {steps_text(result)}: {run}{of}'
 
 
 def filled(ours: Sequence[Row]) -> dict[str, list[Row]]:

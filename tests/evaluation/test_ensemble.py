@@ -158,10 +158,10 @@ def test_steps_are_named_one_by_one(labels, logits):
     members = [member('a', logits, labels), member('b', -logits, labels, step=20)]
     about = ensemble.average(members, [1, 1]).about
     assert about['steps'] == [60, 20] and about['members'] == ['a', 'b']
-    assert tables.steps_told(about) == 'steps 60, 20' and about['step'] == 60
+    assert tables.steps_text(about) == 'steps 60, 20' and about['step'] == 60
     assert (
-        tables.steps_told({'step': 60})
-        == tables.steps_told({'step': 60, 'steps': [60, 60]})
+        tables.steps_text({'step': 60})
+        == tables.steps_text({'step': 60, 'steps': [60, 60]})
         == 'step 60'
     )
 
