@@ -143,7 +143,7 @@ def _of_source(run: Run) -> str:
 
 
 def _lead(run: Run, found: Findings | None) -> str:
-    about = f'Step {run.model.step:,} of {run.workdir}'
+    about = f'Step {run.model.step} of {run.workdir}'
     if found is None or run.showing is None:
         return page.paragraph(f'{about}. The net could not be evaluated: {run.reason}')
     scores = found.tally.scores()
