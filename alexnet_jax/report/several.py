@@ -165,7 +165,7 @@ def _rises(rows: Sequence[Row], error: str, path: Path) -> str:
     bars.draw(
         [row['name'] for row in rows], [row[error]['difference'] for row in rows],
         path, f'rise of the {TITLES[error]}', spread, ('published', [row[error]['published'] for row in rows]),
-        f'rise of the {TITLES[error]} (fraction; diamonds: published)',
+        f'rise of the {TITLES[error]} (fraction)',
     )  # fmt: skip
     described = f'Rise of the {TITLES[error]} by ablation: ' + ', '.join(
         f'{row["name"]} {row[error]["difference"]:+.4f}'

@@ -126,16 +126,16 @@ def summarize(
 def table(rows: Sequence[Row], error: float) -> list[str]:
     """Returns the rows as lines of text, with the ratio of the epochs to those of the first row."""
     lines = [
-        f'{"activation":12}{"rate":>8}{f"epochs to training error {error:g}":>34}{"mean":>8}'
-        f'{"± s.d.":>8}{"times " + rows[0]["activation"]:>12}'
+        f'{"activation":12}{"learning rate":>14}{f"epochs to training error {error:g}":>34}{"mean":>8}'
+        f'{"± s.d.":>8}{"ratio to " + rows[0]["activation"]:>17}'
     ]
     for row in rows:
         rate = '' if row['learning_rate'] is None else f'{row["learning_rate"]:g}'
-        ratio = row['mean'] and rows[0]['mean'] and row['mean'] / rows[0]['mean']
-        numbers = (row['mean'], row['standard_deviation'], ratio)
-        mean, deviation, times = ('' if x is None else f'{x:.2f}' for x in numbers)
+        quotient = row['mean'] and rows[0]['mean'] and row['mean'] / rows[0]['mean']
+        numbers = (row['mean'], row['standard_deviation'], quotient)
+        mean, deviation, ratio = ('' if x is None else f'{x:.2f}' for x in numbers)
         lines.append(
-            f'{row["activation"]:12}{rate:>8}{epochs_text(row):>34}{mean:>8}{deviation:>8}{times:>12}'
+            f'{row["activation"]:12}{rate:>14}{epochs_text(row):>34}{mean:>8}{deviation:>8}{ratio:>17}'
         )
     return lines
 

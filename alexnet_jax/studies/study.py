@@ -82,11 +82,7 @@ def table_of(config: Config) -> Architecture:
 
 
 def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
-    """Returns the names of a comma-separated text.
-
-    Raises:
-      InputError: as `split_names`; a name is not allowed.
-    """
+    """Returns the names of a comma-separated text; raises as `split_names`, and for other names."""
     names = split_names(option, text)
     for name in names:
         if name not in allowed:

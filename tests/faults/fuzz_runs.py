@@ -166,7 +166,9 @@ def compare_shown(parts: set[str], came: dict[str, Any], expected: dict[str, Any
         left_out |= {*came['sections'], *expected['sections']} - {'Net', 'Training', 'Run'}
         expected['numbers'] = {k: v for k, v in expected['numbers'].items() if k in came['numbers']}
         figures += ('units.',)  # which then has ascents alone
-    if 'prepared.json' in parts and re.search(r'(validation|training) images? of folder:', came['sections']['top']):
+    if 'prepared.json' in parts and re.search(
+        r'(validation|training) images? of folder:', came['sections']['top']
+    ):
         left_out |= {*OF_OTHER_SET}  # they say so; the numbers are the same
     if 'results' in parts:
         expected['evaluations'] = [
