@@ -96,9 +96,26 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
         "The paper's Figure 1 (§3.1) compares activation functions: the number of epochs until a"
         f' four-layer net has a training error of {error:g}. Each has its best learning rate.'
     )
-    notes = [excluded(name, fault) for name, fault in kept.get('faults', {}).items()]
-    content = [page.side_by_side(*drawn, _epochs(rows, error)), *map(page.paragraph, notes)]
+    notes = [f'{excluded(name, fault)}.' for name, fault in kept.get('faults', {}).items()]
+    findings = page.paragraph(' '.join([*speeds(rows, error), *notes]))
+    content = [page.side_by_side(*drawn, _epochs(rows, error) + findings)]
     return page.render(f'Figure 1: {folder.name}', lead, [Section('Activation functions', content)])
+
+
+def speeds(rows: Sequence[Row], error: float) -> list[str]:
+    """Returns the mean epochs of the first activation function and the ratios of the others."""
+    first, *others = rows
+    if not first['mean']:
+        return []
+    name, mean = first['activation'], first['mean']
+    return [
+        f'With {name} the net needs {mean:.2f} epochs to a training error of {error:g} on average.',
+        *(
+            f'With {row["activation"]} it needs {row["mean"] / mean:.2f} times as many.'
+            for row in others
+            if row['mean']
+        ),
+    ]
 
 
 def _epochs(rows: Sequence[Row], error: float) -> str:

@@ -66,6 +66,16 @@ def test_files_of_older_versions_have_pages_too(tmp_path):
     assert 'NaN at every rate' in page(folder / 'report')
 
 
+def test_activation_functions_are_compared_in_sentences():
+    rows = [{'activation': 'relu', 'mean': 7.02}, {'activation': 'tanh', 'mean': 44.2},
+            {'activation': 'maxout', 'mean': None}]  # fmt: skip
+    assert several.speeds(rows, 0.25) == [
+        'With relu the net needs 7.02 epochs to a training error of 0.25 on average.',
+        'With tanh it needs 6.30 times as many.',
+    ]
+    assert several.speeds(rows[2:], 0.25) == []
+
+
 def test_ablations_show_differences_beside_the_published(tmp_path):
     out = page_of(tmp_path, 'ablations')
     lrn, mirror = numbers(out / 'top1_error.csv')

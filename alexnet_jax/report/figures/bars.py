@@ -43,6 +43,8 @@ def draw(
     for row, (value, interval, mark) in enumerate(zip(values, intervals, marked, strict=True)):
         if value is not None:
             axes.barh(row, value, color=BLUE[0], height=0.62)
+        else:
+            axes.text(0, row, ' no value', va='center', fontsize=9, color=MUTED[0])
         if value is not None and interval is not None:
             spread = [[max(0, value - interval[0])], [max(0, interval[1] - value)]]
             axes.errorbar(value, row, xerr=spread, color=INK[0], linewidth=1, capsize=2)

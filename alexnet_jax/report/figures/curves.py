@@ -230,4 +230,4 @@ def _axis_label(name: str) -> str:
     units = {'epoch': EPOCHS, 'step': 'training step'}
     if name.endswith('error'):
         return f'{name} (fraction)'
-    return f'{name} (mean cross-entropy, nats)' if name.endswith('loss') else units.get(name, name)
+    return f'{name} (nats)' if name.endswith('loss') else units.get(name, name)
