@@ -168,9 +168,11 @@ def assert_printable(view, size: str) -> None:
     style = view.evaluate(
         """() => ({paper: getComputedStyle(document.body).backgroundColor,
         nav: getComputedStyle(document.querySelector('nav')).display,
-        links: [...document.querySelectorAll('main a')].filter(link => link.offsetParent).length})"""
+        links: [...document.querySelectorAll('main a')].filter(link => link.offsetParent).length,
+        single: [...document.querySelectorAll('.pair')].filter(
+          pair => getComputedStyle(pair).gridTemplateColumns.split(' ').length < 2).length})"""
     )
-    assert style == {'paper': 'rgb(255, 255, 255)', 'nav': 'none', 'links': 0}
+    assert style == {'paper': 'rgb(255, 255, 255)', 'nav': 'none', 'links': 0, 'single': 0}
 
 
 @pytest.mark.thorough

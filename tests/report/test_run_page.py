@@ -259,8 +259,8 @@ def test_without_checkpoints_there_is_no_report(copied, capsys):
     shutil.rmtree(copied / 'checkpoints')
     capsys.readouterr()
     assert report(copied) == BAD_INPUT
-    (told,) = capsys.readouterr().err.splitlines()
-    assert f'--workdir {copied} holds no checkpoints; train there first' in told
+    (errors,) = capsys.readouterr().err.splitlines()
+    assert f'--workdir {copied} holds no checkpoints; train there first' in errors
 
 
 def test_without_metrics_and_kernels_the_rest_is_shown(copied):

@@ -109,8 +109,8 @@ def test_a_file_that_is_none_is_named(content, kind, tmp_path, capsys):
     else:
         (tmp_path / f'{kind}.json').write_text(content)
     assert run_command(command.run, [str(tmp_path)]) == BAD_INPUT
-    (told,) = capsys.readouterr().err.splitlines()
-    assert f'{kind}.json cannot be read' in told
+    (errors,) = capsys.readouterr().err.splitlines()
+    assert f'{kind}.json cannot be read' in errors
 
 
 @pytest.fixture
@@ -198,5 +198,5 @@ def test_bad_commands(words, message, run, tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
     places = {'run': run, 'out': tmp_path / 'out', 'empty': tmp_path / 'empty'}
     assert run_command(command.run, [word.format(**places) for word in words]) == BAD_INPUT
-    told = capsys.readouterr().err
-    assert message in told and len(told.splitlines()) == 1
+    errors = capsys.readouterr().err
+    assert message in errors and len(errors.splitlines()) == 1

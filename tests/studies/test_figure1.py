@@ -214,8 +214,8 @@ def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
 def test_figure_1_refuses(arguments, message, tmp_path, capsys):
     command = ['--config', 'configs/figure1.py', '--workdir', str(tmp_path / 'new'), *arguments]
     assert run_command(figure1.run, command) == BAD_INPUT
-    told = capsys.readouterr().err
-    assert message in told and len(told.splitlines()) <= 2
+    errors = capsys.readouterr().err
+    assert message in errors and len(errors.splitlines()) <= 2
     assert not (tmp_path / 'new').exists()
 
 

@@ -172,9 +172,9 @@ def test_a_study_json_that_is_none_is_refused(content, played, tmp_path, capsys)
         (folder / 'study.json').write_text(content)
     before = snapshot(folder)
     assert run_command(*command_of('ensemble', folder, None)) == BAD_INPUT
-    told = capsys.readouterr().err
-    assert 'study.json cannot be read' in told or 'has another study' in told
-    assert len(told.splitlines()) <= 2 and snapshot(folder) == before
+    errors = capsys.readouterr().err
+    assert 'study.json cannot be read' in errors or 'has another study' in errors
+    assert len(errors.splitlines()) <= 2 and snapshot(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_seeds_end_where_seeds_end(kind, count, played, tmp_path, capsys):
     seed = 2**31 - count + 1
     command = command_of(kind, folder, None, *more, f'--config.seed={seed}')
     assert run_command(*command) == BAD_INPUT
-    told = capsys.readouterr().err
-    assert f'seed is {seed} and --seeds {count}: the last seed would be 2147483648' in told
+    errors = capsys.readouterr().err
+    assert f'seed is {seed} and --seeds {count}: the last seed would be 2147483648' in errors
     assert not folder.exists()
     if count == 2:
         command = command_of(kind, folder, None, *more, f'--config.seed={seed - 1}')
@@ -201,9 +201,9 @@ def test_a_seed_that_ended_in_nan_makes_no_ensemble(played, tmp_path, capsys):
     played.lost = ('study/seed-1',)
     for _ in range(2):  # and again, when both are finished
         assert run_command(*command_of('ensemble', folder, None)) == FAULT
-        told, printed = capsys.readouterr().err.splitlines(), capsys.readouterr().out
-        assert f'{folder}/seed-1 is no member: the loss of step 1 is nan' in told[0]
-        assert len(told) == 2 and 'seed-0' not in printed
+        errors, printed = capsys.readouterr().err.splitlines(), capsys.readouterr().out
+        assert f'{folder}/seed-1 is no member: the loss of step 1 is nan' in errors[0]
+        assert len(errors) == 2 and 'seed-0' not in printed
     assert len(played) == 2
 
 
