@@ -75,6 +75,8 @@ RULES = [
     Rule('du -sm /tmp/site', needs='a download'),
 
     Rule('python -m alexnet_jax.report RUN RUN --out DIR', ''),
+    Rule('chromium --headless --print-to-pdf' + ANY,
+         test='tests/report/test_browser.py::test_a_printed_report'),
     Rule('python -m alexnet_jax.report runs/ensemble/' + ANY,
          test='tests/report/test_several.py::test_runs_beside_each_other'),
     Rule('python -m alexnet_jax.report runs/figure1',
