@@ -346,6 +346,5 @@ def _settings(runs: Mapping[str, Row]) -> str:
         name: [settings.as_text(name, config[name]) for config in configs] for name in configs[0]
     }
     rows = [(name, *values) for name, values in texts.items() if len(set(values)) > 1]
-    if not rows:
-        return page.paragraph('All runs have the same configuration.')
-    return page.table(('setting', *runs), rows)
+    same = page.paragraph('All runs have the same configuration.')
+    return page.table(('setting', *runs), rows) if rows else same
