@@ -40,9 +40,7 @@ class Transfer:
 
 
 def bytes_sent(collective: str, put_in: float, devices: int) -> float:
-    """Returns the bytes that one of `devices` sends if each contributes `put_in` bytes (table
-    above).
-    """
+    """Returns the bytes that a device sends if each of `devices` contributes `put_in` bytes."""
     n = devices
     factor = {
         'all-gather': n - 1,

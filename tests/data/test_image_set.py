@@ -137,16 +137,16 @@ def shorten_shard(made):
         (lambda made: (made / 'statistics.npz').unlink(), 'statistics.npz is missing; prepare it'),
         (
             lambda made: (made / 'statistics.npz').write_bytes(b'PK'),
-            'not as it was made; prepare it again',
+            'was modified; prepare it again',
         ),
         (
             lambda made: (made / 'dataset_info.json').write_text('{'),
-            'dataset_info.json is not as it',
+            'dataset_info.json was modified',
         ),
         (lambda made: (made / 'features.json').unlink(), 'features.json is missing'),
         (
             lambda made: (made / 'label.labels.txt').write_text('x\ny\nz\n'),
-            'label.labels.txt is not as it was made; prepare it again',
+            'label.labels.txt was modified; prepare it again',
         ),
     ],
 )

@@ -177,7 +177,7 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
     saved(tmp_path / 'run', [at(state, 1)])
     checkpoints = Checkpoints(tmp_path / 'run')
     shutil.rmtree(tmp_path / 'run')
-    with pytest.raises(StorageError, match='the folder is gone'):
+    with pytest.raises(StorageError, match='the folder does not exist'):
         checkpoints.save(at(state, 2))
         checkpoints.wait()
     assert not (tmp_path / 'run').exists()

@@ -149,7 +149,7 @@ def _is_there(
         shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
     _require_source(out, damage, open_source)
-    say(f'{out} is not whole ({damage}): making it again')
+    say(f'{out} is damaged ({damage}): preparing it again')
     (out / set_files.DATASET_INFO).unlink()
     return False
 
@@ -193,7 +193,7 @@ def _require_source(out: Path, damage: str, open_source: Callable[[], Source]) -
     try:
         open_source()
     except InputError as error:
-        raise InputError(f'--out {out} is not whole ({damage}), and {error}') from error
+        raise InputError(f'--out {out} is damaged ({damage}), and {error}') from error
 
 
 def _held_out(source: Source, fraction: float) -> str:
