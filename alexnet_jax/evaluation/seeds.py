@@ -1,4 +1,4 @@
-"""Tables of results: means over runs that differ in their seed, with their intervals."""
+"""Tables of results: means over seeds, with intervals."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ LONGEST_CELL = 2000  # characters
 def interval(
     values: Sequence[float | None], lowest: float = -math.inf, highest: float = math.inf
 ) -> dict[str, Any]:
-    """Returns the mean of two values or more, and its 95 % interval by Student's t.
+    """Returns the mean of at least two values, and its 95 % interval by Student's t.
 
-    The result is {'values', 'mean', 'low', 'high'}, the interval cut to the range of such values,
-    `lowest` to `highest`. The mean is None where a value is missing or is not a number.
+    The result is {'values', 'mean', 'low', 'high'}, with the interval clipped to the range `lowest`
+    to `highest`. The mean is None if a value is missing or NaN.
     """
     found = [value for value in values if value is not None and not math.isnan(value)]
     about: dict[str, Any] = {'values': list(values), 'mean': None, 'low': None, 'high': None}
@@ -38,7 +38,7 @@ def epochs_text(row: dict[str, Any]) -> str:
     """Returns the epochs that the runs of an activation needed (Figure 1), by seed, as text.
 
     Args:
-      row: as in figure1.json.
+      row: a row of figure1.json.
     """
     if row['learning_rate'] is None:
         return 'NaN at every rate'
@@ -62,7 +62,7 @@ def with_interval(value: float, low: float, high: float, digits: int = 4) -> str
 
 
 def measure_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Returns the head and the lines of a table of the measures of columns, a net a column.
+    """Returns the header and the lines of a table of the measures of columns, one net per column.
 
     Args:
       rows: as in specialization.json.
@@ -85,7 +85,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 def cell(text: str) -> str:
     """Returns a text as a cell of a Markdown table.
 
-    It may come from a stranger's file: it is put on one line, without markup that ends the cell
-    or is HTML.
+    The text may be untrusted: it is written on one line, without HTML or markup that ends the cell.
     """
     return plain(text, LONGEST_CELL).replace('|', '\\|').replace('<', '&lt;')

@@ -1,4 +1,4 @@
-"""Trained nets in and out.
+"""Imports, exports, pushes and pulls trained nets.
 
     python -m alexnet_jax.weights import FILE --workdir DIR [--net NAME] [--classes FILE]
         [--config.NAME=VALUE ...]
@@ -6,12 +6,12 @@
     python -m alexnet_jax.weights push SOURCE TO [--license NAME]
     python -m alexnet_jax.weights pull FROM --workdir DIR
 
-`import` makes an ordinary workdir of a weight file: one of ours or torchvision's
-(safetensors, or what torch.save wrote) or Caffe's (.caffemodel), with its authors'
-preprocessing in the configuration where the file does not state another. SOURCE is a workdir or such a file. TO and FROM are folders, or
-repositories on Hugging Face, as hf:OWNER/NAME (with the extra `hub`). For FILE and SOURCE,
-torchvision, caffe, caffenet and hf:OWNER/NAME stand for weights that are downloaded once.
-Exit status: as for alexnet_jax.main.
+`import` converts a weight file to an ordinary workdir: a file of this package, torchvision's
+(safetensors or torch.save) or Caffe's (.caffemodel). The configuration has the preprocessing of the
+file or of its authors. SOURCE is a workdir or such a file. TO and FROM are folders, or repositories
+on Hugging Face, as hf:OWNER/NAME (with the extra `hub`). For FILE and SOURCE, torchvision, caffe,
+caffenet and hf:OWNER/NAME are names of weights that are downloaded once. Exit status: as for
+alexnet_jax.main.
 """
 
 import argparse
@@ -89,12 +89,12 @@ def run(argv: list[str]) -> int:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Returns the lines of a text file, one a name.
+    """Returns the names in a text file, one per line.
 
-    Left out are a byte order mark, the ends of lines, spaces around a name, and empty lines.
+    A byte order mark, spaces around names and empty lines are removed.
 
     Raises:
-      InputError: the file cannot be read; a name is twice there, or is no text.
+      InputError: the file cannot be read; a name occurs twice, or is not text.
     """
     try:
         text = files.read_bytes(path).decode('utf-8-sig')

@@ -12,7 +12,7 @@ def push(folder: Path, repository: str, keep: str) -> str:
     The file named `keep` stays as it is, if the repository has one.
 
     Raises:
-      InputError: it cannot be had.
+      InputError: it is not accessible.
     """
     hub = _library(repository)
     try:
@@ -30,7 +30,7 @@ def pull(repository: str, name: str) -> Path:
     Without a network it is the last one that was fetched.
 
     Raises:
-      InputError: it cannot be had.
+      InputError: it is not accessible.
     """
     hub = _library(repository)
     try:

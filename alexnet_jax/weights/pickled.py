@@ -1,4 +1,4 @@
-"""A pickle read as data: nothing it names is looked up, imported or called.
+"""Reads a pickle as data: nothing it names is looked up, imported or called.
 
 A pickle is a program for a stack machine, and Python's own runs whatever function it
 names. This machine keeps plain values alone. What a pickle would import becomes a `Name`,

@@ -1,4 +1,4 @@
-"""The weights of a net among all else that a training checkpoint holds."""
+"""Finds the weights of a net in a training checkpoint."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

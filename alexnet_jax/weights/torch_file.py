@@ -1,4 +1,4 @@
-"""PyTorch's weight files, read without PyTorch and without running what is in them.
+"""Reads PyTorch's weight files without PyTorch and without executing their content.
 
 Both of its forms (torch/serialization.py): a zip archive of a pickle and one entry a
 storage, and before 1.6 five pickles in a row with the storages behind them. The pickle

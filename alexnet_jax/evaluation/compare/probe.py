@@ -14,7 +14,7 @@ from alexnet_jax.evaluation.compare.softmax_regression import SoftmaxRegression
 from alexnet_jax.runtime.errors import InputError, counted, shown
 
 GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of l2
-VALIDATION = 0.2  # share of the training images that chooses l2
+VALIDATION = 0.2  # fraction of the training images for the selection of l2
 Labeled = tuple[np.ndarray, Sequence[str]]
 
 
@@ -24,8 +24,8 @@ class ProbeResult:
 
     classes: [classes], sorted.
     interval: Wilson's 95 % interval of the held-out error.
-    chance_error: the held-out error of always taking the most frequent class of training.
-    l2_errors: by penalty, the error that chose it; empty where it was given.
+    chance_error: the held-out error of always predicting the most frequent training class.
+    l2_errors: selection error by penalty; empty for a given penalty.
     """
 
     model: SoftmaxRegression
