@@ -151,8 +151,9 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def require_unmodified(path: Path, about: Mapping[str, Any]) -> None:
-    """Compares a file with its SHA-256 in about.json, if there is one (earlier versions wrote
-    none).
+    """Compares a file with its SHA-256 in about.json.
+
+    Earlier versions wrote none.
 
     Raises:
       InputError: they differ.

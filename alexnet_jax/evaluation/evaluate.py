@@ -51,9 +51,7 @@ class Reading:
 
     @property
     def batch_size(self) -> int:
-        """Images per step. The number per device is the same on any mesh, and therefore the result,
-        too.
-        """
+        """Images per step; the number per device, and so the result, is the same on any mesh."""
         return max(1, self.crops_a_device // self.views) * len(self.mesh.devices)
 
 

@@ -101,7 +101,7 @@ def test_arrays_without_a_statement_are_taken_with_a_warning(tmp_path, random):
     read = donors.read_donor(path, tmp_path / 'new')
     state, lines = warm(state_of(TINY), facts(TINY), read)
     chex.assert_trees_all_equal(state.params['conv2'], {'kernel': kernel, 'bias': bias})
-    assert 'took conv2;' in lines[0]
+    assert 'loaded conv2;' in lines[0]
     assert lines[1:] == [
         f'warning: {path} states no table, classes or mean: no comparison is possible'
     ]

@@ -89,7 +89,7 @@ class TfdsRows:
             image = feature[self.image].bytes_list.value[0]
             number = feature[self.label].int64_list.value[0]
             return image, self.numbers.index(number) if self.numbers else number
-        except Exception as error:  # Whatever a broken file makes its reader raise.
+        except Exception as error:  # Readers raise various errors for a damaged file.
             raise BadImageError(f'cannot be read: {" ".join(str(error).split())[:200]}') from error
 
 
