@@ -80,7 +80,7 @@ def saved_member(saved: ImageArrays) -> Member:
     """
     folder, about = saved.folder, saved.about
     if not saved.ids:
-        raise InputError(f'{folder} holds predictions of no images')
+        raise InputError(f'{folder} has no predictions')
     if not (folder / file_name(LOG_PROBABILITIES)).exists():
         raise InputError(
             f'{folder} holds no {file_name(LOG_PROBABILITIES)}; earlier versions kept rounded'
@@ -146,7 +146,7 @@ def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
 def _require_probabilities(member: Member) -> None:
     values = member.log_probabilities
     if not np.isfinite(values).all():
-        raise InputError(f'{member.name} gives NaN or infinite probabilities; leave it out')
+        raise InputError(f'{member.name} has NaN or infinite probabilities; remove it')
     sums = np.exp(values, dtype=np.float64).sum(axis=1)
     if np.abs(sums - 1).max() > TOLERANCE:
         raise InputError(

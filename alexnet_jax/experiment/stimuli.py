@@ -94,7 +94,7 @@ def _listed(path: Path) -> list[Stimulus]:
     names = [line.removesuffix('\r') for line in text.removeprefix('\ufeff').split('\n')]
     found = [Stimulus(name, path.parent / name) for name in names if name.strip()]
     if not found:
-        raise InputError(f'the list {plain(path, LONGEST_PATH)} names no images')
+        raise InputError(f'the list {plain(path, LONGEST_PATH)} is empty')
     return found
 
 
@@ -103,7 +103,7 @@ def _require_once(found: Sequence[Stimulus]) -> None:
     for one in found:
         if one.id in seen:
             raise InputError(
-                f'{plain(one.id, LONGEST_PATH)} is named twice; allowed: each image once'
+                f'{plain(one.id, LONGEST_PATH)} occurs twice; allowed: each image once'
             )
         seen.add(one.id)
 

@@ -76,7 +76,8 @@ def require_available_type(name: str, dtype: str) -> None:
     """
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError(
-            f'{name} is {shown(dtype)}, which JAX lacks in its present configuration; expected: another, or'
+            f'{name} is {shown(dtype)}, which JAX lacks in its present configuration;'
+            ' expected: another, or'
             f" jax.config.update('jax_enable_x64', True) before"
         )
 

@@ -191,7 +191,7 @@ def _listener(joining: Joining) -> socket.socket:
         return socket.create_server((host if local_address(joining) else '', port))
     except OSError as error:
         raise InputError(
-            f'--coordinator is {joining.coordinator}, but port {port} cannot be had here:'
+            f'--coordinator is {joining.coordinator}, but port {port} is not available:'
             f' {error.strerror}'
         ) from error
 

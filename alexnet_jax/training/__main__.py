@@ -103,7 +103,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument('--config', help='a Python file, executed to get the settings')
     parser.add_argument(
         '--examples', type=int,
-        help="number of training images; default: that of the set, 1281167 for ImageNet",
+        help='number of training images; default: that of the set, 1281167 for ImageNet',
     )  # fmt: skip
     options, overrides = parser.parse_with_settings(argv)
     config = config_file.load(options.config, overrides)

@@ -39,12 +39,12 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parses the command line into options and overridden settings."""
     parser = SettingsParser(prog='python -m alexnet_jax.weights', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    add = commands.add_parser('import', help='a workdir of a weight file')
+    add = commands.add_parser('import', help='convert a weight file to a workdir')
     add.add_argument('file', type=Path, metavar='FILE')
     add.add_argument('--workdir', type=Path, required=True)
     add.add_argument('--net', default='', help='caffe or caffenet, if the file holds weights alone')
     add.add_argument('--classes', type=Path, help='names of the classes, one a line')
-    add = commands.add_parser('export', help='a weight file of a workdir')
+    add = commands.add_parser('export', help='convert a workdir to a weight file')
     add.add_argument('source', type=Path, metavar='SOURCE')
     add.add_argument('--out', type=Path, required=True, metavar='FILE')
     add.add_argument(
@@ -52,11 +52,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         help='; '.join(f'{name}: {words}' for name, words in FORMS.items()),
     )  # fmt: skip
     add.add_argument('--step', type=int, help='which checkpoint; the last')
-    add = commands.add_parser('push', help='a model where others can get it')
+    add = commands.add_parser('push', help='write a model to a folder or Hugging Face')
     add.add_argument('source', type=Path, metavar='SOURCE')
     add.add_argument('to', metavar='TO')
     add.add_argument('--license', default='', help="of the weights, by the Hub's name: mit")
-    add = commands.add_parser('pull', help='a workdir of a model others have pushed')
+    add = commands.add_parser('pull', help='convert a pushed model to a workdir')
     add.add_argument('source', metavar='FROM')
     add.add_argument('--workdir', type=Path, required=True)
     options, overrides = parser.parse_with_settings(argv)

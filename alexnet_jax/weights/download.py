@@ -69,7 +69,7 @@ def fetch(published: Published, place: Path) -> Path:
             if _is_as_published(place, published):  # downloaded while this process waited
                 return place
             if place.exists():
-                _say(f'{plain(place)} is not the published file; it is downloaded again')
+                _say(f'{plain(place)} is not the published file; downloading it again')
             _download(published, part, place)
             _require_digest(published, part)
             os.replace(part, place)

@@ -67,4 +67,4 @@ def _hub_error(what: str, error: Exception) -> InputError:
         reason = 'no such repository, or none that your token (HF_TOKEN) opens'
     else:
         reason = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
-    return InputError(f'hf:{what} cannot be had: {reason}')
+    return InputError(f'hf:{what} is not accessible: {reason}')

@@ -54,7 +54,7 @@ def choose(
         if one is not trained[0]
         and (wanted(one[1]) or (_is_average(trained[0][0]) and _holds(one[1], trained[0][1])))
     ]
-    notes = (f'taken from {_listed(trained)}, not from {_listed(others)}',) if others else ()
+    notes = (f'using {_listed(trained)}, not {_listed(others)}',) if others else ()
     return trained[0][1], notes
 
 

@@ -172,7 +172,9 @@ def _chosen(value: Any, wanted: Callable) -> tuple[dict[str, Tensor], tuple[str,
       ContentError: there are no weights, or ones that are not read here.
     """
     if isinstance(value, Opaque):
-        raise ContentError(f'holds {printable(value.kind)}; allowed: a state dict; nothing was run')
+        raise ContentError(
+            f'holds {printable(value.kind)}; allowed: a state dict; no code was executed'
+        )
     tensors, notes = state_dicts.choose(value, _is_array, wanted)
     for name, tensor in tensors.items():
         if isinstance(tensor, OtherTensor):

@@ -158,7 +158,7 @@ def test_a_file_that_is_another_is_replaced(server, place, capsys):
     assert place.exists()  # whatever it was
     server.status = 200
     assert_whole(fetch(published(server), place))
-    assert f'{place} is not the published file; it is downloaded again' in capsys.readouterr().err
+    assert f'{place} is not the published file; downloading it again' in capsys.readouterr().err
 
 
 def test_two_at_once_download_it_once(server, place):

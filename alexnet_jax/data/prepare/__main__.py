@@ -136,7 +136,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         '--manual_dir', help="where the files lie that TFDS cannot download, as ImageNet's tars"
     )
     parser.add_argument(
-        '--allow_partial', action='store_true', help='take an ImageNet that lacks images'
+        '--allow_partial', action='store_true', help='accept an incomplete ImageNet'
     )
     parser.add_argument(
         '--beam_runner', help='do it as an Apache Beam pipeline: DirectRunner, DataflowRunner, ...'

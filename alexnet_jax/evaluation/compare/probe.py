@@ -132,9 +132,7 @@ def choose(
     """
     held = split(labels, VALIDATION, random)
     if not held.any():
-        raise InputError(
-            'no class has three images to train on, of which one could choose l2; allowed: a given l2'
-        )
+        raise InputError('the selection of l2 needs a class with three training images; set --l2')
     models = softmax_regression.fit(features[~held], labels[~held], classes, GRID)
     wrong = [model.predictions(features[held]) != labels[held] for model in models]
     errors = {l2: float(each.mean()) for l2, each in zip(GRID, wrong, strict=True)}
