@@ -103,7 +103,7 @@ def run(argv: list[str]) -> int:
             return do(options, config, workdir)
         with stop_requests() as stop_requested:
             return do(options, config, workdir, stop_requested)
-    # Of several processes JAX itself hears the request, and agrees with the others on it.
+    # With several processes JAX itself receives the request and synchronizes it.
     from alexnet_jax.runtime import multihost  # JAX starts here: not before a bad setting
 
     multihost.join(options.joining)

@@ -76,7 +76,7 @@ def variable_specs(net: AlexNet) -> Variables:
 
 
 def place_variables(net: AlexNet, mesh: Mesh, variables: Variables) -> Variables:
-    """Places the variables where `make_forward` wants them, each array split over the mesh.
+    """Places the variables for `make_forward`, each array split over the mesh.
 
     Variables of a training with exchange 'scatter' are moved once, by an all-to-all.
     """

@@ -1,7 +1,7 @@
 """Converts the image preprocessing of a Caffe file to settings, and back.
 
 Caffe subtracts means of channels, in the order BGR, and multiplies by one factor
-(TransformationParameter). A mean image is in a file beside it.
+(TransformationParameter). A mean image is in a separate file.
 """
 
 import math

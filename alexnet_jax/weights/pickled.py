@@ -157,7 +157,7 @@ class _Machine:
         return self._object(opcode, argument)
 
     def _object(self, opcode: str, argument: Any) -> Opaque:
-        """Returns what stands for an object of a kind that weights do not need."""
+        """Returns the placeholder of an object that weights do not need."""
         stack = self.stack
         match opcode:
             case 'NEWOBJ' | 'NEWOBJ_EX':

@@ -31,7 +31,7 @@ from alexnet_jax.weights.arrays import ContentError, printable
 from alexnet_jax.weights.files import Layers
 
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.caffemodel')
-NORMALIZATION = 'normalization'  # in our own files, beside the layers
+NORMALIZATION = 'normalization'  # in this package's files, in addition to the layers
 PREPROCESSING = ('data.mean', 'data.std', 'data.resize')  # which others' files do not state
 _START = 512  # bytes that tell of which kind a file is
 # In their settings, which take some 2,000 characters.
@@ -84,7 +84,7 @@ class Pretrained:
     protocol: JSON of the protocol it was trained by, where that is none of this package; else None.
     data: the set it was trained on, as `ImageSet.identity`; empty where it is not known.
     assumed: settings missing in the file, with the values of its authors.
-    notes: for whoever imports it, whole sentences without the file's name.
+    notes: whole sentences for the importing user, without the file's name.
     """
 
     settings: dict[str, Any]

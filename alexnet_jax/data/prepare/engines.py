@@ -30,7 +30,7 @@ def one_by_one(tasks: list[Task]) -> Iterator[Shard]:
 
 
 def stoppable(tasks: list[Task]) -> Iterator[Shard]:
-    """Does the tasks in this process; ends at the next image if a stop is requested."""
+    """Runs the tasks in this process; ends at the next image if a stop is requested."""
     with stop_requests() as stop_requested:
         for task in tasks:
             yield shards.write_shard(task, stop_requested)

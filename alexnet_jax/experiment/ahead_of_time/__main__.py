@@ -1,4 +1,4 @@
-"""Compiles a configuration's programs for accelerators that are not at hand, and prints what they need.
+"""Compiles a configuration's programs for absent accelerators, and prints their needs.
 
     alexnet-jax compile --config imagenet --target tpu:v5e:2x2
         [--programs train,eval,predict] [--classes 1000] [--largest_batch] [--config.NAME=VALUE ...]
