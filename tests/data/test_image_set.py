@@ -159,7 +159,7 @@ def test_a_set_that_is_not_whole_is_refused_and_made_again(spoil, message, folde
     if 'prepare it again' in message:
         command = str(caught.value).splitlines()[1].split()
         done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True)
-        assert done.returncode == 0 and 'making it again' in done.stdout, done.stderr
+        assert done.returncode == 0 and 'preparing it again' in done.stdout, done.stderr
         assert len(image_set.open_set(stored.find(spec, SIZE, str(copy))).splits['train']) == 180
 
 
