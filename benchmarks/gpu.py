@@ -173,7 +173,7 @@ def summary(place: Place) -> str:
             rows.append((
                 result['record'], name, f'{rate:,.0f}', '' if share is None else f'{share:.0%}',
             ))  # fmt: skip
-    return report.table(('', '', 'images/s', 'of the floor'), rows)
+    return report.table(('', '', 'images/s', 'share of the limit'), rows)
 
 
 def parse() -> argparse.Namespace:

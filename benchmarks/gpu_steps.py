@@ -120,7 +120,7 @@ def side_by_side(
 def _compared(
     place: Place, contestants: Mapping[str, tuple[Spec, dict[str, str]]], medians: dict[str, float]
 ) -> dict:
-    """The ratios of ours to the others, and all rates' shares of the floor."""
+    """The ratios of ours to the others, and all rates' shares of the limit."""
     compared: dict = {}
     if OURS in medians:
         compared['ours_is_times'] = {

@@ -135,7 +135,7 @@ def main() -> None:
             package[name] += seconds
         for name, seconds in zip(runs, in_a_process(arguments), strict=True):
             pytorch[name].append(seconds)
-    header = ('', 'alexnet_jax, ms', 'PyTorch, ms', 'ratio', 'slower by, ms')
+    header = ('', 'alexnet_jax, ms', 'PyTorch, ms', 'ratio', 'ours − PyTorch, ms')
     text = f'{options.net}, batch {options.batch}, float32\n\n'
     result = {
         'machine': report.machine('jax', 'jaxlib', 'torch'),

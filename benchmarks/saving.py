@@ -5,7 +5,7 @@
 Blocks of training steps take turns, with one save begun before the first of them and without;
 a save is on disk before its block ends, and its block is as long as another. What a save costs
 is the difference, all that it takes from the training on the same cores; at one save a minute
-its share is that over 60 s. Beside it: how long the loop itself stands still for it, how long
+its share is that over 60 s. Beside it: how long the loop waits for it, how long
 it takes until it is on disk, its size, and how long a start takes to verify it.
 """
 
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         ['the same with a save', 's', report.spread(seconds['saving'])],
         ['cost of a save', 's', report.spread(cost)],
         ['its share at one a minute', '%', report.spread([100 * x / 60 for x in cost])],
-        ['the loop stands still', 's', report.spread(run.standing)],
+        ['the loop waits', 's', report.spread(run.standing)],
         ['to disk, with nothing beside it', 's', report.spread(alone)],
         ['verified at a start', 's', f'{verified:.2f}'],
         ['size', 'MB', f'{size / 1e6:.0f}'],

@@ -126,7 +126,7 @@ def text_of(case: dict[str, Any]) -> str:
         ratio = report.spread(case['ratio_of_ours'][name], '.2f') if name != OURS else ''
         share = f'{gflops / max(peaks.values()):.0%}'
         rows.append((name, report.spread(each, '.4g'), ratio, f'{gflops:.4g}', share))
-    header = ('', 'images/s', 'ours is times', 'GFLOP/s', 'of a matrix product')
+    header = ('', 'images/s', 'ours / theirs', 'GFLOP/s', 'share of a matrix product')
     both = ', '.join(f'{name} {peak:.4g}' for name, peak in peaks.items())
     lines = [
         f'{case["net"]}, {case["mode"]}, batch {case["batch"]}, {case["dtype"]},'

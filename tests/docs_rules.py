@@ -75,6 +75,8 @@ RULES = [
     Rule('du -sm /tmp/site', needs='a download'),
 
     Rule('python -m alexnet_jax.report RUN RUN --out DIR', ''),
+    Rule('chromium --headless --print-to-pdf' + ANY,
+         test='tests/report/test_browser.py::test_a_printed_report'),
     Rule('python -m alexnet_jax.report runs/ensemble/' + ANY,
          test='tests/report/test_several.py::test_runs_beside_each_other'),
     Rule('python -m alexnet_jax.report runs/figure1',
@@ -165,9 +167,11 @@ RULES = [
          ' --batch=2 --set=network.width=0.125 --set=network.input_size=67', slow=True),
 
     Rule(r'python3 -m venv \.venv', test='.ci/run::python3 -m venv'),
-    Rule(r'pip install ' + ANY + r'-e (\.|\.\[(test|beam|dask|prepare)\])', test='.ci/run::pip install'),
-    Rule(r'pip install -e \.\[storage\]', test='pyproject.toml::storage'),
+    Rule(r'pip install ' + ANY + r'-e (\.|\.\[(test|docs|beam|dask|prepare)\])', test='.ci/run::pip install'),
+    Rule(r'pip install -c constraints.txt -e \.\[storage\]', test='pyproject.toml::storage'),
     Rule(r'pip install -e \.\[wandb\]', test='tests/training/test_trackers.py::test_wandb_offline'),
+    Rule('mkdocs build --strict', test='tests/test_site.py::mkdocs'),
+    Rule('python -m tests.prose', ''),
     Rule(r'pip install tensorboard', test='pyproject.toml::tensorboard'),
     Rule(r'pip install ' + ANY + r'-e \.\[bench\]', needs='a download', test='pyproject.toml::bench'),
     Rule(r'ruff (check|format) \.', test='.ci/run::ruff'),

@@ -44,7 +44,7 @@ def joined(layer: dict, shape: tuple[int, ...]) -> dict:
     return {'kernel': kernel.reshape(shape), 'bias': bias}
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_naive_net_has_our_losses_and_gradients(naive):
     table = architecture('paper', 67, 0.125)
     net = AlexNet(table, CLASSES)

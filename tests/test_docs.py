@@ -146,6 +146,20 @@ def test_what_a_command_needs_is_said_where_it_stands():
     assert not unsaid
 
 
+def test_the_korean_readme_shows_the_commands_and_snippets_of_the_english_one():
+    english, korean = (
+        (
+            [shown.command for shown in shown_in_blocks(page)],
+            [lines for _, lines in blocks(page.read_text()) if lines[0] == '```python'],
+            re.findall('^#+ ', page.read_text(), re.MULTILINE),
+        )
+        for page in (Path('README.md'), Path('docs/README.ko.md'))
+    )
+    assert len(english[0]) > 5 and len(english[1]) == 2
+    assert korean[:2] == english[:2]
+    assert korean[2] == [*english[2], '## ']  # a list of terms at the end
+
+
 @pytest.fixture(scope='module')
 def folder(data_dir, tmp_path_factory) -> Path:
     """What a user would have by then. Names in capitals are the pages' own."""
@@ -261,3 +275,12 @@ def test_snippets(snippet, home, capsys):
         assert len([line for line in snippet.splitlines() if line]) == 3
         assert found['logits'].shape == (1, 10)
         assert found['activations']['conv5/pool'].shape == (1, 3, 3, 32)
+
+
+def test_the_reading_list_of_the_readme_has_the_files_lines():
+    rows = re.findall(
+        r'^\| `(alexnet_jax/\S+)` \| (\d+) \|', Path('README.md').read_text(), re.MULTILINE
+    )
+    assert len(rows) == 6
+    for path, lines in rows:
+        assert len(Path(path).read_text().splitlines()) == int(lines), path

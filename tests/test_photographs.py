@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from alexnet_jax.evaluation.seeds import markdown_table, with_interval
+from alexnet_jax.evaluation.seeds import markdown_table, measure_text, with_interval
 from alexnet_jax.studies import figure1
 
 FOLDER = Path('docs/photographs')
@@ -34,7 +34,7 @@ def test_errors_on_tiny_imagenet():
 
 def test_measures_of_the_columns():
     found = read('columns.json')
-    rows = [[name, f'{value:.3f}'] for name, value in found['measures'].items()]
+    rows = [[measure_text(name), f'{value:.3f}'] for name, value in found['measures'].items()]
     rows += [
         [f'p of the separation by {index}', f'{of_index["p"]:.2f}']
         for index, of_index in found['separation'].items()
@@ -73,5 +73,5 @@ def test_fine_tuning_on_cifar10():
         ]
         for result in read('fine_tuning.json')
     ]
-    head = ['begins with', 'rate', 'times in fc8', 'seed', 'top-1 error']
+    head = ['initial values', 'rate', 'factor of fc8', 'seed', 'top-1 error']
     assert '\n'.join(markdown_table(head, rows)) in PAGE

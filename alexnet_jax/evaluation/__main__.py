@@ -123,7 +123,7 @@ def members_of(
     """
     if options.config is not None:
         base = config_file.load(options.config, overrides)
-        seeds = study.seeds_of(base, options.seeds)
+        seeds = study.seeds_from(base, options.seeds)
         return [
             (options.out / f'seed-{seed}', configuration.changed(base, {'seed': seed}))
             for seed in seeds

@@ -49,8 +49,8 @@ class Part:
         groups = -(-images // group)
         if self.count > groups:
             raise InputError(
-                f'--part is {self.index}/{self.count}; allowed: at most {counted(groups, "part")} of'
-                f' {counted(images, "image")}, as {group} go together (eval.batch_size)'
+                f'--part is {self.index}/{self.count}; allowed: at most {counted(groups, "part")} for'
+                f' {counted(images, "image")} in batches of {group} (a smaller eval.batch_size allows more)'
             )
         first, last = (groups * place // self.count for place in (self.index, self.index + 1))
         return range(first * group, min(images, last * group))

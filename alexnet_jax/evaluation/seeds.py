@@ -1,6 +1,7 @@
 """Tables of results: means over seeds, with intervals."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -61,16 +62,38 @@ def with_interval(value: float, low: float, high: float, digits: int = 4) -> str
     return f'{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]'
 
 
+# Measures of specialization.json (studies/column_runs.py) in words.
+WORDS = (
+    (r'^top1 error, no crossing at (.*)', r'top-1 error without the crossing at \1'),
+    (r'^top1 error', 'top-1 error'),
+    (r'^(color|orientation) apart by chance', r'separation by \1, chance level'),
+    (r'^(color|orientation) apart', r'separation by \1'),
+    (r'^columns alone differ in leaning', 'difference in leaning'),
+    (r'halves at random', 'random halves'),
+)
+
+
+def measure_text(name: str) -> str:
+    """Returns the name of a measure in words, such as 'separation by color'."""
+    for pattern, words in WORDS:
+        name = re.sub(pattern, words, name)
+    return name
+
+
 def measure_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Returns the header and the lines of a table of the measures of columns, one net per column.
+    """Returns the header and lines of a table of the measures of columns, with a column per net.
 
     Args:
       rows: as in specialization.json.
     """
     names = list(dict.fromkeys(name for row in rows for name in row['measures']))
-    lines = [[name, *(interval_text(row['measures'].get(name)) for row in rows)] for name in names]
+    lines = [
+        [measure_text(name), *(interval_text(row['measures'].get(name)) for row in rows)]
+        for name in names
+    ]
     lines += [
-        [f'runs apart in {index}, p < 0.05', *(f'{row["apart"][index]} of {row["runs"]}' for row in rows)]
+        [f'runs with a separation by {index}, p < 0.05',
+         *(f'{row["apart"][index]} of {row["runs"]}' for row in rows)]
         for index in rows[0]['apart']
     ]  # fmt: skip
     return ['mean [95 % interval]', *(row['net'] for row in rows)], lines

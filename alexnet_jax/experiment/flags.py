@@ -67,7 +67,9 @@ class SettingsParser(Parser):
                 '--processes goes with train and eval; features takes --part I/N, and every other'
                 ' command runs in one process'
             )
-        self.error(f'unknown argument {shown(word)}; settings are --config.NAME=VALUE')
+        options = [option for option in self._option_string_actions if option.startswith('--')]
+        like = f'; nearest option: {nearest(word, options)}' if word.startswith('--') else ''
+        self.error(f'unknown argument {shown(word)}; settings are --config.NAME=VALUE{like}')
 
     def _settings(self, argv: list[str]) -> tuple[dict[str, str], list[str]]:
         """Returns the settings and the other words of a command line."""

@@ -129,7 +129,7 @@ def _train_there(
         )
         stack.callback(reporter.close)
         for line in [_opening(experiment, workdir, first_step), *messages]:
-            reporter.say(line)
+            reporter.print_line(line)
         metrics = workdir / METRICS if multihost.is_first() else None
         validated = loop.is_validated(first_step, state.plateau, plan)
         with multihost.together():
@@ -145,7 +145,7 @@ def _train_there(
         except StopRequestedError:
             kept = last_checkpoint(workdir)
             saved = 'no step was done yet' if kept is None else f'step {kept} is saved'
-            reporter.say(f'stopped; {saved}; run the same command to resume')
+            reporter.print_line(f'stopped; {saved}; run the same command to resume')
             return False
         except NotFiniteError as error:
             with contextlib.suppress(StorageError):
@@ -258,7 +258,7 @@ def _run(
 
     span, done = profile_span(config, plan.steps), int(state.step)
     if span and span[1] <= done:
-        reporter.say(
+        reporter.print_line(
             f'warning: no profile: step {span[1]}, the last of train.profile, was done before'
         )
     folder = workdir / 'profile' if multihost.is_first() else None
@@ -277,7 +277,7 @@ def _run(
             health=Health(
                 step.layer_names(architecture),
                 len(experiment.images.classes),
-                reporter.say,
+                reporter.print_line,
                 [row.name for row in architecture.layers if row.reads_all],
                 multihost.gather_arrays,
             ),
@@ -294,7 +294,7 @@ def _run(
             ' schedule.patience)'
         )
         why = 'the target of the study is reached' if reached() else why
-        reporter.say(f'ended after step {at_step} of {plan.steps}: {why}')
+        reporter.print_line(f'ended after step {at_step} of {plan.steps}: {why}')
     heartbeat.slow(f'evaluating {held_out}')
     tally = evaluate_split(held_out, config.eval.views, state.variables)
     require_finite(tally.scores()['loss'], f'the loss on the {held_out} images', at_step)
@@ -305,7 +305,9 @@ def _run(
         about = results.about(
             config, held_out, at_step, images.mirror, images.identity, experiment.identity
         )
-        reporter.say(results.keep(workdir, about, tally, images.classes, top_k=config.eval.top_k))
+        reporter.print_line(
+            results.keep(workdir, about, tally, images.classes, top_k=config.eval.top_k)
+        )
 
 
 def _watch(

@@ -1,1 +1,1 @@
-"""Pages for whoever would rather look: of one run, of Figure 1, of ablations, of several runs."""
+"""HTML reports of runs, and figures of trained nets."""

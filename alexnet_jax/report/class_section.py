@@ -1,6 +1,6 @@
-"""The section of a report on the classes: their errors, and which are confused with which."""
+"""Class section of a report: errors by class and confusions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,86 +8,118 @@ import numpy as np
 from alexnet_jax.data import class_names
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.report.figures import bars, confusion, page
+from alexnet_jax.report.figures.canvas import shortened
 from alexnet_jax.runtime.errors import counted
 
-ENDS = 10  # classes with the highest errors, and with the lowest, that are drawn
-LISTED = 20  # confusions
+ENDS = 10  # classes with the highest errors, and as many with the lowest errors
+LISTED = 20  # confusions in the list
 
 
 def content(folder: Path, classes: tuple[str, ...], tally: Tally) -> list[str]:
-    """Returns the section's parts; its figures are drawn in `folder`."""
-    short = class_names.short_names(classes)
-    errors = _errors(folder, short, tally)
+    """Returns the parts of the section; its figures are drawn in `folder`."""
+    names = class_names.short_names(classes)
+    errors = _errors(folder, names, tally)
     if not tally.confusions:
-        return [errors, page.paragraph('No image was predicted as one of another class.')]
+        return [errors, page.paragraph('All predictions are correct.')]
     ordered = sorted(tally.confusions.items(), key=lambda item: (-item[1], item[0]))
     sentences = [
-        f'class {short[label]}: {counted(times, "image")} predicted as {short[predicted]}'
+        confusion_sentence(names[label], names[predicted], times)
         for (label, predicted), times in ordered[:LISTED]
     ]
     return [
-        page.side_by_side(_matrix(folder, short, tally), errors),
-        page.heading('The most frequent confusions'),
+        page.side_by_side(_matrix(folder, names, tally), errors),
+        page.heading('Most frequent confusions'),
         page.listed(sentences),
     ]
 
 
-def _errors(folder: Path, short: list[str], tally: Tally) -> str:
+def confusion_sentence(label: str, predicted: str, images: int) -> str:
+    """Returns a confusion as a sentence: '30 images of class 0 were predicted as 9'."""
+    name = label if label.startswith('class ') else f'class {label}'
+    return (
+        f'{counted(images, "image")} of {shortened(name, page.NAME)}'
+        f' {"was" if images == 1 else "were"} predicted as {shortened(predicted, page.NAME)}.'
+    )
+
+
+def _errors(folder: Path, names: list[str], tally: Tally) -> str:
     rows = [
         (int(wrong) / int(count), name)
-        for wrong, count, name in zip(tally.top1, tally.examples, short, strict=True)
+        for wrong, count, name in zip(tally.top1, tally.examples, names, strict=True)
         if count
     ]
     rows.sort(key=lambda row: -row[0])
-    shown, some = rows, ''
-    if len(rows) > 2 * ENDS:
-        shown = rows[:ENDS] + rows[-ENDS:]
-        some = f'The {ENDS} classes with the highest errors and the {ENDS} with the lowest, of {len(rows)}.'
-    path = folder / 'classes'
-    bars.draw([name for _, name in shown], [error for error, _ in shown], path, 'top-1 error')
-    described = 'Top-1 error by class, the highest first: ' + ', '.join(
-        f'{name} {error:.3f}' for error, name in shown[:3]
+    highest, lowest = rows[0][0], rows[-1][0]
+    caption = (
+        f'The top-1 error is highest for {_classes_with(highest, rows)} ({highest:.3f}) and lowest for'
+        f' {_classes_with(lowest, rows)} ({lowest:.3f}).'
     )
-    return page.picture(path, described, some)
+    if highest == lowest:
+        caption = f'The top-1 error of every class is {highest:.3f}.'
+    drawn = rows
+    if len(rows) > 2 * ENDS:
+        drawn = rows[:ENDS] + rows[-ENDS:]
+        caption += (
+            f' The figure has the {ENDS} classes with the highest errors and the {ENDS} with the'
+            f' lowest errors, of {len(rows)}.'
+        )
+    path = folder / 'classes'
+    bars.draw(
+        [name for _, name in drawn], [error for error, _ in drawn], path, 'top-1 error',
+        axis_label='top-1 error (fraction)',
+    )  # fmt: skip
+    described = 'Top-1 error by class, highest first: ' + ', '.join(
+        f'{name} {error:.3f}' for error, name in drawn[:3]
+    )
+    return page.picture(path, described, caption)
 
 
-def _matrix(folder: Path, short: list[str], tally: Tally) -> str:
-    """The confusion matrix, or of many classes the part of it that has the most confusions."""
-    shown = most_confused(tally.confusions, len(short), confusion.MOST_CLASSES)
+def _classes_with(error: float, rows: Sequence[tuple[float, str]]) -> str:
+    """Returns the name of the class with an error, or the number of classes that share it."""
+    names = [name for one, name in rows if one == error]
+    return f'{len(names)} classes' if len(names) > 1 else shortened(names[0], page.NAME)
+
+
+def _matrix(folder: Path, names: list[str], tally: Tally) -> str:
+    """Draws the confusion matrix, or the part of a large one that has the most confusions."""
+    labels = most_confused(tally.confusions, len(names), confusion.MOST_CLASSES)
     right = tally.examples - tally.top1
     counts = np.array(
         [
             [
                 right[row] if row == column else tally.confusions.get((row, column), 0)
-                for column in shown
+                for column in labels
             ]
-            for row in shown
+            for row in labels
         ]
     )
     path = folder / 'confusion'
-    confusion.draw(counts, tally.examples[shown], [short[label] for label in shown], path)
-    kept = {**{(label, label): int(n) for label, n in enumerate(right) if n}, **tally.confusions}
-    confusion.write(kept, short, path)
+    confusion.draw(counts, tally.examples[labels], [names[label] for label in labels], path)
+    every = {**{(label, label): int(n) for label, n in enumerate(right) if n}, **tally.confusions}
+    confusion.write(every, names, path)
     wrong = int(tally.top1.sum())
     described = f'Confusion matrix: {counted(wrong, "image")} off the diagonal.'
-    caption = 'Rows: the class; columns: the predicted class. Color: the share of the row.'
-    if len(shown) < len(short):
+    caption = (
+        'A number is the number of images of a class (row) with a prediction (column). The color is'
+        ' its fraction of the row.'
+    )
+    if len(labels) < len(names):
         caption = (
-            f'The {len(shown)} classes of the most frequent confusions, of {len(short)}. {caption}'
-            ' Predictions of other classes are not drawn.'
+            f'{caption} The figure has the {len(labels)} classes with the most frequent confusions, of'
+            f' {len(names)}, and omits predictions of other classes.'
         )
     return page.picture(path, described, caption)
 
 
 def most_confused(confusions: Mapping[tuple[int, int], int], classes: int, most: int) -> list[int]:
-    """Returns the labels of the most frequent confusions, `most` at most.
+    """Returns the labels of the most frequent confusions, `most` at most, in ascending order.
 
-    They are in the order of the labels, and all labels where there are no more.
+    If there are no more than `most` classes, it returns all labels.
     """
     if classes <= most:
         return list(range(classes))
-    shown: set[int] = set()
+    labels: set[int] = set()
     for pair in sorted(confusions, key=lambda pair: (-confusions[pair], pair)):
-        if len(shown.union(pair)) <= most:
-            shown.update(pair)
-    return sorted(shown)
+        if len(labels.union(pair)) <= most:
+            labels.update(pair)
+    return sorted(labels)

@@ -1,6 +1,6 @@
-"""The section of a report on the columns: kernels, errors with a part cut, similarity (docs/columns.md)."""
+"""Column section of a report: kernels, errors after cuts, and similarity (docs/columns.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,25 @@ from alexnet_jax.report.figures import bars, columns, page
 from alexnet_jax.report.figures.curves import SPLITS
 from alexnet_jax.runtime.errors import counted
 
-MOMENTS = 20  # of a training, at which the columns are compared
-DEALS = 999  # permutations at each
-LEVEL = 0.05  # of significance
+MOMENTS = 20  # maximum number of steps at which the columns are compared
+PERMUTED = 999  # random assignments at each of these steps
+LEVEL = 0.05  # significance
 INDICES = (
-    "Color index: the share of a kernel's squared weights that gray images cannot reach, 0 for a gray"
-    ' kernel and 0.67 on average for random weights. Orientation index: the share that has one'
-    ' orientation in common, 1 for a grating and 0 for a blob.'
+    'The color index of a kernel is 0 for a gray kernel, 0.67 on average for random weights, and 1 for'
+    ' a kernel that does not respond to gray images. The orientation index is 1 for a grating with one'
+    ' orientation and 0 for a blob.'
 )
 
 
 def content(
     workdir: Path, folder: Path, model: Model, showing: Showing | None, runner: Any
 ) -> list[str]:
-    """Returns the section's parts; its figures are drawn in `folder`.
+    """Returns the parts of the section; its figures are drawn in `folder`.
 
-    A net of one column has none.
+    A net with one column has no parts.
 
     Args:
-      showing: None where there are no images. runner: of the showing, if there is one.
+      showing: None if there are no images. runner: the runner of `showing`, or None.
     """
     net = model.net.architecture
     if net.columns == 1:
@@ -46,12 +46,12 @@ def content(
         parts = [page.paragraph(INDICES), page.side_by_side(_separations(found), about)]
         drawn = [selectivity_figure(kernel, folder), *_over_training(workdir, model, folder)]
     if showing is not None:
-        drawn += _cuts(showing, runner, folder) + _alikeness(showing, folder)
+        drawn += _cuts(showing, runner, folder) + _similarity(showing, folder)
     return [*parts, page.side_by_side(*drawn)] if drawn else parts
 
 
 def selectivity_figure(kernel: np.ndarray, folder: Path) -> str:
-    """Draws both indices of conv1's kernels, [columns, side, side, 3, features]."""
+    """Draws the two indices of conv1's kernels, [columns, side, side, 3, features]; returns HTML."""
     found = two_columns.indices(kernel)
     columns.selectivity(found['color'], found['orientation'], folder / 'selectivity')
     by = ', by column' if len(kernel) > 1 else ''
@@ -62,30 +62,28 @@ def selectivity_figure(kernel: np.ndarray, folder: Path) -> str:
 
 
 def _separations(found: Mapping[str, Separation]) -> str:
-    return page.table(
-        ('index', 'column 1', 'column 2', 'difference', 'by chance', 'p'),
-        [(name, *one.means, one.difference, one.by_chance, one.p) for name, one in found.items()],
-        'Means of each index over the kernels of a column',
-    )
+    names = ('index', 'column 1', 'column 2', 'difference', 'chance level', 'p')
+    rows = [(name, *one.means, one.difference, one.by_chance, one.p) for name, one in found.items()]
+    return page.table(names, rows, 'Mean index of the kernels of each column')
 
 
 def about_p(found: Mapping[str, Separation]) -> str:
-    """Returns what the p-values mean, and what they say here."""
-    text = (
-        f'p: the same kernels are dealt to two columns at random, {PERMUTATIONS:,} times; p is the share'
-        ' of deals whose difference is at least as large, and by chance their mean difference. Where'
-        f' columns do not differ, p is below {LEVEL:g} in one of {1 / LEVEL:.0f} cases.'
+    """Returns the findings on the difference of the columns, and the definition of p."""
+    findings = [_finding(name, one.p) for name, one in found.items() if np.isfinite(one.p)]
+    definition = (
+        f'The p-value is found by assigning the same kernels to two columns at random,'
+        f' {PERMUTATIONS:,} times: p is the fraction of these assignments with at least the measured'
+        ' difference, and the chance level is their mean difference. A small p means that chance'
+        f' hardly explains the difference. If the columns do not differ, p is below {LEVEL:g} in one of'
+        f' {1 / LEVEL:.0f} cases.'
     )
-    said = [_conclusion(name, one.p) for name, one in found.items() if np.isfinite(one.p)]
-    return ' '.join([text, *said])
+    return ' '.join([*findings, definition])
 
 
-def _conclusion(name: str, p: float) -> str:
-    explains = 'hardly explains' if p < LEVEL else 'may explain'
-    return (
-        f'{name.capitalize()}: {100 * p:.3g} % of the deals have a difference at least as large, so'
-        f' chance {explains} it.'
-    )
+def _finding(name: str, p: float) -> str:
+    if p < LEVEL:
+        return f'The columns differ in {name}, p = {p:.2g}.'
+    return f'No evidence that the columns differ in {name}, p = {p:.2g}.'
 
 
 def _over_training(workdir: Path, model: Model, folder: Path) -> list[str]:
@@ -96,14 +94,17 @@ def _over_training(workdir: Path, model: Model, folder: Path) -> list[str]:
     steps = [
         steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, MOMENTS).round().astype(int))
     ]
-    apart: dict[str, list[tuple[float, float, float]]] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
     for step in steps:
         for name, values in two_columns.indices(history[step]).items():
-            one = selectivity.separation(values[0], values[1], DEALS)
-            apart.setdefault(name, []).append((one.difference, one.by_chance, one.p))
-    columns.separation(steps, apart, folder / 'separation')
-    described = f"Difference between the columns' means from step {steps[0]} to {steps[-1]}."
-    caption = "The difference between the columns' means over training; dotted: by chance."
+            one = selectivity.separation(values[0], values[1], PERMUTED)
+            found.setdefault(name, []).append((one.difference, one.by_chance, one.p))
+    columns.separation(steps, found, folder / 'separation')
+    described = f"Difference between the columns' mean indices from step {steps[0]} to {steps[-1]}."
+    caption = (
+        "Absolute difference between the columns' mean indices during training. Dotted lines are the"
+        ' chance level, the mean difference of random assignments.'
+    )
     return [page.picture(folder / 'separation', described, caption)]
 
 
@@ -113,24 +114,49 @@ def _cuts(showing: Showing, runner: Any, folder: Path) -> list[str]:
     bars.draw(
         list(scores), [row['top1_error'] for row in scores.values()], path, 'top-1 error',
         intervals=[row['top1_interval'] for row in scores.values()],
+        axis_label='top-1 error (fraction)',
     )  # fmt: skip
-    described = 'Top-1 error with a part cut: ' + ', '.join(
-        f'{name} {row["top1_error"]:.3f}' for name, row in scores.items()
+    errors = {name: row['top1_error'] for name, row in scores.items()}
+    described = 'Top-1 error after each cut: ' + ', '.join(
+        f'{name} {error:.3f}' for name, error in errors.items()
     )
     images = next(iter(scores.values()))['examples']
-    on = counted(images, f'{SPLITS[showing.split]} image')
-    caption = (
-        f'Errors on {on} with a part of the net cut: weights that read the other column are set to 0'
-        ' in one layer (no crossing) or everywhere (column alone). Nothing is trained again.'
-    )
+    caption = f'{about_cuts(errors)} Errors on {counted(images, f"{SPLITS[showing.split]} image")}.'
     return [page.picture(path, described, caption)]
 
 
-def _alikeness(showing: Showing, folder: Path) -> list[str]:
+def about_cuts(errors: Mapping[str, float]) -> str:
+    """Returns the findings on the cuts, and their definition.
+
+    Args:
+      errors: top-1 errors by cut, as `two_columns.cut` names them.
+    """
+    (_, whole), *others = errors.items()
+    crossings = [
+        (error, name.removeprefix('no crossing at '))
+        for name, error in others
+        if name.startswith('no crossing')
+    ]
+    alone = [f'{error:.3f} for {name}' for name, error in others if name.endswith('alone')]
+    text = (
+        f'The top-1 error is {whole:.3f} for the whole net, {" and ".join(alone)}. A column alone does'
+        ' not read the other column, and neither does the classifier: these weights are set to 0.'
+    )
+    if crossings:
+        error, layer = max(crossings)
+        most = ', the highest error of all crossings' if len(crossings) > 1 else ''
+        text += (
+            ' A crossing is a layer that reads both columns. "No crossing" sets its weights from the'
+            f' other column to 0: without the crossing at {layer} the error is {error:.3f}{most}.'
+        )
+    return text + ' The net is not retrained after a cut.'
+
+
+def _similarity(showing: Showing, folder: Path) -> list[str]:
     rows = two_columns.similarity_by_layer(showing)
     if not rows or any(np.isnan([row.columns, *row.halves]).any() for row in rows):
         return []
-    path = folder / 'similarity_by_layer'
+    path = folder / 'alikeness'
     columns.similarity_by_layer(
         [row.layer for row in rows],
         [row.columns for row in rows],
@@ -140,8 +166,30 @@ def _alikeness(showing: Showing, folder: Path) -> list[str]:
     described = 'CKA between the columns by layer: ' + ', '.join(
         f'{row.layer} {row.columns:.2f}' for row in rows
     )
-    caption = (
-        "Centered kernel alignment (CKA) of the two columns' outputs for the same images: 1 where one is"
-        ' the other turned and scaled, about 0 where they are unrelated.'
+    found = [(row.layer, row.columns, np.quantile(row.halves, 0.05)) for row in rows]
+    return [page.picture(path, described, about_similarity(found))]
+
+
+def about_similarity(found: Sequence[tuple[str, float, float]]) -> str:
+    """Returns the findings on the similarity of the columns, and the definition of CKA.
+
+    Args:
+      found: by layer, (name, CKA of the columns, 5 % quantile of the CKA of random halves).
+    """
+    low, high = (choose(found, key=lambda one: one[1]) for choose in (min, max))
+    below = [layer for layer, value, least in found if value < least]
+    text = (
+        f'The outputs of the two columns are most similar at {high[0]} (CKA {high[1]:.2f}) and least'
+        f' similar at {low[0]} (CKA {low[1]:.2f}). '
+        if len(found) > 1
+        else f'The CKA of the two columns is {low[1]:.2f} at {low[0]}. '
     )
-    return [page.picture(path, described, caption)]
+    text += (
+        f'They are less similar than random halves of the layer at {", ".join(below)}.'
+        if below
+        else 'At no layer are they less similar than random halves of the layer.'
+    )
+    return (
+        f'{text} Centered kernel alignment (CKA) compares outputs for the same images: it is 1 if one'
+        ' output is a rotated and scaled copy of the other, and about 0 if they are unrelated.'
+    )

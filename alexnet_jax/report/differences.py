@@ -1,4 +1,4 @@
-"""The section of a report on the differences from the paper: net, data, training, evaluation."""
+"""Section of a report on the differences from the paper: net, data, training, evaluation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from alexnet_jax.network.architectures import PAPER
 from alexnet_jax.network.diff import deviations
 from alexnet_jax.report.figures import page
 
-CLASSES, EPOCHS, VIEWS = 1000, 90, 10  # of the paper: §2, §5, §4.1
+CLASSES, EPOCHS, VIEWS = 1000, 90, 10  # in the paper: §2, §5, §4.1
 IMAGENET = 'tfds:imagenet'
 Row = tuple[str, str, str]
 
@@ -20,29 +20,29 @@ Row = tuple[str, str, str]
 def content(
     config: Config, model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]
 ) -> list[str]:
-    """Returns the section's parts.
+    """Returns the parts of the section.
 
     Args:
-      showing: None where there are no images. metrics: the rows of metrics.jsonl.
+      showing: None if there are no images. metrics: the rows of metrics.jsonl.
     """
     net = [(row.field, row.one, row.other) for row in deviations(model.net.architecture, PAPER)]
     parts = []
     for name, rows in (
-        ('The net', net),
+        ('Net', net),
         ('Data and training', training(model, showing, metrics)),
         ('Evaluation', evaluation(config, model, showing)),
     ):
-        what = 'of the net' if rows is net else 'setting'
+        subject = 'part of the net' if rows is net else 'setting'
         if rows:
-            parts.append(page.table((what, 'here', 'in the paper'), rows, name))
+            parts.append(page.table((subject, 'this run', 'paper'), rows, name))
         else:
-            parts.append(page.paragraph(f"{name}: the paper's."))
+            parts.append(page.paragraph(f'{name}: no differences from the paper.'))
     of_net, *others = parts
     return [page.side_by_side(of_net, ''.join(others))]
 
 
 def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]) -> list[Row]:
-    """Returns where the net was trained in another way than the paper's."""
+    """Returns the differences of the data and the training from the paper."""
     config, rows = model.config, []
     if not config.data.source.startswith(IMAGENET):
         rows.append(('data.source', config.data.source, 'ImageNet: ILSVRC-2010 and 2012'))
@@ -56,25 +56,25 @@ def training(model: Model, showing: Showing | None, metrics: Sequence[dict[str, 
         here = 'unknown' if epochs is None else f'{epochs:.2f}'
         rows.append(('epochs', f'{here}, up to step {model.step}', f'roughly {EPOCHS}'))
     if not model.mirrored:
-        reason = '' if not config.data.mirror else ': a mirror image is of another class'
+        reason = '' if not config.data.mirror else ': a mirror image has another class'
         rows.append(('data.mirror', f'off{reason}', 'on'))
     free = ('seed', 'network.name', 'data.mirror', *settings.IMAGES)
     values = configuration.flat(config)
     return rows + [
-        (name, *(settings.as_text(name, value) or 'nothing' for value in (here, setting.default)))
+        (name, *(settings.as_text(name, value) or 'empty' for value in (here, setting.default)))
         for name, setting in settings.SETTINGS.items()
         if not setting.free and name not in free and (here := values[name]) != setting.default
     ]
 
 
 def evaluation(config: Config, model: Model, showing: Showing | None) -> list[Row]:
-    """Returns where this report evaluates the net in another way than the paper."""
+    """Returns the differences of the evaluation in this report from the paper."""
     if showing is None:
         return []
     rows = []
     if not showing.is_of_own_set:
         own = model.config.data.source
-        rows.append(('data.source', config.data.source, f"the training set's ({own} here)"))
+        rows.append(('data.source', config.data.source, f'that of the training (here {own})'))
     if showing.split == 'train':
         rows.append(('eval.split', 'train', 'test or val'))
     views = results.distinct_views(showing.about)
@@ -86,7 +86,7 @@ def evaluation(config: Config, model: Model, showing: Showing | None) -> list[Ro
 def _epochs(
     model: Model, showing: Showing | None, metrics: Sequence[dict[str, Any]]
 ) -> float | None:
-    """Passes over the training set up to the model's step; None: the set is not at hand."""
+    """Returns the epochs up to the model's step, or None if the training set is not available."""
     for row in metrics:
         if row['step'] == model.step:
             return row['epoch']

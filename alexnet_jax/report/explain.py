@@ -1,13 +1,13 @@
-"""Explains by which pixels a net takes images for a class.
+"""Writes attributions of images: the pixels that support a class.
 
     python -m alexnet_jax.report.explain MODEL IMAGE ... --out DIR
         [--method gradcam|occlusion|gradient|integrated] [--class NAME|NUMBER] [--layer conv5/relu]
 
-MODEL is a workdir or a weight file; images are JPEG or PNG files. DIR then holds
-explanations.json, and of image N its attribution N.npy and the picture N.png of both
-(docs/interventions.md). An image that cannot be read is named, and the others are done.
+MODEL is a workdir or a weight file. Images are JPEG or PNG files. DIR receives explanations.json
+and, for image N, its attribution N.npy and a picture of both, N.png (docs/interventions.md).
+Images that cannot be read are reported and skipped.
 
-Exit status: as for alexnet_jax.main; 2, too, if an image cannot be read.
+Exit status: as for alexnet_jax.main, and 2 if an image cannot be read.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE, Parser
 
-# The options that each method has beside the class.
+# Options of each method, in addition to the class.
 METHODS = {
     'gradcam': ('layer',), 'occlusion': ('square', 'stride'), 'gradient': (), 'integrated': ('steps',),
 }  # fmt: skip
@@ -28,15 +28,29 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(prog='python -m alexnet_jax.report.explain', description=__doc__)
     parser.add_argument('model', type=Path, metavar='MODEL', help='a workdir or a weight file')
     parser.add_argument('images', type=Path, nargs='+', metavar='IMAGE')
-    parser.add_argument('--method', choices=METHODS, default='gradcam', help='gradcam')
+    parser.add_argument('--method', choices=METHODS, default='gradcam', help='method (gradcam)')
     parser.add_argument(
-        '--class', dest='target', metavar='NAME|NUMBER', help='the most probable of each image'
+        '--class',
+        dest='target',
+        metavar='NAME|NUMBER',
+        help='class to explain; default: the most probable class of each image',
     )
-    parser.add_argument('--layer', help="of gradcam; the last convolution's activation function")
-    parser.add_argument('--square', type=int, help="of occlusion, pixels; a quarter of the image's")
-    parser.add_argument('--stride', type=int, help='of occlusion, pixels; a quarter of the square')
-    parser.add_argument('--steps', type=int, help='of integrated; 64')
-    parser.add_argument('--out', type=Path, required=True, help='a folder')
+    parser.add_argument(
+        '--layer',
+        help="activation for gradcam; default: the last convolution's activation function",
+    )
+    parser.add_argument(
+        '--square',
+        type=int,
+        help='side of the square for occlusion, in pixels; default: a quarter of the image',
+    )
+    parser.add_argument(
+        '--stride',
+        type=int,
+        help='stride for occlusion, in pixels; default: a quarter of the square',
+    )
+    parser.add_argument('--steps', type=int, help='steps for integrated (64)')
+    parser.add_argument('--out', type=Path, required=True, help='output folder')
     options = parser.parse_args(argv)
     for name in ('layer', 'square', 'stride', 'steps'):
         if getattr(options, name) is not None and name not in METHODS[options.method]:
@@ -45,7 +59,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def run(argv: list[str]) -> int:
-    """Writes a page of attributions for each image; returns the exit status."""
+    """Writes the attributions of all images; returns the exit status."""
     options = parse(argv)
     command_line.before_jax()
     from alexnet_jax.report import explanations

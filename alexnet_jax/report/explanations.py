@@ -1,4 +1,4 @@
-"""Attributions of images by a trained net: as arrays, as pictures and in JSON."""
+"""Attributions of images by a trained net, as arrays, pictures and JSON."""
 
 import dataclasses
 import json
@@ -24,13 +24,13 @@ from alexnet_jax.runtime.errors import InputError, NotFiniteError, nearest, plai
 
 ABOUT = 'explanations.json'
 LONGEST = 1000  # characters of a path
-MOST_STEPS = 100_000  # of a path of integrated gradients
+MOST_STEPS = 100_000  # of integrated gradients
 Parameters = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method's name, and those of its parameters that are given."""
+    """The name of a method and the parameters that were set."""
 
     name: str
     given: Parameters
@@ -38,12 +38,12 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Explainer:
-    """A method on a model.
+    """A method for one model.
 
-    parameters: all of the method's, for JSON.
+    parameters: all parameters of the method, for JSON.
     attribute: (images, labels) -> the attribution, [batch, ...].
-    over_pixels: (attribution) -> [batch, size, size], as it is drawn.
-    facts: (attribution of one image, label) -> numbers to keep beside it.
+    over_pixels: (attribution) -> the drawn values, [batch, size, size].
+    facts: (attribution of one image, label) -> additional numbers for JSON.
     """
 
     parameters: Parameters
@@ -55,15 +55,15 @@ class Explainer:
 def explain(
     source: Path, paths: Sequence[Path], method: Method, target: str | None, out: Path
 ) -> bool:
-    """Explains a class of each image and writes the folder `out`.
+    """Writes attributions of a class of each image to the folder `out`.
 
-    The class is `target`, or the image's most probable one. Returns whether all images could be
-    read; the others are done.
+    The class is `target`, or the most probable class of each image. Images that cannot be read are
+    skipped. Returns whether all images could be read.
 
     Raises:
       InputError: the model cannot be loaded, has no such class or activation, or a parameter is
-        not allowed; `out` is of another command or cannot be written.
-      NotFiniteError: the net gives values that are not finite; nothing is written.
+        not allowed; `out` belongs to another command or cannot be written.
+      NotFiniteError: the net returns values that are not finite; nothing is written.
     """
     model = load(source)
     label = None if target is None else label_of(model.classes, target)
@@ -91,7 +91,7 @@ def explain(
 def _rows(
     model: Model, explainer: Explainer, paths: Sequence[Path], label: int | None, folder: Path
 ) -> list[dict[str, Any]]:
-    """Explains one image after the other, compiled once; returns a row an image."""
+    """Returns a row for each image; the attribution is compiled once."""
     logits_of = jax.jit(lambda images: model(images)[0])
     attribute = jax.jit(explainer.attribute)
     rows = []
@@ -128,15 +128,15 @@ def _rows(
 
 
 def label_of(classes: Sequence[str], text: str) -> int:
-    """Returns the number of a class, by its name or its number.
+    """Returns the number of a class from its name or its number.
 
-    Its name may be the set's, or the name or short name for people.
+    The name may be that of the set, the readable name or the short name.
 
     Raises:
       InputError: there is no such class.
     """
-    for_people = [class_names.display_name(name) for name in classes]
-    for names in (list(classes), for_people, class_names.short_names(classes)):
+    readable = [class_names.display_name(name) for name in classes]
+    for names in (list(classes), readable, class_names.short_names(classes)):
         if text in names:
             return names.index(text)
     if text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(classes):
@@ -213,7 +213,7 @@ def _integrated(model: Model, given: Mapping[str, Any]) -> Explainer:
             model, images, labels, model.mean, steps
         ),
         lambda values: values.sum(axis=-1),
-        # Sum and baseline_logit add up to the logit but for the error of the steps.
+        # Sum and baseline_logit add up to the logit, except for the error of the steps.
         lambda values, label: {
             'sum': float(values.sum(dtype=np.float64)),
             'baseline_logit': float(logits[label]),

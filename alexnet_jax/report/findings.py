@@ -19,32 +19,31 @@ from alexnet_jax.report import predict
 from alexnet_jax.report.figures.neighbors import Neighbor
 from alexnet_jax.report.figures.predictions import Prediction
 
-DRAWN = 8  # images shown, as in Figure 4 (left)
-MISTAKES = 8
+DRAWN = 8  # random images, as in Figure 4 (left)
+MISTAKES = 8  # wrong predictions with the highest probability
+QUERIES, NEAREST = 5, 6  # images, and neighbors of each, as in Figure 4 (right)
 Stream = Generator[Outputs]
-ASKED, NEAREST = 5, 6  # images with so many neighbors each, as in Figure 4 (right)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """An image with its five most probable classes.
+    """An image with its five most probable classes, under their short names.
 
-    With it come its record's id, its label, and the place of its own class among the five, None
-    if it is not one of them. Classes have their short names.
+    id: the id of its record. rank: the index of its own class among the five, or None.
     """
 
     prediction: Prediction
     id: str
     label: int
-    place: int | None
+    rank: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """The results of the images on which a report reports.
+    """Results of a net on the images of a report.
 
-    tally: the errors over the split. drawn: some images, at random. mistakes: those it was surest
-    of. neighbors: a row an image, itself first; [] where there are no training images.
+    tally: errors on the split. drawn: random images. mistakes: the wrong predictions with the highest
+    probability. neighbors: a row for each query image, itself first; [] without training images.
     """
 
     tally: Tally
@@ -54,7 +53,7 @@ class Findings:
 
 
 def last_hidden(showing: Showing) -> str:
-    """Returns the name of the last activations below the classifier."""
+    """Returns the name of the last activation below the classifier."""
     net = showing.model.net
     return list(layer_shapes(net.architecture, net.classes)[-2].activations)[-1]
 
@@ -62,12 +61,12 @@ def last_hidden(showing: Showing) -> str:
 def find(
     showing: Showing, runner: Any, watching: Callable[[Stream], Stream] = lambda outputs: outputs
 ) -> Findings:
-    """Passes once over the split and once over the training images, and returns the findings.
+    """Evaluates the split, searches the training images for neighbors, and returns the findings.
 
     Args:
-      runner: of the showing, with the last hidden activations.
-      watching: yields the outputs of the second pass as they are, and sees them; of the first where
-        there are no training images.
+      runner: the runner of `showing`, with the last hidden activation.
+      watching: yields the outputs of the second pass unchanged, or of the first pass if there are no
+        training images; it may use them on the way.
     """
     rows, has_train = drawn(showing.count, DRAWN), 'train' in showing.images.splits
     seen, outputs = _Seen(showing, rows), runner(showing.model.variables)
@@ -79,20 +78,20 @@ def find(
     neighbors = []
     if has_train:
         train = watching(runner(showing.model.variables, split='train'))
-        asked = rows[:ASKED]
+        queries = rows[:QUERIES]
         layer = last_hidden(showing)
-        features = np.stack([seen.features[row] for row in asked])
-        own = asked if showing.split == 'train' else [None] * len(asked)
+        features = np.stack([seen.features[row] for row in queries])
+        own = queries if showing.split == 'train' else [None] * len(queries)
         nearest = search(features, (_features(batch, layer) for batch in train), own)
         neighbors = [
             _row(showing, seen.names, seen.shown(row), line)
-            for row, line in zip(asked, nearest, strict=True)
+            for row, line in zip(queries, nearest, strict=True)
         ]
     return Findings(tally, shown, mistakes, neighbors)
 
 
 class _Seen:
-    """What is kept of a pass: of the images drawn, and of the surest mistakes."""
+    """Collects results of the random images and of the most probable mistakes during a pass."""
 
     def __init__(self, showing: Showing, rows: list[int]):
         self._showing, self._rows = showing, set(rows)
@@ -110,47 +109,47 @@ class _Seen:
             self._count += len(batch.labels)
 
     def keep(self, batch: Outputs, log_probabilities: np.ndarray) -> None:
-        """Keeps a batch, as `evaluate` calls it."""
+        """Collects the results of a batch; `evaluate` calls it."""
         mean = np.exp(log_probabilities)
-        for place, label in enumerate(batch.labels.tolist()):
-            row, taken = self._count + place, int(mean[place].argmax())
+        for index, label in enumerate(batch.labels.tolist()):
+            row, predicted = self._count + index, int(mean[index].argmax())
+            is_wrong = predicted != label
             if row in self._rows:
-                self.features[row] = _features(batch, self._layer)[place]
-            if taken != label and len(self.mistakes) < MISTAKES:
-                heapq.heappush(self.mistakes, (float(mean[place, taken]), row))
-            elif taken != label and mean[place, taken] > self.mistakes[0][0]:
-                heapq.heapreplace(self.mistakes, (float(mean[place, taken]), row))
-            if row in self._rows or (taken != label and row in {r for _, r in self.mistakes}):
-                top = predict.top_labels(log_probabilities[place])
-                self._classes[row] = [(self.names[one], float(mean[place, one])) for one in top]
-                at = top.index(label) if label in top else None
-                self._records[row] = as_text(batch.ids[place : place + 1])[0], label, at
+                self.features[row] = _features(batch, self._layer)[index]
+            if is_wrong and len(self.mistakes) < MISTAKES:
+                heapq.heappush(self.mistakes, (float(mean[index, predicted]), row))
+            elif is_wrong and mean[index, predicted] > self.mistakes[0][0]:
+                heapq.heapreplace(self.mistakes, (float(mean[index, predicted]), row))
+            if row in self._rows or (is_wrong and row in {r for _, r in self.mistakes}):
+                top = predict.top_labels(log_probabilities[index])
+                self._classes[row] = [(self.names[one], float(mean[index, one])) for one in top]
+                rank = top.index(label) if label in top else None
+                self._records[row] = as_text(batch.ids[index : index + 1])[0], label, rank
 
     def shown(self, row: int) -> Shown:
-        identifier, label, place = self._records[row]
+        """Returns the image of a row with its predictions."""
+        identifier, label, rank = self._records[row]
         image = middle(self._showing, self._showing.split, row)
         prediction = Prediction(image, self.names[label], self._classes[row])
-        return Shown(prediction, identifier, label, place)
+        return Shown(prediction, identifier, label, rank)
 
 
 def search(
-    asked: np.ndarray, batches: Generator[np.ndarray], own: Sequence[int | None]
+    queries: np.ndarray, batches: Generator[np.ndarray], own: Sequence[int | None]
 ) -> list[list[tuple[int, float]]]:
-    """Finds the nearest `NEAREST` of all rows of the batches to each row asked for.
+    """Returns the `NEAREST` nearest rows of each query: (row, Euclidean distance), nearest first.
 
-    Returns (row, Euclidean distance), the nearest first and ties in the order of the rows: every
-    distance is computed.
+    The search is exact. Ties are in the order of the rows.
 
     Args:
-      asked: [images, units]. batches: [rows, units] each.
-      own: the row of each image asked for among those of the batches, which is not near to
-        itself; None: it is not one of them.
+      queries: [images, units]. batches: [rows, units] each.
+      own: the row of each query in the batches, which is not its own neighbor, or None.
     """
-    best = np.full((len(asked), 0), np.inf)
-    rows = np.full((len(asked), 0), -1)
+    best = np.full((len(queries), 0), np.inf)
+    rows = np.full((len(queries), 0), -1)
     first = 0
     for batch in batches:
-        squares = np.stack([((batch - one) ** 2).sum(axis=1) for one in asked])
+        squares = np.stack([((batch - one) ** 2).sum(axis=1) for one in queries])
         here = np.broadcast_to(first + np.arange(len(batch)), squares.shape)
         first += len(batch)
         best, rows = np.concatenate([best, squares], axis=1), np.concatenate([rows, here], axis=1)
@@ -167,14 +166,14 @@ def search(
 
 
 def _features(batch: Outputs, layer: str) -> np.ndarray:
-    """[images, units], float64, of the middle view."""
+    """Returns the activation of the center view, float64 [images, units]."""
     values = batch.activations[layer]
     middle_view = values[:, augment.MIDDLE[values.shape[1]]]
     return middle_view.reshape(len(values), -1).astype(np.float64)
 
 
 def middle(showing: Showing, split: str, row: int) -> np.ndarray:
-    """Returns a record's image as the net takes it, uint8 [size, size, 3]."""
+    """Returns the center crop of a record, uint8 [size, size, 3]."""
     record = showing.images.splits[split].read(row)
     size = showing.model.net.architecture.input_size
     return np.array(augment.views(record.image, size, 1)[0])
@@ -183,12 +182,12 @@ def middle(showing: Showing, split: str, row: int) -> np.ndarray:
 def _row(
     showing: Showing, names: Sequence[str], shown: Shown, nearest: Sequence[tuple[int, float]]
 ) -> list[Neighbor]:
-    """An image, and its (row, distance) of the training set as neighbors."""
+    """Returns an image and its neighbors, given as (row, distance) of the training set."""
     row = [Neighbor(shown.prediction.image, shown.prediction.title, shown.id, 0.0, True)]
-    for place, distance in nearest:
-        record = showing.images.splits['train'].read(place)
+    for index, distance in nearest:
+        record = showing.images.splits['train'].read(index)
         (identifier,) = as_text(np.array([record.id], object))
-        image = middle(showing, 'train', place)
+        image = middle(showing, 'train', index)
         is_alike = record.label == shown.label
         row.append(Neighbor(image, names[record.label], identifier, distance, is_alike))
     return row

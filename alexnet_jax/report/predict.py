@@ -1,4 +1,4 @@
-"""What a trained net takes images for: as text, as JSON, as CSV and as a picture."""
+"""Predictions for images, as text, JSON, CSV and a picture."""
 
 import contextlib
 import os
@@ -24,23 +24,23 @@ from alexnet_jax.runtime.errors import NotFiniteError, StorageError, plain
 
 TOP = 5
 ENTRY = ('class', 'name', 'probability')  # of a prediction
-MOST_DRAWN = 40  # images in the picture
+MOST_DRAWN = 40  # images of the picture
 LONGEST = 1000  # characters of a path
 
 
 def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
-    """Prints the five most probable classes of each image, and keeps them.
+    """Prints and stores the five most probable classes of each image.
 
-    They are in WORKDIR/predict/predictions.json and .csv, with a picture beside them. Returns
-    whether all images could be read; those that could not are reported, and kept, too.
+    Writes predictions.json, predictions.csv and a picture to WORKDIR/predict. Images that cannot be
+    read are reported and stored with their errors. Returns whether all images could be read.
 
     Args:
       files: images, and folders and lists of images as in `stimuli.find`.
 
     Raises:
       InputError: as `trained.open_model`; a folder or list has no images.
-      NotFiniteError: the net gives values that are not finite.
-      StorageError: the predictions cannot be written; they are printed before.
+      NotFiniteError: the net returns values that are not finite.
+      StorageError: the predictions cannot be written; they were printed before.
     """
     model = trained.open_model(config, workdir)
     views = config.eval.views
@@ -62,11 +62,11 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
             )
         row = {'image': str(file), 'predictions': top(model, log_probabilities)}
         rows.append(row)
-        print('\n'.join(told(row)), flush=True)
+        print('\n'.join(lines_of(row)), flush=True)
         if len(drawn) < MOST_DRAWN:
             drawn.append(_drawn(file, images[augment.MIDDLE[views]], row))
     if not drawn:
-        return False  # nothing was read: the predictions made before stay
+        return False  # nothing could be read; earlier predictions stay
     folder = workdir / 'predict'
     about = {'network': config.network.name, 'step': model.step, 'views': views}
     about['distinct_views'] = views if model.mirrored or views == 1 else views // 2
@@ -79,7 +79,7 @@ def predict(config: Config, workdir: Path, files: Sequence[Path]) -> bool:
 
 
 def _expanded(files: Sequence[Path]) -> list[Path]:
-    """Returns the images that are named, and those in the folders and lists that are."""
+    """Returns the named images, and those of the named folders and lists."""
     found = []
     for file in files:
         is_one = not os.path.isdir(file) and file.suffix.lower() != stimuli.LIST
@@ -88,7 +88,7 @@ def _expanded(files: Sequence[Path]) -> list[Path]:
 
 
 def _ranked(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
-    """Yields a row an image and rank; an image that cannot be read has none."""
+    """Yields a row for each image and rank, none for an image that could not be read."""
     for row in rows:
         for rank, entry in enumerate(row.get('predictions', ()), start=1):
             yield row['image'], rank, *(entry[name] for name in ENTRY)
@@ -96,12 +96,13 @@ def _ranked(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
 
 @contextlib.contextmanager
 def _written(folder: Path) -> Iterator[None]:
-    """Turns a file that cannot be written into a `StorageError`."""
+    """Raises a `StorageError` if a file cannot be written."""
     try:
         yield
     except OSError as error:
-        place = error.filename or folder
-        raise StorageError(f'{place} cannot be written: {error.strerror}') from error
+        raise StorageError(
+            f'{error.filename or folder} cannot be written: {error.strerror}'
+        ) from error
 
 
 def top_labels(log_probabilities: np.ndarray) -> list[int]:
@@ -121,13 +122,13 @@ def top(model: Model, log_probabilities: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def told(row: dict[str, Any]) -> list[str]:
-    """Formats an image's predictions: its name, then a line a class."""
+def lines_of(row: dict[str, Any]) -> list[str]:
+    """Returns the predictions of an image as text: its path, then a line for each class."""
     lines = [plain(row['image'], LONGEST)]
     for entry in row['predictions']:
-        english = entry['class'] in class_names.imagenet_classes()
-        known_as = f' ({entry["class"]})' if english else ''
-        lines.append(f'  {entry["probability"]:.4f}  {plain(entry["name"])}{known_as}')
+        is_wordnet = entry['class'] in class_names.imagenet_classes()
+        identifier = f' ({entry["class"]})' if is_wordnet else ''
+        lines.append(f'  {entry["probability"]:.4f}  {plain(entry["name"])}{identifier}')
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The section of a report on the run itself: its command, hardware, rate, versions and results."""
+"""Run section of a report: command, hardware, speed, versions and evaluations."""
 
 import json
 import statistics
@@ -20,30 +20,35 @@ Row = dict[str, Any]
 
 
 def content(workdir: Path, config: Config, step: int, metrics: Sequence[Row]) -> list[str]:
-    """Returns the section's parts.
+    """Returns the parts of the section.
 
     Args:
-      step: of the checkpoint that the report is of. metrics: the rows of metrics.jsonl.
+      step: the step of the report's checkpoint. metrics: the rows of metrics.jsonl.
     """
     checkpoint, kept = workdir / 'checkpoints' / str(step), _kept(workdir / 'config.json')
     facts = [*_named(kept, ('command',)), *_pace(config, metrics, kept)]
-    facts += [('checkpoint', str(checkpoint)), ('mesh', json.dumps(kept.get('mesh')))]
+    facts += [('checkpoint', str(checkpoint)), ('mesh (data × column)', _mesh(kept.get('mesh')))]
     versions = kept.get('versions')
     origin = _named(kept, ('commit', 'python'))
     origin += [(name, str(x)) for name, x in versions.items()] if isinstance(versions, dict) else []
     tree = json.dumps(kept_config.to_tree(config), indent=1)
     return [
         page.side_by_side(
-            page.table(('of the run', 'value'), facts), page.table(('software', 'version'), origin)
+            page.table(('property', 'value'), facts), page.table(('software', 'version'), origin)
         ),
         *_evaluations(workdir),
-        page.folded('The whole configuration', page.listing(tree)),
+        page.folded('Configuration', page.listing(tree)),
         page.folded('Checksums of the checkpoint', _checksums(checkpoint)),
     ]
 
 
+def _mesh(mesh: Any) -> str:
+    """Returns '4×2' of {'data': 4, 'column': 2}."""
+    return '×'.join(map(str, mesh.values())) if isinstance(mesh, dict) else 'unknown'
+
+
 def _kept(path: Path) -> dict[str, Any]:
-    """What config.json holds; nothing if it cannot be read."""
+    """Returns the content of config.json, or {} if it cannot be read."""
     try:
         kept = files.read_json(path)
     except (OSError, ValueError):
@@ -58,15 +63,15 @@ def _named(kept: dict[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
 def _checksums(checkpoint: Path) -> str:
     try:
         named = manifest.read(checkpoint)['files']
-    except DamagedError as fault:  # a training that goes on has removed it since
-        return page.paragraph(f'There are none: {fault}.')
+    except DamagedError as fault:  # a running training has deleted it
+        return page.paragraph(f'No checksums are available: {fault}.')
     rows = [(f'{file["bytes"]:,}', name, file['sha256']) for name, file in named.items()]
     return page.table(('bytes', 'file', 'SHA-256'), rows)
 
 
 def _evaluations(workdir: Path) -> list[str]:
     titles = {
-        'Evaluations kept in eval/': results.every,
+        'Evaluations in eval/': results.every,
         'Evaluations of other sets or steps': results.others,
     }
     return [part for title, read in titles.items() for part in _table(title, read, workdir)]
@@ -79,7 +84,7 @@ def _table(title: str, read: Callable[[Path], list[Row]], workdir: Path) -> list
         return [page.paragraph(f'{title}: {error}.')]
     if not found:
         return []
-    names = ('evaluation', 'images', 'step', 'examples', 'top-1 error', 'top-5 error', 'loss')
+    names = ('split and views', 'set', 'step', 'images', 'top-1 error', 'top-5 error', 'loss')
     return [page.table(names, [cells(row) for row in found], title)]
 
 
@@ -93,7 +98,7 @@ def cells(row: Row) -> list[Cell]:
 
 
 def _achieved(train: Sequence[Row]) -> str:
-    """', 12.3 TFLOP/s, 40 % of the peak': medians of the rows that have them."""
+    """Returns ', 12.3 TFLOP/s, 40 % of the peak': medians of the rows with such values."""
     text = ''
     for name, factor, unit in (('tflops', 1, 'TFLOP/s'), ('mfu', 100, '% of the peak')):
         found = [row[name] for row in train if isinstance(row.get(name), int | float)]
@@ -102,7 +107,7 @@ def _achieved(train: Sequence[Row]) -> str:
 
 
 def _pace(config: Config, metrics: Sequence[Row], kept: dict[str, Any]) -> list[tuple[str, str]]:
-    """Time and rate of the training, from its rows, and the hardware, as far as config.json has it."""
+    """Returns the hardware, as far as config.json has it, and the speed and time of the training."""
     hardware = [str(kept[name]) for name in ('devices', 'platform') if kept.get(name) is not None]
     if isinstance(kept.get('cores'), int):
         hardware.append(counted(kept['cores'], 'CPU core'))
@@ -118,6 +123,6 @@ def _pace(config: Config, metrics: Sequence[Row], kept: dict[str, Any]) -> list[
     on = f' on {kept["devices"]}' if kept.get('devices') is not None else ''
     return [
         *facts,
-        ('images per second, median', f'{rate:.0f}{on}{_achieved(train)}'),
+        ('images per second (median)', f'{rate:.0f}{on}{_achieved(train)}'),
         ('time of training and validation', f'{seconds / 60:.1f} minutes'),
     ]

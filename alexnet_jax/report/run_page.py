@@ -1,7 +1,4 @@
-"""The report of one run: WORKDIR/report/index.html.
-
-Beside it lies every figure of it as a picture and as numbers.
-"""
+"""The report of one run, WORKDIR/report/index.html, with its figures as pictures and numbers."""
 
 import dataclasses
 import math
@@ -35,15 +32,15 @@ from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, StorageError, counted
 from alexnet_jax.training import metrics_log
 
-MANY = 20_000  # training images, which take a while
+MANY = 20_000  # training images; with more, the search takes long and is announced
 Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run of which a report is made.
+    """Inputs of a report.
 
-    folder: where it is made. showing: None where the images cannot be had, for `reason`.
+    folder: the folder of the page. showing: None if the images are not available, for `reason`.
     """
 
     workdir: Path
@@ -58,7 +55,7 @@ class Run:
 
 
 def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lambda: False) -> str:
-    """Makes the report of a workdir, in place of one that is there; returns a line on it.
+    """Writes the report of a workdir, in place of an earlier one; returns a line on it.
 
     Raises:
       InputError: as `trained.open_model`.
@@ -72,7 +69,7 @@ def make(config: Config, workdir: Path, stop_requested: Callable[[], bool] = lam
             (made / 'index.html').write_text(content, encoding='utf-8')
     except OSError as error:
         raise StorageError(f'{run.folder}/ cannot be written: {error.strerror}') from error
-    without = f'no images could be shown to the net: {run.reason}\n' if run.showing is None else ''
+    without = f'the net could not be evaluated: {run.reason}\n' if run.showing is None else ''
     return f'{without}report -> {run.folder}/index.html'
 
 
@@ -101,35 +98,28 @@ def _page(run: Run) -> str:
         runner = run.showing.runner(layers)
         count = len(run.showing.images.splits.get('train', ()))
         if count > MANY:
-            print(f'report: {count} training images are searched for neighbors', flush=True)
+            print(f'report: searching {count:,} training images for neighbors', flush=True)
         found = find(run.showing, runner, search.watching if search else lambda outputs: outputs)
         is_finite = math.isfinite(found.tally.scores()['loss'])
         if not is_finite:
-            reason = 'its net gives NaN or infinite values for them.'
+            reason = 'it returns NaN or infinite values.'
             run, found = dataclasses.replace(run, showing=None, reason=reason), None
+    folder, model = run.folder, run.model
     sections = [
-        Section('The net', _net(run)),
-        Section(
-            'Training',
-            training_section.content(run.folder, run.model, run.rows, run.lost_lines),
-        ),
+        Section('Net', _net(run)),
+        Section('Training', training_section.content(folder, model, run.rows, run.lost_lines)),
         Section('Kernels of the first layer', _kernels(run)),
         Section(f'{_kind(run).capitalize()} images', _images(run, found)),
         Section('Nearest training images', _neighbors(run, found)),
         Section('Errors by class', _classes(run, found)),
+        Section('Calibration', calibration_section.content(folder, found.tally) if found else []),
+        Section('Preferred images of units', _units(run, search) if is_finite else []),
+        Section('Columns', column_section.content(run.workdir, folder, model, run.showing, runner)),
         Section(
-            'Confidence', calibration_section.content(run.folder, found.tally) if found else []
+            'Differences from the paper',
+            differences.content(run.config, model, run.showing, run.rows),
         ),
-        Section('What units respond to', _units(run, search) if is_finite else []),
-        Section(
-            'The columns',
-            column_section.content(run.workdir, run.folder, run.model, run.showing, runner),
-        ),
-        Section(
-            'What differs from the paper',
-            differences.content(run.config, run.model, run.showing, run.rows),
-        ),
-        Section('The run', run_facts.content(run.workdir, run.config, run.model.step, run.rows)),
+        Section('Run', run_facts.content(run.workdir, run.config, model.step, run.rows)),
     ]
     net, source = run.config.network.name, set_name(run.model.config.data.source)
     return page.render(f'{net} on {source}', _lead(run, found), [s for s in sections if s.content])
@@ -142,35 +132,49 @@ def set_name(source: str) -> str:
 
 
 def _kind(run: Run) -> str:
-    """Of the images shown: training, validation or test."""
+    """Returns the kind of the evaluated images: training, validation or test."""
     return SPLITS[run.showing.split] if run.showing else 'test'
 
 
 def _of_source(run: Run) -> str:
-    """Names the set if it is not the run's own."""
+    """Returns the set of the images if it is not that of the run."""
     own = run.showing is None or run.showing.is_of_own_set
     return '' if own else f' of {run.config.data.source}'
 
 
 def _lead(run: Run, found: Findings | None) -> str:
-    about = f'Step {run.model.step} of {run.workdir}.'
+    about = f'Step {run.model.step} of {run.workdir}'
     if found is None or run.showing is None:
-        return page.paragraph(f'{about} No images could be shown to the net: {run.reason}')
-    scores, split = found.tally.scores(), run.showing.split
-    low, high = scores['top1_interval']
-    top5 = f', top-5 error {scores["top5_error"]:.4f}' if has_top5(scores) else ''
-    count, views = results.images_text(scores['examples']), results.views_text(run.showing.about)
-    meaning = 'The top-1 error is the share of images whose most probable class is wrong' + (
-        '; the top-5 error, of those whose class is not among the five most probable'
-        if top5
-        else ''
-    )
-    return page.paragraph(
-        f'{split}{_of_source(run)}: top-1 error {scores["top1_error"]:.4f} [{low:.4f}, {high:.4f}]'
-        f'{top5}, on {count}, {views}.', 'big'
-    ) + page.paragraph(
-        f'{about} {meaning}. In brackets, here and below: the 95 % interval.', 'muted'
+        return page.paragraph(f'{about}. The net could not be evaluated: {run.reason}')
+    scores = found.tally.scores()
+    kind = f'{_kind(run)} image'
+    on = counted(scores['examples'], kind) + _of_source(run)
+    views = results.views_text(run.showing.about)
+    return page.paragraph(lead_sentences(scores, on), 'big') + page.paragraph(
+        f'{about}, evaluated with {views} of each image. The top-1 error is the fraction of images whose'
+        ' most probable class is wrong. Brackets contain 95 % intervals.', 'muted'
     )  # fmt: skip
+
+
+def lead_sentences(scores: Row, images: str) -> str:
+    """Returns the errors of a net in sentences.
+
+    Args:
+      scores: as `Tally.scores` returns them. images: their number and kind.
+    """
+    low, high = scores['top1_interval']
+    count = scores['examples']
+    text = (
+        f'The most probable class is wrong for {round(scores["top1_error"] * count):,} of {images}:'
+        f' top-1 error {scores["top1_error"]:.3f} [{low:.3f}, {high:.3f}].'
+    )
+    if has_top5(scores):
+        text += (
+            ' The class is not among the five most probable classes for'
+            f' {counted(round(scores["top5_error"] * count), "image")}: top-5 error'
+            f' {scores["top5_error"]:.3f}.'
+        )
+    return text
 
 
 def _net(run: Run) -> list[str]:
@@ -179,29 +183,36 @@ def _net(run: Run) -> list[str]:
     shapes = layer_shapes(net, classes)
     rows = [(row.name, '×'.join(map(str, row.output)), f'{row.parameters:,}', f'{row.multiply_adds:,}')
             for row in shapes]  # fmt: skip
-    total = f'{sum(row.parameters for row in shapes):,} parameters. Multiply-adds are those of one image.'
-    caption = 'Each box is a layer of one column. Where arrows cross, each column reads both.'
+    total = (
+        f'The net has {sum(row.parameters for row in shapes):,} parameters. Multiply-adds are those of one'
+        ' image.'
+    )
+    caption = (
+        'Each box is a layer of one column. At crossing arrows, each column reads both columns.'
+    )
     if net.columns == 1:
         caption = 'Each box is a layer.'
-    table = page.table(('layer', 'output', 'parameters', 'multiply-adds'), rows, total)
+    table = page.table(('layer', 'output size', 'parameters', 'multiply-adds'), rows, total)
     drawing = page.picture(path, diagram.described(net, classes), caption)
     return [page.side_by_side(drawing, table + _shares(run.folder / 'shares', shapes))]
 
 
 def _shares(path: Path, shapes: Sequence[LayerShape]) -> str:
-    """A figure of the parameters and the arithmetic of each layer."""
+    """Draws the shares of each layer; returns the figure as HTML."""
     sums = [sum(getattr(row, of) for row in shapes) for of in ('parameters', 'multiply_adds')]
     parameters = [row.parameters / sums[0] for row in shapes]
     arithmetic = [row.multiply_adds / sums[1] for row in shapes]
     bars.draw(
         [row.name for row in shapes], parameters, path, 'share of the parameters',
         marks=('of the multiply-adds', arithmetic),
+        axis_label='fraction (bars: parameters; diamonds: multiply-adds)',
     )  # fmt: skip
     described = 'Share of the parameters and of the multiply-adds of each layer: ' + ', '.join(
         f'{row.name} {one:.2f} and {other:.2f}'
         for row, one, other in zip(shapes, parameters, arithmetic, strict=True)
     )
-    return page.picture(path, described, '')
+    caption = 'Fraction of the parameters and of the multiply-adds of the net in each layer.'
+    return page.picture(path, described, caption)
 
 
 def _kernels(run: Run) -> list[str]:
@@ -213,9 +224,9 @@ def _kernels(run: Run) -> list[str]:
     kernels.draw(kernel, path)
     columns, side, count = kernel.shape[0], kernel.shape[1], kernel.shape[-1]
     caption = (
-        f"As the paper's Figure 3: each square is a kernel of {net.layers[0].name}, {side}×{side}"
-        ' weights in red, green and blue. Gray is 0; each kernel is scaled by its own largest weight.'
-        ' Kernels are in the order of their color index, gray ones first.'
+        f"As in the paper's Figure 3, each square is a kernel of {net.layers[0].name} with {side}×{side}"
+        ' weights in red, green and blue. Gray is 0, and each kernel is scaled by its largest weight.'
+        ' Kernels are sorted by their color index, gray ones first.'
     )
     about = page.note(page.links(path, caption))
     described = f'{count} kernels of {net.layers[0].name}, {side}×{side} pixels.'
@@ -232,14 +243,15 @@ def _kernels(run: Run) -> list[str]:
 
 def _images(run: Run, found: Findings | None) -> list[str]:
     if found is None:
-        return [page.paragraph('There are no images at hand.')]
+        return [page.paragraph('No images are available.')]
     parts = [
-        page.paragraph(f"As the paper's Figure 4, left: {_kind(run)} images drawn at random"
-                       f'{_of_source(run)}. Below each its class, green if the prediction is right and'
-                       ' red if it is wrong; then the five most probable classes with their'
-                       ' probabilities.'),
+        page.paragraph(
+            f"As in the paper's Figure 4 (left), these are {_kind(run)} images{_of_source(run)} drawn at"
+            ' random. Below each image is its class, green if the prediction is correct and red if it is'
+            ' wrong, and the five most probable classes with their probabilities.'
+        ),
         _cards(run, found.drawn),
-    ]  # fmt: skip
+    ]
     _draw_predictions(run, 'images', found.drawn)
     if found.mistakes:
         parts += [
@@ -252,15 +264,15 @@ def _images(run: Run, found: Findings | None) -> list[str]:
 
 def _draw_predictions(run: Run, name: str, shown: Sequence[Shown]) -> None:
     predictions.draw([one.prediction for one in shown], run.folder / f'{name}.png')
-    rows = [(one.id, one.prediction.title, place, *entry) for one in shown
-            for place, entry in enumerate(one.prediction.classes, start=1)]  # fmt: skip
+    rows = [(one.id, one.prediction.title, rank, *entry) for one in shown
+            for rank, entry in enumerate(one.prediction.classes, start=1)]  # fmt: skip
     write_numbers(run.folder / name, ('image', 'class', 'place', 'taken_for', 'probability'), rows)
 
 
 def _cards(run: Run, shown: Sequence[Shown]) -> str:
     return page.predictions(
         [
-            (one.prediction.image, one.prediction.title, one.prediction.classes, one.place)
+            (one.prediction.image, one.prediction.title, one.prediction.classes, one.rank)
             for one in shown
         ],
         f'{_kind(run)} image',
@@ -269,20 +281,19 @@ def _cards(run: Run, shown: Sequence[Shown]) -> str:
 
 def _neighbors(run: Run, found: Findings | None) -> list[str]:
     if found is None or not found.neighbors:
-        return [page.paragraph('There are no training images at hand to look among.')]
+        return [page.paragraph('No training images are available.')]
     neighbors.draw(found.neighbors, run.folder / 'neighbors')
     assert run.showing is not None
     count = len(run.showing.images.splits['train'])
-    but = ' but itself' * (run.showing.split == 'train')
+    other = 'other ' * (run.showing.split == 'train')
     nearest = [one for row in found.neighbors for one in row[1:]]
     alike = sum(one.is_alike for one in nearest)
     about = (
-        f"As the paper's Figure 4, right: a {_kind(run)} image{_of_source(run)}, and of all {count}"
-        f' training images{but} those whose activations in the last hidden layer'
-        f' ({last_hidden(run.showing)}) have the smallest Euclidean distance from its own. Below each its'
-        f' class, green if it is that of the {_kind(run)} image, and the distance. Of these'
-        f' {counted(len(nearest), "neighbor")} {alike} {"is" if alike == 1 else "are"} of the same class'
-        ' as their image.'
+        f"As in the paper's Figure 4 (right), each row has a {_kind(run)} image{_of_source(run)} and its"
+        f' nearest neighbors among all {count:,} {other}training images, by Euclidean distance in the last'
+        f' hidden layer ({last_hidden(run.showing)}). Below each neighbor are its class, green if it is the'
+        f' class of the {_kind(run)} image, and its distance. {alike} of the'
+        f' {counted(len(nearest), "neighbor")} {"has" if alike == 1 else "have"} the class of their image.'
     )
     rows = [[(one.image, one.title, one.distance, one.is_alike) for one in row]
             for row in found.neighbors]  # fmt: skip
@@ -291,7 +302,7 @@ def _neighbors(run: Run, found: Findings | None) -> list[str]:
 
 def _classes(run: Run, found: Findings | None) -> list[str]:
     if found is None:
-        return [page.paragraph('There are no images at hand.')]
+        return [page.paragraph('No images are available.')]
     return class_section.content(run.folder, run.model.classes, found.tally)
 
 

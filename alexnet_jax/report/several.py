@@ -1,4 +1,4 @@
-"""Pages of many runs: Figure 1, ablations, columns over seeds, and workdirs beside each other."""
+"""Pages of several runs: Figure 1, ablations, columns over seeds, and comparisons of workdirs."""
 
 import csv
 import io
@@ -21,15 +21,15 @@ from alexnet_jax.training import metrics_log
 Row = dict[str, Any]
 TITLES = {'top1_error': 'top-1 error', 'top5_error': 'top-5 error', 'loss': 'loss'}
 ERRORS = ('top1_error', 'top5_error')
-MOST_LINES = 12  # of a figure
+MOST_LINES = 12  # lines of a figure
 PAGES = ('figure1.json', 'ablations.json', 'specialization.json')
 
 
 def make(folder: Path) -> str:
-    """Writes the page of a study, from the files that its command has left in the folder.
+    """Writes the page of a study from the files in its folder.
 
     Raises:
-      InputError: none has, or its file cannot be read.
+      InputError: the folder has no study, or its file cannot be read.
       StorageError: the page cannot be written.
     """
     kind = kind_of(folder)
@@ -56,7 +56,7 @@ def make(folder: Path) -> str:
 
 
 def kind_of(folder: Path) -> str | None:
-    """Returns the kind of study that a folder holds; None if it holds none."""
+    """Returns the file with the results of a study, or None if the folder has no study."""
     return next((name for name in PAGES if (folder / name).is_file()), None)
 
 
@@ -78,33 +78,70 @@ def _figure1(kept: Row, folder: Path, out: Path) -> str:
             continue
         start = f'{row["activation"]}/rate-{row["learning_rate"]:g}/'
         first_seed = next((name for name in lines if name.startswith(start)), '')
-        chosen[f'{row["activation"]}, ε {row["learning_rate"]:g}'] = lines.get(first_seed, [])
-    first = rows[0]['mean']
-    table = page.table(
-        ('activation', 'ε', f'epochs to an error of {error:g}, by seed', 'mean', 'standard deviation',
-         f'times {rows[0]["activation"]}'),
-        [(row['activation'], row['learning_rate'], seeds.epochs_text(row),
-          row['mean'], row['standard_deviation'],
-          row['mean'] / first if row['mean'] and first else None) for row in rows],
-        'Epochs by activation',
-    )  # fmt: skip
+        name = f'{row["activation"]}, learning rate {row["learning_rate"]:g}'
+        chosen[name] = lines.get(first_seed, [])
     drawn = []
     if chosen:
         curves.compare(chosen, out / 'figure1', ('epoch', 'training error'), level=error)
-        described = f'Training error by epoch of {counted(len(chosen), "activation")}, each at its best rate.'
-        caption = f'The first seed of each; the gray line is the error of {error:g}.'
+        described = (
+            f'Training error by epoch of {counted(len(chosen), "activation function")}, each at its best'
+            ' learning rate.'
+        )
+        caption = (
+            f'Runs with the first seed. The gray line is the training error of {error:g}; an activation'
+            ' function is faster if its curve reaches the line earlier.'
+        )
         drawn.append(page.picture(out / 'figure1', described, caption))
     lead = page.paragraph(
-        "The paper's Figure 1 (§3.1): the epochs that a four-layer net needs with each activation, at"
-        ' its best learning rate.'
+        "The paper's Figure 1 (§3.1) compares activation functions: the number of epochs until a"
+        f' four-layer net has a training error of {error:g}. Each has its best learning rate.'
     )
-    notes = [f'{name} counts nowhere: {fault}' for name, fault in kept.get('faults', {}).items()]
-    content = [page.side_by_side(*drawn, table), *map(page.paragraph, notes)]
-    return page.render(f'Figure 1: {folder.name}', lead, [Section('Activations', content)])
+    notes = [f'{excluded(name, fault)}.' for name, fault in kept.get('faults', {}).items()]
+    findings = page.paragraph(' '.join([*speeds(rows, error), *notes]))
+    content = [page.side_by_side(*drawn, _epochs(rows, error) + findings)]
+    return page.render(f'Figure 1: {folder.name}', lead, [Section('Activation functions', content)])
+
+
+def speeds(rows: Sequence[Row], error: float) -> list[str]:
+    """Returns the mean epochs of the first activation function and the ratios of the others."""
+    first, *others = rows
+    if not first['mean']:
+        return []
+    name, mean = first['activation'], first['mean']
+    return [
+        f'With {name} the net needs {mean:.2f} epochs to a training error of {error:g} on average.',
+        *(
+            f'With {row["activation"]} it needs {row["mean"] / mean:.2f} times as many.'
+            for row in others
+            if row['mean']
+        ),
+    ]
+
+
+def _epochs(rows: Sequence[Row], error: float) -> str:
+    """Returns the table of epochs by activation function."""
+    first = rows[0]['mean']
+    return page.table(
+        ('activation function', 'learning rate', 'epochs, by seed', 'mean', 'standard deviation',
+         f'ratio to {rows[0]["activation"]}'),
+        [(row['activation'], _decimals(row['learning_rate'], 'g'), seeds.epochs_text(row),
+          _decimals(row['mean']), _decimals(row['standard_deviation']),
+          _decimals(row['mean'] / first if row['mean'] and first else None)) for row in rows],
+        f'Epochs to a training error of {error:g}',
+    )  # fmt: skip
+
+
+def _decimals(value: float | None, form: str = '.2f') -> str:
+    return '' if value is None else f'{value:{form}}'
+
+
+def excluded(name: str, fault: str) -> str:
+    """Returns the note on a run that ended in NaN."""
+    return f'{name} is excluded: {fault}'
 
 
 def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Of every run, (epoch, training error)."""
+    """Returns (epoch, training error) of every run."""
     lines: dict[str, list[tuple[float, float]]] = {}
     try:
         content = files.read_bytes(path).decode()
@@ -117,7 +154,7 @@ def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def _ablations(kept: Row, folder: Path, out: Path) -> str:
-    # Of five classes or fewer there is no top-5 error.
+    # With five classes or fewer there is no top-5 error.
     shown = [error for error in ERRORS
              if any(value is not None for row in kept['rows'] for value in row[error]['seeds'])]  # fmt: skip
     drawn = [_rises(kept['rows'][1:], error, out / error) for error in shown]
@@ -125,8 +162,9 @@ def _ablations(kept: Row, folder: Path, out: Path) -> str:
     views = kept.get('views')
     how = '' if views is None else f', {counted(views, "view")}'
     lead = page.paragraph(
-        f'Errors on the {kept["split"]} images{how}. Published numbers are of ImageNet; an ablation may'
-        ' have another effect on other images.'
+        f'Errors on the {kept["split"]} images{how}. A difference above 0 means that the ablated net has a'
+        ' higher error. Published differences are of ImageNet; the effect of an ablation may differ'
+        ' for other images.'
     )
     lead += ''.join(page.paragraph(note) for note in kept.get('notes', []))
     sections = [Section('Differences', [page.side_by_side(*drawn)]), Section('Errors', tables)]
@@ -134,7 +172,7 @@ def _ablations(kept: Row, folder: Path, out: Path) -> str:
 
 
 def _rises(rows: Sequence[Row], error: str, path: Path) -> str:
-    """A figure of how much an error rises by each ablation."""
+    """Draws the rise of an error by ablation; returns the figure as HTML."""
     spread = [
         None if row[error]['difference'] is None or row[error]['standard_error'] is None
         else (row[error]['difference'] - row[error]['standard_error'],
@@ -144,33 +182,38 @@ def _rises(rows: Sequence[Row], error: str, path: Path) -> str:
     bars.draw(
         [row['name'] for row in rows], [row[error]['difference'] for row in rows],
         path, f'rise of the {TITLES[error]}', spread, ('published', [row[error]['published'] for row in rows]),
+        f'rise of the {TITLES[error]} (fraction)',
     )  # fmt: skip
     described = f'Rise of the {TITLES[error]} by ablation: ' + ', '.join(
         f'{row["name"]} {row[error]["difference"]:+.4f}'
         for row in rows if row[error]['difference'] is not None
     )  # fmt: skip
-    caption = 'Means over pairs of runs with the same seed, ± their standard error.'
+    caption = (
+        'Mean difference between runs with the same seed. The lines are ± one standard error. A diamond is'
+        ' the published difference.'
+    )
     return page.picture(path, described, caption)
 
 
 def _errors_by_seed(rows: Sequence[Row], error: str) -> str:
     return page.table(
-        ('net', 'mean', 'by seed', f'rise over {rows[0]["name"]}', '± standard error', 'published', 'where'),
+        ('net', 'mean', 'by seed', f'difference from {rows[0]["name"]}', 'standard error',
+         'published difference', 'source'),
         [(row['name'], row[error]['mean'],
-          ', '.join('none' if x is None else f'{x:.4f}' for x in row[error]['seeds']),
+          ', '.join('none' if x is None else f'{x:.3f}' for x in row[error]['seeds']),
           row[error]['difference'], row[error]['standard_error'], row[error]['published'],
           row['source']) for row in rows],
-        f'The {TITLES[error]} of each net',
+        f'{TITLES[error].capitalize()} of each net (fraction)',
     )  # fmt: skip
 
 
 def _columns(kept: Row, folder: Path, out: Path) -> str:
     rows, runs = kept['rows'], kept['runs']
-    table = page.table(*seeds.measure_table(rows), 'Over the seeds')
+    table = page.table(*seeds.measure_table(rows), 'Means over the seeds, with 95 % intervals')
     p = page.paragraph(
-        'p of a run: its kernels are dealt to two columns at random; p is the share of deals whose'
-        ' difference between the columns is at least as large. Of 20 runs whose columns do not differ,'
-        ' one is expected to have p < 0.05.'
+        'The p-value of a run is that of the separation of its columns: the kernels are assigned to two'
+        ' columns at random, and p is the fraction of assignments with at least the measured difference.'
+        ' Of 20 runs whose columns do not differ, one is expected to have p < 0.05.'
     )
     drawn = []
     for index in rows[0]['apart']:
@@ -180,38 +223,43 @@ def _columns(kept: Row, folder: Path, out: Path) -> str:
             path = out / f'apart_{index}'
             curves.compare(lines, path, ('step', f'{index}: difference over chance'))
             described = (
-                f"Difference between the columns' mean {index} indices over training, by net."
+                f"Difference between the columns' mean {index} indices during training, by net."
             )
-            drawn.append(page.picture(path, described, 'Mean over the seeds; 1 is chance.'))
+            caption = (
+                f"Difference between the columns' mean {index} indices, divided by the mean difference of"
+                ' random assignments and averaged over the seeds. At 1, the columns differ as much as by'
+                ' chance.'
+            )
+            drawn.append(page.picture(path, described, caption))
     lead = page.paragraph(
-        'Do the two columns of a net specialize? docs/columns.md defines the measures.'
+        'These measures show whether the two columns of a net specialize. docs/columns.md defines them.'
     )
     lead += ''.join(page.paragraph(note) for note in kept.get('notes', []))
     return page.render(
         f'Columns: {folder.name}', lead,
-        [Section('Measures', [table, p]), Section('Over training', [page.side_by_side(*drawn)])],
+        [Section('Measures', [table, p]), Section('Separation during training', [page.side_by_side(*drawn)])],
     )  # fmt: skip
 
 
 def _over_training(runs: Mapping[str, Row], net: str, index: str) -> list[tuple[float, float]]:
-    """Difference over what chance gives, mean over the seeds, at steps that all of them have."""
+    """Returns (step, difference divided by its chance level): means over the seeds, at common steps."""
     of_net = [row['over_training'] for name, row in runs.items() if name.rpartition('/')[0] == net]
     steps = set.intersection(*(set(row) for row in of_net)) if of_net else set()
     points = []
     for step in sorted(steps, key=int):
         found = [row[step][index] for row in of_net]
         if any(one['difference'] is None or not one['by_chance'] for one in found):
-            continue  # kernels without energy have no index
+            continue  # kernels of zeros have no index
         ratios = [abs(one['difference']) / one['by_chance'] for one in found]
         points.append((float(step), float(np.mean(ratios))))
     return points
 
 
 def compare(workdirs: Sequence[Path], out: Path) -> str:
-    """Writes a page of several workdirs: their errors, curves, and differing settings.
+    """Writes a page of several workdirs: errors, curves, and different settings.
 
     Raises:
-      InputError: one of them is none, or a result in it cannot be read.
+      InputError: one of them is not a workdir, or one of its results cannot be read.
       StorageError: the page cannot be written.
     """
     runs = {_name(path, workdirs): _run(path) for path in workdirs}
@@ -245,26 +293,28 @@ def _compared(runs: Mapping[str, Row], out: Path) -> str:
             len(runs) > len(shown)
         )
         sections.append(Section('Training', [*more, page.side_by_side(*drawn)]))
-    sections.append(Section('Settings that differ', [_settings(runs)]))
-    return page.render('Runs beside each other', page.paragraph(', '.join(runs)), sections)
+    sections.append(Section('Different settings', [_settings(runs)]))
+    return page.render('Comparison of runs', page.paragraph(f'Runs: {", ".join(runs)}.'), sections)
 
 
 def _curves_of(runs: Mapping[str, Row], split: str, value: str, out: Path) -> str:
-    """A figure of a value by epoch, a line a run; '' where no run has it."""
+    """Returns a figure of a value by epoch with a line for each run, or '' if no run has the value."""
     lines = {name: _line(run['rows'], split, value) for name, run in runs.items()}
     lines = {name: line for name, line in lines.items() if line}
     if not lines:
         return ''
     path, title = out / f'{split}_{value}', f'{curves.SPLITS[split]} {TITLES[value]}'
     is_loss, classes = value == 'loss', {runs[name]['classes'] for name in lines}
-    guessing = classes.pop() if is_loss and len(classes) == 1 else None
+    uniform_over = classes.pop() if is_loss and len(classes) == 1 else None
     falls = {name: curves.drops([row for row in runs[name]['rows'] if row['split'] == 'train'])
              for name in lines}  # fmt: skip
-    curves.compare(lines, path, ('epoch', title), classes=guessing, log=not is_loss, falls=falls)
-    at_last = ', '.join(f'{name} {line[-1][1]:.4f}' for name, line in lines.items())
-    notes = [] if is_loss else ['Logarithmic axis.']
-    notes += ['Triangles: the learning rate falls.'] if any(falls.values()) else []
-    described = f'{title.capitalize()} by epoch; at last: {at_last}.'
+    curves.compare(
+        lines, path, ('epoch', title), classes=uniform_over, log=not is_loss, falls=falls
+    )
+    last = ', '.join(f'{name} {line[-1][1]:.3f}' for name, line in lines.items())
+    notes = [f'Last values: {last}.', *([] if is_loss else ['The vertical axis is logarithmic.'])]
+    notes += ['Triangles mark drops of the learning rate.'] if any(falls.values()) else []
+    described = f'{title.capitalize()} by epoch. Last values: {last}.'
     return page.picture(path, described, ' '.join(notes))
 
 
@@ -275,13 +325,13 @@ def _errors(runs: Mapping[str, Row]) -> str:
         for row in run['stored']:
             low, high = row['top1_interval']
             *about, top1, top5, loss = run_facts.cells(row)
-            rows.append((name, net.name, *about, top1, f'[{low:.4f}, {high:.4f}]', top5, loss))
+            rows.append((name, net.name, *about, top1, f'{low:.3f} to {high:.3f}', top5, loss))
         if not run['stored']:
             source = run['config']['data.source']
-            rows.append((name, net.name, 'none kept', source, *[None] * 6))
-    names = ('run', 'net', 'evaluation', 'images', 'step', 'examples', 'top-1 error',
+            rows.append((name, net.name, 'no evaluation', source, *[None] * 6))
+    names = ('run', 'net', 'split and views', 'set', 'step', 'images', 'top-1 error',
              '95 % interval', 'top-5 error', 'loss')  # fmt: skip
-    return page.table(names, rows, 'Evaluations kept in eval/')
+    return page.table(names, rows, 'Evaluations in eval/ (errors as fractions)')
 
 
 def _line(rows: Sequence[Row], split: str, value: str) -> list[tuple[float, float]]:
@@ -296,6 +346,5 @@ def _settings(runs: Mapping[str, Row]) -> str:
         name: [settings.as_text(name, config[name]) for config in configs] for name in configs[0]
     }
     rows = [(name, *values) for name, values in texts.items() if len(set(values)) > 1]
-    if not rows:
-        return page.paragraph('None: all have the same configuration.')
-    return page.table(('setting', *runs), rows)
+    same = page.paragraph('All runs have the same configuration.')
+    return page.table(('setting', *runs), rows) if rows else same

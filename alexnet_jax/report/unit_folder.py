@@ -1,4 +1,4 @@
-"""What units of a trained net respond to, as a folder of pictures, numbers and one page."""
+"""Preferred images of units of a trained net, as a folder of pictures, numbers and one page."""
 
 import dataclasses
 import json
@@ -26,10 +26,10 @@ ABOUT = 'units.json'
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The units to look at, and how.
+    """The requested units and images.
 
     layer: None for the last convolution's activation function. units: as `unit_images.chosen`
-    takes them. images: how many of each unit. steps, seed: of gradient ascent.
+    accepts them. images: images per unit. steps, seed: of gradient ascent.
     """
 
     layer: str | None
@@ -41,14 +41,14 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """The split of a set that is searched."""
+    """The searched split of a set."""
 
     images: ImageSet
     split: str
 
     @property
     def description(self) -> str:
-        """The number of images and the split, as '1000 training images'."""
+        """The number of images and the split, such as '1,000 training images'."""
         return counted(len(self.images.splits[self.split]), f'{SPLITS[self.split]} image')
 
 
@@ -59,28 +59,28 @@ def keep(
     out: Path,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Writes units.json, unit-N.png, ascent-N.png and index.html into the folder `out`.
+    """Writes units.json, unit-N.png, ascent-N.png and index.html to the folder `out`.
 
-    Returns lines on them.
+    Returns a summary as text.
 
     Raises:
-      InputError: as `trained.open_any` and `unit_images.chosen`; the images that settings name
-        cannot be had; `out` is of another command or cannot be written.
-      NotFiniteError: the net gives values that are not finite; nothing is written.
+      InputError: as `trained.open_any` and `unit_images.chosen`; the images of the settings are not
+        available; `out` belongs to another command or cannot be written.
+      NotFiniteError: the net returns values that are not finite; nothing is written.
       RecordError: a stored image is broken.
       StopRequestedError: a stop was requested; nothing is written.
     """
     model, config = trained.open_any(source, overrides)
     layer = request.layer or last_convolution(model.net.architecture)
     if layer is None:
-        raise InputError('the net has no convolution; name a --layer')
+        raise InputError('the net has no convolution; set --layer')
     numbers = unit_images.chosen(model, layer, request.units)
     shown, reason = _images(config, overrides)
-    climbed = unit_images.ascended(model.net.architecture, layer)
+    ascended = unit_images.ascended(model.net.architecture, layer)
     about = {
         'model': str(source), 'network': model.net.architecture.name, 'step': model.step,
         'layer': layer, 'numbers': numbers, 'images': request.images,
-        'ascended': climbed, 'ascent_steps': request.steps, 'seed': request.seed,
+        'ascended': ascended, 'ascent_steps': request.steps, 'seed': request.seed,
     }  # fmt: skip
     about |= _about(config, shown)
     files.require_own_folder(out, ABOUT)
@@ -90,23 +90,24 @@ def keep(
         search = Search(layer, numbers, request.images)
         crops = _searched(model, config, shown, search, stop_requested)
     ascents = unit_images.ascents(
-        model, climbed, numbers, request.steps, request.seed, stop_requested
+        model, ascended, numbers, request.steps, request.seed, stop_requested
     )
     found = [Unit(*one) for one in zip(numbers, ascents, crops, strict=True)]
     _require_finite(source, model.step, found)
     _write(out, about, found, shown)
-    lines = [f'no images: {reason}; the ascent alone is made'] if reason else []
+    lines = [f'no images: {reason}; writing gradient ascents only'] if reason else []
     on = f'{shown.description}, ' if shown else ''
     lines.append(f'{counted(len(found), "unit")} of {layer}: {on}{request.steps} steps of ascent')
     return '\n'.join([*lines, f'-> {out}/index.html, {ABOUT}'])
 
 
 def _images(config: Config, overrides: Mapping[str, str]) -> tuple[Shown | None, str]:
-    """Returns the images to search, the training images unless a setting names the split; or why
-    there are none.
+    """Returns the images to search, or the reason why there are none.
+
+    These are the training images, unless a setting names the split.
 
     Raises:
-      InputError: settings name a set that cannot be had.
+      InputError: the set that the settings name is not available.
     """
     try:
         images = build.open_images(config)
@@ -176,7 +177,7 @@ def _page(
     text = unit_section.explained(layer, about['ascended'], about['ascent_steps'], searched)
     cards = page.side_by_side(*(unit_section.card(unit, layer, names) for unit in found))
     title = f'Units of {layer}, {about["network"]} at step {about["step"]}'
-    return page.render(title, page.paragraph(text), [Section('What they respond to', [cards])])
+    return page.render(title, page.paragraph(text), [Section('Preferred images', [cards])])
 
 
 def _tree(unit: Unit, names: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The section of a report on units of the last convolution: what they respond to."""
+"""Unit section of a report: preferred images of units of the last convolution."""
 
 import collections
 import math
@@ -15,17 +15,18 @@ from alexnet_jax.experiment.unit_images import Search, Unit
 from alexnet_jax.network.layers import Architecture
 from alexnet_jax.network.shapes import activation_shapes, last_convolution
 from alexnet_jax.report.figures import page, units
+from alexnet_jax.report.figures.canvas import shortened
 from alexnet_jax.report.figures.curves import SPLITS
 from alexnet_jax.runtime.errors import counted
 
-UNITS, IMAGES = 8, 9  # of the layer, and of each unit
-STEPS = 64  # of ascent
+UNITS, IMAGES = 8, 9  # units, and images of each unit
+STEPS = 64  # of gradient ascent
 
 
 def search_for(architecture: Architecture) -> Search | None:
-    """Returns a search for the images that most activate some units of the last convolution.
+    """Returns a search for the images with the largest values of some units of the last convolution.
 
-    They are as many of each column, spread evenly over its maps; None for a net without
+    Each column has equally many units, evenly spaced over its maps. Returns None for a net without
     convolutions.
     """
     layer = last_convolution(architecture)
@@ -45,12 +46,12 @@ def content(
     search: Search | None,
     stop_requested: Callable[[], bool],
 ) -> list[str]:
-    """Returns the section's parts; its figures are drawn in `folder`.
+    """Returns the parts of the section; its figures are drawn in `folder`.
 
     There are none if an ascent ends in NaN.
 
     Args:
-      showing: None where there are no images. search: whose images have gone by, if there are any.
+      showing: None if there are no images. search: after the pass over the images, if there are any.
 
     Raises:
       StopRequestedError: a stop was requested.
@@ -58,8 +59,8 @@ def content(
     if search is None:
         return []
     table, layer = model.net.architecture, search.layer
-    climbed = unit_images.ascended(table, layer)
-    ascents = unit_images.ascents(model, climbed, search.units, STEPS, 0, stop_requested)
+    ascended = unit_images.ascended(table, layer)
+    ascents = unit_images.ascents(model, ascended, search.units, STEPS, 0, stop_requested)
     if not all(math.isfinite(one.value) for one in ascents):
         return []
     split = split_of(showing) if showing else ''
@@ -69,57 +70,66 @@ def content(
     path = folder / 'units'
     units.draw(found, names, path)
     units.write(found, names, path)
-    images = f'{len(showing.images.splits[split])} {SPLITS[split]} images' if showing else ''
-    about = explained(layer, climbed, STEPS, images)
+    images = f'{len(showing.images.splits[split]):,} {SPLITS[split]} images' if showing else ''
+    about = explained(layer, ascended, STEPS, images)
     drawn = [card(unit, layer, names) for unit in found]
     return [page.paragraph(about), page.side_by_side(*drawn), page.note(page.links(path, ''))]
 
 
 def split_of(showing: Showing) -> str:
-    """Returns the split that is searched: the training images, if there are any."""
+    """Returns the searched split: the training images if there are any."""
     return 'train' if 'train' in showing.images.splits else showing.split
 
 
-def explained(layer: str, climbed: str, steps: int, images: str) -> str:
-    """Returns what the pictures show.
+def explained(layer: str, ascended: str, steps: int, images: str) -> str:
+    """Returns a paragraph on the pictures.
 
     Args:
-      images: those searched, as '1000 training images'; '' where there are none.
+      ascended: the activation that gradient ascent maximizes, which may be the input of `layer`.
+      images: the searched images, such as '1,297 training images', or ''.
     """
-    given = f' What rises is {climbed}, which its activation function is given.' * (
-        climbed != layer
-    )
+    side = 'The left image of each pair' if images else 'Each image'
+    target = f' of {ascended}, the input of {layer}' if ascended != layer else f' of {layer}'
     text = (
-        f'{"Left of each pair: an" if images else "An"} image made to maximize a unit of {layer} by'
-        f' {steps} steps of gradient ascent from the training mean.{given} Ascent is held to amplitudes'
-        ' and colors as photographs have them (doi 10.23915/distill.00007), so that these are in part'
-        ' those of the method. A value is the largest of the map.'
+        f'{side} maximizes a unit{target}. It is the result of {steps} steps of gradient ascent from the'
+        ' mean training image. Amplitudes and colors are restricted to those of photographs'
+        ' (doi 10.23915/distill.00007), so part of its look comes from the method. The value of a unit is'
+        ' the maximum of its map.'
     )
     if not images:
-        return text + ' There are no images at hand to search for those that activate a unit most.'
+        return text + ' No images are available to search for those with the largest values.'
     return text + (
-        f' Right: of {images} those for which the unit is largest, each cut to the pixels that its'
-        ' largest value depends on (arXiv:1311.2901).'
+        f' The images on the right have the largest values among {images}. Each is cropped to the pixels'
+        ' that its largest value depends on (arXiv:1311.2901).'
     )
 
 
 def card(unit: Unit, layer: str, names: Sequence[str]) -> str:
-    """Returns a unit's pictures as HTML: its ascent, and its crops."""
-    shown = units.drawn(unit)
-    ascent = unit.ascent
-    text = f'Unit {unit.number}: ascent from {ascent.start:.3g} to {ascent.value:.3g}'
-    if shown:
-        kinds = collections.Counter(units.name_of(names, crop.label) for crop in shown)
-        classes = ', '.join(f'{name} ({times})' for name, times in kinds.most_common())
-        text += (
-            f'; {counted(len(shown), "image")} from {shown[0].value:.3g} to {shown[-1].value:.3g},'
-            f' of classes {classes}'
-        )
-    elif unit.crops:
-        text += '; 0 for every image'
-    crops = [
-        (crop.pixels, f'crop of class {units.name_of(names, crop.label)}, value {crop.value:.3g}')
-        for crop in shown
-    ]
+    """Returns the pictures of a unit as HTML: its ascent and its crops."""
+    crops, ascent = units.drawn(unit), unit.ascent
     described = f'Image that maximizes unit {unit.number} of {layer}'
-    return page.unit((ascent.image, described), crops, f'{text}.')
+    pictures = [
+        (crop.pixels, f'crop of class {units.name_of(names, crop.label)}, value {crop.value:.3g}')
+        for crop in crops
+    ]
+    return page.unit((ascent.image, described), pictures, caption(unit, names))
+
+
+def caption(unit: Unit, names: Sequence[str]) -> str:
+    """Returns the caption of a unit: the values of its ascent and its images, and their classes."""
+    crops, ascent = units.drawn(unit), unit.ascent
+    text = f'Unit {unit.number}: gradient ascent raises its value from {ascent.start:.3g} to {ascent.value:.3g}.'
+    if not crops:
+        return text + ' It is 0 for all images.' * bool(unit.crops)
+    counts = collections.Counter(units.name_of(names, crop.label) for crop in crops)
+    classes = ', '.join(
+        f'{shortened(name, page.NAME)} ({count})' for name, count in counts.most_common()
+    )
+    values = f'{crops[0].value:.3g}'
+    if len(crops) > 1:
+        values = f'values from {values} to {crops[-1].value:.3g}'
+    else:
+        values = f'a value of {values}'
+    noun = 'class' if len(counts) == 1 else 'classes'
+    has = 'has' if len(crops) == 1 else 'have'
+    return f'{text} {counted(len(crops), "image")} {has} {values}; {noun}: {classes}.'

@@ -1,18 +1,17 @@
-"""A net and its ablations, trained alike with several seeds, and what each part gains.
+"""Trains a net and its ablations with several seeds, and compares their errors.
 
     python -m alexnet_jax.ablations --config configs/digits_krizhevsky2012.py --workdir runs/ablations
         [--ablations half,no_lrn,data.mirror=off,...] [--seeds 3] [--config.NAME=VALUE ...]
 
-An ablation is one of the paper's (below), a net's name, or SETTING=VALUE, which is applied as
---config.SETTING=VALUE would be: a protocol brings its own defaults, train.epochs=N replaces the
-train.steps of the base. Refused are settings that change nothing, that this command sets itself
-(seed), or that decide which images are evaluated. The paper's ablations are there for
-krizhevsky2012, paper and photographs; each differs from the base that is trained in one part alone.
-Each run is an ordinary workdir, runs/ablations/NAME/seed-0 and so on; stopped and called again, the
-command resumes. A folder holds one study (study.json): ablations, seeds and steps may be added to
-it, everything else is refused, as are runs that are already longer than asked for. A run that ended
-in NaN is named and counts nowhere. The table is printed and kept as ablations.md and .json.
-Exit status: as for alexnet_jax.main.
+An ablation is one of the paper's (below), the name of a net, or SETTING=VALUE, which has the same
+effect as --config.SETTING=VALUE: a protocol sets defaults of other settings, and train.epochs=N
+replaces train.steps of the base. Settings without an effect, the seed, and settings that select the
+evaluated images are errors. The paper's ablations are available for krizhevsky2012, paper and
+photographs; each differs from the base in one part. Each run is an ordinary workdir, such as
+runs/ablations/NAME/seed-0. Repeat the command to resume an interrupted study. A folder has one study
+(study.json): ablations, seeds and steps may be added; any other change is an error, and so is a run
+that is longer than requested. Runs that end in NaN are listed and excluded. The tables are printed
+and written to ablations.md and ablations.json. Exit status: as for alexnet_jax.main.
 """
 
 import argparse
@@ -39,11 +38,11 @@ Row = dict[str, Any]
 
 
 def parse_ablations(text: str, base: Config) -> list[Ablation]:
-    """Returns the ablations named, or all published ones for ''.
+    """Returns the named ablations, or all published ones for ''.
 
     Raises:
-      InputError: one that is not known, is named twice or is of a setting that may not differ; none named
-        for a net that was never ablated.
+      InputError: a name is unknown, occurs twice, or is a setting that may not differ; no names for a
+        net without published ablations.
     """
     name_of_base = base.network.name
     rows = published(name_of_base)
@@ -62,7 +61,7 @@ def parse_ablations(text: str, base: Config) -> list[Ablation]:
         if name in known:
             found.append(known[name])
         elif equals and setting in SETTINGS:
-            _refuse_setting(name, setting)
+            _require_ablatable(name, setting)
             found.append(Ablation(name, {setting: value}))
         elif name in ARCHITECTURES:
             found.append(Ablation(name, {'network.name': name}))
@@ -75,22 +74,22 @@ def parse_ablations(text: str, base: Config) -> list[Ablation]:
     return found
 
 
-def _refuse_setting(name: str, setting: str) -> None:
+def _require_ablatable(name: str, setting: str) -> None:
     why = ''
     if setting == 'seed':
         why = 'every row is trained with the same seeds (--config.seed, --seeds)'
     elif setting in IMAGES or setting.startswith('eval.'):
         why = 'all rows have the same images and the same evaluation'
     elif SETTINGS[setting].free and setting not in study.LENGTH:
-        why = f'{setting} changes nothing that is computed'
+        why = f'{setting} has no effect on the results'
     if why:
         raise InputError(f'--ablations has {shown(name)}, which is not allowed: {why}')
 
 
 def maker(given: Config, overrides: Mapping[str, str]) -> Make:
-    """Returns a function from the changes of an ablation to its configuration.
+    """Returns a function that makes the configuration of an ablation from its changes.
 
-    The configuration is of a config file, changed by the command line and then by the ablation.
+    It changes the configuration file by the command line, then by the ablation.
     """
     return lambda more: configuration.absolute_source(
         configuration.complete(given, configuration.followed(overrides, more))
@@ -98,14 +97,14 @@ def maker(given: Config, overrides: Mapping[str, str]) -> Make:
 
 
 def plan(make: Make, ablations: Sequence[Ablation], seeds: Sequence[int]) -> dict[str, Config]:
-    """Returns the configurations by name, NAME/seed-N; all seeds of the base first.
+    """Returns the configurations by name, NAME/seed-N, with all seeds of the base first.
 
     Args:
       make: as `maker` returns it.
 
     Raises:
-      InputError: a configuration that cannot be; an ablation that computes the same as the base
-        or another; one of another net, where initial values come from another run.
+      InputError: a configuration is invalid; an ablation has the same results as the base or another
+        ablation; an ablation has another net, but initial values come from another run.
     """
     base = make({})
     rows = {base.network.name: base}
@@ -117,27 +116,25 @@ def plan(make: Make, ablations: Sequence[Ablation], seeds: Sequence[int]) -> dic
             raise InputError('\n'.join(f'{row.name}: {line}' for line in lines)) from error
         if base.start['from'] and study.table_of(rows[row.name]) != study.table_of(base):
             raise InputError(
-                f'start.from is {shown(base.start["from"])}; allowed: nothing, as {row.name} is'
-                ' another net than the one whose values these are'
+                f'start.from is {shown(base.start["from"])}; allowed: empty, because {row.name} is'
+                ' another net than that of these values'
             )
-    _refuse_alike(rows, ablations)
+    _require_different(rows, ablations)
     runs = {}
     for name, config in rows.items():
         for seed in seeds:
             runs[run_name(name, seed)] = configuration.changed(config, {'seed': seed})
     if len(runs) != len(rows) * len(seeds):
         raise InputError(
-            f'--ablations has names that make the same folder: {", ".join(map(_folder, rows))}'
+            f'--ablations has names with the same folder: {", ".join(map(_folder, rows))}'
         )
     return runs
 
 
-def _refuse_alike(rows: Mapping[str, Config], ablations: Sequence[Ablation]) -> None:
+def _require_different(rows: Mapping[str, Config], ablations: Sequence[Ablation]) -> None:
     first, *others = rows
     if len(others) != len(ablations):
-        raise InputError(
-            f'--ablations has a name twice, or that of the base, {first}: it changes nothing'
-        )
+        raise InputError(f'--ablations has a name twice, or the name of the base, {first}')
     computed_by: dict[str, list[Any]] = {}
     for name, config in rows.items():
         computed = study.computed(config)
@@ -145,12 +142,12 @@ def _refuse_alike(rows: Mapping[str, Config], ablations: Sequence[Ablation]) -> 
         if same == first:
             rest = ','.join(other for other in others if other != name)
             raise InputError(
-                f'--ablations has {shown(name)}, which changes nothing of what {first} computes'
-                f' here; leave it out{f": --ablations {rest}" if rest else ""}'
+                f'--ablations has {shown(name)}, which has the same results as {first}'
+                f' here; remove it{f": --ablations {rest}" if rest else ""}'
             )
         if same:
             raise InputError(
-                f'--ablations has {shown(same)} and {shown(name)}, which compute the same'
+                f'--ablations has {shown(same)} and {shown(name)}, which have the same results'
             )
         if len(_folder(name)) > study.LONGEST_NAME:
             raise InputError(
@@ -165,14 +162,14 @@ def _folder(name: str) -> str:
 
 
 def run_name(name: str, seed: int) -> str:
-    """Returns the folder of a run below the study's: 'NET/seed-0'."""
+    """Returns the folder of a run in that of the study, such as 'NET/seed-0'."""
     return f'{_folder(name)}/seed-{seed}'
 
 
 def compare(values: list[float], base: list[float]) -> tuple[float, float | None]:
-    """Returns the mean difference from the base over pairs of runs of one seed.
+    """Returns the mean difference from the base over pairs of runs with the same seed.
 
-    With it comes its standard error, None for one pair.
+    Returns also its standard error, or None for a single pair.
     """
     differences = [value - other for value, other in zip(values, base, strict=True)]
     error = None
@@ -184,11 +181,11 @@ def compare(values: list[float], base: list[float]) -> tuple[float, float | None
 def summarize(
     base: Config, ablations: Sequence[Ablation], seeds: Sequence[int], results: Mapping[str, Row]
 ) -> list[Row]:
-    """Returns a row a net, the base first.
+    """Returns a row for each net, the base first.
 
-    For either error it has the values by seed, their mean, the difference from the base with its
-    standard error, and the published difference. Values that cannot be computed, for a run whose
-    loss was no number, are None; the row names such runs.
+    For each error it has the values by seed, their mean, the difference from the base with its standard
+    error, and the published difference. Values that depend on a run that ended in NaN are None; the row
+    names these runs.
     """
     rows, first = [], base.network.name
     for ablation in [Ablation(first, {}), *ablations]:
@@ -216,16 +213,16 @@ def summarize(
 
 
 def _error(result: Row, error: str) -> float | None:
-    """None for a run that ended in NaN, and for the top-5 error of five classes or fewer."""
+    """Returns an error, or None if the run ended in NaN or the top-5 error is meaningless."""
     if error == 'top5_error' and result.get('class_count', 6) <= 5:
         return None
     return result.get(error)
 
 
 def table(rows: Sequence[Row], error: str) -> list[str]:
-    """Formats the rows as Markdown, for one of the errors."""
+    """Returns a Markdown table of one error."""
     head = ['net', f'{error}, mean', 'by seed', f'difference from {rows[0]["name"]}', 'published',
-            'where']  # fmt: skip
+            'source']  # fmt: skip
     lines = []
     for row in rows:
         values = row[error]
@@ -242,23 +239,22 @@ def _number(value: float | None, form: str, before: str = '') -> str:
 
 
 def notes(base: Config, rows: Sequence[Row]) -> list[str]:
-    """Returns notes on the numbers.
-
-    They state which net the published ones are of, and which runs are left out.
-    """
+    """Returns notes on the net of the published numbers and on excluded runs."""
     found = []
     if any(row[error]['published'] is not None for row in rows for error in ERRORS):
         whose = 'Published differences are of net 145 (`krizhevsky2012`)'
         if base.network.name != 'krizhevsky2012':
-            whose += f', not of this base: the same parts are changed here in `{base.network.name}`'
+            whose += (
+                f', not of this base, `{base.network.name}`, in which the same parts are changed'
+            )
         found.append(f'{whose}; on ILSVRC-2012, half on ILSVRC-2010, ten views.')
     for row in rows:
-        found += study.left_out(row['faults'])
+        found += study.excluded(row['faults'])
     return found
 
 
 def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) -> str:
-    """Returns the page: what was run, a table for each error, how to read it."""
+    """Returns the text of the study: its settings, and a table for each error."""
     views, count = base.eval.views, len(seeds)
     tables = [
         part
@@ -271,8 +267,8 @@ def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) 
         '',
         f'{count} seed{"s" * (count > 1)} each, from {seeds[0]}; errors on the {split} images,'
         f' {views} view{"s" * (views > 1)}; protocol {base.train.protocol}, width {base.network.width:g}.'
-        ' Differences are means over pairs of runs with the same seed, ± their standard error;'
-        ' below zero, the ablated net was the better one.',
+        ' Differences are means over pairs of runs with the same seed, ± their standard error. A difference'
+        ' below 0 means that the ablated net has a lower error.',
         '',
         *tables,
         *(line for note in notes(base, rows) for line in (note, '')),
@@ -282,10 +278,12 @@ def report(rows: Sequence[Row], base: Config, seeds: Sequence[int], split: str) 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parses the command line into options and overridden settings."""
     parser = study.parser_of(
-        'ablations', __doc__, 'of the base net', 'runs of each net',
+        'ablations', __doc__, 'configuration of the base net', 'runs of each net',
         epilog='\n'.join(f'  {row.name}: {row.changes}, {row.source}' for row in PUBLISHED),
     )  # fmt: skip
-    parser.add_argument('--ablations', default='', help="commas between; all of the paper's")
+    parser.add_argument(
+        '--ablations', default='', help='comma-separated ablations; default: those of the paper'
+    )
     return parser.parse_with_settings(argv)
 
 
@@ -294,8 +292,11 @@ def run(argv: list[str]) -> int:
     options, overrides = parse(argv)
     make = maker(config_file.read(options.config), overrides)
     base = make({})
-    study.refuse_set(base, ['eval.step'])
-    seeds, ablations = study.seeds_of(base, options.seeds), parse_ablations(options.ablations, base)
+    study.require_defaults(base, ['eval.step'])
+    seeds, ablations = (
+        study.seeds_from(base, options.seeds),
+        parse_ablations(options.ablations, base),
+    )
     configs = plan(make, ablations, seeds)
     names = [ablation.name for ablation in ablations]
     asking = study.asked('ablations', base, ablations=names, seeds=len(seeds))

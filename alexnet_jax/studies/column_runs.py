@@ -1,4 +1,4 @@
-"""The measures of two_columns.py, of many runs, as rows of a table."""
+"""Measures of the columns of many runs (experiment/two_columns.py), as rows of a table."""
 
 import dataclasses
 import math
@@ -22,10 +22,10 @@ KEPT = 'columns.json'
 def measure_all(
     configs: Mapping[str, Config], folder: Path, stop_requested: Callable[[], bool]
 ) -> dict[str, Row]:
-    """Measures every run, by name.
+    """Measures every run and returns the rows by name.
 
-    Its measures are kept in its columns.json, and measured again where they are of anything else:
-    another step, split, set, net or configuration.
+    The measures of a run are stored in its columns.json, and computed again if the step, split, set,
+    net or configuration differs.
 
     Raises:
       InputError: as `trained.show`.
@@ -45,18 +45,18 @@ def measure_all(
 
 
 def _of(showing: trained.Showing) -> Row:
-    """What the measures are of, as JSON gives it back."""
+    """Returns the identity of the measures, as read from JSON."""
     config = showing.config
     return {
         'step': showing.model.step,
         'split': showing.split,
         'network': identity.network_digest(config),
-        'config': study.settings_of_result(config),
+        'config': study.result_settings(config),
     } | runs.identity_of(showing.images)
 
 
 def _kept(path: Path, of: Row) -> Row | None:
-    """The measures that are kept; None where they are of anything else or cannot be read."""
+    """Returns the stored measures, or None if they have another identity or cannot be read."""
     try:
         row = files.read_json(path)
         if row.pop('of') == of and row['step'] == of['step'] and isinstance(row['measures'], dict):
@@ -67,7 +67,7 @@ def _kept(path: Path, of: Row) -> Row | None:
 
 
 def finite(tree: Any) -> Any:
-    """Returns the tree with None in place of NaN and infinity, which JSON does not have."""
+    """Returns the tree with None for NaN and infinity, which JSON does not have."""
     if isinstance(tree, dict):
         return {str(name): finite(branch) for name, branch in tree.items()}
     if isinstance(tree, list | tuple):
@@ -106,8 +106,10 @@ def measure(showing: trained.Showing, workdir: Path) -> Row:
 
 
 def _of_cuts(cuts: Mapping[str, Tally], classes: tuple[str, ...]) -> dict[str, float]:
-    """Errors of the net with a part cut, and how far its columns alone differ in what they are
-    good at: of the patterns, |(grating − hue error of one) − (that of the other)|."""
+    """Returns errors after cuts, and the difference in leaning of the columns.
+
+    The leaning of a column alone is its error on gratings minus its error on hues, for patterns.
+    """
     measures = {
         f'top1 error, {name}': tally.scores()['top1_error']
         for name, tally in cuts.items() if name.startswith('no crossing')

@@ -1,4 +1,4 @@
-"""Training error over a run, from the rows that it has logged, and whether it has reached one."""
+"""Training error of a run by epoch, from its log."""
 
 import contextlib
 import json
@@ -16,12 +16,12 @@ Curve = list[tuple[float, float]]  # (epochs, training error)
 
 
 def curve(workdir: Path, batch_size: int) -> Curve:
-    """Returns the training error after each step from the end of the first epoch on.
+    """Returns the training error after each step, from the end of the first epoch.
 
     It is the mean over the batches of the last epoch.
 
     Raises:
-      InputError: metrics.jsonl does not have one train row of each step.
+      InputError: metrics.jsonl does not have one train row for each step.
     """
     rows = train_rows(workdir)
     if not rows:
@@ -37,25 +37,25 @@ def curve(workdir: Path, batch_size: int) -> Curve:
 
 
 def _window(row: Row, batch_size: int) -> int:
-    """Returns the number of steps of an epoch, from any train row."""
-    # epoch = step · batch_size / epoch_size, rounded once: what is a whole number comes back.
+    """Returns the number of steps per epoch, from any train row."""
+    # epoch = step · batch_size / epoch_size, rounded once, so that rounding restores the integer.
     epoch_size = round(row['step'] * batch_size / row['epoch'])
     return -(-epoch_size // batch_size)
 
 
 def _rounded(mean: np.floating) -> float:
-    """Returns a mean of fractions without what the order of additions adds to it."""
+    """Returns a mean of fractions without rounding errors of the sum."""
     return round(float(mean), 9)
 
 
 class Reached:
-    """Whether a run has reached a training error or has taken so many epochs.
+    """Callable: whether a run has reached a training error or a number of epochs.
 
-    It is decided by the rows that the run has logged since the last call.
+    Each call reads the new rows of the log.
 
     Args:
-      workdir: of the run, which may still be to begin.
-      epochs: of the end, whatever the error is.
+      workdir: of the run, which may not exist yet.
+      epochs: maximum number of epochs, for any error.
     """
 
     def __init__(self, workdir: Path, batch_size: int, error: float, epochs: float = math.inf):
@@ -64,7 +64,7 @@ class Reached:
         self._position, self._rows = 0, []
 
     def __call__(self) -> bool:
-        """Returns whether the run has reached the training error, or its last epoch."""
+        """Returns whether the run has reached the training error or the maximum number of epochs."""
         self._read()
         if not self._rows:
             return False
@@ -84,10 +84,10 @@ class Reached:
 
 
 def train_rows(workdir: Path) -> list[Row]:
-    """Returns the train rows of a run, one of each step; none where nothing was trained.
+    """Returns the train rows of a run, one for each step; [] before training.
 
     Raises:
-      InputError: a step has none, or several.
+      InputError: a step has no row or several.
     """
     path = workdir / 'metrics.jsonl'
     rows, _ = metrics_log.read(path)
@@ -95,15 +95,15 @@ def train_rows(workdir: Path) -> list[Row]:
     for step, row in enumerate(rows, start=1):
         if row['step'] != step:
             raise InputError(
-                f'{plain(path)} has no train row of step {step}, or has it twice, or at another'
-                ' place; Figure 1 needs one of every step (train.log_every_steps 1)\n'
-                'Remove that run to train it again, or take another folder'
+                f'{plain(path)} has no train row of step {step}, or several, or in another order;'
+                ' Figure 1 needs one for every step (train.log_every_steps 1)\n'
+                'Remove that run to train it again, or use another folder'
             )
     return rows
 
 
 def epochs_to(curve: Curve, error: float) -> float | None:
-    """Returns the epochs after which the training error was first no higher than `error`."""
+    """Returns the number of epochs until the training error is at most `error`, or None."""
     return next((epochs for epochs, reached in curve if reached <= error), None)
 
 
@@ -117,6 +117,6 @@ def whole_curve(workdir: Path, batch_size: int, steps: int) -> Curve:
     if len(rows) != steps:
         raise InputError(
             f'{plain(workdir / "metrics.jsonl")} has train rows of {counted(len(rows), "step")}; the run has'
-            f' {steps}: remove that run to train it again, or take another folder'
+            f' {steps}: remove that run to train it again, or use another folder'
         )
     return curve(workdir, batch_size)

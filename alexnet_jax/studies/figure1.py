@@ -1,21 +1,18 @@
-"""The paper's Figure 1: how many epochs a four-layer net needs to a training error.
-
-Each activation has its own best rate.
+"""Reproduces the paper's Figure 1: epochs of a four-layer net to a training error, by activation.
 
     python -m alexnet_jax.figure1 --config configs/figure1.py --workdir runs/figure1
         [--activations relu,tanh,...] [--rates 0.001,0.003,...] [--seeds 3] [--error 0.25]
         [--config.NAME=VALUE ...]
 
-Each activation is trained once at each rate of the grid, and with the other seeds at
-the rate that reached the error soonest. A run ends when it has reached the error, at a rate of the
-grid also when it has taken longer than an earlier rate, and after train.epochs at the latest. The
-training error is that of the last epoch's worth of batches, each image as the net met it. This
-command sets network.activation,
-optimizer.learning_rate and train.log_every_steps itself; the file's own are not used, and the
-command line may not give them. A run that ended in NaN is named and counts nowhere. Stopped and
-called again, the command resumes. A folder holds one study (study.json): activations, rates, seeds
-and steps may be added to it, everything else is refused, as are runs that are already longer than
-asked for. Keeps figure1.json and curves.csv. Exit status: as for alexnet_jax.main.
+Each activation function is trained once with each learning rate of the grid, and with the other seeds
+at its best rate, which reaches the error first. A run ends when it reaches the error, when it is
+slower than another rate of the grid, or after train.epochs. The training error is the mean over the
+batches of the last epoch, with each image as augmented for training. The command sets
+network.activation, optimizer.learning_rate and train.log_every_steps; those of the configuration file
+are not used, and they are errors on the command line. Runs that end in NaN are listed and excluded.
+Repeat the command to resume an interrupted study. A folder has one study (study.json): activations,
+rates, seeds and steps may be added; any other change is an error, and so is a run that is longer than
+requested. Writes figure1.json and curves.csv. Exit status: as for alexnet_jax.main.
 """
 
 import argparse
@@ -41,13 +38,13 @@ from alexnet_jax.studies.curves import Curve, Reached, epochs_to, train_rows, wh
 OWN = {
     'network.activation': 'use --activations',
     'optimizer.learning_rate': 'use --rates',
-    'train.log_every_steps': 'it logs every step',
+    'train.log_every_steps': 'every step is logged',
 }
 Row = dict[str, Any]
 
 
 def best_rate(curves: Mapping[float, Curve], error: float) -> float:
-    """Returns the rate that reached `error` first; if none did, the one that came closest."""
+    """Returns the rate that reached `error` first, or otherwise that of the lowest error."""
 
     def place(rate: float) -> tuple[float, float]:
         epochs = epochs_to(curves[rate], error)
@@ -58,17 +55,17 @@ def best_rate(curves: Mapping[float, Curve], error: float) -> float:
 
 
 def run_name(activation: str, rate: float, seed: int) -> str:
-    """Returns the folder of a run below the study's: 'relu/rate-0.01/seed-0'."""
+    """Returns the folder of a run in that of the study, such as 'relu/rate-0.01/seed-0'."""
     return f'{activation}/rate-{rate:g}/seed-{seed}'
 
 
 def plan(
     base: Config, activation: str, rates: Sequence[float], seeds: Sequence[int]
 ) -> dict[str, Config]:
-    """Returns the configurations of an activation at these rates with these seeds, by name.
+    """Returns the configurations of an activation function with these rates and seeds, by name.
 
     Raises:
-      InputError: one that cannot be.
+      InputError: a configuration is invalid.
     """
     runs = {}
     for rate, seed in itertools.product(rates, seeds):
@@ -87,10 +84,7 @@ def plan(
 def choose(
     grid: Mapping[float, str], faults: Mapping[str, str], curves: Mapping[str, Curve], error: float
 ) -> float | None:
-    """Returns the best rate of a grid, {rate: name of its run}; None if all runs ended in NaN.
-
-    Runs that ended in NaN are left out.
-    """
+    """Returns the best rate of a grid, {rate: name of its run}, or None if all runs ended in NaN."""
     whole = {rate: curves[name] for rate, name in grid.items() if name not in faults}
     return best_rate(whole, error) if whole else None
 
@@ -102,10 +96,10 @@ def summarize(
     seeds: Sequence[int],
     error: float,
 ) -> list[Row]:
-    """Returns a row an activation: its rate, and epochs to the error by seed.
+    """Returns a row for each activation function: its rate, and its epochs to the error by seed.
 
-    They are None for a seed that did not reach it, and everywhere for an activation whose every
-    rate ended in NaN.
+    The epochs are None for a seed that did not reach the error. There is no rate if every rate ended in
+    NaN.
 
     Args:
       curves: of all runs, by name. faults: of runs that ended in NaN, by name.
@@ -130,24 +124,24 @@ def summarize(
 
 
 def table(rows: Sequence[Row], error: float) -> list[str]:
-    """Formats the rows as text, with times as many epochs as the first."""
+    """Returns the rows as lines of text, with the ratio of the epochs to those of the first row."""
     lines = [
-        f'{"activation":12}{"rate":>8}{f"epochs to training error {error:g}":>34}{"mean":>8}'
-        f'{"± s.d.":>8}{"times " + rows[0]["activation"]:>12}'
+        f'{"activation":12}{"learning rate":>14}{f"epochs to training error {error:g}":>34}{"mean":>8}'
+        f'{"± s.d.":>8}{"ratio to " + rows[0]["activation"]:>17}'
     ]
     for row in rows:
         rate = '' if row['learning_rate'] is None else f'{row["learning_rate"]:g}'
-        ratio = row['mean'] and rows[0]['mean'] and row['mean'] / rows[0]['mean']
-        numbers = (row['mean'], row['standard_deviation'], ratio)
-        mean, deviation, times = ('' if x is None else f'{x:.2f}' for x in numbers)
+        quotient = row['mean'] and rows[0]['mean'] and row['mean'] / rows[0]['mean']
+        numbers = (row['mean'], row['standard_deviation'], quotient)
+        mean, deviation, ratio = ('' if x is None else f'{x:.2f}' for x in numbers)
         lines.append(
-            f'{row["activation"]:12}{rate:>8}{epochs_text(row):>34}{mean:>8}{deviation:>8}{times:>12}'
+            f'{row["activation"]:12}{rate:>14}{epochs_text(row):>34}{mean:>8}{deviation:>8}{ratio:>17}'
         )
     return lines
 
 
 def curves_text(curves: Mapping[str, Curve]) -> str:
-    """Returns curves.csv, run, epoch, training_error: a line a step of every run."""
+    """Returns the content of curves.csv: run, epoch and training_error of every step."""
     content = io.StringIO(newline='')
     writer = csv.writer(content)
     writer.writerow(['run', 'epoch', 'training_error'])
@@ -158,12 +152,22 @@ def curves_text(curves: Mapping[str, Curve]) -> str:
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parses the command line into options and overridden settings."""
-    parser = study.parser_of('figure1', __doc__, 'of the four-layer net', 'runs at the chosen rate')
-    parser.add_argument('--activations', default=','.join(ACTIVATIONS), help='all')
-    parser.add_argument('--rates', default='0.001,0.003,0.01,0.03', help='the grid of ε')
-    parser.add_argument('--error', type=float, default=0.25, help='training error (0.25)')
+    parser = study.parser_of(
+        'figure1', __doc__, 'configuration of the four-layer net', 'runs at the best rate'
+    )
+    parser.add_argument(
+        '--activations',
+        default=','.join(ACTIVATIONS),
+        help='comma-separated activation functions; default: all',
+    )
+    parser.add_argument(
+        '--rates',
+        default='0.001,0.003,0.01,0.03',
+        help='comma-separated learning rates of the grid',
+    )
+    parser.add_argument('--error', type=float, default=0.25, help='training error to reach (0.25)')
     options, overrides = parser.parse_with_settings(argv)
-    study.refuse_given(overrides, OWN)
+    study.require_not_given(overrides, OWN)
     options.activations = study.names_of('--activations', options.activations, ACTIVATIONS)
     options.rates = parse_rates(options.rates)
     if not 0 < options.error < 1:
@@ -172,29 +176,29 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def parse_rates(text: str) -> list[float]:
-    """Returns the numbers in a text with commas between them.
+    """Returns the learning rates of a comma-separated text.
 
     Raises:
-      InputError: one is no number, or two name the same folder.
+      InputError: one is not a number, or two have the same folder.
     """
-    rates = study.numbers_of('--rates', text, 'numbers with commas between them')
+    rates = study.numbers_of('--rates', text, 'comma-separated numbers')
     for first, second in itertools.combinations(rates, 2):
         if f'{first:g}' == f'{second:g}':
             raise InputError(
-                f'--rates has {first!r} and {second!r}; allowed: each once, and so far apart that'
-                f' their folders differ, rate-{first:g}'
+                f'--rates has {first!r} and {second!r}; allowed: each once, with different'
+                f' folders (both have rate-{first:g})'
             )
     return rates
 
 
 def run(argv: list[str]) -> int:
-    """Trains the net with each activation and writes Figure 1; returns the exit status."""
+    """Trains the net with each activation function and writes Figure 1; returns the exit status."""
     options, overrides = parse(argv)
     base = config_file.load(options.config, overrides)
-    study.refuse_set(base)
-    seeds = study.seeds_of(base, options.seeds)
+    study.require_defaults(base)
+    seeds = study.seeds_from(base, options.seeds)
     configs = {}
-    for activation in options.activations:  # to refuse what cannot be before JAX starts
+    for activation in options.activations:  # reports invalid configurations before JAX starts
         configs |= plan(base, activation, options.rates, seeds)
     asking = study.asked(
         'figure1', base, OWN,
@@ -215,7 +219,7 @@ def run(argv: list[str]) -> int:
         'figure1.json': {'error': options.error, 'rows': rows, 'faults': faults},
         'curves.csv': curves_text(curves),
     }
-    lines = [*table(rows, options.error), *study.left_out(faults)]
+    lines = [*table(rows, options.error), *study.excluded(faults)]
     return study.publish(folder, content, '\n'.join([*lines, f'curves: {folder / "curves.csv"}']))
 
 
@@ -225,11 +229,11 @@ def train(
     seeds: Sequence[int],
     train_all: study.TrainAll,
 ) -> tuple[dict[str, Curve], dict[str, float | None], dict[str, str]] | None:
-    """Trains the grid of every activation, and the other seeds at its best rate.
+    """Trains the grid of every activation function, and the other seeds at its best rate.
 
     Returns:
-      the curves of the runs by name, without those that ended in NaN; the rate by activation; the
-      faults of the runs that ended in NaN. None if it was stopped on request.
+      the curves of the runs by name, without those that ended in NaN; the rate by activation function;
+      the faults of the runs that ended in NaN. None after a stop request.
     """
     curves: dict[str, Curve] = {}
     faults: dict[str, str] = {}
@@ -262,7 +266,7 @@ def train(
         if rate is None:
             print(f'{activation}: every rate ended in NaN', flush=True)
             continue
-        print(f'{activation}: ε {rate:g}', flush=True)
+        print(f'{activation}: best learning rate {rate:g}', flush=True)
         if not done(plan(base, activation, [rate], seeds[1:])):
             return None
     return curves, chosen, faults

@@ -1,4 +1,4 @@
-"""The ablations of the paper and its authors, and by how much each raised the error."""
+"""Published ablations of the paper and its authors, with their changes of the error."""
 
 import dataclasses
 
@@ -7,9 +7,9 @@ from alexnet_jax.network.architectures import ABLATED
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
-    """One change of the base, and its published rises of the top-1 and top-5 errors, as fractions.
+    """One change of the base, and the published rises of its top-1 and top-5 errors, as fractions.
 
-    changes: values as text, by setting, as on the command line.
+    changes: values as text by setting, as on the command line.
     """
 
     name: str
@@ -19,12 +19,12 @@ class Ablation:
 
     @property
     def net(self) -> str:
-        """Name of the net that the ablation trains; '' if it changes settings alone."""
+        """The name of the net that the ablation trains, or '' if it changes only settings."""
         return self.changes.get('network.name', '')
 
 
-# Differences from net 145 (`krizhevsky2012`); the authors' numbers are of ten views on
-# the validation images of ILSVRC-2012, those of `half` on the test images of ILSVRC-2010.
+# Differences from net 145 (`krizhevsky2012`). The authors evaluated ten views of the validation images
+# of ILSVRC-2012; `half` was evaluated on the test images of ILSVRC-2010.
 PUBLISHED = (
     Ablation('half', {'network.name': 'half'}, (0.017, 0.012), '§3.2, ILSVRC-2010'),
     Ablation('no_lrn', {'network.name': 'no_lrn'}, (0.014, 0.012), '§3.3'),
@@ -35,8 +35,8 @@ PUBLISHED = (
              'Table 2, started from a net of 22,000 classes'),
     Ablation('no_conv4', {'network.name': 'no_conv4'}, (0.02, None), '§7, "about 2 %"'),
     Ablation('no_color', {'data.color_std': '0'}, (0.01, None), '§4.1, "over 1 %"'),
-    # Without numbers: the paper says of these nets that they overfit, and compares no columns of
-    # equal kernels.
+    # Without numbers: the paper states that these nets overfit, and does not compare columns with one
+    # column of the same kernels.
     Ablation('no_dropout', {'network.name': 'no_dropout'}, source='§4.2, "substantial overfitting"'),
     Ablation('no_crops', {'data.random_crop': 'false', 'data.mirror': 'false'},
              source='§4.1, "substantial overfitting"'),
@@ -45,7 +45,7 @@ PUBLISHED = (
 
 
 def published(base: str) -> list[Ablation]:
-    """Returns the published ablations, made from the net `base`; none for nets without any."""
+    """Returns the published ablations for the net `base`; [] for nets without any."""
     if base not in ABLATED:
         return []
     rows = []

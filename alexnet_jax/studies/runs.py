@@ -1,4 +1,4 @@
-"""Several runs under one folder, each an ordinary workdir; what is finished stays so."""
+"""Runs of a study in one folder; each is an ordinary workdir, and finished runs are kept."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from alexnet_jax.runtime.errors import InputError, NotFiniteError, plain
 from alexnet_jax.studies import study
 
 RESULTS = 'results.json'
-# From a run's name: whether it has reached the target of the study, before its plan ends.
+# Returns, for the name of a run, a function that returns whether the run has reached its target.
 Reached = Callable[[str], Callable[[], bool]]
 SET = (
     'data.source', 'data.dir', 'data.record_size', 'data.resize', 'data.synthetic_examples',
@@ -26,9 +26,9 @@ SET = (
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What a run has to be: the last step of its plan, and of what it is trained.
+    """Requirements of a finished run.
 
-    identity: by name, a digest or a number: of the net's table, the classes, the images.
+    steps: its length. identity: digests or numbers of the net's table, the classes and the images.
     """
 
     steps: int
@@ -36,14 +36,14 @@ class Expected:
 
 
 def check(runs: Mapping[str, Config], folder: Path, ends_early: bool = False) -> None:
-    """Checks that each run is new, or in its folder as far as its plan or less far.
+    """Checks that each run is new, or has the expected identity and at most the expected length.
 
     Args:
-      ends_early: whether results may be of a step before the end of the plan.
+      ends_early: whether a result may be of an earlier step than the last.
 
     Raises:
-      InputError: one is of another configuration, net, classes or images, or is beyond the end of
-        its plan; the images cannot be had; results.json cannot be read.
+      InputError: a run has another configuration, net, classes or images, or is too long; the images are
+        not available; results.json cannot be read.
     """
     _check(runs, folder, _expected(runs), _read(folder / RESULTS), ends_early)
 
@@ -54,19 +54,19 @@ def train_all(
     stop_requested: Callable[[], bool],
     reached: Reached | None = None,
 ) -> dict[str, dict[str, Any]] | None:
-    """Trains every configuration in folder/NAME, those that are finished not again.
+    """Trains every configuration in folder/NAME, except finished runs.
 
     Args:
-      reached: of every run, if runs may end before their plans; called anew for each use.
+      reached: for runs that may end early; it is called again for each use.
 
     Returns:
-      by name, {'split', 'views', 'examples', 'loss', 'top1_error', 'top5_error',
-      'step'} of the held-out images; or {'fault'}, where the loss was no number.
-      None if it was stopped on request: the same call resumes.
+      by name, {'split', 'views', 'examples', 'loss', 'top1_error', 'top5_error', 'step'} of the
+      held-out images, or {'fault'} for a run that ended in NaN. None after a stop request; the same call
+      then resumes.
 
     Raises:
-      InputError: as `check`, before any run; as `training_run.train`; a result is of another
-        step than the end of the plan.
+      InputError: as `check`, before any run; as `training_run.train`; a result is of another step than
+        the last.
     """
     expected = _expected(runs)
     finished = _read(folder / RESULTS)
@@ -87,7 +87,7 @@ def train_all(
             if result is None:
                 return None
             kept = {
-                'config': study.settings_of_result(config),
+                'config': study.result_settings(config),
                 'identity': expected[name].identity,
                 'result': result,
             }
@@ -112,7 +112,7 @@ def _train(config: Config, workdir: Path, *until: Callable[[], bool]) -> dict[st
 
 
 def _expected(runs: Mapping[str, Config]) -> dict[str, Expected]:
-    """Opens each set once."""
+    """Returns the requirements by name; each set is opened once."""
     opened: dict[tuple, tuple[int, dict[str, Any]]] = {}
     found = {}
     for name, config in runs.items():
@@ -129,11 +129,7 @@ def _expected(runs: Mapping[str, Config]) -> dict[str, Expected]:
 
 
 def identity_of(images: ImageSet) -> dict[str, Any]:
-    """Returns a set's identity.
-
-    It is a digest of the classes, the number of images in each split, and the text by which sets
-    are distinguished.
-    """
+    """Returns the identity of a set: a digest of its classes, its number of images by split, and its own."""
     return {
         'classes': identity.digest(images.classes),
         'images': {split: len(records) for split, records in images.splits.items()},
@@ -150,15 +146,14 @@ def _check(
 ) -> None:
     for name, config in runs.items():
         workdir, steps = folder / name, expected[name].steps
-        if not workdir.is_dir():  # a new run, or removed to be trained again
+        if not workdir.is_dir():  # a new run, or one that was removed to train it again
             continue
         refuse_other(workdir, config)
         last = last_checkpoint(workdir)
         if last is not None and last > steps:
             raise InputError(
-                f'{plain(workdir)} is at step {last}, beyond the end of the plan, step {steps}: no'
-                ' result of that plan can be had from it\n'
-                'Ask for as many steps at least (train.epochs, train.steps), or take another folder'
+                f'{plain(workdir)} is at step {last}, after the requested last step {steps}\n'
+                'Request at least as many steps (train.epochs, train.steps), or use another folder'
             )
         kept = finished.get(name)
         if kept is not None and 'identity' in kept:
@@ -168,13 +163,13 @@ def _check(
 
 
 def _is_of(kept: Mapping[str, Any], config: Config, workdir: Path) -> bool:
-    """Whether a kept result is that of this configuration in this workdir."""
+    """Returns whether a stored result belongs to this configuration and workdir."""
     if not workdir.is_dir() or 'identity' not in kept:
         return False
     result, last = kept['result'], last_checkpoint(workdir)
-    whole = 'fault' in result or last in (None, result['step'])  # None: only the result was kept
-    # Older studies may hold the relative path of a folder.
-    same = study.same_form(kept['config']) == study.same_form(study.settings_of_result(config))
+    whole = 'fault' in result or last in (None, result['step'])  # None: only the result exists
+    # Older studies may have relative paths of folders.
+    same = study.same_form(kept['config']) == study.same_form(study.result_settings(config))
     return same and whole
 
 
@@ -191,16 +186,17 @@ def _require_same(kept: Mapping[str, Any], now: Mapping[str, Any], workdir: Path
     ]
     if differing:
         raise InputError(
-            f'{plain(workdir)} was trained on something else: {", ".join(differing)} changed since;'
-            ' take another folder, or remove that run to train it again'
+            f'{plain(workdir)} was trained with other inputs: {", ".join(differing)} changed since;'
+            ' use another folder, or remove that run to train it again'
         )
 
 
 def _require_end(
     result: Mapping[str, Any], config: Config, steps: int, workdir: Path, ends_early: bool
 ) -> None:
-    """Checks that a result is of the end of the plan, which a plateau or the study may bring before
-    its last step.
+    """Checks that a result is of the last step, or of an earlier one if the run may end early.
+
+    A run may end early at a plateau or at the target of the study.
 
     Raises:
       InputError: it is of another step.
@@ -211,16 +207,16 @@ def _require_end(
     step = result['step']
     if step > steps or (step < steps and not ends_early):
         raise InputError(
-            f'{plain(workdir)} has a result of step {step}; its plan ends at step {steps}: it is not'
-            ' filed; take another folder, or remove that run to train it again'
+            f'{plain(workdir)} has a result of step {step}, but its last step is {steps}; use another folder,'
+            ' or remove that run to train it again'
         )
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns the results by name; {} where nothing is kept.
+    """Returns the results by name, {} if there are none.
 
     Raises:
-      InputError: it is no such file.
+      InputError: the file cannot be read or has another format.
     """
     try:
         kept = files.read_json(path)
@@ -228,14 +224,14 @@ def _read(path: Path) -> dict[str, Any]:
             result = row['result']
             for name in ('identity', 'config'):
                 if not isinstance(row.get(name, {}), dict):
-                    raise ValueError(f'{name} is no table')
+                    raise ValueError(f'{name} is not an object')
             if 'fault' not in result and not result['step'] >= 0:
-                raise ValueError('a step is no number')
+                raise ValueError('a step is not a number')
         return kept
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f'{plain(path)} cannot be read: {type(error).__name__}: {plain(error)}\n'
-            'Remove it to evaluate the runs again, or take another folder'
+            'Remove it to evaluate the runs again, or use another folder'
         ) from error

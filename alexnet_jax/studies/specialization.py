@@ -1,18 +1,17 @@
-"""Measures whether two columns specialize, as the paper's Figure 3 suggests.
+"""Measures whether the two columns of a net specialize, as the paper's Figure 3 suggests.
 
     python -m alexnet_jax.specialization --config configs/patterns.py --workdir runs/specialization
         [--nets patterns_no_communication,patterns,patterns_one_column] [--seeds 5]
         [--config.NAME=VALUE ...]
 
-Trains each net with several seeds and measures, of every run: how far the columns' kernels lie
-apart in color and orientation, against chance; what each column errs alone, by group of
-classes; how alike the columns see the images. Each run is an ordinary workdir; stopped and
-called again, the command resumes. This command sets network.name itself; the file's own is not
-used, and the command line may not give it. A run that ended in NaN is named and counts nowhere. A
-folder holds one study (study.json): nets, seeds and steps may be added to it, everything else is
-refused, as are runs that are already longer than asked for. Keeps specialization.md and
-specialization.json, and a page, report/index.html (docs/columns.md). Exit status: as for
-alexnet_jax.main.
+Trains each net with several seeds and measures every run: the separation of the columns' kernels in
+color and orientation, compared with chance; the errors of each column alone, by group of classes; and
+the similarity of the columns' outputs. Each run is an ordinary workdir. Repeat the command to resume an
+interrupted study. The command sets network.name; that of the configuration file is not used, and it is
+an error on the command line. Runs that end in NaN are listed and excluded. A folder has one study
+(study.json): nets, seeds and steps may be added; any other change is an error, and so is a run that is
+longer than requested. Writes specialization.md, specialization.json and a page, report/index.html
+(docs/columns.md). Exit status: as for alexnet_jax.main.
 """
 
 import argparse
@@ -38,20 +37,22 @@ Row = dict[str, Any]
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parses the command line into options and overridden settings."""
-    parser = study.parser_of('specialization', __doc__, 'of all runs', 'runs of each net')
+    parser = study.parser_of(
+        'specialization', __doc__, 'configuration of all runs', 'runs of each net'
+    )
     parser.set_defaults(seeds=5)
-    parser.add_argument('--nets', default=','.join(NETS), help='commas between')
+    parser.add_argument('--nets', default=','.join(NETS), help='comma-separated nets')
     options, overrides = parser.parse_with_settings(argv)
-    study.refuse_given(overrides, {'network.name': 'use --nets'})
+    study.require_not_given(overrides, {'network.name': 'use --nets'})
     options.nets = study.names_of('--nets', options.nets, ARCHITECTURES)
     return options, overrides
 
 
 def plan(base: Config, nets: Sequence[str], seeds: Sequence[int]) -> dict[str, Config]:
-    """Returns the configurations by name, NET/seed-N, every net with the first seed first.
+    """Returns the configurations by name, NET/seed-N; every net with the first seed comes first.
 
     Raises:
-      InputError: a configuration that cannot be.
+      InputError: a configuration is invalid.
     """
     runs = {}
     for seed, net in itertools.product(seeds, nets):
@@ -61,12 +62,12 @@ def plan(base: Config, nets: Sequence[str], seeds: Sequence[int]) -> dict[str, C
 
 
 def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
-    """Returns a row a net: each measure's values by seed with their mean and interval.
+    """Returns a row for each net: the values of each measure by seed, their mean and interval.
 
-    It also counts the runs in which the columns lie further apart than 19 of 20 random deals.
+    A row also has the number of runs with a separation of p < 0.05, by index.
 
     Args:
-      measured: by run, as `column_runs.measure` has it.
+      measured: by run, as `column_runs.measure` returns it.
     """
     rows = []
     for net in nets:
@@ -88,13 +89,12 @@ def summarize(nets: list[str], measured: dict[str, Row]) -> list[Row]:
 
 
 def _is_apart(p: float | None) -> bool:
-    """None: a kernel without energy has no index."""
+    """Returns whether a separation is significant; p is None for kernels of zeros."""
     return p is not None and p < 0.05
 
 
 def _range_of(measure: str) -> tuple[float, float]:
-    """Returns the range of a measure's values: of CKA none, as its estimate is unbiased and may
-    fall below 0."""
+    """Returns the range of a measure. CKA has none: its unbiased estimate may be below 0."""
     if measure.startswith('CKA'):
         return -math.inf, math.inf
     return 0.0, 2.0 if measure == LEANING else 1.0
@@ -104,8 +104,8 @@ def run(argv: list[str]) -> int:
     """Trains each net with each seed and measures its columns; returns the exit status."""
     options, overrides = parse(argv)
     base = config_file.load(options.config, overrides)
-    study.refuse_set(base)
-    configs = plan(base, options.nets, study.seeds_of(base, options.seeds, least=2))
+    study.require_defaults(base)
+    configs = plan(base, options.nets, study.seeds_from(base, options.seeds, least=2))
     asking = study.asked(
         'specialization', base, ['network.name'], nets=options.nets, seeds=options.seeds
     )
@@ -119,7 +119,7 @@ def run(argv: list[str]) -> int:
             return None
         faults = {name: row['fault'] for name, row in results.items() if 'fault' in row}
         whole = {name: config for name, config in configs.items() if name not in faults}
-        return study.left_out(faults), column_runs.measure_all(whole, folder, stop_requested)
+        return study.excluded(faults), column_runs.measure_all(whole, folder, stop_requested)
 
     done = study.conduct(folder, asking, configs, work)
     if done is None:
@@ -136,7 +136,7 @@ def run(argv: list[str]) -> int:
 def _about(base: Config, seeds: int) -> str:
     return (
         f'# Columns on {base.data.source}\n\n{counted(seeds, "seed")}, from {base.seed};'
-        f' protocol {base.train.protocol}. What a measure is: docs/columns.md.'
+        f' protocol {base.train.protocol}. docs/columns.md defines the measures.'
     )
 
 

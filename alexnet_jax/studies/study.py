@@ -1,7 +1,7 @@
-"""A study: several runs in one folder, compared with each other.
+"""Studies: several runs in one folder, which are compared.
 
-study.json keeps what the first call asked for. A later call may add to it, names or seeds; it
-cannot ask for anything else in the same folder.
+study.json has the arguments of the first call. A later call may add names or seeds; other changes are
+errors.
 """
 
 import dataclasses
@@ -23,20 +23,20 @@ from alexnet_jax.runtime.stop import stop_requests
 STUDY = 'study.json'
 MOST_SEEDS = 1000
 LONGEST_NAME = 200  # characters; file systems allow 255 bytes
-# Free settings that decide what comes out at the end of a run, though none of its steps.
+# Free settings that affect the result of a run, but not its steps.
 LENGTH = ('train.epochs', 'train.steps')
 COUNT = (*LENGTH, 'eval.split', 'eval.views')
-# Settings that no study uses, but ablations the second.
+# Settings that no study uses, except that ablations use the second.
 UNUSED = {
-    'eval.step': 'the last step of every run counts',
-    'start.from': 'every run begins with random values',
+    'eval.step': 'the last step of every run is evaluated',
+    'start.from': 'every run starts with random values',
 }
 Row = dict[str, Any]
-TrainAll = Callable[..., dict[str, Row] | None]  # as `runs.train_all`, of configurations by name
+TrainAll = Callable[..., dict[str, Row] | None]  # `runs.train_all` without its folder
 
 
-def settings_of_result(config: Config) -> dict[str, Any]:
-    """Returns the settings that decide a run's result, as JSON has them."""
+def result_settings(config: Config) -> dict[str, Any]:
+    """Returns the settings that affect the result of a run, in the form of JSON."""
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in configuration.flat(configuration.settled(config)).items()
@@ -45,9 +45,9 @@ def settings_of_result(config: Config) -> dict[str, Any]:
 
 
 def computed(config: Config) -> list[Any]:
-    """Returns the settings that decide a run's result.
+    """Returns the settings that affect the result of a run, without those that have no effect here.
 
-    They are equal for configurations that compute the same: settings of no effect are left out.
+    It is equal for configurations with equal results.
     """
     net = table_of(config)
     protocol = configuration.base_protocol(config)
@@ -62,14 +62,14 @@ def computed(config: Config) -> list[Any]:
         without |= {'schedule.patience', 'schedule.drops'}
     if source != 'synthetic':
         without |= {'data.synthetic_examples', 'data.synthetic_classes'}
-    if source in ('digits', 'patterns', 'synthetic'):  # which are made as squares
+    if source in ('digits', 'patterns', 'synthetic'):  # whose images are generated as squares
         without |= {'data.resize'}
-    if config.data.record_size == net.input_size:  # there is one place for a crop
+    if config.data.record_size == net.input_size:  # there is one crop
         without |= {'data.random_crop'}
-    if source in ('digits', 'patterns'):  # which are never mirrored
+    if source in ('digits', 'patterns'):  # whose images are never mirrored
         without |= {'data.mirror'}
     settings = {
-        name: value for name, value in settings_of_result(config).items() if name not in without
+        name: value for name, value in result_settings(config).items() if name not in without
     }
     rates = configuration.flat(config)[RATES]
     factors = {layer: factor for layer, factor in rates.items() if factor != 1}
@@ -77,15 +77,12 @@ def computed(config: Config) -> list[Any]:
 
 
 def table_of(config: Config) -> Architecture:
-    """Returns the net of a configuration, whatever its name."""
+    """Returns the net of a configuration without its name."""
     return dataclasses.replace(configuration.network_of(config), name='')
 
 
 def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
-    """Returns the names in a text with commas between them.
-
-    Raises as `split_names` does, and where one is not allowed.
-    """
+    """Returns the names of a comma-separated text; raises as `split_names`, and for other names."""
     names = split_names(option, text)
     for name in names:
         if name not in allowed:
@@ -97,30 +94,30 @@ def names_of(option: str, text: str, allowed: Collection[str]) -> list[str]:
 
 
 def split_names(option: str, text: str) -> list[str]:
-    """Returns the words of a text with commas between them.
+    """Returns the words of a comma-separated text.
 
     Raises:
-      InputError: there is none, or one is given twice.
+      InputError: there are none, or one occurs twice.
     """
     names = [name.strip() for name in text.split(',') if name.strip()]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f'{option} has {shown(name)} twice; allowed: each once')
     if not names:
-        raise InputError(f'{option} is empty; allowed: names with commas between them')
+        raise InputError(f'{option} is empty; allowed: comma-separated names')
     return names
 
 
 def numbers_of(
     option: str, text: str, allowed: str, allows: Callable[[list[float]], bool] = bool
 ) -> list[float]:
-    """Returns the numbers in a text with commas between them.
+    """Returns the numbers of a comma-separated text.
 
     Args:
-      allowed: which numbers `allows` takes, in words.
+      allowed: a description of the numbers that `allows` accepts.
 
     Raises:
-      InputError: one is no number, or they are not allowed.
+      InputError: one is not a number, or they are not allowed.
     """
     try:
         numbers = [float(number) for number in text.split(',')]
@@ -131,8 +128,8 @@ def numbers_of(
     return numbers
 
 
-def seeds_of(base: Config, count: int, least: int = 1) -> list[int]:
-    """Returns `count` seeds, from the configuration's on.
+def seeds_from(base: Config, count: int, least: int = 1) -> list[int]:
+    """Returns `count` seeds, starting with that of the configuration.
 
     Raises:
       InputError: the count is below `least` or too large, or the last seed is too large.
@@ -148,14 +145,14 @@ def seeds_of(base: Config, count: int, least: int = 1) -> list[int]:
     return list(range(first, first + count))
 
 
-def refuse_given(overrides: Collection[str], instead: Mapping[str, str]) -> None:
-    """Checks that no setting is given that the study sets itself.
+def require_not_given(overrides: Collection[str], instead: Mapping[str, str]) -> None:
+    """Checks that the command line has no setting that the study itself sets.
 
     Args:
-      instead: by setting, what to do in its place.
+      instead: by setting, the advice for the message.
 
     Raises:
-      InputError: one is.
+      InputError: it has one.
     """
     faults = [
         f'--config.{name} is given, but this command sets {name} itself; {advice}'
@@ -166,11 +163,11 @@ def refuse_given(overrides: Collection[str], instead: Mapping[str, str]) -> None
         raise InputError('\n'.join(faults))
 
 
-def refuse_set(base: Config, names: Collection[str] = tuple(UNUSED)) -> None:
-    """Checks that settings of `UNUSED` have the value that stands for nothing.
+def require_defaults(base: Config, names: Collection[str] = tuple(UNUSED)) -> None:
+    """Checks that settings of `UNUSED` have their defaults.
 
     Raises:
-      InputError: one has another.
+      InputError: one has another value.
     """
     faults = [
         f'{name} is {shown(base[name])}; allowed: {SETTINGS[name].default!r}, as {UNUSED[name]}'
@@ -185,7 +182,7 @@ def changed(base: Config, values: Mapping[str, Any], label: str) -> Config:
     """Returns a copy of a configuration with other values.
 
     Raises:
-      InputError: it cannot be; each line begins with the label.
+      InputError: it is invalid; each line begins with the label.
     """
     config = configuration.changed(base, values)
     faults = configuration.validate(config)
@@ -195,44 +192,44 @@ def changed(base: Config, values: Mapping[str, Any], label: str) -> Config:
 
 
 def asked(command: str, base: Config, own: Collection[str] = (), **options: Any) -> dict[str, Any]:
-    """Returns what a call asks for, as study.json keeps it.
+    """Returns the arguments of a call in the form of study.json.
 
     Args:
-      own: settings that the study sets itself.
-      options: lists of names or numbers, to which a later call may add, and a count of seeds,
-        which a later call may raise.
+      own: settings that the study itself sets.
+      options: lists of names or numbers, which a later call may extend, and the number of seeds, which a
+        later call may raise.
     """
     config = {
         name: None if name in own else value
-        for name, value in settings_of_result(base).items()
+        for name, value in result_settings(base).items()
         if name not in COUNT
     }
     return {'command': command, 'config': config, 'options': options}
 
 
-def refuse_other(folder: Path, asking: Mapping[str, Any]) -> None:
-    """Checks that a folder is new or holds this study.
+def require_same_study(folder: Path, asking: Mapping[str, Any]) -> None:
+    """Checks that a folder is new or has this study.
 
     Raises:
-      InputError: it holds another study, or its study.json cannot be read.
+      InputError: it has another study, or its study.json cannot be read.
     """
     path = folder / STUDY
     try:
         kept = files.read_json(path)
         if not isinstance(kept, dict):
-            raise ValueError('it holds no study')
+            raise ValueError('it is not a study')
         found = _differences(kept, asking)
     except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f'{plain(path)} cannot be read: {plain(error)}; take another folder'
+            f'{plain(path)} cannot be read: {plain(error)}; use another folder'
         ) from error
     if found:
         raise InputError(
-            f'{plain(folder)} holds another study: {"; ".join(found)}\n'
-            'A folder holds one study, to which names and seeds may be added; take another folder,'
-            ' or ask for the same'
+            f'{plain(folder)} has another study: {"; ".join(found)}\n'
+            'A folder has one study, to which names and seeds may be added; use another folder or the'
+            ' same arguments'
         )
 
 
@@ -259,9 +256,9 @@ def _differences(kept: Mapping[str, Any], asking: Mapping[str, Any]) -> list[str
 
 
 def same_form(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values of settings that a study has kept as JSON, in the form of `settings_of_result`.
+    """Returns stored settings of a study in the form of `result_settings`.
 
-    The study may be one of version 0.1. A relative path to images becomes absolute.
+    The study may be one of version 0.1. Relative paths to images become absolute.
     """
     values = {
         name: list(value) if isinstance(value := normalized(name, kept), tuple) else value
@@ -274,10 +271,10 @@ def same_form(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parser_of(command: str, description: str | None, of: str, seeds: str, **more) -> SettingsParser:
-    """Returns a parser of the options that the studies with a page of their own share.
+    """Returns a parser of the common options of the studies.
 
     Args:
-      of: what the configuration is of. seeds: what their number, 3, counts.
+      of: the help of --config. seeds: the noun for --seeds.
     """
     parser = SettingsParser(
         prog=f'python -m alexnet_jax.{command}', description=description, **more
@@ -295,25 +292,25 @@ def conduct(
     work: Callable[[TrainAll, Callable[[], bool]], Any] | None = None,
     ends_early: bool = False,
 ) -> Any:
-    """Checks that a study can be had in a folder, keeps what it asks for and trains its runs.
+    """Checks a study and its folder, writes study.json and trains the runs.
 
     Args:
-      configs: of all runs, to be checked before any work.
-      work: trains what it chooses of them, with a function that returns results by name, and may
-        measure them; it is also given whether a stop was requested.
-      ends_early: whether runs may end before their plans.
+      configs: the configurations of all runs, which are checked before any work.
+      work: receives a function that trains configurations and returns results by name, and a function that
+        returns whether a stop was requested; it may train a part of the runs and measure them.
+      ends_early: whether runs may end before their last step.
 
     Returns:
-      what `work` returns, by default the results of all runs; None if it was stopped on request.
+      the value of `work`, by default the results of all runs; None after a stop request.
 
     Raises:
-      InputError: as `refuse_other`, before JAX starts; as `runs.check` and `runs.train_all`.
+      InputError: as `require_same_study`, before JAX starts; as `runs.check` and `runs.train_all`.
       StorageError: study.json cannot be written.
     """
-    refuse_other(folder, asking)
+    require_same_study(folder, asking)
     command_line.before_jax()
     from alexnet_jax.experiment import build
-    from alexnet_jax.studies import runs  # JAX starts here: not before a bad setting is found
+    from alexnet_jax.studies import runs  # JAX starts here, after the settings were checked
 
     for config in configs.values():
         build.prepare_own_source(config)
@@ -329,15 +326,16 @@ def conduct(
         return work(train_all, stop_requested)
 
 
-def left_out(faults: Mapping[str, str]) -> list[str]:
+def excluded(faults: Mapping[str, str]) -> list[str]:
     """Returns a line for each run that ended in NaN."""
-    return [f'{name} counts nowhere: {fault}' for name, fault in faults.items()]
+    return [f'{name} is excluded: {fault}' for name, fault in faults.items()]
 
 
 def publish(folder: Path, content: Mapping[str, Any], text: str) -> int:
-    """Writes a study's results, prints a text and makes the report.
+    """Writes the results of a study, prints a text and writes the page.
 
-    The results are texts and trees for JSON by file name.
+    Args:
+      content: texts, and trees for JSON, by file name.
 
     Raises:
       StorageError: they cannot be written.

@@ -1,4 +1,4 @@
-"""The paper's Tables 1 and 2 (§6), its rows beside those of our runs."""
+"""The paper's Tables 1 and 2 (§6), with rows of our runs."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ Interval = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """An error as a fraction, and its 95 % interval where it is known."""
+    """An error as a fraction, and its 95 % interval if it is known."""
 
     error: float
     interval: Interval | None = None
@@ -22,7 +22,7 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of either table. views: of each test image, where there are such."""
+    """A row of a table. views: the number of views of each test image, or None."""
 
     model: str
     source: str
@@ -40,7 +40,7 @@ TABLE1 = (
     Row('CNN', _2010, 10, test_top1=Score(0.375), test_top5=Score(0.170)),
     Row('CNN (§4.1)', _2010, 1, test_top1=Score(0.390), test_top5=Score(0.183)),
 )
-# A star: pre-trained on the whole Fall 2011 release.
+# Nets with a star were pre-trained on the whole Fall 2011 release.
 TABLE2 = (
     Row('SIFT + FVs', _2012, test_top5=Score(0.262)),
     Row('1 CNN', _2012, 10, Score(0.407), Score(0.182)),
@@ -58,10 +58,9 @@ PAPER = {'Table 1': TABLE1, 'Table 2': TABLE2}
 
 
 def rows_of(run: str, results: Sequence[dict[str, Any]]) -> list[Row]:
-    """Returns a run's own evaluations, as `results.every` reads them, as rows.
+    """Returns the evaluations of a run, as `results.every` reads them, as rows.
 
-    Two evaluations share a row if they are of the same members at the same steps, the same set
-    and views.
+    Evaluations share a row if they have the same members, steps, set and views.
     """
     rows: dict[tuple[str, str, int, str], dict[str, Score]] = {}
     for result in results:
@@ -80,7 +79,7 @@ def rows_of(run: str, results: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def _model(run: str, result: dict[str, Any]) -> str:
-    """How many nets of which tables at which steps, and which members an ensemble has."""
+    """Returns the number of nets, their tables and steps, and the members of an ensemble."""
     members = list(map(str, result.get('members', [])))
     nets = f'{len(members)} CNNs' if len(members) > 1 else '1 CNN'
     of = f' of {", ".join(members)}' if members else ''
@@ -88,7 +87,7 @@ def _model(run: str, result: dict[str, Any]) -> str:
 
 
 def filled(ours: Sequence[Row]) -> dict[str, list[Row]]:
-    """Returns the paper's rows of each table, then ours that have one of its columns at least."""
+    """Returns the rows of each table: those of the paper, then ours with one of its columns."""
     return {
         name: [*PAPER[name], *(row for row in ours if any(getattr(row, c) for c in columns))]
         for name, columns in COLUMNS.items()
@@ -96,7 +95,7 @@ def filled(ours: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def markdown(tables: dict[str, list[Row]]) -> str:
-    """Formats the tables as text: errors as fractions, in brackets their 95 % intervals."""
+    """Returns the tables as Markdown, with errors as fractions and 95 % intervals in brackets."""
     lines = []
     for name, rows in tables.items():
         columns = COLUMNS[name]

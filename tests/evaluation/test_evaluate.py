@@ -179,6 +179,6 @@ def test_beside_an_infinite_logit_no_class_is_probable(value):
 def test_what_follows_the_last_image_may_be_slow(net, variables, images, monkeypatch):
     """A supervisor would take what comes next, a report's figures, for a batch that is stuck."""
     signs = []
-    monkeypatch.setattr(heartbeat, '_tell', signs.append)
+    monkeypatch.setattr(heartbeat, '_send', signs.append)
     joined(run(net, variables, images, (1, 1), crops_a_device=32))
     assert [sign[0] for sign in signs] == ['.', '?']

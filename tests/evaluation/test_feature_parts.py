@@ -119,7 +119,7 @@ def test_parts_that_cannot_be(tmp_path):
         with pytest.raises(InputError, match=r'allowed: I/N, part I of N'):
             feature_parts.parse(text)
     assert feature_parts.parse('1/2') == Part(1, 2)
-    with pytest.raises(InputError, match=r'--part is 0/4; allowed: at most 3 parts of 11 images'):
+    with pytest.raises(InputError, match=r'--part is 0/4; allowed: at most 3 parts for 11 images'):
         Part(0, 4).span(11, 4)
     write_part(tmp_path / 'out', 0, PARTS[0])
     feature_parts.require_alike(tmp_path / 'out', Part(1, 3), REQUEST)

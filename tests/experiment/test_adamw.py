@@ -37,7 +37,7 @@ def test_moments_lie_where_their_parameters_do():
         assert jax.tree.leaves(moments) == jax.tree.leaves(state.params)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_run_is_resumed_exactly_and_is_the_same_on_a_mesh(data_dir, tmp_path, capsys):
     """From a checkpoint after two of four steps; on four devices, and in two parts, to rounding."""
 

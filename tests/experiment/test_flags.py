@@ -42,6 +42,7 @@ BAD = [
     ),
     (['--noconfig.data.mirror=1'], r"--noconfig\.data\.mirror has a value, '1'; allowed: none"),
     (['--config.data.mirror', 'true'], r"unknown argument 'true'"),
+    (['--workdr=a'], r"unknown argument '--workdr=a'; .*; nearest option: --workdir"),
     (['--seed=1'], r"unknown argument '--seed=1'; settings are --config\.NAME=VALUE"),
     (['--help=dta'], r"--help is 'dta'; the nearest is data; allowed: seed, network"),
 ]

@@ -68,7 +68,7 @@ def test_a_study_varies_an_own_net():
     base = config_file.load('digits', NET)
     tanh = study.changed(base, {'network.activation': 'tanh'}, 'tanh')
     assert configuration.network_of(tanh).layers[2].then[0] == Tanh()
-    assert study.settings_of_result(base)['network.name'] == 'mynet'
+    assert study.result_settings(base)['network.name'] == 'mynet'
     assert configuration.settled(tanh).network.table == configuration.network_of(tanh)
 
 

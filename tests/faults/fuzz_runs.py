@@ -47,11 +47,11 @@ MOST_GROWN = 1 << 30
 MOST_LINES, LONGEST = 4, 4010  # of an error
 # Sections of a report that show what no checksum guards.
 SHOWN_IN = {
-    'metrics.jsonl': ('Training', 'What differs from the paper', 'The run'),
-    'kernels': ('The columns',), 'config.json': ('The run',), 'results': ('The run',),
+    'metrics.jsonl': ('Training', 'Differences from the paper', 'Run'),
+    'kernels': ('Columns',), 'config.json': ('Run',), 'results': ('Run',),
 }  # fmt: skip
 OF_OTHER_SET = (
-    'top', 'Validation images', 'Nearest training images', 'What differs from the paper',
+    'top', 'Validation images', 'Nearest training images', 'Differences from the paper',
 )  # fmt: skip
 FIGURES = {'metrics.jsonl': ('errors', 'loss'), 'kernels': ('selectivity',)}  # and their numbers
 
@@ -162,11 +162,13 @@ def compare_shown(parts: set[str], came: dict[str, Any], expected: dict[str, Any
     the images if they could not be had, and results that were refused."""
     left_out = {section for part in parts for section in SHOWN_IN.get(part, ())}
     figures = tuple(figure for part in parts for figure in FIGURES.get(part, ()))
-    if 'No images could be shown to the net: ' in came['sections']['top']:
-        left_out |= {*came['sections'], *expected['sections']} - {'The net', 'Training', 'The run'}
+    if 'The net could not be evaluated: ' in came['sections']['top']:
+        left_out |= {*came['sections'], *expected['sections']} - {'Net', 'Training', 'Run'}
         expected['numbers'] = {k: v for k, v in expected['numbers'].items() if k in came['numbers']}
         figures += ('units.',)  # which then has ascents alone
-    if 'prepared.json' in parts and re.search(r'>(val|train) of folder:', came['sections']['top']):
+    if 'prepared.json' in parts and re.search(
+        r'(validation|training) images? of folder:', came['sections']['top']
+    ):
         left_out |= {*OF_OTHER_SET}  # they say so; the numbers are the same
     if 'results' in parts:
         expected['evaluations'] = [

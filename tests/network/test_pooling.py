@@ -22,7 +22,7 @@ def xla_pool(x, size, stride):
 
 WINDOWS = pytest.mark.parametrize(('height', 'width', 'size', 'stride'), [
     (13, 13, 3, 2), (55, 55, 3, 2), (28, 14, 3, 2), (9, 7, 2, 2), (11, 11, 3, 1), (8, 8, 3, 3),
-    *(pytest.param(*wide, marks=pytest.mark.thorough) for wide in ((31, 31, 16, 15), (18, 18, 17, 1))),
+    *(pytest.param(*wide, marks=pytest.mark.slow) for wide in ((31, 31, 16, 15), (18, 18, 17, 1))),
 ])  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_forward_mode_is_refused_where_types_differ(case, tpu_forms):
     assert jax.jvp(lambda kernel: product(x, kernel), (same,), (same,))[1].dtype == jnp.bfloat16
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_training_rounds_no_kernels_gradient(tpu_forms, random):
     """And only a training does not: other gradients have forward mode."""
     net = AlexNet(ARCHITECTURES['small'], 10, compute='bfloat16')

@@ -39,7 +39,7 @@ def ablations(folder: Path) -> None:
     kept = {
         'split': 'test',
         'views': 10,
-        'notes': ['no_lrn/seed-1 counts nowhere: nan'],
+        'notes': ['no_lrn/seed-1 is excluded: nan'],
         'rows': rows,
     }
     (folder / 'ablations.json').write_text(json.dumps(kept))

@@ -1,5 +1,6 @@
-"""The pages in a browser, as a person has them: on a desk and on a phone, light and dark."""
+"""The pages in a browser: on a desk and a phone, light and dark, and printed."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -51,6 +52,19 @@ CUT_OFF = """() => {
 }"""
 
 
+# Tables and texts that are wider than the page of paper; the page is as wide as the view.
+TOO_WIDE = """() => [...document.querySelectorAll('table, p, figure, li, pre, h1, h2, h3')]
+  .filter(element => element.offsetParent && element.getBoundingClientRect().right > innerWidth + 1)
+  .map(element => element.outerHTML.slice(0, 200))"""
+
+# Parts that a page break may divide.
+DIVIDED = """() => [...document.querySelectorAll('tr, figure, .card, .strip')]
+  .filter(element => getComputedStyle(element).breakInside !== 'avoid').length"""
+
+MARGIN = 13 / 25.4 * 96  # CSS pixels, of alexnet_jax/report/figures/style.py
+PAPER = {'A4': (210 / 25.4, 297 / 25.4), 'Letter': (8.5, 11)}  # inches
+
+
 @pytest.fixture(scope='module')
 def browser():
     with playwright.sync_playwright() as driver:
@@ -61,14 +75,14 @@ def browser():
 
 def assert_sound(browser, path: Path, views=((390, 'dark'), (1440, 'light'))) -> None:
     for width, scheme in views:
-        asked, printed = [], []
+        requests, messages = [], []
         view = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
-        view.on('request', lambda request, asked=asked: asked.append(request.url))
-        view.on('console', lambda message, printed=printed: printed.append(message.text))
-        view.on('pageerror', lambda error, printed=printed: printed.append(str(error)))
+        view.on('request', lambda request, to=requests: to.append(request.url))
+        view.on('console', lambda message, to=messages: to.append(message.text))
+        view.on('pageerror', lambda error, to=messages: to.append(str(error)))
         view.goto(path.as_uri())
-        assert [url for url in asked if not url.startswith('data:')] == [path.as_uri()]
-        assert not printed
+        assert [url for url in requests if not url.startswith('data:')] == [path.as_uri()]
+        assert not messages
         assert view.evaluate('document.documentElement.scrollWidth') <= width
         assert view.evaluate('[...document.images].every(i => i.complete && i.naturalWidth)')
         assert min(view.evaluate(COLORS)) > 1
@@ -131,3 +145,62 @@ def test_a_weight_of_the_paper_s_kernels_is_four_pixels_wide(browser, tmp_path, 
     (left, top, width), (other_left, other_top, other_width) = boxes
     assert width == other_width and width / (8 * 12 + 1) >= 4
     assert top == other_top and other_left > left + width
+
+
+def printed(view, size: str) -> tuple[int, list[tuple[str, float]]]:
+    """Returns the number of pages on paper, and (title, height above the lower edge as a fraction
+    of the page) of each heading, from the outline of the PDF."""
+    content = view.pdf(format=size, outline=True, tagged=True, prefer_css_page_size=False)
+    headings = re.findall(rb'/Title \((.*?)\)\s*/Dest \[\d+ 0 R /XYZ [\d.]+ ([\d.]+)', content)
+    height = 72 * PAPER[size][1]
+    return (
+        len(re.findall(rb'/Type\s*/Page\b', content)),
+        [(title.decode('latin1'), float(y) / height) for title, y in headings],
+    )
+
+
+def assert_printable(view, size: str) -> None:
+    """The page in the browser's dark theme, on light paper of a size."""
+    view.emulate_media(media='print')
+    view.set_viewport_size({'width': int(96 * PAPER[size][0] - 2 * MARGIN), 'height': 1000})
+    assert view.evaluate(TOO_WIDE) == []
+    assert view.evaluate(DIVIDED) == 0
+    style = view.evaluate(
+        """() => ({paper: getComputedStyle(document.body).backgroundColor,
+        nav: getComputedStyle(document.querySelector('nav')).display,
+        links: [...document.querySelectorAll('main a')].filter(link => link.offsetParent).length,
+        single: [...document.querySelectorAll('.pair')].filter(
+          pair => getComputedStyle(pair).gridTemplateColumns.split(' ').length < 2).length})"""
+    )
+    assert style == {'paper': 'rgb(255, 255, 255)', 'nav': 'none', 'links': 0, 'single': 0}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize('size', PAPER)
+def test_a_printed_report(size, made, browser):
+    view = browser.new_page(color_scheme='dark')
+    view.goto((made / 'report' / 'index.html').as_uri())
+    pages, headings = printed(view, size)
+    assert 6 <= pages <= 12
+    assert [title for title, _ in headings][:2] == ['Net', 'Training'] and len(headings) >= 11
+    # Below a heading is at least a tenth of the page: it is not the last line of its page.
+    assert min(height for _, height in headings) > 0.1, headings
+    assert_printable(view, size)
+    view.close()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize('kind', [*many.ALL, 'comparison'])
+def test_printed_pages_of_many_runs(kind, made, browser, tmp_path):
+    out = tmp_path / 'report'
+    if kind == 'comparison':
+        several.compare([made, shutil.copytree(made, tmp_path / 'other')], out)
+    else:
+        many.ALL[kind](tmp_path)
+        several.make(tmp_path)
+    view = browser.new_page(color_scheme='dark')
+    view.goto((out / 'index.html').as_uri())
+    pages, _ = printed(view, 'A4')
+    assert 1 <= pages <= 3
+    assert_printable(view, 'A4')
+    view.close()

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
+from alexnet_jax.report import calibration_section
 from tests.report.test_run_page import numbers, page
 
 
 def test_the_reliability_curve_is_that_of_the_result(made):
     kept = json.loads((made / 'eval' / 'test-1.json').read_text())
-    assert f'Expected calibration error {kept["calibration_error"]:.4f}' in page(made)
+    assert f'The expected calibration error (ECE) is {kept["calibration_error"]:.3f}:' in page(made)
     lines = numbers(made, 'reliability')
     assert [int(line['images']) for line in lines] == [one['images'] for one in kept['calibration']]
     filled = [
@@ -25,3 +26,15 @@ def test_the_reliability_curve_is_that_of_the_result(made):
         assert float(line['low']) == pytest.approx(middle_of - half, abs=1e-6)
         assert float(line['high']) == pytest.approx(middle_of + half, abs=1e-6)
     assert len(filled) > 3
+
+
+@pytest.mark.parametrize(('confidence', 'accuracy', 'words'), [
+    (0.9, 0.7, 'The mean confidence, 0.900, is higher than the accuracy, 0.700.'),
+    (0.6, 0.7, 'The mean confidence, 0.600, is lower than the accuracy, 0.700.'),
+    (0.70001, 0.7, 'The mean confidence, 0.700, is as high as the accuracy, 0.700.'),
+])  # fmt: skip
+def test_the_error_is_explained(confidence, accuracy, words):
+    text = calibration_section.explanation(0.0507, 15, confidence, accuracy)
+    assert words in text
+    assert 'The expected calibration error (ECE) is 0.051' in text
+    assert 'differ by 5.1 percentage points on average (15 bins' in text

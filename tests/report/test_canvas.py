@@ -6,14 +6,14 @@ from xml.etree import ElementTree
 import pytest
 
 from alexnet_jax.report.figures import bars, page
-from alexnet_jax.report.figures.canvas import SHORTEN, label, write_numbers
+from alexnet_jax.report.figures.canvas import label, write_numbers
 
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'
 
 
 @pytest.mark.parametrize(('name', 'shown'), [
     ('tabby, tabby cat', 'tabby, tabby cat'), ('a\x07b\n', f'a{UNKNOWN}b{UNKNOWN}'),
-    ('\ud800', UNKNOWN), ('$x_1$', r'\$x_1\$'), ('x' * 99, 'x' * (SHORTEN - 1) + '…'),
+    ('\ud800', UNKNOWN), ('$x_1$', r'\$x_1\$'), ('a' * 60 + 'z' * 39, 'a' * 18 + '…' + 'z' * 9),
     ('고양이', '고양이'),
 ])  # fmt: skip
 def test_labels(name, shown):
@@ -29,7 +29,7 @@ def test_a_figure_can_be_drawn_of_any_names(tmp_path):
 
 @pytest.mark.parametrize(
     ('value', 'shown'),
-    [(0.25, '0.2500'), (0.0, '0.0000'), (0.00012, '0.00012'), (7, '7'), (None, ''),
+    [(0.25, '0.250'), (0.0, '0.000'), (0.00012345, '0.0001234'), (0.00012, '0.00012'), (7, '7'), (None, ''),
      ('<&">\x00', f'&lt;&amp;&quot;&gt;{UNKNOWN}')],
 )  # fmt: skip
 def test_cells(value, shown):

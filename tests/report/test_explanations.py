@@ -77,7 +77,7 @@ def test_integrated_gradients_state_how_exact_they_are(workdir, files, tmp_path)
     assert row['sum'] == pytest.approx(gap, abs=0.1 * abs(gap) + 0.05)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_occlusion_and_grad_cam_have_their_parameters(workdir, files, tmp_path):
     """One square by hand: the third in the second row. Grad-CAM of the last convolution."""
     model, out = load(workdir), tmp_path / 'out'

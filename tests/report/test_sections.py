@@ -16,10 +16,16 @@ from alexnet_jax.evaluation.selectivity import Separation
 from alexnet_jax.evaluation.tally import Tally
 from alexnet_jax.report import class_section, column_section, run_facts
 from alexnet_jax.report.figures import confusion, kernels, page
-from alexnet_jax.report.run_page import set_name
+from alexnet_jax.report.run_page import lead_sentences, set_name
 from tests.report.conftest import ROWS
 from tests.report.test_run_page import numbers
 from tests.report.test_run_page import page as page_of
+
+
+def plain(content: str) -> str:
+    """Returns tables without the classes of their cells."""
+    return re.sub('<td class="(?:number|long)">', '<td>', content)
+
 
 COLORS = {'gray': (1, 1, 1), 'red': (1, 0, 0), 'none': (0, 0, 0), 'yellow': (-1, -1, 0)}
 
@@ -107,13 +113,20 @@ def test_the_confusions_of_many_classes_are_named(tmp_path, monkeypatch):
     )
     assert list(drawn['totals']) == [50] * 4  # two of class 3 were predicted as 199
     assert re.findall('<li>(.*?)</li>', content) == [
-        'class police van: 30 images predicted as tabby',
-        'class tabby: 20 images predicted as police van',
-        'class class 2: 15 images predicted as class 3',
-        'class class 3: 2 images predicted as class 199',
+        '30 images of class police van were predicted as tabby.',
+        '20 images of class tabby were predicted as police van.',
+        '15 images of class 2 were predicted as class 3.',
+        '2 images of class 3 were predicted as class 199.',
     ]
-    assert 'The 4 classes of the most frequent confusions, of 200.' in content
-    assert 'The 10 classes with the highest errors and the 10 with the lowest, of 200.' in content
+    assert 'The figure has the 4 classes with the most frequent confusions, of 200,' in content
+    assert (
+        'The top-1 error is highest for police van (0.600) and lowest for 196 classes (0.000).'
+        in content
+    )
+    assert (
+        'the 10 classes with the highest errors and the 10 with the lowest errors, of 200.'
+        in content
+    )
     with (tmp_path / 'confusion.csv').open() as file:
         rows = {
             (row['class'], row['taken_for']): int(row['images']) for row in csv.DictReader(file)
@@ -137,19 +150,52 @@ def test_p_is_explained():
         'nothing': Separation((np.nan, np.nan), np.nan, np.nan, np.nan),
     }
     text = column_section.about_p(found)
-    assert 'dealt to two columns at random, 9,999 times' in text
-    assert 'p is below 0.05 in one of 20 cases.' in text
-    assert text.endswith(
-        ' Color: 0.04 % of the deals have a difference at least as large, so chance hardly explains it.'
-        ' Orientation: 5.01 % of the deals have a difference at least as large, so chance may explain it.'
+    assert text.startswith(
+        'The columns differ in color, p = 0.0004. No evidence that the columns differ in orientation,'
+        ' p = 0.05. The p-value is'
+    )
+    assert 'two columns at random, 9,999 times' in text
+    assert text.endswith('p is below 0.05 in one of 20 cases.')
+
+
+def test_cuts_are_explained():
+    errors = {
+        'whole net': 0.01, 'column 1 alone': 0.37, 'column 2 alone': 0.48,
+        'no crossing at conv3': 0.6, 'no crossing at fc6': 0.2,
+    }  # fmt: skip
+    text = column_section.about_cuts(errors)
+    assert text.startswith(
+        'The top-1 error is 0.010 for the whole net, 0.370 for column 1 alone and 0.480 for column 2 alone.'
+    )
+    assert (
+        'without the crossing at conv3 the error is 0.600, the highest error of all crossings.'
+        in text
+    )
+    del errors['no crossing at fc6']
+    assert 'conv3 the error is 0.600. The net' in column_section.about_cuts(errors)
+    del errors['no crossing at conv3']
+    assert 'crossing' not in column_section.about_cuts(errors)
+
+
+def test_similarities_are_explained():
+    text = column_section.about_similarity(
+        [('conv1', 0.9, 0.8), ('conv2', 0.1, 0.7), ('fc6', 0.5, 0.6)]
+    )
+    assert text.startswith(
+        'The outputs of the two columns are most similar at conv1 (CKA 0.90) and least similar at conv2'
+        ' (CKA 0.10). They are less similar than random halves of the layer at conv2, fc6.'
+    )
+    text = column_section.about_similarity([('conv1', 0.9, 0.8)])
+    assert text.startswith(
+        'The CKA of the two columns is 0.90 at conv1. At no layer are they less similar'
     )
 
 
 def test_neighbors_of_the_same_class_are_counted(made):
     rows = numbers(made, 'neighbors')
     alike = sum(row['image_class'] == row['neighbor_class'] for row in rows)
-    are = 'is' if alike == 1 else 'are'
-    assert f'Of these 30 neighbors {alike} {are} of the same class as their image.' in page_of(made)
+    have = 'has' if alike == 1 else 'have'
+    assert f'{alike} of the 30 neighbors {have} the class of their image.' in page_of(made)
     strips = page_of(made).split('<ul class="strip">', 1)[1].split('</section>')[0]
     assert strips.count('<span class="right">') == alike
     assert strips.count('<span class="wrong">') == 30 - alike
@@ -157,18 +203,18 @@ def test_neighbors_of_the_same_class_are_counted(made):
 
 @pytest.mark.parametrize(('kept', 'shown'), [
     ({'devices': '8 NVIDIA H100', 'platform': 'Linux'},
-     [('hardware', '8 NVIDIA H100, Linux'), ('images per second, median', '640 on 8 NVIDIA H100')]),
+     [('hardware', '8 NVIDIA H100, Linux'), ('images per second (median)', '640 on 8 NVIDIA H100')]),
     ({'platform': 'Linux', 'cores': 16}, [('hardware', 'Linux, 16 CPU cores')]),
     ({'platform': 'Linux', 'cores': 'many'}, [('hardware', 'Linux')]),
-    ({'platform': 'Linux'}, [('hardware', 'Linux'), ('images per second, median', '640')]),
-    ({}, [('images per second, median', '640')]),
+    ({'platform': 'Linux'}, [('hardware', 'Linux'), ('images per second (median)', '640')]),
+    ({}, [('images per second (median)', '640')]),
 ])  # fmt: skip
 def test_the_rate_stands_beside_its_hardware(kept, shown, made, tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps(kept))
     config = load(made).config
     content = ''.join(run_facts.content(tmp_path, config, 60, ROWS))
     for name, value in shown:
-        assert f'<td>{name}</td><td>{value}</td>' in content
+        assert f'<td>{name}</td><td>{value}</td>' in plain(content)
     assert ('<td>hardware</td>' in content) == bool(kept)
     # 60 steps of 64 images at 640 a second, and three validations of 1.5 seconds: 10.5 seconds.
     assert '<td>time of training and validation</td><td>0.2 minutes</td>' in content
@@ -182,7 +228,7 @@ def test_operations_a_second_stand_beside_the_rate(made, tmp_path):
     rows = [row | {'tflops': 12.34 * n, 'mfu': 0.101 * n} for n, row in enumerate(ROWS[:5], 1)]
     config = load(made).config
     content = ''.join(run_facts.content(tmp_path, config, 60, [*rows, ROWS[5] | {'mfu': 'high'}]))
-    assert '<td>640, 37 TFLOP/s, 30.3 % of the peak</td>' in content
+    assert '<td>640, 37 TFLOP/s, 30.3 % of the peak</td>' in plain(content)
 
 
 @pytest.mark.parametrize(('source', 'name'), [
@@ -210,3 +256,31 @@ def test_a_table_of_many_columns_names_each_cell():
 )
 def test_parts_leave_no_hole_in_a_row(parts, three):
     assert ('class="pair three"' in page.side_by_side(*['x'] * parts)) == three
+
+
+@pytest.mark.parametrize(('cells', 'is_numeric'), [
+    (['1,216', '12', '0.5'], True), ([0.5, None, '–'], True), ([None, ''], False), (['3.11.7'], False),
+    (['12', '1 view'], False), (['1,2'], False),
+])  # fmt: skip
+def test_columns_of_numbers_are_aligned_at_the_right(cells, is_numeric):
+    content = page.table(('a', 'b'), [('x', cell) for cell in cells])
+    assert ('<th scope="col" class="number">b</th>' in content) == is_numeric
+    assert content.count('<td class="number">') == (len(cells) if is_numeric else 0)
+
+
+def test_a_unit_without_images_has_its_caption_next_to_its_ascent():
+    picture = np.zeros((8, 8, 3), np.uint8), 'ascent'
+    alone, pair = page.unit(picture, [], 'Unit 3'), page.unit(picture, [picture], 'Unit 3')
+    assert '<ul>' not in alone and alone.endswith('</figcaption></div></figure>')
+    assert '<ul>' in pair and '</div><figcaption>' in pair
+
+
+def test_errors_are_sentences():
+    tally = tally_of({(0, 1): 30}, 10)
+    tally.losses.extend([0.5] * 500)
+    assert lead_sentences(tally.scores(), '500 test images') == (
+        'The most probable class is wrong for 30 of 500 test images: top-1 error 0.060 [0.042, 0.084].'
+        ' The class is not among the five most probable classes for 0 images: top-5 error 0.000.'
+    )  # Wilson's interval of 30 of 500
+    two = tally_of({(0, 1): 1}, 2)
+    assert 'five' not in lead_sentences(two.scores(), '100 test images')

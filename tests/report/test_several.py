@@ -35,11 +35,16 @@ def page_of(folder, kind: str):
 def test_figure1_draws_each_activation_at_its_own_rate(tmp_path):
     out = page_of(tmp_path, 'figure1')
     lines = numbers(out / 'figure1.csv')
-    assert {row['line'] for row in lines} == {'relu, ε 0.01', 'tanh, ε 0.003'}
-    points = [float(row['training error']) for row in lines if row['line'] == 'relu, ε 0.01']
+    assert {row['line'] for row in lines} == {
+        'relu, learning rate 0.01',
+        'tanh, learning rate 0.003',
+    }
+    points = [
+        float(row['training error']) for row in lines if row['line'] == 'relu, learning rate 0.01'
+    ]
     assert points == pytest.approx([0.5 * 2 / (2 + epoch) for epoch in range(1, 9)])
     assert '>5.00, never<' in page(out) and '>2.00, 3.00<' in page(out)
-    assert 'tanh/rate-0.1/seed-0 counts nowhere: the loss of step 3 is nan' in page(out)
+    assert 'tanh/rate-0.1/seed-0 is excluded: the loss of step 3 is nan' in page(out)
 
 
 def test_files_of_older_versions_have_pages_too(tmp_path):
@@ -61,6 +66,16 @@ def test_files_of_older_versions_have_pages_too(tmp_path):
     assert 'NaN at every rate' in page(folder / 'report')
 
 
+def test_activation_functions_are_compared_in_sentences():
+    rows = [{'activation': 'relu', 'mean': 7.02}, {'activation': 'tanh', 'mean': 44.2},
+            {'activation': 'maxout', 'mean': None}]  # fmt: skip
+    assert several.speeds(rows, 0.25) == [
+        'With relu the net needs 7.02 epochs to a training error of 0.25 on average.',
+        'With tanh it needs 6.30 times as many.',
+    ]
+    assert several.speeds(rows[2:], 0.25) == []
+
+
 def test_ablations_show_differences_beside_the_published(tmp_path):
     out = page_of(tmp_path, 'ablations')
     lrn, mirror = numbers(out / 'top1_error.csv')
@@ -71,7 +86,7 @@ def test_ablations_show_differences_beside_the_published(tmp_path):
     assert mirror['rise of the top-1 error'] == ''
     assert 'no_lrn +0.0300' in page(out) and '§3.3' in page(out)
     assert 'test images, 10 views.' in page(out)
-    assert 'no_lrn/seed-1 counts nowhere: nan' in page(out)
+    assert 'no_lrn/seed-1 is excluded: nan' in page(out)
 
 
 def test_columns_over_seeds(tmp_path):
@@ -94,8 +109,8 @@ def test_a_file_that_is_none_is_named(content, kind, tmp_path, capsys):
     else:
         (tmp_path / f'{kind}.json').write_text(content)
     assert run_command(command.run, [str(tmp_path)]) == BAD_INPUT
-    (printed,) = capsys.readouterr().err.splitlines()
-    assert f'{kind}.json cannot be read' in printed
+    (errors,) = capsys.readouterr().err.splitlines()
+    assert f'{kind}.json cannot be read' in errors
 
 
 @pytest.fixture
@@ -113,7 +128,7 @@ def test_runs_beside_each_other(run, tmp_path):
     assert run_command(command.run, [str(run), str(other), '--out', str(tmp_path / 'out')]) == DONE
     content = page(tmp_path / 'out')
     kept = json.loads((run / 'eval' / 'test-1.json').read_text())
-    assert f'>{kept["top1_error"]:.4f}<' in content and 'none kept' in content
+    assert f'>{kept["top1_error"]:.3f}<' in content and 'no evaluation' in content
     lines = numbers(tmp_path / 'out' / 'val_top1_error.csv')
     expected = [(row['epoch'], row['top1_error']) for row in ROWS if row['split'] == 'val']
     assert [
@@ -131,7 +146,7 @@ def test_settings_are_compared_one_by_one(run, tmp_path):
     (other / 'config.json').write_text(json.dumps(config))
     shutil.rmtree(other / 'eval')  # of the other configuration
     assert run_command(command.run, [str(run), str(other), '--out', str(tmp_path / 'out')]) == DONE
-    _, differing = page(tmp_path / 'out').split('<h2>Settings that differ</h2>')
+    _, differing = page(tmp_path / 'out').split('<h2>Different settings</h2>')
     rows = re.findall('<tr>(.*?)</tr>', differing)[1:]
     assert [re.findall('<td[^>]*>(.*?)</td>', row) for row in rows] == [
         ['seed', '0', '7'], ['data.batch_size', '64', '32'], ['data.color_std', '0.1', '0.25'],
@@ -160,7 +175,7 @@ def test_curves_of_runs(classes, guessing, run, tmp_path, monkeypatch):
         'validation loss': {'classes': guessing, 'log': False, 'falls': falls},
         'training loss': {'classes': guessing, 'log': False, 'falls': falls},
     }
-    assert 'Triangles: the learning rate falls.' in page(tmp_path / 'out')
+    assert 'Triangles mark drops of the learning rate.' in page(tmp_path / 'out')
 
 
 def test_a_broken_result_of_a_run_is_named(run, tmp_path, capsys):
@@ -183,5 +198,5 @@ def test_bad_commands(words, message, run, tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
     places = {'run': run, 'out': tmp_path / 'out', 'empty': tmp_path / 'empty'}
     assert run_command(command.run, [word.format(**places) for word in words]) == BAD_INPUT
-    printed = capsys.readouterr().err
-    assert message in printed and len(printed.splitlines()) == 1
+    errors = capsys.readouterr().err
+    assert message in errors and len(errors.splitlines()) == 1

@@ -30,7 +30,7 @@ def page(workdir: Path) -> str:
 def section(workdir: Path, title: str) -> str:
     found = re.search(f'<h2>{title}</h2>(.*?)</section>', page(workdir), re.DOTALL)
     assert found, title
-    return re.sub(' data-name="[^"]*"', '', found[1])
+    return re.sub(' (data-name|class)="[^"]*"', '', found[1])
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -46,12 +46,12 @@ def test_images_are_called_what_they_are(split, kind, run):
     assert f'<h2>{kind.capitalize()} images</h2>' in content
     assert f'alt="{kind} image of class name' in content
     assert f'alt="{kind} image, class name' in content
-    assert f'right: a {kind} image, and of all 40 training images' in content
+    assert f'each row has a {kind} image and its' in content and ' 40 ' in content
     assert 'test image' not in content.lower()
     found = numbers(workdir, 'neighbors')
     assert len(found) == 5 * 6
     if split == 'train':
-        assert 'of all 40 training images but itself' in content
+        assert 'among all 40 other training images' in content
         assert all(row['image'] != row['neighbor'] for row in found)
         assert '<td>eval.split</td><td>train</td><td>test or val</td>' in content
 
@@ -60,8 +60,8 @@ def test_one_image(run):
     """A training image that has no other near to it."""
     workdir = run(names(10), images=1)
     assert report(workdir, '--config.eval.split=train') == DONE
-    assert 'on 1 image, 1 view.' in page(workdir)
-    assert '1.0000 [0.2065, 1.0000]' in page(workdir) or '0.0000 [0.0000, 0.7935]' in page(workdir)
+    assert 'of 1 training image: top-1 error' in page(workdir)
+    assert '1.000 [0.207, 1.000]' in page(workdir) or '0.000 [0.000, 0.793]' in page(workdir)
     assert numbers(workdir, 'neighbors') == []
 
 
@@ -78,7 +78,7 @@ def test_five_classes_of_hostile_names(run, capsys):
     assert report(workdir) == DONE
     content = page(workdir)
     assert 'top-5 error 0.' not in content
-    assert '<td>–</td>' in section(workdir, 'The run')
+    assert '<td>–</td>' in section(workdir, 'Run')
     assert 'top5_error' not in numbers(workdir, 'errors')[0]
     assert 'top-5' not in (workdir / 'report' / 'errors.svg').read_text()
     result = json.loads((workdir / 'eval' / 'test-1.json').read_text())
@@ -93,7 +93,7 @@ def test_five_classes_of_hostile_names(run, capsys):
 
 
 def test_of_ten_classes_it_is_shown(made):
-    assert 'top-5 error 0.' in page(made) and '<td>–</td>' not in section(made, 'The run')
+    assert 'top-5 error 0.' in page(made) and '<td>–</td>' not in section(made, 'Run')
     assert 'top5_error' in numbers(made, 'errors')[0]
     assert 'training, top-5' in (made / 'report' / 'errors.svg').read_text()
 
@@ -151,14 +151,14 @@ def test_other_sets_are_not_the_run_s_own(run, data_dir):
     assert main.main(['--workdir', str(workdir), '--mode=eval', other]) == DONE
     assert results.every(workdir) == [own] and len(results.others(workdir)) == 1
     assert report(workdir, other) == DONE
-    facts = section(workdir, 'The run')
+    facts = section(workdir, 'Run')
     ours, theirs = facts.split('<caption>Evaluations of other sets or steps')
     assert '>test, 1 view</td><td>digits<' in ours and '>patterns<' not in ours
     assert '>test, 1 view</td><td>patterns<' in theirs
     content = page(workdir)
     assert '<h1>patterns_one_column on digits</h1>' in content  # what it was trained on
-    assert 'test of patterns: top-1 error' in content
-    assert 'right: a test image of patterns, and of all' in content
+    assert 'test images of patterns: top-1 error' in content
+    assert 'each row has a test image of patterns and its' in content
     assert '<td>data.source</td><td>patterns</td>' in content
 
 
@@ -171,13 +171,13 @@ def test_what_differs_from_the_paper(made):
     """The digits' run: what its configuration says of mirror images is not what was done."""
     config = json.loads((made / 'config.json').read_text())
     assert config['data']['mirror'] is True and not load(made).mirror
-    content = section(made, 'What differs from the paper')
+    content = section(made, 'Differences from the paper')
     for name, here, paper in (
         ('data.source', 'digits', 'ImageNet: ILSVRC-2010 and 2012'),
         ('training images', '1,297', '1.2 million'),
         ('classes', '10', '1,000'),
         ('epochs', '3.00, up to step 60', 'roughly 90'),
-        ('data.mirror', 'off: a mirror image is of another class', 'on'),
+        ('data.mirror', 'off: a mirror image has another class', 'on'),
         ('data.batch_size', '64', '128'),
         ('eval.views', '1 view', '10'),
     ):
@@ -221,9 +221,9 @@ def test_a_report_of_a_net_that_ended_in_nan(run):
     change_weights(workdir, make_nan)
     assert report(workdir) == DONE
     content = page(workdir)
-    assert 'No images could be shown to the net: its net gives NaN or infinite values' in content
+    assert 'The net could not be evaluated: it returns NaN or infinite values' in content
     assert 'top-1 error' not in content and '>nan<' not in content
-    assert 'What units respond to' not in content and 'reliability.png' not in content
+    assert 'Preferred images of units' not in content and 'reliability.png' not in content
 
 
 def test_a_listing_keeps_its_lines():
@@ -263,7 +263,10 @@ def test_a_checkpoint_that_training_has_removed_since(made):
     """The report is of step 60; a training that goes on keeps later ones alone."""
     model = load(made)
     content = ''.join(run_facts.content(made, model.config, 59, ROWS))
-    assert 'There are none: ' in content and 'checkpoints/59/manifest.json is missing' in content
+    assert (
+        'No checksums are available: ' in content
+        and 'checkpoints/59/manifest.json is missing' in content
+    )
     assert manifest.read(made / 'checkpoints' / '60')['files']
 
 

@@ -68,8 +68,9 @@ def test_errors_are_drawn_on_a_logarithmic_axis(tmp_path, drawn):
     ticks = [tick for tick in axes.get_yticks() if 0.01 <= tick <= 1]
     np.testing.assert_allclose(ticks, [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1])
     assert about_errors(rows, top5=False) == (
-        'Logarithmic axis. Errors of 0 are drawn on its lower edge. Dashed lines: the learning rate'
-        ' falls from 0.01 to the value beside the line.'
+        'After 0.4 epochs the training top-1 error is 0.000. The vertical axis is logarithmic. Errors of 0'
+        ' are drawn at its lower edge. At each dashed line the learning rate drops, from 0.01 to the number'
+        ' at the line.'
     )
     with (tmp_path / 'errors.csv').open() as file:
         assert [float(row['top1_error']) for row in csv.DictReader(file)][-1] == 0
@@ -82,7 +83,9 @@ def test_errors_within_a_decade_have_a_tick_each_tenth(tmp_path, drawn):
     assert (low, high) == pytest.approx((0.16 / 1.15, 0.8 * 1.15))
     ticks = [tick for tick in drawn().get_yticks() if low <= tick <= high]
     np.testing.assert_allclose(ticks, [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    assert about_errors(rows, top5=False) == 'Logarithmic axis.'
+    assert about_errors(rows, top5=False) == (
+        'After 0.1 epochs the training top-1 error is 0.160. The vertical axis is logarithmic.'
+    )
 
 
 def test_errors_that_are_all_0_have_no_logarithm(tmp_path, drawn):
@@ -98,7 +101,7 @@ def test_the_loss_is_drawn_beside_that_of_guessing(tmp_path, drawn):
     assert guessing.get_ydata()[0] == pytest.approx(5.298317, abs=1e-6)  # ln 200
     assert drawn().get_ylim()[0] == 0 and drawn().get_ylim()[1] > 5.3
     texts = {text.strip() for text in ElementTree.parse(tmp_path / 'loss.svg').getroot().itertext()}
-    assert 'ln 200 = 5.298: guessing' in texts
+    assert 'uniform prediction: ln 200 = 5.298' in texts
     curves.draw_loss(rows_of([0.0, 0.0]), tmp_path / 'loss', classes=1)
     assert len(drawn().get_lines()) == 1
 
@@ -115,7 +118,7 @@ def test_lines_of_several_runs(tmp_path, drawn):
     assert len(none.get_xdata()) == 0
     curves.compare(lines, path, axes, classes=10)
     assert drawn().get_yscale() == 'linear' and len(drawn().get_lines()) == 5
-    assert drawn().texts[0].get_text() == 'ln 10 = 2.303: guessing'
+    assert drawn().texts[0].get_text() == 'uniform prediction: ln 10 = 2.303'
 
 
 LN10 = math.log(10)
@@ -145,20 +148,21 @@ def test_a_plateau_is_explained_by_the_initial_values():
     text = about_plateau(60, rows, net, classes=10)
     assert text.startswith(
         'For the first 60 steps (3.0 epochs) the training loss stays near ln 10 = 2.303, the loss of a'
-        ' net that gives each of the 10 classes the same probability. The initial values explain it:'
-        ' weights are small (standard deviation 0.01 to 0.03) and biases of 1 add the same to every image.'
+        ' net that assigns the same probability to each of the 10 classes. The reason is the initial values:'
+        ' weights are small (standard deviation 0.01 to 0.03) and biases of 1 add the same value for every'
+        ' image.'
     )
     # Weights that come from elsewhere, batch normalization: the reason is another.
-    assert about_plateau(60, rows, net, 10, 'runs/other').endswith('the same probability.')
+    assert about_plateau(60, rows, net, 10, 'runs/other').endswith('each of the 10 classes.')
     assert about_plateau(60, rows, architecture('batchnorm227'), 10).endswith(
-        'the same probability.'
+        'each of the 10 classes.'
     )
     assert 'standard deviation 0.0001 to 0.01).' in about_plateau(
         60, rows, architecture('cifar18'), 10
     )
     assert 'In all 100 steps (5.0 epochs)' in about_plateau(100, rows, net, classes=10)
-    assert 'the net has learned nothing yet.' in about_plateau(100, rows, net, classes=10)
-    assert about_plateau(100, rows, net, 10).endswith('the training warns of such layers.')
+    assert 'the net has not learned anything yet.' in about_plateau(100, rows, net, classes=10)
+    assert about_plateau(100, rows, net, 10).endswith('training prints a warning for such layers.')
     assert text.endswith('larger initial weights shorten the plateau.')
 
 
@@ -170,7 +174,10 @@ def test_the_section_says_so_only_if_it_was(made, tmp_path):
     content = ''.join(training_section.content(tmp_path, model, rows, 0))
     assert re.search(r'<p>For the first \d\d steps', content) and 'ln 10 = 2.303' in content
     content = ''.join(training_section.content(tmp_path, model, rows_of([1.0] * 100), 0))
-    assert 'For the first' not in content and 'The dotted line is the loss' in content
+    assert (
+        'For the first' not in content
+        and 'The dotted line is the loss of a uniform prediction.' in content
+    )
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
         f'{name}.{end}' for name in ('errors', 'loss') for end in ('png', 'svg', 'csv')

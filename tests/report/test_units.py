@@ -67,7 +67,7 @@ def test_pictures_lie_beside_the_numbers(made):
     assert Image.open(made / 'ascent-7.png').size == (28, 28)
     assert Image.open(made / 'unit-7.png').width > 4 * 100
     page = (made / 'index.html').read_text()
-    assert page.count('<img') == 3 * (1 + 4) and 'Of 1297 training images'.lower() in page.lower()
+    assert page.count('<img') == 3 * (1 + 4) and 'among 1297 training images' in page
 
 
 @pytest.mark.thorough
@@ -97,11 +97,13 @@ def test_a_weight_file_whose_set_is_not_here_is_given_the_ascents_alone(
     assert weights.main(['export', str(workdir), '--out', str(file)]) == DONE
     monkeypatch.setattr(build, 'open_images', gone)
     assert units.main([*words(file, out, '1'), '--layer=fc8', '--steps=20']) == DONE
-    assert 'no images: data.dir: no such set; the ascent alone is made' in capsys.readouterr().out
+    assert (
+        'no images: data.dir: no such set; writing gradient ascents only' in capsys.readouterr().out
+    )
     found = json.loads((out / 'units.json').read_text())
     assert found['split'] is None and found['units'][0]['images'] == []
     assert found['units'][0]['ascent']['value'] > found['units'][0]['ascent']['start']
-    assert 'There are no images at hand' in (out / 'index.html').read_text()
+    assert 'No images are available' in (out / 'index.html').read_text()
 
 
 @pytest.mark.parametrize(('more', 'message'), [

@@ -47,7 +47,7 @@ def talkative(argv) -> int:
     for number in range(MANY):
         print('a line', number, flush=number % 2 == 0)
         print('an error', number, file=sys.stderr)
-    reporter.say('said')
+    reporter.print_line('said')
     reporter.evaluation(
         {'split': 'val', 'step': 1, 'epoch': 1.0, 'loss': 1.0, 'top1_error': 0.5, 'top5_error': 0.1}
     )

@@ -52,7 +52,7 @@ def test_differences_and_their_standard_error_by_hand():
     assert mirror['top1_error']['difference'] is None  # one of its runs has no error
     assert mirror['faults'] == {'data.mirror=off/seed-1': 'nan'} and half['faults'] == {}
     page = ablations.report([first, half, mirror], BASE, [0, 1, 2], 'val')
-    assert 'data.mirror=off/seed-1 counts nowhere: nan' in page
+    assert 'data.mirror=off/seed-1 is excluded: nan' in page
     text = '\n'.join(ablations.table([first, half, mirror], 'top1_error'))
     assert (
         '| half | 0.2300 | 0.1300, 0.2100, 0.3500 | +0.0300 ± 0.0115 | +0.017 | §3.2, ILSVRC-2010 |'
@@ -93,8 +93,8 @@ def test_ablations_of_the_paper_s_net_are_made_from_it():
     assert len(nets) == 8
     assert planned('half', network__name='paper').keys() == {'paper/seed-0', 'paper_half/seed-0'}
     for base, whose in (
-        ('paper', 'not of this base: the same parts are changed here in `paper`'),
-        ('photographs', 'not of this base: the same parts are changed here in `photographs`'),
+        ('paper', 'not of this base, `paper`, in which the same parts are changed'),
+        ('photographs', 'not of this base, `photographs`, in which the same parts are changed'),
         ('krizhevsky2012', 'are of net 145'),
     ):
         chosen = make_from(network__name=base)({})
@@ -130,13 +130,13 @@ REFUSED = [
                         'eval.split=train', 'eval.step=3', 'data.synthetic_examples=9')
     ),
     *(
-        (setting, {}, 'changes nothing that is computed')
+        (setting, {}, 'has no effect on the results')
         for setting in ('data.dir=x', 'data.threads=1', 'mesh.data=1', 'train.log_every_steps=2',
                         'network.exchange=scatter', 'checkpoint.keep=9', 'train.micro_batches=2',
                         'train.report=off')
     ),
     *(
-        (setting, given, f"'{setting}', which changes nothing of what")
+        (setting, given, f"'{setting}', which has the same results as")
         for setting, given in (
             ('data.mirror=on', {}), ('network.name=krizhevsky2012', {}),
             ('optimizer.momentum=0.90', {}), ('train.protocol=paper', {}),
@@ -153,17 +153,17 @@ REFUSED = [
             ('no_color', {'data__color_std': '0'}), ('no_color', {'train__protocol': 'caffe'}),
         )
     ),
-    ('krizhevsky2012', {}, 'that of the base, krizhevsky2012: it changes nothing'),
-    ('', {'data__color_std': '0'}, 'leave it out: --ablations half,no_lrn,non_overlapping'),
+    ('krizhevsky2012', {}, 'the name of the base, krizhevsky2012'),
+    ('', {'data__color_std': '0'}, 'remove it: --ablations half,no_lrn,non_overlapping'),
     ('half,half', {}, "'half' twice; allowed: each once"),
     ('half,paper_half,half', {'network__name': 'paper'}, "'half' twice"),
     ('half,paper_half', {'network__name': 'paper'}, 'a name twice'),
-    ('half,network.name=half', {}, "'half' and 'network.name=half', which compute the same"),
-    ('no_color,data.color_std=0.0', {}, 'which compute the same'),
-    ('data.color_std=0,data.color_std=0.0', {}, 'which compute the same'),
-    ('half,no_lrn', {'start__from': 'runs/x'}, "start.from is 'runs/x'; allowed: nothing, as half"),
-    ('network.width=0.5', {'start__from': 'runs/x'}, 'as network.width=0.5 is another net'),
-    ('start.from=a/b,start.from=a_b', {}, 'names that make the same folder'),
+    ('half,network.name=half', {}, "'half' and 'network.name=half', which have the same results"),
+    ('no_color,data.color_std=0.0', {}, 'which have the same results'),
+    ('data.color_std=0,data.color_std=0.0', {}, 'which have the same results'),
+    ('half,no_lrn', {'start__from': 'runs/x'}, "start.from is 'runs/x'; allowed: empty, because half"),
+    ('network.width=0.5', {'start__from': 'runs/x'}, 'because network.width=0.5 is another net'),
+    ('start.from=a/b,start.from=a_b', {}, 'names with the same folder'),
     (f'start.from={"x" * 300}', {}, 'of 311 characters; allowed: up to 200'),
     (',', {}, '--ablations is empty'),
     ('optimizer.momentum=2', {}, 'optimizer.momentum=2: optimizer.momentum is 2.0; allowed'),

@@ -127,9 +127,9 @@ def test_a_rate_that_ended_in_nan_is_never_the_best(tmp_path, monkeypatch, capsy
     assert kept['faults'].keys() == lost
     printed = capsys.readouterr().out
     assert '2.50, NaN' in printed and 'tanh: every rate ended in NaN' in printed
-    assert 'relu/rate-0.1/seed-0 counts nowhere: the loss of step 6 is nan' in printed
+    assert 'relu/rate-0.1/seed-0 is excluded: the loss of step 6 is nan' in printed
     page = (tmp_path / 'report' / 'index.html').read_text()
-    assert '2.50, NaN' in page and 'NaN at every rate' in page and 'counts nowhere' in page
+    assert '2.50, NaN' in page and 'NaN at every rate' in page and 'is excluded' in page
     drawn = {line.split(',')[0] for line in (tmp_path / 'curves.csv').read_text().splitlines()[1:]}
     assert drawn == {'relu/rate-0.01/seed-0'} | {
         f'maxout/rate-{rate}/seed-{seed}' for rate, seed in (('0.1', 0), ('0.1', 1), ('0.01', 0))
@@ -182,7 +182,7 @@ def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
             assert curves.epochs_to(curve, 0.95) == epochs
     config_kept = json.loads((tmp_path / 'maxout/rate-0.01/seed-0/config.json').read_text())
     assert config_kept['network']['activation'] == 'maxout'
-    assert 'times maxout' in capsys.readouterr().out
+    assert 'ratio to maxout' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
@@ -199,7 +199,7 @@ def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
     (['--rates', '1e31'], 'optimizer.learning_rate is 1e+31'),
     (['--rates', '0.001,0.001'], '--rates has 0.001 and 0.001; allowed: each once'),
     (['--rates', '0.001,1e-3'], '--rates has 0.001 and 0.001'),
-    (['--rates', '0.1234567,0.12345671'], 'so far apart that their folders differ'),
+    (['--rates', '0.1234567,0.12345671'], 'with different folders (both have rate-0.123457)'),
     (['--error', '2'], '--error is 2.0; allowed: between 0 and 1'),
     (['--error', 'nan'], '--error is nan'),
     (['--seeds', '0'], '--seeds is 0; allowed: from 1 to 1000'),
@@ -207,15 +207,15 @@ def test_figure_1_from_the_command_line(tmp_path, data_dir, capsys):
     (['--config.train.log_every_steps=5'], 'this command sets train.log_every_steps itself'),
     (['--config.network.activation=tanh'], 'network.activation itself; use --activations'),
     (['--config.optimizer.learning_rate=1'], 'optimizer.learning_rate itself; use --rates'),
-    (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run begins"),
+    (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run starts"),
     (['--config.eval.step=3'], 'eval.step is 3; allowed: 0, as the last step'),
     (['--config.seed=2147483646'], 'the last seed would be 2147483648; allowed: at most 214748'),
 ])  # fmt: skip
 def test_figure_1_refuses(arguments, message, tmp_path, capsys):
     command = ['--config', 'configs/figure1.py', '--workdir', str(tmp_path / 'new'), *arguments]
     assert run_command(figure1.run, command) == BAD_INPUT
-    output_text = capsys.readouterr().err
-    assert message in output_text and len(output_text.splitlines()) <= 2
+    errors = capsys.readouterr().err
+    assert message in errors and len(errors.splitlines()) <= 2
     assert not (tmp_path / 'new').exists()
 
 

@@ -41,7 +41,7 @@ def test_a_result_of_another_step_is_not_filed(step, tmp_path, monkeypatch, play
         return True
 
     monkeypatch.setattr(training_run, 'train', elsewhere)
-    message = rf'run has a result of step {step}; its plan ends at step 4'
+    message = rf'run has a result of step {step}, but its last step is 4'
     with pytest.raises(InputError, match=message):
         runs.train_all({'run': tiny()}, tmp_path, lambda: False)
     assert not (tmp_path / 'results.json').exists()
@@ -66,7 +66,7 @@ def test_a_kept_result_is_checked_too(tmp_path, played):
     kept['run']['result']['step'] = 12
     shutil.rmtree(tmp_path / 'run' / 'checkpoints')
     (tmp_path / 'results.json').write_text(json.dumps(kept))
-    with pytest.raises(InputError, match=r'run has a result of step 12; its plan ends at step 4'):
+    with pytest.raises(InputError, match=r'run has a result of step 12, but its last step is 4'):
         runs.train_all({'run': tiny()}, tmp_path, lambda: False)
 
 
@@ -122,7 +122,7 @@ def test_a_finished_run_of_something_else_is_not_reused(
         change(patch)
         before = snapshot(tmp_path)
         for config in (tiny(), tiny(**{'train.epochs': '9'})):  # longer, too
-            with pytest.raises(InputError, match=f'run was trained on something else: .*{message}'):
+            with pytest.raises(InputError, match=f'run was trained with other inputs: .*{message}'):
                 runs.train_all({'run': config}, tmp_path, lambda: False)
         assert snapshot(tmp_path) == before and len(played) == 1
         # As the message advises: once removed, the run is trained again.

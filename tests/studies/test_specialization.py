@@ -37,9 +37,20 @@ def test_rows_by_net_and_their_table():
     assert rows[0]['measures']['CKA']['mean'] == pytest.approx(0.6)
     lines = seeds.markdown_table(*seeds.measure_table(rows))
     assert lines[0] == '| mean [95 % interval] | patterns | patterns_one_column |'
-    assert lines[2].startswith('| top1 error | 0.200 [0.000, 1.000] | 0.100 [')
+    assert lines[2].startswith('| top-1 error | 0.200 [0.000, 1.000] | 0.100 [')
     assert re.fullmatch(r'\| CKA \| 0.600 \[.*\] \| – \|', lines[3])
-    assert lines[-2] == '| runs apart in color, p < 0.05 | 1 of 2 | 0 of 2 |'
+    assert lines[-2] == '| runs with a separation by color, p < 0.05 | 1 of 2 | 0 of 2 |'
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('top1 error', 'top-1 error'), ('color apart', 'separation by color'),
+    ('orientation apart by chance', 'separation by orientation, chance level'),
+    ('top1 error, no crossing at conv3', 'top-1 error without the crossing at conv3'),
+    ('CKA at fc6, halves at random', 'CKA at fc6, random halves'), ('CKA at fc6', 'CKA at fc6'),
+    ('columns alone differ in leaning', 'difference in leaning'),
+])  # fmt: skip
+def test_measures_in_words(name, words):
+    assert seeds.measure_text(name) == words
 
 
 def tally(errors: list[int]) -> Tally:
@@ -103,7 +114,7 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
     (['--nets', ''], '--nets is empty'),
     (['--nets', 'patterns,small,patterns'], "--nets has 'patterns' twice"),
     (['--config.network.name=small'], 'this command sets network.name itself; use --nets'),
-    (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run begins"),
+    (['--config.start.from=x'], "start.from is 'x'; allowed: '', as every run starts"),
     (['--config.eval.step=2'], 'eval.step is 2; allowed: 0, as the last step'),
     (['--config.seed=2147483647'], 'seed is 2147483647 and --seeds 5: the last seed would be'),
     (['--config.network.width=0.1'], 'network.width is 0.1: conv1 of network patterns has'),
@@ -135,8 +146,8 @@ def test_a_run_that_went_to_no_number_is_left_out_and_told(tmp_path, capsys, mon
     command += ['--nets', 'patterns,patterns_one_column', '--config.train.steps=1']
     assert run_command(specialization.run, command) == DONE
     printed = capsys.readouterr().out
-    assert 'patterns/seed-1 counts nowhere: the loss is nan' in printed
-    assert '| top1 error | 0.100 [' in printed and '| 2 of 2 | 0 of 0 |' in printed
+    assert 'patterns/seed-1 is excluded: the loss is nan' in printed
+    assert '| top-1 error | 0.100 [' in printed and '| 2 of 2 | 0 of 0 |' in printed
 
 
 @pytest.fixture

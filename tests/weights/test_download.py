@@ -186,7 +186,9 @@ def test_a_full_disk(server, tmp_path):
         pytest.skip('file systems can be mounted by root only')
     place = disk / 'cache' / 'file.pth'
     try:
-        with pytest.raises(StorageError, match='No space left on device; with free disk space') as caught:
+        with pytest.raises(
+            StorageError, match='No space left on device; with free disk space'
+        ) as caught:
             fetch(published(server), place)
         assert f'{place}.part, ' in str(caught.value) and not place.exists()
         subprocess.run(['mount', '-o', 'remount,size=8m', str(disk)], check=True)

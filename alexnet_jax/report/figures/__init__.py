@@ -1,1 +1,1 @@
-"""Pictures of what a net does."""
+"""Figures of the reports."""

@@ -1,4 +1,4 @@
-"""An image beside its attribution, laid over it."""
+"""An image and its attribution as an overlay."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def draw(image: np.ndarray, values: np.ndarray, titles: tuple[str, str], path: P
 
     Args:
       image: uint8 [size, size, 3].
-      values: [size, size]; if one is below 0, the colors lie around 0: red above, blue below.
+      values: [size, size]; with negative values, red is above 0 and blue below.
       titles: of the image, and of the attribution.
     """
     figure = Figure(figsize=(7.2, 3.4), layout='constrained')
@@ -31,8 +31,8 @@ def draw(image: np.ndarray, values: np.ndarray, titles: tuple[str, str], path: P
         vmax=largest,
         alpha=OPACITY,
     )
-    for place, title in zip(axes, titles, strict=True):
-        place.set_title(label(title), fontsize=9, color=INK[0])
-        place.axis('off')
+    for part, title in zip(axes, titles, strict=True):
+        part.set_title(label(title), fontsize=9, color=INK[0])
+        part.axis('off')
     figure.colorbar(colors, ax=axes[1], shrink=0.8)
     save_png(figure, path)

@@ -1,4 +1,4 @@
-"""Numbers beside their names, with what is known of them: intervals, or other numbers."""
+"""Bar charts with intervals or reference values."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,33 +24,38 @@ def draw(
     axis: str,
     intervals: Sequence[Interval] | None = None,
     marks: tuple[str, Sequence[float | None]] | None = None,
+    axis_label: str = '',
 ) -> None:
-    """Draws a bar a name, downwards.
+    """Draws one horizontal bar per name, downwards.
 
-    Writes path.png and path.svg; path.csv has the numbers.
+    Writes path.png, path.svg and path.csv.
 
     Args:
-      values: None: there is none.
-      intervals: (low, high) of each.
-      marks: what to mark beside the bars, as published numbers: its name, and one a bar.
+      values: None for a missing bar.
+      axis: the name of the values, for the axis and the CSV file.
+      intervals: (low, high) of each value.
+      marks: reference values, such as published ones: their name, and a diamond for each bar.
+      axis_label: the label of the axis with its unit and the name of the marks; default: `axis`.
     """
     intervals = intervals or [None] * len(names)
     name, marked = marks or ('', [None] * len(names))
     figure, ((axes,),) = canvas(height=0.9 + 0.27 * len(names))
-    for place, (value, interval, mark) in enumerate(zip(values, intervals, marked, strict=True)):
+    for row, (value, interval, mark) in enumerate(zip(values, intervals, marked, strict=True)):
         if value is not None:
-            axes.barh(place, value, color=BLUE[0], height=0.62)
+            axes.barh(row, value, color=BLUE[0], height=0.62)
+        else:
+            axes.text(0, row, ' no value', va='center', fontsize=9, color=MUTED[0])
         if value is not None and interval is not None:
             spread = [[max(0, value - interval[0])], [max(0, interval[1] - value)]]
-            axes.errorbar(value, place, xerr=spread, color=INK[0], linewidth=1, capsize=2)
+            axes.errorbar(value, row, xerr=spread, color=INK[0], linewidth=1, capsize=2)
         if mark is not None:
-            axes.plot(mark, place, 'D', color=ORANGE[0], markersize=6)
+            axes.plot(mark, row, 'D', color=ORANGE[0], markersize=6)
     axes.set_yticks(range(len(names)), [label(text) for text in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(False, axis='y')
     axes.axvline(0, color=MUTED[0], linewidth=0.8)
     axes.locator_params(axis='x', nbins=6)
-    axes.set_xlabel(axis + (f' (diamonds: {name})' if marks else ''))
+    axes.set_xlabel(axis_label or axis)
     save(figure, path)
     rows = [
         (text, value, *(interval or (None, None)), mark)

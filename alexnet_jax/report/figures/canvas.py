@@ -1,7 +1,7 @@
-"""What all figures share: a picture in two forms.
+"""Shared parts of the figures: colors, axes and files.
 
-NAME.png is light, for slides and print; NAME.svg has text that can be read aloud and searched,
-and is light or dark as its reader has it.
+NAME.png is light, for slides and print. NAME.svg has text that can be read aloud and searched; it
+follows the reader's light or dark theme.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.runtime import files
 
-WIDTH = 4.6  # inches: on a phone, letters keep their size
+WIDTH = 4.6  # inches; as wide as a phone, so that letters keep their size
 SHORTEN = 28  # characters of a name
-# By role: the color on light paper, and on dark.
+# Colors by role: (light theme, dark theme).
 INK, MUTED, FAINT = ('#1f2328', '#e6edf3'), ('#59636e', '#9198a1'), ('#d1d9e0', '#3d444d')
 BLUE, ORANGE, GREEN = ('#0969da', '#4493f8'), ('#bc4c00', '#f0883e'), ('#1a7f37', '#3fb950')
 PURPLE, RED, PAPER = ('#8250df', '#ab7df8'), ('#cf222e', '#f85149'), ('#ffffff', '#0d1117')
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, RED, MUTED)
 TURNING = ('LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI', 'PDI')
-LINES = ('-', '--', '-.', ':')  # color alone tells nothing to some
+LINES = ('-', '--', '-.', ':')  # for readers who do not distinguish the colors
 
 
 def color(number: int) -> str:
-    """Returns a color for a line of a figure, in turn."""
+    """Returns the color of line `number` of a figure."""
     return PALETTE[number % len(PALETTE)][0]
 
 
@@ -45,7 +45,7 @@ def canvas(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH)
 
 
 def dress(axes: Axes) -> None:
-    """Sets our colors and letters, and removes all frames but the axes."""
+    """Sets the colors and fonts of axes, and removes the upper and right frame."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.spines[['left', 'bottom']].set_color(MUTED[0])
     axes.tick_params(colors=MUTED[0], labelcolor=INK[0], labelsize=9)
@@ -57,7 +57,7 @@ def dress(axes: Axes) -> None:
 
 
 def legend(axes: Axes, **where) -> None:
-    """Draws the legend of a figure without a frame."""
+    """Draws the legend of axes without a frame."""
     axes.legend(fontsize=9, frameon=False, labelcolor=INK[0], **where)
 
 
@@ -81,14 +81,14 @@ def save_png(figure: Figure, path: Path) -> None:
 
 @contextlib.contextmanager
 def _any_letters() -> Iterator[None]:
-    """Names may be in letters that Matplotlib's font lacks: it draws boxes, and need not say so."""
+    """Ignores warnings about letters that Matplotlib's font lacks; it draws boxes for them."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)
         yield
 
 
 def _themed(svg: str) -> str:
-    """Colors by role in place of fixed ones."""
+    """Returns an SVG with colors of both themes in place of fixed colors."""
     roles = {f'c{number}': pair for number, pair in
              enumerate((INK, MUTED, FAINT, BLUE, ORANGE, GREEN, PURPLE, RED, PAPER))}  # fmt: skip
     for name, (light, _) in roles.items():
@@ -102,19 +102,26 @@ def _themed(svg: str) -> str:
 
 
 def label(text: str, most: int = SHORTEN) -> str:
-    """Returns a name as a figure can show it.
+    """Returns a name for a figure: shortened, printable, and without Matplotlib's formulas."""
+    return printable(shortened(text, most)).replace('$', r'\$')
 
-    It is shortened, without signs that Matplotlib reads as formulas, or that no XML can hold.
+
+def shortened(name: str, most: int) -> str:
+    """Returns a name of at most `most` characters.
+
+    A longer name keeps its beginning and its end, as names of one set often differ in their ends.
     """
-    short = text if len(text) <= most else f'{text[: most - 1]}…'
-    return printable(short).replace('$', r'\$')
+    if len(name) <= most:
+        return name
+    tail = (most - 1) // 3
+    return f'{name[: most - 1 - tail]}…{name[-tail:]}'
 
 
 def printable(text: str) -> str:
-    """Replaces characters that cannot be printed by the sign for such.
+    """Returns a text with U+FFFD in place of characters that cannot be printed.
 
-    They are control characters, halves of characters, and characters that turn the direction of
-    the text after them.
+    These are control characters, surrogates, unassigned characters and characters that change the
+    text direction.
     """
     return ''.join('\N{REPLACEMENT CHARACTER}' if _is_control(sign) else sign for sign in text)
 
@@ -125,15 +132,16 @@ def _is_control(sign: str) -> bool:
     )
 
 
-# How a formula begins, in one spreadsheet or another; some first take spaces away.
+# First characters of formulas in spreadsheets; some spreadsheets strip spaces first.
 FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n', ' ', '＝', '＋', '－', '＠')
 
 
 def write_numbers(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes path.csv; floats so that they read back as they were, None as nothing.
+    """Writes path.csv.
 
-    A file's name that is no text is escaped, and a text that a spreadsheet would run as a formula
-    begins with an apostrophe.
+    Floats are written with all their digits and None as an empty cell. File names that are not
+    valid text are escaped. An apostrophe precedes text that a spreadsheet would execute as a
+    formula.
     """
     table = io.StringIO(newline='')
     writer = csv.writer(table)
@@ -145,5 +153,5 @@ def write_numbers(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def _cell(value: Any) -> Any:
-    """Numbers as they are; class names and file names come from strangers."""
+    """Returns a cell without formulas: class names and file names may come from anywhere."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

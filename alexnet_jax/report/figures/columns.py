@@ -1,4 +1,4 @@
-"""Two columns beside each other: what their kernels look for, and how alike they are."""
+"""Kernels and similarity of two columns."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +20,12 @@ MARKERS = 'os^Dv'
 
 
 def selectivity(color_index: np.ndarray, orientation_index: np.ndarray, path: Path) -> None:
-    """Draws both indices of every kernel, [columns, kernels].
+    """Draws the color and orientation index of every kernel.
 
-    Writes path.png and path.svg; path.csv has the numbers.
+    Writes path.png, path.svg and path.csv.
+
+    Args:
+      color_index, orientation_index: [columns, kernels].
     """
     figure, ((axes,),) = canvas(height=3.8)
     for number, (x, y) in enumerate(zip(color_index, orientation_index, strict=True)):
@@ -39,8 +42,8 @@ def selectivity(color_index: np.ndarray, orientation_index: np.ndarray, path: Pa
     axes.set(
         xlim=(-0.03, 1.03),
         ylim=(-0.03, 1.03),
-        xlabel='color index (lines: means)',
-        ylabel='orientation index',
+        xlabel='color index (0 to 1; lines: means of the columns)',
+        ylabel='orientation index (0 to 1)',
     )
     if len(color_index) > 1:
         legend(axes)
@@ -53,46 +56,55 @@ def selectivity(color_index: np.ndarray, orientation_index: np.ndarray, path: Pa
 
 
 def separation(
-    steps: Sequence[int], apart: Mapping[str, Sequence[tuple[float, float, float]]], path: Path
+    steps: Sequence[int], found: Mapping[str, Sequence[tuple[float, float, float]]], path: Path
 ) -> None:
-    """Draws how far the columns' means lie apart over training.
+    """Draws the separation of two columns during training: the difference of their mean indices.
+
+    Writes path.png, path.svg and path.csv.
 
     Args:
-      apart: by index, (difference, by chance, p) at each step.
+      found: by index, (difference, chance level, p) at each step.
     """
     figure, ((axes,),) = canvas(height=3.4)
-    for number, (index, values) in enumerate(apart.items()):
+    for number, (index, values) in enumerate(found.items()):
         axes.plot(steps, [abs(row[0]) for row in values], '-o', color=color(number), markersize=3,
                   label=index)  # fmt: skip
         axes.plot(
-            steps, [row[1] for row in values], ':', color=color(number), label=f'{index}, by chance'
+            steps,
+            [row[1] for row in values],
+            ':',
+            color=color(number),
+            label=f'{index}, chance level',
         )
-    axes.set(xlabel='step', ylabel='difference of the means', ylim=(0, None))
-    legend(axes)
+    axes.set(xlabel='training step', ylabel='difference of the mean indices', ylim=(0, None))
+    legend(axes, loc='lower left', bbox_to_anchor=(0, 1), ncols=2)
     save(figure, path)
     write_numbers(
         path, ('step', 'index', 'difference', 'by_chance', 'p'),
-        [(step, index, *row) for index, values in apart.items() for step, row in zip(steps, values, strict=True)],
+        [(step, index, *row) for index, values in found.items() for step, row in zip(steps, values, strict=True)],
     )  # fmt: skip
 
 
 def similarity_by_layer(
     layers: Sequence[str], columns: Sequence[float], halves: Sequence[np.ndarray], path: Path
 ) -> None:
-    """Draws CKA by layer between the columns, and between halves at random.
+    """Draws the CKA of the two columns and of random halves, by layer.
 
-    Of the halves it draws the mean, and the middle nine tenths.
+    The band of the random halves has 90 % of their values. Writes path.png, path.svg and path.csv.
+
+    Args:
+      columns: by layer. halves: by layer, the CKA of each random assignment.
     """
     figure, ((axes,),) = canvas(height=3.2)
-    places = np.arange(len(layers))
-    middles = [np.mean(values) for values in halves]
+    positions = np.arange(len(layers))
+    means = [np.mean(values) for values in halves]
     low, high = ([np.quantile(values, q) for values in halves] for q in (0.05, 0.95))
-    axes.fill_between(places, low, high, color=MUTED[0], alpha=0.25, linewidth=0)
-    axes.plot(places, middles, ':', color=MUTED[0], label='halves at random (band: 5 to 95 %)')
-    axes.plot(places, columns, '-o', color=BLUE[0], markersize=4, label='columns')
-    axes.set_xticks(places, layers)
-    axes.set(ylabel='CKA', ylim=(min(0, *low, *columns), 1.03))
+    axes.fill_between(positions, low, high, color=MUTED[0], alpha=0.25, linewidth=0)
+    axes.plot(positions, means, ':', color=MUTED[0], label='random halves (band: 5 to 95 %)')
+    axes.plot(positions, columns, '-o', color=BLUE[0], markersize=4, label='columns 1 and 2')
+    axes.set_xticks(positions, layers)
+    axes.set(xlabel='layer', ylabel='CKA', ylim=(min(0, *low, *columns), 1.03))
     legend(axes)
     save(figure, path)
-    rows = zip(layers, columns, middles, low, high, strict=True)
+    rows = zip(layers, columns, means, low, high, strict=True)
     write_numbers(path, ('layer', 'columns', 'halves_mean', 'halves_5', 'halves_95'), rows)

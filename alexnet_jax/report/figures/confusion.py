@@ -1,4 +1,4 @@
-"""The confusion matrix: how often each class was predicted as each."""
+"""Confusion matrices: counts by class and predicted class."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ from matplotlib.colors import to_rgb
 
 from alexnet_jax.report.figures.canvas import BLUE, INK, canvas, label, save, write_numbers
 
-MOST_CLASSES = 20  # whose names and numbers still can be read
+MOST_CLASSES = 20  # more would be too small to read
 
 
 def draw(counts: np.ndarray, totals: np.ndarray, names: Sequence[str], path: Path) -> None:
     """Draws path.png and path.svg.
 
     Args:
-      counts: [class, predicted class]. totals: [class], of all images, also those predicted as
-        a class that is not among these.
+      counts: [class, predicted class]. totals: [class], the number of images of a class, including
+        images predicted as a class that is not in the matrix.
     """
     side = len(names)
     figure, ((axes,),) = canvas(height=4.6)
@@ -35,12 +35,16 @@ def draw(counts: np.ndarray, totals: np.ndarray, names: Sequence[str], path: Pat
     axes.set_xticks(range(side), texts, rotation=turned, fontsize=size)
     axes.set_yticks(range(side), texts, fontsize=size)
     axes.grid(False)
-    axes.set(xlabel='predicted class', ylabel='class')
+    axes.set(xlabel='predicted class (numbers: images)', ylabel='class')
     axes.spines[:].set_color(INK[0])
     save(figure, path)
 
 
 def write(counts: Mapping[tuple[int, int], int], names: Sequence[str], path: Path) -> None:
-    """Writes path.csv: of all classes, the counts by (class, predicted class) that are not 0."""
+    """Writes path.csv with the counts of all classes that are not 0.
+
+    Args:
+      counts: by (class, predicted class).
+    """
     rows = [(names[i], names[j], counts[i, j]) for i, j in sorted(counts)]
     write_numbers(path, ('class', 'taken_for', 'images'), rows)

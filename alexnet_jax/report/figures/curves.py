@@ -1,6 +1,6 @@
-"""Errors and loss by epoch, with the drops of the learning rate.
+"""Curves of errors and loss, with the drops of the learning rate.
 
-Errors have a logarithmic axis, the loss stands beside that of guessing.
+Errors have a logarithmic axis. The loss has a line at that of a uniform prediction.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from alexnet_jax.report.figures.canvas import (
     INK,
     LINES,
     MUTED,
+    PAPER,
     canvas,
     color,
     label,
@@ -27,9 +28,10 @@ from alexnet_jax.report.figures.canvas import (
     write_numbers,
 )
 
-POINTS = 100  # of a line at most: steps are averaged
-DROP = 1.5  # times lower is a drop; rates that fall a little every step have none
-MOST_DROPS = 8  # that are marked: more would hide the lines
+POINTS = 100  # maximum number of points of a line; steps are averaged
+DROP = 1.5  # minimum factor of a drop; rates that decrease a little at every step have no drops
+MOST_DROPS = 8  # more marks would hide the lines
+EPOCHS = 'training images seen (epochs)'
 ERRORS = ('loss', 'top1_error', 'top5_error')
 SPLITS = {'train': 'training', 'val': 'validation', 'test': 'test'}
 Row = Mapping[str, Any]
@@ -38,14 +40,14 @@ Points = Sequence[tuple[float, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Drop:
-    """The learning rate fell: at which epoch, and to what."""
+    """A drop of the learning rate: its epoch and the new rate."""
 
     epoch: float
     rate: float
 
 
 def thinned(rows: Sequence[Row]) -> list[dict[str, float]]:
-    """Means of neighboring rows, `POINTS` at most, by epoch."""
+    """Returns means of neighboring rows, at most `POINTS`, by epoch."""
     parts = np.array_split(np.arange(len(rows)), min(POINTS, max(1, len(rows))))
     return [
         {name: float(np.mean([rows[i][name] for i in part])) for name in ('epoch', *ERRORS)}
@@ -55,7 +57,7 @@ def thinned(rows: Sequence[Row]) -> list[dict[str, float]]:
 
 
 def drops(rows: Sequence[Row]) -> list[Drop]:
-    """Finds where the learning rate fell: the first of the train rows with the lower rate."""
+    """Returns the drops of the learning rate, each at its first train row with the lower rate."""
     return [
         Drop(row['epoch'], row['learning_rate']) for before, row in itertools.pairwise(rows)
         if row['learning_rate'] * DROP < before['learning_rate']
@@ -63,10 +65,7 @@ def drops(rows: Sequence[Row]) -> list[Drop]:
 
 
 def lines_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Returns the rows of a metrics.jsonl by line of the figure.
-
-    The lines are 'training', 'validation' and 'test'.
-    """
+    """Returns the rows of metrics.jsonl by line: 'training', 'validation' and 'test'."""
     by_split = {name: [row for row in rows if row['split'] == split]
                 for split, name in SPLITS.items()}  # fmt: skip
     return {name: thinned(of_split) if name == 'training' else of_split
@@ -74,10 +73,10 @@ def lines_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 
 def draw_errors(rows: Sequence[Row], path: Path, top5: bool = True) -> None:
-    """Draws path.png and path.svg; path.csv has the points.
+    """Draws the errors by epoch. Writes path.png, path.svg and path.csv.
 
     Args:
-      rows: as in metrics.jsonl. top5: whether their top-5 errors mean anything.
+      rows: as in metrics.jsonl. top5: whether to draw the top-5 errors.
     """
     shown = ERRORS[1:] if top5 else ERRORS[1:2]
     figure, ((axes,),) = canvas(height=3.8)
@@ -90,25 +89,25 @@ def draw_errors(rows: Sequence[Row], path: Path, top5: bool = True) -> None:
             heights = [max(row[name], floor) for row in points]
             text = f'{split}, {name[:3]}-{name[3]}'
             axes.plot(_epochs(points), heights, style, label=text, **_look(number, split))
-    axes.set(xlabel='epoch', ylabel='error')
+    axes.set(xlabel=EPOCHS, ylabel='error (fraction)')
     _finish(axes, rows, axes.get_ylim()[1])
     save(figure, path)
     _write(path, shown, lines)
 
 
 def draw_loss(rows: Sequence[Row], path: Path, classes: int) -> None:
-    """Draws path.png and path.svg, with a line at ln(classes), the loss of guessing.
+    """Draws the loss by epoch with that of a uniform prediction, ln(classes).
 
-    Writes the points to path.csv.
+    Writes path.png, path.svg and path.csv.
     """
     figure, ((axes,),) = canvas(height=3.8)
     lines = lines_of(rows)
     for number, (split, points) in enumerate(lines.items()):
         losses = [row['loss'] for row in points]
         axes.plot(_epochs(points), losses, '-', label=split, **_look(number, split))
-    axes.set(xlabel='epoch', ylabel='loss')
+    axes.set(xlabel=EPOCHS, ylabel='loss (mean cross-entropy, nats)')
     axes.set_ylim(0)
-    guessing(axes, classes)
+    draw_uniform(axes, classes)
     _finish(axes, rows, math.log(classes) or axes.get_ylim()[1])
     save(figure, path)
     _write(path, ERRORS[:1], lines)
@@ -117,24 +116,28 @@ def draw_loss(rows: Sequence[Row], path: Path, classes: int) -> None:
 def compare(
     curves: Mapping[str, Points],
     path: Path,
-    axes: tuple[str, str],
+    names: tuple[str, str],
     level: float | None = None,
     classes: int | None = None,
     log: bool = False,
     falls: Mapping[str, Sequence[Drop]] | None = None,
 ) -> None:
-    """Draws lines of several runs by name, [(x, y)] each.
+    """Draws one line per run. Writes path.png, path.svg and path.csv.
 
     Args:
-      level: a height to reach. classes: draws the loss of guessing among so many. log: errors, on
-        a logarithmic axis. falls: where the rate of each run fell, which a triangle marks on its line.
+      curves: (x, y) points by the name of the run.
+      names: the names of x and y, in the CSV file and without units.
+      level: draws a horizontal line at this value.
+      classes: draws the loss of a uniform prediction over this number of classes.
+      log: whether y has a logarithmic axis, for errors.
+      falls: by run, the drops of its learning rate, which triangles mark.
     """
-    figure, ((place,),) = canvas(height=3.2 + 0.2 * len(curves))
+    figure, ((axes,),) = canvas(height=3.2 + 0.2 * len(curves))
     heights = [y for points in curves.values() for _, y in points]
-    floor = log_axis(place, heights) if log else -math.inf
+    floor = log_axis(axes, heights) if log else -math.inf
     for number, (name, points) in enumerate(curves.items()):
         x, y = [x for x, _ in points], [max(y, floor) for _, y in points]
-        place.plot(
+        axes.plot(
             x,
             y,
             LINES[number % len(LINES)],
@@ -143,26 +146,25 @@ def compare(
             label=label(name, 40),
         )
         epochs = [drop.epoch for drop in (falls or {}).get(name, ())[:MOST_DROPS]]
-        place.plot(epochs, np.interp(epochs, x, y), 'v', color=color(number), markersize=7)
+        axes.plot(epochs, np.interp(epochs, x, y), 'v', color=color(number), markersize=7)
     if level is not None:
-        place.axhline(level, color=FAINT[0], linewidth=2, zorder=0)
-    place.set(xlabel=axes[0], ylabel=axes[1])
+        axes.axhline(level, color=FAINT[0], linewidth=2, zorder=0)
+    axes.set(xlabel=_axis_label(names[0]), ylabel=_axis_label(names[1]))
     if not log:
-        place.set_ylim(0)
+        axes.set_ylim(0)
     if classes is not None:
-        guessing(place, classes)
-    legend(place, loc='lower left', bbox_to_anchor=(0, 1))
+        draw_uniform(axes, classes)
+    legend(axes, loc='lower left', bbox_to_anchor=(0, 1))
     save(figure, path)
     write_numbers(
-        path, ('line', *axes), [(name, *point) for name, line in curves.items() for point in line]
+        path, ('line', *names), [(name, *point) for name, line in curves.items() for point in line]
     )
 
 
 def log_axis(axes: Axes, errors: Iterable[float]) -> float:
-    """Makes the vertical axis one of errors, logarithmic up to 1 at most.
+    """Makes the vertical axis logarithmic, up to an error of 1.
 
-    Returns the height at which errors of 0 are to be drawn, its lower edge: half of the smallest
-    other.
+    Returns the height of errors of 0: the lower edge, half of the smallest other error.
     """
     values = list(errors)
     positive = [value for value in values if value > 0]
@@ -180,24 +182,22 @@ def log_axis(axes: Axes, errors: Iterable[float]) -> float:
     return floor
 
 
-def guessing(axes: Axes, classes: int) -> None:
-    """Draws the loss of a net that gives every class the same probability, ln(classes).
-
-    It draws nothing for one class.
-    """
+def draw_uniform(axes: Axes, classes: int) -> None:
+    """Draws the loss of a uniform prediction, ln(classes); nothing for one class."""
     loss = math.log(classes)
     if not loss:
         return
     axes.set_ylim(top=max(axes.get_ylim()[1], loss * 1.12))
     axes.axhline(loss, color=MUTED[0], linestyle=(0, (1, 2)), linewidth=1.4)
     axes.annotate(
-        f'ln {classes} = {loss:.3f}: guessing', (1, loss), (-2, 3), xycoords=('axes fraction', 'data'),
-        textcoords='offset points', ha='right', va='bottom', fontsize=9, color=INK[0],
+        f'uniform prediction: ln {classes} = {loss:.3f}', (1, loss), (-2, 4),
+        xycoords=('axes fraction', 'data'), textcoords='offset points', ha='right', va='bottom',
+        fontsize=9, color=INK[0], bbox={'facecolor': PAPER[0], 'edgecolor': 'none', 'pad': 1},
     )  # fmt: skip
 
 
 def _finish(axes: Axes, rows: Sequence[Row], top: float) -> None:
-    """Marks the drops of the rate, each with the new rate below `top`, and names the lines."""
+    """Marks the drops of the learning rate, each with the new rate below `top`, and draws the legend."""
     for drop in drops([row for row in rows if row['split'] == 'train'])[:MOST_DROPS]:
         axes.axvline(drop.epoch, color=MUTED[0], linestyle='--', linewidth=0.8)
         rate = np.format_float_positional(drop.rate, 2, fractional=False, trim='-')
@@ -223,3 +223,11 @@ def _write(path: Path, shown: Sequence[str], lines: Mapping[str, Sequence[Row]])
         [(split, row['epoch'], *(row[name] for name in shown))
          for split, points in lines.items() for row in points],
     )  # fmt: skip
+
+
+def _axis_label(name: str) -> str:
+    """Returns the name of an axis with its unit."""
+    units = {'epoch': EPOCHS, 'step': 'training step'}
+    if name.endswith('error'):
+        return f'{name} (fraction)'
+    return f'{name} (nats)' if name.endswith('loss') else units.get(name, name)

@@ -1,4 +1,4 @@
-"""A net as a drawing, after the paper's Figure 2: a row a layer, its columns side by side."""
+"""A drawing of a net as in the paper's Figure 2: a row for each layer, columns side by side."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from alexnet_jax.report.figures.canvas import (
     write_numbers,
 )
 
-ROW, BOX = 1.0, 0.66  # height of a row and of its box; the width is 1 in all
+ROW, BOX = 1.0, 0.66  # heights of a row and of its box; the total width is 1
 GAP = 0.04  # between two columns
 
 
@@ -48,12 +48,12 @@ def draw(net: Architecture, classes: int, path: Path) -> None:
     _box(axes, 0.3, 0.7, 0, (f'image\n{size}×{size}×3', ''), FAINT[0])
     for number, (layer, shape) in enumerate(zip(net.layers, shapes, strict=False), start=1):
         _arrows(axes, net, number, layer)
-        for column, (left, right) in enumerate(_places(net.columns)):
+        for column, (left, right) in enumerate(_edges(net.columns)):
             edge = (BLUE, ORANGE)[column % 2][0]
             texts = _layer_text(layer, shape, net.columns), _stages_text(layer, shape)
             _box(axes, left, right, number, texts, edge)
     last = count - 1
-    for left, right in _places(net.columns):
+    for left, right in _edges(net.columns):
         _arrow(axes, (left + right) / 2, 0.5, last, crossing=net.columns > 1)
     text = f'{net.output.name}: {classes} class{"es" * (classes != 1)}\nsoftmax'
     _box(axes, 0.3, 0.7, last, (text, ''), FAINT[0])
@@ -67,22 +67,22 @@ def described(net: Architecture, classes: int) -> str:
         f'{layer.name} {"×".join(map(str, shape.output))}'
         for layer, shape in zip(net.layers, layer_shapes(net, classes), strict=False)
     )
-    meet = [row.name for row in net.layers[1:] if row.reads_all] if net.columns > 1 else []
+    joined = [row.name for row in net.layers[1:] if row.reads_all] if net.columns > 1 else []
     where = (
-        f'; the columns meet at {", ".join([*meet, net.output.name])}' if net.columns > 1 else ''
+        f'; the columns meet at {", ".join([*joined, net.output.name])}' if net.columns > 1 else ''
     )
     return f'Diagram of {net.name}: {columns}; {layers}, then {classes} classes{where}.'
 
 
-def _places(columns: int) -> list[tuple[float, float]]:
-    """Left and right edge of each column."""
+def _edges(columns: int) -> list[tuple[float, float]]:
+    """Returns the left and right edge of each column."""
     return [(GAP / 2 + i / columns, (i + 1) / columns - GAP / 2) for i in range(columns)]
 
 
 def _box(
     axes: Axes, left: float, right: float, row: int, texts: tuple[str, str], edge: str
 ) -> None:
-    """`texts`: what is computed, and smaller, what follows."""
+    """Draws a box with two texts: the layer, and its stages in smaller letters."""
     bottom = -ROW * row - BOX
     shape = FancyBboxPatch(
         (left, bottom), right - left, BOX, boxstyle='round,pad=0,rounding_size=0.02',
@@ -98,8 +98,8 @@ def _box(
 
 
 def _arrows(axes: Axes, net: Architecture, row: int, layer: Layer) -> None:
-    """What each column of the layer reads."""
-    middles = [(left + right) / 2 for left, right in _places(net.columns)]
+    """Draws arrows from the columns that each column of the layer reads."""
+    middles = [(left + right) / 2 for left, right in _edges(net.columns)]
     for middle in middles:
         if row == 1:
             _arrow(axes, 0.5, middle, row, crossing=False)
@@ -118,17 +118,17 @@ def _arrow(axes: Axes, start: float, end: float, row: int, crossing: bool) -> No
 
 
 def _layer_text(layer: Layer, shape: LayerShape, columns: int) -> str:
-    *places, features = shape.activations[layer.name]
+    *positions, features = shape.activations[layer.name]
     own = features // columns
     if not isinstance(layer, Conv):
         return f'{layer.name}\n{own} units'
     stride = f', stride {layer.stride}' if layer.stride > 1 else ''
     side = layer.kernel
-    return f'{layer.name}: {side}×{side}{stride}\n{"×".join(map(str, places))}×{own}'
+    return f'{layer.name}: {side}×{side}{stride}\n{"×".join(map(str, positions))}×{own}'
 
 
 def _stages_text(layer: Layer, shape: LayerShape) -> str:
-    """What follows the layer, and what it leaves of the places."""
+    """Returns the stages after the layer and the size of their output."""
     text = ' → '.join(stage_text(stage).split(' (')[0] for stage in layer.then)
     if shape.output[:-1] != shape.activations[layer.name][:-1]:
         text += f' → {"×".join(map(str, shape.output[:-1]))}'

@@ -1,4 +1,4 @@
-"""The first layer's kernels, the columns apart (the paper's Figure 3)."""
+"""Kernels of the first layer by column (the paper's Figure 3)."""
 
 from pathlib import Path
 
@@ -9,14 +9,16 @@ from alexnet_jax.evaluation.selectivity import color_index
 from alexnet_jax.report.figures.canvas import canvas, save_png
 from alexnet_jax.runtime import files
 
-ACROSS = 8  # two columns beside each other, as wide as a page, leave a weight 4 pixels and more
+ACROSS = (
+    8  # kernels per row; two columns side by side then have at least 4 screen pixels per weight
+)
 
 
 def sheets(kernel: np.ndarray) -> list[np.ndarray]:
-    """Returns a picture of each column's kernels, a weight a pixel, uint8 RGBA.
+    """Returns a picture of each column's kernels, uint8 RGBA, with one pixel per weight.
 
-    Nothing is between them: the picture lies on light paper and on dark. They are in the order of
-    their color index, gray first.
+    The space between kernels is transparent, for light and dark themes. Kernels are sorted by their
+    color index, gray ones first.
 
     Args:
       kernel: conv1's parameter, [columns, side, side, 3, features].
@@ -31,9 +33,9 @@ def sheets(kernel: np.ndarray) -> list[np.ndarray]:
 
 
 def draw(kernel: np.ndarray, path: Path) -> None:
-    """Draws path.png, the sheets beside each other.
+    """Draws path.png, with the columns side by side.
 
-    Writes the kernels in the net's order, [columns, features, side, side, 3], to path.npz.
+    Writes the kernels in the order of the net, [columns, features, side, side, 3], to path.npz.
     """
     files.write_bytes(path.with_suffix('.npz'), files.npz({'kernels': first_kernels(kernel)}))
     pictures = sheets(kernel)
@@ -41,9 +43,9 @@ def draw(kernel: np.ndarray, path: Path) -> None:
     figure, axes = canvas(
         height=4.4 * height / width + 0.35, columns=len(pictures), width=4.6 * len(pictures)
     )
-    for number, (picture, place) in enumerate(zip(pictures, axes.flat, strict=True), start=1):
-        place.imshow(picture, interpolation='nearest')
-        place.axis('off')
+    for number, (picture, part) in enumerate(zip(pictures, axes.flat, strict=True), start=1):
+        part.imshow(picture, interpolation='nearest')
+        part.axis('off')
         if len(pictures) > 1:
-            place.set_title(f'column {number}')
+            part.set_title(f'column {number}')
     save_png(figure, path)

@@ -1,4 +1,4 @@
-"""Matrices as pictures: dissimilarities of images, and similarities of layers with their numbers."""
+"""Pictures of matrices: dissimilarities of images and similarities of layers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,20 @@ import numpy as np
 
 from alexnet_jax.report.figures.canvas import INK, canvas, label, save, save_png, write_numbers
 
-MOST_IMAGES = 1000  # that have a pixel each
+MOST_IMAGES = 1000  # per side of a picture, one pixel each
 
 
 def draw_dissimilarities(values: np.ndarray, name: str, path: Path) -> None:
-    """Draws path.png of dissimilarities [images, images]; NaN is left white.
+    """Draws path.png of dissimilarities [images, images]. NaN is white.
 
-    Of more than a thousand images it shows every second, third, ....
+    Of more than a thousand images, every second, third, ... image is drawn.
 
     Args:
-      name: of the measure, beside the scale of colors.
+      name: the name of the measure, at the color scale.
     """
     step = -(-len(values) // MOST_IMAGES)
     figure, ((axes,),) = canvas(height=4.2, width=5.2)
-    figure.set_layout_engine('compressed')  # of axes as square as the matrix
+    figure.set_layout_engine('compressed')  # keeps the axes square
     picture = axes.imshow(values[::step, ::step], interpolation='nearest')
     axes.grid(False)
     axes.set(xlabel=f'image, in steps of {step}' if step > 1 else 'image', ylabel='image')
@@ -31,9 +31,9 @@ def draw_dissimilarities(values: np.ndarray, name: str, path: Path) -> None:
 def draw_similarities(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], path: Path
 ) -> None:
-    """Draws path.png and path.svg of similarities between 0 and 1, [rows, columns].
+    """Draws path.png and path.svg of similarities from 0 to 1, [rows, columns], with numbers.
 
-    Cells have their numbers, and path.csv has them in full. NaN is left white.
+    Writes all digits to path.csv. NaN is white.
     """
     figure, ((axes,),) = canvas(
         height=1.6 + 0.34 * len(rows), width=max(4.6, 2.2 + 0.5 * len(columns))

@@ -1,9 +1,10 @@
-"""A page as one file: no request goes out of it, and whatever it is given is shown as text."""
+"""HTML pages in one file: they make no network requests, and all inputs are escaped."""
 
 import base64
 import dataclasses
 import io
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -11,86 +12,40 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.report.figures.canvas import printable
+from alexnet_jax.report.figures.canvas import printable, shortened
+from alexnet_jax.report.figures.style import STYLE
 
-SMALL = 64  # pixels a side: up to here an image keeps its pixels as they are
-MOST_COLUMNS, MOST_LETTERS = 4, 40  # of a table's head that a phone shows as it is
+SMALL = 64  # pixels per side; images up to this size are stored without loss
+# A phone shows a table with more columns, or with longer column names, as one line per cell.
+MOST_COLUMNS, MOST_LETTERS = 4, 40
 SHEET = (
-    1600  # pixels across that a sheet of kernels is enlarged to: a reader sees each weight's edge
+    1600  # pixels; minimum width of an enlarged sheet of kernels, so that weights have sharp edges
 )
-LONG = 16  # letters of a word that may be broken
+LONG = 16  # letters; longer words may be broken
+NAME = 48  # characters of a class name
+NUMBER = re.compile(r'[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?')
 Cell = str | int | float | None
-
-STYLE = """
-:root{color-scheme:light dark;--ink:#1f2328;--muted:#59636e;--faint:#d1d9e0;--paper:#fff;
---panel:#f6f8fa;--accent:#0550ae;--bar:#b6d4fe;--right:#116329;--wrong:#b31d28}
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--muted:#9da7b3;--faint:#3d444d;
---paper:#0d1117;--panel:#161b22;--accent:#79b8ff;--bar:#1f4b82;--right:#56d364;--wrong:#ff8a84}}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:1.2rem 1rem 4rem;max-width:74rem;background:var(--paper);
-color:var(--ink);font:1rem/1.55 system-ui,sans-serif;overflow-wrap:anywhere}
-h1{font-size:1.7rem;line-height:1.2;margin:.4rem 0}h2{font-size:1.25rem;margin:2.6rem 0 .6rem;
-border-bottom:1px solid var(--faint);padding-bottom:.2rem}h3{font-size:1rem;margin:1.4rem 0 .3rem}
-p,ul{max-width:50rem}a{color:var(--accent)}nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1rem;
-list-style:none;padding:0}.muted,figcaption{color:var(--muted);font-size:.87rem}
-.big{font-size:1.15rem;max-width:none}figure{margin:.6rem 0 1rem}figure>img{width:100%;max-width:36rem;height:auto;
-display:block}.pair{display:grid;gap:0 2rem;grid-template-columns:repeat(2,minmax(0,1fr))}
-.three{grid-template-columns:repeat(3,minmax(0,1fr))}.pair>:only-child{grid-column:1/-1}
-.cards{display:grid;gap:1rem;grid-template-columns:repeat(4,minmax(0,1fr));list-style:none;
-padding:0;max-width:none}.card{background:var(--panel);border-radius:.5rem;padding:.6rem;margin:0}
-.card img{width:100%;height:auto;display:block}
-.bars span:last-child{flex:none}
-.card strong{display:block;margin:.3rem 0}.bars{list-style:none;margin:0;padding:0;font-size:.87rem}
-.bars li{position:relative;padding:.05rem .35rem;margin:2px 0;z-index:0;display:flex;
-justify-content:space-between;gap:.5rem}
-.bars i{position:absolute;z-index:-1;left:0;top:0;bottom:0;background:var(--bar);border-radius:2px}
-.right{color:var(--right)}.wrong{color:var(--wrong)}
-.strip{display:grid;grid-template-columns:repeat(7,minmax(0,1fr));gap:.6rem;list-style:none;
-padding:.6rem;margin:.8rem 0;background:var(--panel);border-radius:.5rem;max-width:none}
-.strip li{font-size:.8rem;line-height:1.3}.strip img{width:100%;height:auto;display:block}
-.strip li:first-child{position:relative}.strip li:first-child::after{content:"";position:absolute;
-top:0;bottom:0;right:-.35rem;border-right:2px solid var(--muted)}
-.unit{background:var(--panel);border-radius:.5rem;padding:.6rem;max-width:44rem}
-.unit>div{display:grid;gap:.6rem;grid-template-columns:repeat(2,minmax(0,1fr))}
-.unit img{width:100%;height:100%;object-fit:contain;display:block}
-.unit ul{display:grid;gap:.2rem;grid-template-columns:repeat(3,minmax(0,1fr));list-style:none;
-margin:0;padding:0}.unit li{aspect-ratio:1;min-height:0}.unit figcaption{margin-top:.4rem}
-.listed{columns:3;gap:2rem;padding-left:1.2rem;max-width:none;font-size:.87rem}
-.scroll{overflow-x:auto;margin:.8rem 0}table{border-collapse:collapse;font-size:.87rem}
-th,td{text-align:left;vertical-align:top;padding:.25rem .9rem .25rem 0;
-border-bottom:1px solid var(--faint);max-width:26rem}
-th,td{overflow-wrap:break-word}.long{overflow-wrap:anywhere}
-th{font-weight:600}.number{text-align:right;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--muted);padding-bottom:.3rem}
-pre{background:var(--panel);border-radius:.5rem;padding:.7rem;white-space:pre-wrap;font-size:.82rem}
-details{margin:.8rem 0}summary{cursor:pointer}
-@media(max-width:64rem){.three{grid-template-columns:repeat(2,minmax(0,1fr))}}
-@media(max-width:48rem){.pair{grid-template-columns:minmax(0,1fr)}.listed{columns:1}.cards{grid-template-columns:repeat(2,minmax(0,1fr));gap:.6rem}
-.strip{grid-template-columns:repeat(4,minmax(0,1fr))}.strip li:first-child{grid-row:span 2}
-th,td{padding-right:.6rem}.wide thead{display:none}.wide tr{display:block;padding:.5rem 0;
-border-bottom:1px solid var(--faint)}.wide td{display:flex;gap:1rem;justify-content:space-between;
-border:0;padding:.1rem 0;text-align:right;max-width:none}.wide,.wide tbody,.wide caption{display:block}
-.wide td::before{content:attr(data-name);color:var(--muted);text-align:left}
-.wide td:empty{display:none}}
-"""
 
 
 def text(value: Cell) -> str:
-    """Returns a value as HTML that shows it."""
+    """Returns a value as escaped HTML.
+
+    Floats have three decimals, or four significant digits below 0.001.
+    """
     if value is None:
         return ''
     if isinstance(value, float):
-        return f'{value:.4g}' if value and abs(value) < 0.001 else f'{value:.4f}'
+        return f'{value:.4g}' if value and abs(value) < 0.001 else f'{value:.3f}'
     return escape(printable(str(value)))
 
 
 def paragraph(content: str, kind: str = '') -> str:
     """Returns a paragraph of escaped text."""
-    return f'<p{_kind(kind)}>{text(content)}</p>'
+    return f'<p{_class(kind)}>{text(content)}</p>'
 
 
 def note(content: str) -> str:
-    """Returns a paragraph of HTML in smaller letters."""
+    """Returns HTML as a paragraph in smaller letters."""
     return f'<p class="muted">{content}</p>'
 
 
@@ -100,37 +55,36 @@ def heading(content: str, level: int = 3) -> str:
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = '') -> str:
-    """Returns a table, its numbers to the right.
+    """Returns a table. Columns of numbers are aligned at the right.
 
-    On a phone a table of many columns has a line a cell, with the column's name; one that is
-    still wider than the screen scrolls by itself.
+    On a phone, a table with many columns has one line per cell, with the name of the column. A table
+    that is wider than the screen scrolls by itself.
     """
-    words = sum(max(map(len, name.split()), default=0) for name in names)  # these are not broken
-    is_wide = len(names) > MOST_COLUMNS or words > MOST_LETTERS
-    numeric = [
-        rows and all(isinstance(row[i], int | float) for row in rows) for i in range(len(names))
-    ]
+    letters = sum(max(map(len, name.split()), default=0) for name in names)  # words are not broken
+    is_wide = len(names) > MOST_COLUMNS or letters > MOST_LETTERS
+    numeric = [_is_numeric([row[i] for row in rows]) for i in range(len(names))]
     head = ''.join(
-        f'<th scope="col"{_kind("number" if is_number else "")}>{text(name)}</th>'
+        f'<th scope="col"{_class("number" if is_number else "")}>{text(name)}</th>'
         for name, is_number in zip(names, numeric, strict=True)
     )
     lines = ''.join(
         '<tr>' + ''.join(
-            f'<td{_kind(_kind_of(cell, place))}{_data_name(name) if is_wide else ""}>{text(cell)}</td>'
-            for place, (name, cell) in enumerate(zip(names, row, strict=True))
+            f'<td{_class("number" if numeric[i] else _class_of_text(cell, i))}'
+            f'{_data_name(names[i]) if is_wide else ""}>{text(cell)}</td>'
+            for i, cell in enumerate(row)
         ) + '</tr>'
         for row in rows
     )  # fmt: skip
     about = f'<caption>{text(caption)}</caption>' if caption else ''
     region = f' role="region" tabindex="0" aria-label="{text(caption or names[0])}"'
     return (
-        f'<div class="scroll"{region}><table{_kind("wide" if is_wide else "")}>{about}<thead><tr>{head}</tr></thead>'
+        f'<div class="scroll"{region}><table{_class("wide" if is_wide else "")}>{about}<thead><tr>{head}</tr></thead>'
         f'<tbody>{lines}</tbody></table></div>'
     )
 
 
 def listed(sentences: Sequence[str]) -> str:
-    """Returns short sentences as a list, on a desk in three columns."""
+    """Returns short sentences as a list, in three columns on a wide screen."""
     return f'<ul class="listed">{"".join(f"<li>{text(one)}</li>" for one in sentences)}</ul>'
 
 
@@ -146,35 +100,42 @@ def folded(summary: str, content: str) -> str:
 
 
 def side_by_side(*parts: str) -> str:
-    """Parts in rows of three where that leaves no hole, else of two; below each other on a phone."""
+    """Returns parts in rows of two, or of three if their number is a multiple of three.
+
+    A phone has one part per row.
+    """
     three = ' three' * (len(parts) % 3 == 0)
     return f'<div class="pair{three}">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
 
 
 def picture(path: Path, described: str, caption: str) -> str:
-    """Returns a figure of the page's folder, path.svg and path.png, with a link to its numbers."""
+    """Returns the figure path.svg with its caption and links to its files."""
     svg = base64.b64encode(path.with_suffix('.svg').read_bytes()).decode()
     return _figure(f'data:image/svg+xml;base64,{svg}', described, links(path, caption))
 
 
 def links(path: Path, caption: str) -> str:
-    """Returns the caption of a figure, and links to its files in the page's folder."""
+    """Returns the caption of a figure and links to its files, which paper omits."""
     files = [path.with_suffix(suffix) for suffix in ('.png', '.svg', '.csv', '.npz')]
     named = ', '.join(
         f'<a href="{text(file.name)}">{text(file.name)}</a>' for file in files if file.exists()
     )
-    return f'{text(caption)} {named}'
+    return f'{text(caption)} <span class="files">{named}</span>'
 
 
 def sheet(pixels: np.ndarray, described: str, caption: str) -> str:
-    """Returns a picture whose every pixel is to be seen, uint8 [height, width, channels]."""
+    """Returns an enlarged picture with visible pixels.
+
+    Args:
+      pixels: uint8 [height, width, channels].
+    """
     times = math.ceil(SHEET / pixels.shape[1])
     data = _encoded(pixels.repeat(times, axis=0).repeat(times, axis=1), 'png')
     return _figure(f'data:image/png;base64,{data}', described, text(caption))
 
 
 def _figure(source: str, described: str, caption: str) -> str:
-    """`caption` is HTML."""
+    """Returns a figure; `caption` is HTML."""
     return (
         f'<figure><img alt="{text(described)}" src="{source}">'
         f'<figcaption>{caption}</figcaption></figure>'
@@ -188,7 +149,7 @@ def image(pixels: np.ndarray, described: str) -> str:
 
 
 def _encoded(pixels: np.ndarray, form: str) -> str:
-    """A picture's file in base64."""
+    """Returns a picture as a file in base64."""
     content = io.BytesIO()
     Image.fromarray(np.asarray(pixels)).save(content, form, quality=85)
     return base64.b64encode(content.getvalue()).decode()
@@ -197,13 +158,12 @@ def _encoded(pixels: np.ndarray, form: str) -> str:
 def predictions(
     cards: Sequence[tuple[np.ndarray, str, Sequence[tuple[str, float]], int | None]], kind: str
 ) -> str:
-    """Returns a card an image with its predictions, the most probable first.
-
-    A card is (image, its class, [(class, probability), ...], the place of its class among these).
-    Two classes may have one name.
+    """Returns a card for each image, with its class and its most probable classes.
 
     Args:
-      kind: what to call an image.
+      cards: (image, class, [(class, probability), ...], rank), where the rank is the index of the
+        image's class in the list, or None. Ranks are needed because two classes may have one name.
+      kind: the noun for an image in descriptions, such as 'test image'.
     """
     return f'<ul class="cards">{"".join(_card(kind, *card) for card in cards)}</ul>'
 
@@ -213,59 +173,64 @@ def _card(
     pixels: np.ndarray,
     label: str,
     classes: Sequence[tuple[str, float]],
-    own: int | None,
+    rank: int | None,
 ) -> str:
     bars = ''.join(
         f'<li><i style="width:{100 * probability:.1f}%"></i>'
-        f'<span{_kind("right" if place == own else "")}>{text(name)}</span>'
+        f'<span{_class("right" if index == rank else "")}>{class_name(name)}</span>'
         f'<span>{probability:.3f}</span></li>'
-        for place, (name, probability) in enumerate(classes)
+        for index, (name, probability) in enumerate(classes)
     )
-    verdict = 'right' if own == 0 else 'wrong'
+    verdict = 'right' if rank == 0 else 'wrong'
     return (
         f'<li class="card">{image(pixels, f"{kind} of class {label}")}'
-        f'<strong class="{verdict}">{text(label)}</strong><ol class="bars">{bars}</ol></li>'
+        f'<strong class="{verdict}">{class_name(label)}</strong><ol class="bars">{bars}</ol></li>'
     )
 
 
 def neighbors(rows: Sequence[Sequence[tuple[np.ndarray, str, float, bool]]], kind: str) -> str:
-    """Returns a row an image: itself, then those nearest to it.
-
-    A member of a row is (image, its class, distance, whether it is of the first's class).
+    """Returns a row for each image: the image, then its nearest neighbors.
 
     Args:
-      kind: what to call the image.
+      rows: (image, class, distance, whether the class is that of the first image).
+      kind: the noun for the first image in descriptions, such as 'test image'.
     """
     return ''.join(
         '<ul class="strip">'
-        f'{"".join(_neighbor(kind, place, *one) for place, one in enumerate(row))}</ul>'
+        f'{"".join(_neighbor(kind, rank, *one) for rank, one in enumerate(row))}</ul>'
         for row in rows
     )
 
 
 def _neighbor(
-    kind: str, place: int, pixels: np.ndarray, label: str, distance: float, is_alike: bool
+    kind: str, rank: int, pixels: np.ndarray, label: str, distance: float, is_alike: bool
 ) -> str:
-    described = f'neighbor {place}, class {label}' if place else f'{kind}, class {label}'
-    far = f'<br><span class="muted">{distance:.2f}</span>' if place else ''
-    name = f'<span class="{"right" if is_alike else "wrong"}">{text(label)}</span>'
-    return f'<li>{image(pixels, described)}{name if place else f"<strong>{text(label)}</strong>"}{far}</li>'
+    if not rank:
+        return f'<li>{image(pixels, f"{kind}, class {label}")}<strong>{class_name(label)}</strong></li>'
+    return (
+        f'<li>{image(pixels, f"neighbor {rank}, class {label}")}'
+        f'<span class="{"right" if is_alike else "wrong"}">{class_name(label)}</span>'
+        f'<br><span class="muted">{distance:{".2f" if distance >= 0.1 else ".2g"}}</span></li>'
+    )
 
 
 def unit(
     first: tuple[np.ndarray, str], others: Sequence[tuple[np.ndarray, str]], caption: str
 ) -> str:
-    """Returns a picture and others in rows of three beside it, each (pixels, description)."""
-    beside = ''.join(f'<li>{image(*one)}</li>' for one in others)
-    return (
-        f'<figure class="unit"><div>{image(*first)}{f"<ul>{beside}</ul>" if others else ""}</div>'
-        f'<figcaption>{text(caption)}</figcaption></figure>'
-    )
+    """Returns a picture next to other pictures in rows of three, each (pixels, description).
+
+    Without other pictures, the caption is next to the first.
+    """
+    about = f'<figcaption>{text(caption)}</figcaption>'
+    if not others:
+        return f'<figure class="unit"><div>{image(*first)}{about}</div></figure>'
+    items = ''.join(f'<li>{image(*one)}</li>' for one in others)
+    return f'<figure class="unit"><div>{image(*first)}<ul>{items}</ul></div>{about}</figure>'
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a page: its title, and its content as pieces of HTML."""
+    """A section of a page: its title, and its content as parts of HTML."""
 
     title: str
     content: Sequence[str]
@@ -291,17 +256,28 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
     )
 
 
-def _kind_of(cell: Cell, place: int) -> str:
-    """What the style has to know of a cell: it breaks long words, but none of the first column."""
-    if isinstance(cell, int | float):
-        return 'number'
-    words = cell.split() if cell else ()
-    return 'long' if place and max(map(len, words), default=0) > LONG else ''
+def class_name(name: str) -> str:
+    """Returns the name of a class as escaped HTML, shortened if it is long."""
+    return text(shortened(name, NAME))
+
+
+def _is_numeric(cells: Sequence[Cell]) -> bool:
+    """Returns whether a column has numbers and otherwise only empty cells."""
+    filled = [cell for cell in cells if cell not in (None, '', '–')]
+    return bool(filled) and all(
+        isinstance(cell, int | float) or bool(NUMBER.fullmatch(cell)) for cell in filled
+    )
+
+
+def _class_of_text(cell: Cell, column: int) -> str:
+    """Returns the CSS class of a cell. Long words may be broken, except in the first column."""
+    words = str(cell).split() if cell is not None else ()
+    return 'long' if column and max(map(len, words), default=0) > LONG else ''
 
 
 def _data_name(name: str) -> str:
     return f' data-name="{text(name)}"'
 
 
-def _kind(name: str) -> str:
+def _class(name: str) -> str:
     return f' class="{name}"' if name else ''

@@ -1,4 +1,4 @@
-"""Images with what a net takes them for, as in the paper's Figure 4 (left)."""
+"""Images with predictions, as in the paper's Figure 4 (left)."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ COLUMNS = 4
 class Prediction:
     """An image and its most probable classes.
 
-    image: uint8 [size, size, 3]. title: what to call it. classes: names and probabilities, the
+    image: uint8 [size, size, 3]. title: its name or class. classes: names and probabilities, the
     most probable first.
     """
 
@@ -28,13 +28,13 @@ class Prediction:
 
 
 def draw(predictions: Sequence[Prediction], path: Path) -> None:
-    """Draws path.png: each image over the bars of its classes."""
+    """Draws path.png: each image above the bars of its most probable classes."""
     across = min(COLUMNS, len(predictions))
     down = math.ceil(len(predictions) / across)
     figure = Figure(figsize=(2.6 * across, 4.2 * down), layout='constrained')
     axes = figure.subplots(2 * down, across, squeeze=False, height_ratios=[3, 2] * down)
-    for place in axes.flat:
-        place.axis('off')
+    for part in axes.flat:
+        part.axis('off')
     for number, prediction in enumerate(predictions):
         row, column = divmod(number, across)
         _image(axes[2 * row, column], prediction)
@@ -48,9 +48,9 @@ def _image(axes: Axes, prediction: Prediction) -> None:
 
 
 def _bars(axes: Axes, prediction: Prediction) -> None:
-    places = range(len(prediction.classes))
-    axes.barh(places, [p for _, p in prediction.classes], color='#e8a0a0')
-    for place, (name, probability) in zip(places, prediction.classes, strict=True):
-        axes.text(0.01, place, f'{label(name)}  {probability:.3f}', va='center', fontsize=7)
+    ranks = range(len(prediction.classes))
+    axes.barh(ranks, [p for _, p in prediction.classes], color='#e8a0a0')
+    for rank, (name, probability) in zip(ranks, prediction.classes, strict=True):
+        axes.text(0.01, rank, f'{label(name)}  {probability:.3f}', va='center', fontsize=7)
     axes.set_xlim(0, 1)
     axes.invert_yaxis()

@@ -7,18 +7,18 @@ from typing import Any
 from alexnet_jax.evaluation.tally import interval
 from alexnet_jax.report.figures.canvas import BLUE, MUTED, canvas, save, write_numbers
 
-AREA = 400  # points², of a mark of all images
-SMALLEST = 6  # points², which are still to be seen
+AREA = 400  # points² of a mark with all images
+SMALLEST = 6  # points² of a mark that is still visible
 
 
 def draw(bins: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draws the accuracy of each bin with images, with its 95 % interval, and the diagonal.
+    """Draws the accuracy of each bin with its 95 % interval, and the diagonal.
 
-    A mark's area is the share of the images. Writes path.png and path.svg; path.csv has every
-    bin.
+    The area of a mark is the fraction of the images in its bin; bins without images have none.
+    Writes path.png, path.svg and path.csv, which has every bin.
 
     Args:
-      bins: of `calibration.reliability`.
+      bins: as `calibration.reliability` returns them.
     """
     rows = [(*one.values(), *_interval(one)) for one in bins]
     figure, ((axes,),) = canvas(height=3.9)
@@ -33,8 +33,8 @@ def draw(bins: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.scatter(*at, s=max(SMALLEST, AREA * one['images'] / total), color=BLUE[0], alpha=0.7)
     axes.set_xlim(-0.04, 1.06)
     axes.set_ylim(-0.04, 1.06)
-    axes.set_xlabel('confidence')
-    axes.set_ylabel('accuracy')
+    axes.set_xlabel('confidence (mean probability of the prediction)')
+    axes.set_ylabel('accuracy (fraction of correct predictions)')
     save(figure, path)
     write_numbers(path, (*bins[0], 'low', 'high'), rows)
 

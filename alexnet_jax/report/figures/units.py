@@ -1,4 +1,4 @@
-"""What units respond to: images made by gradient ascent, and crops of a set's."""
+"""Preferred images of units: gradient ascents and crops of the images with the largest values."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,28 +9,26 @@ from matplotlib.figure import Figure
 from alexnet_jax.experiment.unit_images import Unit
 from alexnet_jax.report.figures.canvas import INK, label, save_png, write_numbers
 
-INCHES, HIGH = 1.1, 1.3  # a picture with its title
+INCHES, HIGH = 1.1, 1.3  # width and height of a picture with its title
 
 
 def draw(units: Sequence[Unit], names: Sequence[str], path: Path) -> None:
-    """Draws a row a unit: its ascent, and its crops, the largest value first.
-
-    Writes path.png.
+    """Draws path.png: a row for each unit, with its ascent and its crops, largest value first.
 
     Args:
-      names: of the classes, by label, for readers.
+      names: readable class names, by label.
     """
     across = 1 + max(len(unit.crops) for unit in units)
     figure = Figure(figsize=(INCHES * max(2, across), HIGH * len(units)))
-    # Placed by hand: Matplotlib takes seconds to arrange so many axes.
+    # Positions are computed here, because Matplotlib takes seconds to arrange so many axes.
     for line, unit in enumerate(units):
         ascent = (unit.ascent.image, f'unit {unit.number}: {unit.ascent.value:.3g}')
         crops = [
             (crop.pixels, f'{label(name_of(names, crop.label), 12)} {crop.value:.3g}')
             for crop in drawn(unit)
         ]
-        for place, (pixels, title) in enumerate([ascent, *crops]):
-            corner = (place / max(2, across), 1 - (line + 1) / len(units))
+        for column, (pixels, title) in enumerate([ascent, *crops]):
+            corner = (column / max(2, across), 1 - (line + 1) / len(units))
             axes = figure.add_axes((*corner, 0.93 / max(2, across), 0.8 / len(units)))
             axes.imshow(pixels)
             axes.axis('off')
@@ -39,25 +37,25 @@ def draw(units: Sequence[Unit], names: Sequence[str], path: Path) -> None:
 
 
 def drawn(unit: Unit) -> list:
-    """Returns the crops that a picture shows.
+    """Returns the crops of a unit without those of images for which it is 0.
 
-    Those of images for which the unit is 0 are left out, as a ReLU then is in every place.
+    A ReLU is then 0 at every position, so there is no position to crop at.
     """
     return [crop for crop in unit.crops if crop.value]
 
 
 def save_ascent(unit: Unit, path: Path) -> None:
-    """Writes an ascent's image pixel by pixel."""
+    """Writes the image of an ascent with one pixel per pixel."""
     matplotlib.image.imsave(path, unit.ascent.image)
 
 
 def name_of(names: Sequence[str], number: int) -> str:
-    """Returns the name of a class by its number; '' if there is none."""
+    """Returns the name of a class, or '' for a number without a class."""
     return names[number] if 0 <= number < len(names) else ''
 
 
 def write(units: Sequence[Unit], names: Sequence[str], path: Path) -> None:
-    """Writes path.csv, a row a unit and image."""
+    """Writes path.csv with a row for each unit and image."""
     head = (
         'unit', 'ascent_start', 'ascent_value', 'place', 'image', 'class', 'value', 'row', 'column',
         'top', 'left', 'bottom', 'right',
@@ -66,8 +64,8 @@ def write(units: Sequence[Unit], names: Sequence[str], path: Path) -> None:
     for unit in units:
         own = (unit.number, unit.ascent.start, unit.ascent.value)
         rows += [
-            (*own, place, crop.id, name_of(names, crop.label), crop.value,
+            (*own, rank, crop.id, name_of(names, crop.label), crop.value,
              *(crop.place or (None, None)), *crop.box)
-            for place, crop in enumerate(unit.crops, start=1)
+            for rank, crop in enumerate(unit.crops, start=1)
         ] or [(*own, *[None] * (len(head) - 3))]  # fmt: skip
     write_numbers(path, head, rows)
