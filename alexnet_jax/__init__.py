@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from alexnet_jax.experiment.model import Model
 
 __all__ = ['Model', 'default_config', 'load', 'train']
-# `python -m alexnet_jax.figure1` and its like: the commands of studies/ have no room in their names.
+# Short names, `python -m alexnet_jax.figure1`, of the commands in studies/.
 __path__ = [*__path__, str(Path(__file__).with_name('studies'))]
 
 _MODULES = {'Model': 'model', 'load': 'loading', 'default_config': 'defaults'}
 
 
 def __getattr__(name: str):
-    """Imports what is asked for only then: the command line sets what JAX reads at its
-    start before it starts."""
+    """Imports attributes lazily, because the command line sets environment variables before JAX
+    starts.
+    """
     if name in _MODULES:
         import importlib
 
@@ -37,16 +38,16 @@ def train(config: 'Config | FrozenConfigDict', workdir: str | Path) -> 'Model':
     Args:
       config: an `ml_collections.ConfigDict`: a changed `default_config()`, or one with only those
         of its fields that differ.
-      workdir: the folder of the run, made if need be, or its URL.
+      workdir: the folder of the run, created if necessary, or its URL.
 
     Returns:
       the trained `Model`; errors are in eval/ of the workdir.
 
     Raises:
-      InputError: a setting is unknown or not allowed, the images cannot be had, or the folder
-        holds another run; nothing is written.
+      InputError: a setting is unknown or not allowed, the images are not available, or the folder
+        has another run; nothing is written.
       NotFiniteError: the loss became NaN or infinite.
-      StorageError: the folder cannot be written to any more.
+      StorageError: the folder is no longer writable.
     """
     from alexnet_jax.experiment import build, loading, training_run
     from alexnet_jax.experiment import config as configuration

@@ -7,16 +7,15 @@
   features, ensemble, tables          of trained nets
   lesions                             a trained net with units removed
   explain                             which pixels a class depends on
-  units                               what units respond to
-  rdm, rsa, cka, probe                comparisons of features
-  weights import|export|push|pull     files of others, and your own
-  ablations, figure1, specialization  studies of many runs
-  pages                               pages of several runs side by side
-  nets, rates                         the nets, and the learning rates of a configuration, printed
-  compile                             programs for accelerators that are not at hand
-  configs                             the configurations that come with this package, printed
+  units                               preferred images of units rdm, rsa, cka, probe
+  comparisons of features weights import|export|push|pull     files of others, and your own
+  ablations, figure1, specialization  studies of many runs pages                               pages
+  of several runs side by side nets, rates                         the nets, and the learning rates
+  of a configuration, printed compile                             programs for accelerators that are
+  not at hand configs                             the configurations that come with this package,
+  printed
 
-`alexnet-jax COMMAND --help` says more. Exit status: as for alexnet_jax.main.
+`alexnet-jax COMMAND --help` prints the options. Exit status: as for alexnet_jax.main.
 """
 
 import importlib
@@ -27,7 +26,7 @@ from alexnet_jax.runtime import command_line
 from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError, nearest, shown
 
-# The module that does a command, and the words that go before the user's.
+# The module of each command, and its leading arguments.
 COMMANDS = {
     **{mode: ('main', f'--mode={mode}') for mode in ('train', 'eval', 'predict', 'report')},
     'prepare': ('data.prepare.__main__',),

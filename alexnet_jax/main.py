@@ -4,7 +4,7 @@
         [--mode train|eval|report] [--config.NAME=VALUE ...] [--debug]
     python -m alexnet_jax.main --workdir runs/digits --mode=predict IMAGE ...
 
-Settings change what the configuration file says: --config.data.batch_size=64, --config.seed 3,
+Settings override the configuration file: --config.data.batch_size=64, --config.seed 3,
 --noconfig.data.mirror, --config.data.mean=123,117,104. --help=data lists those of a group.
 
 One of several processes has the same command, with --processes=auto, or with
@@ -35,7 +35,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parses the command line into options and settings given as --config.NAME=VALUE.
 
     Raises:
-      InputError: anything else on the command line.
+      InputError: another argument on the command line.
     """
     parser = SettingsParser(
         prog='python -m alexnet_jax.main',
@@ -103,7 +103,7 @@ def run(argv: list[str]) -> int:
             return do(options, config, workdir)
         with stop_requests() as stop_requested:
             return do(options, config, workdir, stop_requested)
-    # Of several processes JAX itself hears the request, and agrees with the others on it.
+    # With several processes JAX itself receives the request and synchronizes it.
     from alexnet_jax.runtime import multihost  # JAX starts here: not before a bad setting
 
     multihost.join(options.joining)
@@ -150,7 +150,8 @@ def report_training(
 ) -> None:
     """Makes the report of a training in several processes.
 
-    A fault is a warning: with another status a launcher would start the finished training again.
+    A fault is only a warning, because a launcher would restart the finished training after another
+    status.
     """
     from alexnet_jax.report import run_page
 

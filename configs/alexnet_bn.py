@@ -8,7 +8,7 @@ and 32768 images, --config.train.protocol=alexnet_bn_16k and alexnet_bn_32k. Wit
 2 in a comment: --config.data.batch_size=1024 --config.optimizer.learning_rate=2. Batch normalization
 needs all images of a step at once: --config.mesh.data=N for N devices.
 TARS and hardware as in configs/imagenet.py.
-Error to expect on the validation set: top-1 0.399 with 8K, 0.407 with 16K, 0.422 with 32K (You, Gitman,
+Expected error on the validation set: top-1 0.399 with 8K, 0.407 with 16K, 0.422 with 32K (You, Gitman,
 Ginsburg, submission to ICLR 2018, Table 3b: ε 14, 23 and 22, five epochs of warm-up). The solvers name
 another file of the net than this table's, train_val2 (docs/net.md).
 """

@@ -4,7 +4,7 @@
 
 4096 images a step, ε 0.25 for each 256 of them, five epochs of warm-up, 100 in all:
 for 8 devices or more, --config.mesh.data=8. Images and hardware as in configs/imagenet.py.
-Error to expect: none published of this net; the rates here are this project's own and untried at that
+Expected error: none published of this net; the rates here are this project's own and untried at that
 size. Near it on the validation set: another AlexNet with batch normalization, LARS and batches of 4096,
 top-1 0.396 (You, Gitman, Ginsburg, submission to ICLR 2018, Table 3b); one without groups, batch
 normalization before every ReLU, also in fc6 and fc7, one view: top-1 0.3957, top-5 0.1753

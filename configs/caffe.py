@@ -7,7 +7,7 @@ Caffe's solver: batches of 256, ε divided by 10 every 100,000 of 450,000 steps 
 biases at twice the rate and not decayed, no color shift, the mean image subtracted (`mean_file` in
 train_val.prototxt; the channel means 104, 117, 123 are those of Caffe's Python example). Images are
 squashed to 256×256 whatever their shape, as Caffe does it. TARS and hardware as in configs/imagenet.py.
-Error to expect on the validation set: top-1 0.429, top-5 0.198, one view, after 360,000 steps
+Expected error on the validation set: top-1 0.429, top-5 0.198, one view, after 360,000 steps
 (models/bvlc_alexnet/readme.md).
 """
 

@@ -3,7 +3,7 @@
     python -m alexnet_jax.main --config configs/conv5_192.py --workdir runs/conv5_192
 
 Protocol as in configs/imagenet.py. Images and hardware as in configs/imagenet.py.
-Error to expect: none published that was checked.
+Expected error: none published that was checked.
 """
 
 from alexnet_jax import default_config

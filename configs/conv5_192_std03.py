@@ -3,7 +3,7 @@
     python -m alexnet_jax.main --config configs/conv5_192_std03.py --workdir runs/conv5_192_std03
 
 Protocol, images and hardware as in configs/imagenet.py.
-Error to expect: none published.
+Expected error: none published.
 """
 
 from alexnet_jax import default_config

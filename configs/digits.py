@@ -8,7 +8,7 @@ rate are the paper's; images are 32 pixels, crops 28. Digits are not mirrored:
 their mirror images are no digits.
 
 Hardware and time: 2 CPU cores, one to two minutes.
-Error to expect: test top-1 0.010 ± 0.002 (300 images; mean and standard deviation
+Expected error: test top-1 0.010 ± 0.002 (300 images; mean and standard deviation
 of seeds 0 to 4, lowest 0.007, highest 0.013). One writer's digits may be in the
 training and the test set: this says little about a new writer's.
 """

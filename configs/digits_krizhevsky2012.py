@@ -7,7 +7,7 @@ Digits enlarged to 64 pixels, crops of 59; the authors' diary with batches of 32
 30 epochs see the first drop of the rate.
 
 Hardware and time: 2 CPU cores, about a minute and a half a run.
-Error to expect: test top-1 0.021 (0.027, 0.013, 0.023: seeds 0 to 2); ablations in
+Expected error: test top-1 0.021 (0.027, 0.013, 0.023: seeds 0 to 2); ablations in
 docs/LOG.md.
 """
 

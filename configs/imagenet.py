@@ -14,7 +14,7 @@ without any, the same net, step, log and checkpoints run on images made from a s
 Hardware and time: the paper took five to six days on two GTX 580 GPUs. On 2 CPU
 cores a step takes about three seconds (the dry run a minute), 90 epochs a
 month. Not yet run on ImageNet here.
-Error to expect, the paper's on the validation set: top-1 0.407, top-5 0.182 over
+Expected error, the paper's on the validation set: top-1 0.407, top-5 0.182 over
 ten views (§6, Table 2), as --mode=eval --config.eval.views=10 has them. One view is
 about 0.015 higher (§4.1: 0.390 against 0.375 top-1 on ILSVRC-2010).
 """

@@ -4,7 +4,7 @@
 
 91 epochs; the rate falls at epochs 25, 51 and 79, conv1 is slowed at 67 and frozen from 72, the color
 shift ends at 67. Images and hardware as in configs/imagenet.py.
-Error to expect on the validation set: top-1 0.4066, top-5 0.1821 over ten views (layer-params-145.cfg;
+Expected error on the validation set: top-1 0.4066, top-5 0.1821 over ten views (layer-params-145.cfg;
 Table 2 has 0.407 and 0.182).
 """
 

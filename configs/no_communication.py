@@ -6,7 +6,7 @@ own diary.
 configs/krizhevsky2012.py in all else. 92 epochs; the rate falls at epochs 25, 49 and 79, conv1 is
 slowed at 66 and frozen from 72, the color shift ends at 66. Images and hardware as in
 configs/imagenet.py.
-Error to expect on the validation set: top-1 0.4183, top-5 0.1933 over ten views
+Expected error on the validation set: top-1 0.4183, top-5 0.1933 over ten views
 (layer-params-150.cfg).
 """
 

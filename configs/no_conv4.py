@@ -4,7 +4,7 @@
 
 configs/krizhevsky2012.py in all else, its diary (net 145's) included. Images and hardware as in
 configs/imagenet.py.
-Error to expect on the validation set: "about 2 %" above that of configs/krizhevsky2012.py in top-1 (§7);
+Expected error on the validation set: "about 2 %" above that of configs/krizhevsky2012.py in top-1 (§7);
 no number is published.
 """
 

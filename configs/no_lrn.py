@@ -5,7 +5,7 @@
 configs/krizhevsky2012.py in all else. 97 epochs; the rate falls at epochs 22, 44 and 86, conv1 is
 slowed at 69 and frozen from 73, the color shift ends at 69. Images and hardware as in
 configs/imagenet.py.
-Error to expect on the validation set: top-1 0.4203, top-5 0.1936 over ten views
+Expected error on the validation set: top-1 0.4203, top-5 0.1936 over ten views
 (layer-params-148.cfg).
 """
 

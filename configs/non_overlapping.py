@@ -4,7 +4,7 @@
 
 configs/krizhevsky2012.py in all else. 90 epochs; the rate falls at epochs 23, 51 and 79, from where on
 conv1 is frozen; the color shift stays to the end. Images and hardware as in configs/imagenet.py.
-Error to expect on the validation set: top-1 0.4106, top-5 0.1851 over ten views
+Expected error on the validation set: top-1 0.4106, top-5 0.1851 over ten views
 (layer-params-147.cfg).
 """
 

@@ -3,7 +3,7 @@
     python -m alexnet_jax.main --config configs/one_tower.py --workdir runs/one_tower
 
 Protocol as in configs/torchvision.py. Images and hardware as in configs/imagenet.py.
-Error to expect: none published that was checked.
+Expected error: none published that was checked.
 """
 
 from alexnet_jax import default_config

@@ -3,7 +3,7 @@
     python -m alexnet_jax.main --config configs/paper_lrn_across.py --workdir runs/paper_lrn_across
 
 Otherwise configs/imagenet.py. Images and hardware as in configs/imagenet.py.
-Error to expect: as configs/imagenet.py; the paper's text allows both readings.
+Expected error: as configs/imagenet.py; the paper's text allows both readings.
 """
 
 from alexnet_jax import default_config

@@ -8,7 +8,7 @@ half need color.
 
 Hardware and time: 2 CPU cores, about a minute a run; the first command, with three nets and
 five seeds, 17 minutes.
-Error to expect: test top-1 0.014 (512 images; mean of seeds 0 to 4: four of 0.000, one of 0.070).
+Expected error: test top-1 0.014 (512 images; mean of seeds 0 to 4: four of 0.000, one of 0.070).
 """
 
 from alexnet_jax import default_config

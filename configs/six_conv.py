@@ -8,7 +8,7 @@ ImageNet's Fall 2011 release (docs/protocols.md has its rates). 54 epochs at 0.0
 frozen from 7; fc8, which is new, at 0.01 in the first nine. A net that starts from nothing learns
 slowly so: --config.train.protocol=diary gives it net 145's. Images and hardware as in
 configs/imagenet.py.
-Error to expect on the validation set: top-1 0.3899, top-5 0.1662 over ten views
+Expected error on the validation set: top-1 0.3899, top-5 0.1662 over ten views
 (layer-params-146-2012-2011.cfg; Table 2 has 0.390 and 0.166). From nothing: none published.
 """
 

@@ -3,7 +3,7 @@
 python -m alexnet_jax.data.prepare --source folder:tiny-imagenet-200 --size 64 --encoding raw --out sets/tiny_imagenet
 python -m alexnet_jax.main --config configs/tiny_imagenet.py --workdir runs/tiny_imagenet
 
-Error to expect on the 10,000 validation images, one view: top-1 0.717 to 0.746, top-5 0.454 to 0.480
+Expected error on the 10,000 validation images, one view: top-1 0.717 to 0.746, top-5 0.454 to 0.480
 (seeds 0 and 1, two processors). It depends on when the rate first drops, after 17 to 27 epochs.
 About an hour on one CPU core; docs/photographs.md has all results.
 

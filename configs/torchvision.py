@@ -7,7 +7,7 @@ Batches of 256, ε 0.01 divided by 10 every 30 of 90 epochs, weight decay 1e-4, 
 standardized by channel. The stored squares are those that torchvision evaluates on;
 crops are of them, where torchvision trains on crops of random size and shape.
 TARS and hardware as in configs/imagenet.py.
-Error to expect on the validation set: top-1 0.4348, top-5 0.2093, one view (torchvision's
+Expected error on the validation set: top-1 0.4348, top-5 0.2093, one view (torchvision's
 AlexNet_Weights.IMAGENET1K_V1: accuracies 56.522 and 79.066 %).
 """
 

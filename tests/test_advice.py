@@ -122,7 +122,7 @@ def test_a_set_that_is_not_whole(options, images, tmp_path, capsys):
     with pytest.raises(InputError) as caught:
         image_set.open_set(tmp_path / 'set')
     assert main.command_line.run(lambda _: throw(caught.value), []) == BAD_INPUT
-    assert 'making it again' in run_printed(capsys)
+    assert 'preparing it again' in run_printed(capsys)
     assert {path.name: path.read_bytes() for path in (tmp_path / 'set').iterdir()} == whole
 
 

@@ -1,7 +1,7 @@
-"""What happens to one image before the net sees it (paper §4.1), in NumPy.
+"""Data augmentation of one image (paper §4.1), in NumPy.
 
-Cropping copies bytes. The device mirrors, subtracts the mean and adds the color shift
-(`training/step.py`): here it is only drawn which images are mirrored, and the shift.
+This module crops images, and draws the mirroring and the color shifts. The device mirrors,
+subtracts the mean and adds the color shift (`training/step.py`).
 """
 
 import dataclasses
@@ -10,13 +10,13 @@ import numpy as np
 
 from alexnet_jax.data.statistics import Statistics
 
-_KEY = 2  # tells these random numbers from those of the order of the same seed
-WORDS = 8  # random numbers an image has, a whole number of Philox's blocks of four
+_KEY = 2  # separates these random numbers from those of the order with the same seed
+WORDS = 8  # random numbers per image, a multiple of Philox's block of four
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """What chance decides for each of `count` images.
+    """Random augmentation parameters of `count` images.
 
     crops: uint64 [count, 2], for `crop_offsets`.
     mirrored: bool [count].
@@ -29,10 +29,10 @@ class Draws:
 
 
 def draw(seed: int, first: int, count: int) -> Draws:
-    """Draws the random numbers of `count` images, from place `first` of a run's stream of images on.
+    """Draws the random numbers of `count` images from position `first` of a run's stream of images.
 
-    Philox is a function of a key and a counter: an image's draws depend on the
-    seed and its place alone, and those of a batch take one call.
+    Philox is a function of a key and a counter: the draws of an image depend only on the seed and
+    its position, and one call draws those of a batch.
     """
     philox = np.random.Philox(key=[seed, _KEY], counter=first * (WORDS // 4))
     words = philox.random_raw(count * WORDS).reshape(count, WORDS)
@@ -54,23 +54,23 @@ def crop_offsets(draws: np.ndarray, image_size: int, size: int) -> np.ndarray:
 
 
 def crop(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
-    """Returns the size×size part of image [height, width, 3] from row `top`, column `left` on."""
+    """Returns the size×size crop of image [height, width, 3] at row `top`, column `left`."""
     return image[top : top + size, left : left + size]
 
 
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """Returns the middle size×size part."""
+    """Returns the size×size center crop."""
     height, width = image.shape[:2]
     return crop(image, (height - size) // 2, (width - size) // 2, size)
 
 
-MIDDLE = {1: 0, 10: 4}  # which of so many views shows the middle
+MIDDLE = {1: 0, 10: 4}  # index of the center view, by number of views
 
 
 def views(image: np.ndarray, size: int, count: int, mirror: bool = True) -> np.ndarray:
     """Returns the views of an image in an evaluation, uint8 [count, size, size, 3].
 
-    One view is the middle; ten are `ten_views`.
+    One view is the center crop; ten are `ten_views`.
     """
     if count == 10:
         return ten_views(image, size, mirror)
@@ -78,10 +78,10 @@ def views(image: np.ndarray, size: int, count: int, mirror: bool = True) -> np.n
 
 
 def ten_views(image: np.ndarray, size: int, mirror: bool = True) -> np.ndarray:
-    """Returns the four corners, the middle, and the mirror images of all five (§4.1).
+    """Returns the ten-crop: four corners, center, and the mirror images of all five (§4.1).
 
-    uint8 [10, size, size, 3]. Without `mirror`, for images whose mirror images are none of their
-    class, the five stand there a second time.
+    uint8 [10, size, size, 3]. Without `mirror`, for images whose mirror images are not of their
+    class, the five crops are repeated.
     """
     bottom, right = (extent - size for extent in image.shape[:2])
     corners = [crop(image, top, left, size) for top in (0, bottom) for left in (0, right)]
@@ -99,8 +99,7 @@ def color_shifts(
     Args:
       std: [count], the standard deviation of each image's αs.
       scale: 'std', sᵢ = √λᵢ, as in the authors' code; 'variance', sᵢ = λᵢ, as §4.1
-        prints. On the scale of 0 to 255 λ runs to thousands and paints the
-        image over.
+        prints. On the scale of 0 to 255, λ is in the thousands, and the shift hides the image.
       normal: [count, 3].
     """
     variances = statistics.color_variances

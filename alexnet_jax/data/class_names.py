@@ -1,4 +1,4 @@
-"""Names of ImageNet's thousand classes, from the lists that come with TFDS."""
+"""Names of ImageNet's thousand classes, from the lists in TFDS."""
 
 import collections
 import functools
@@ -21,7 +21,7 @@ def unnamed(count: int) -> tuple[str, ...]:
 def same(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Returns whether two lists may name the same classes.
 
-    They do if they are equally long and, where both have names, have the same ones.
+    They do if they have equal lengths and, if both have names, equal names.
     """
     nameless = unnamed(len(one))
     return len(one) == len(other) and (one == other or nameless in (one, other))
@@ -36,8 +36,9 @@ def _english() -> dict[str, str]:
 
 @functools.cache
 def _wordnet_ids() -> dict[str, str]:
-    """Identifiers by English name: the whole name, 'tabby, tabby cat', and each synonym that only
-    one class has."""
+    """Returns identifiers by English name: the full name, 'tabby, tabby cat', and each synonym of
+    only one class.
+    """
     synonyms = [
         (_folded(one), identifier)
         for identifier, name in _english().items()
@@ -61,9 +62,9 @@ def wordnet_id(name: str) -> str:
 
 
 def display_name(name: str) -> str:
-    """Returns a class's name for people, on one line: n02123045 as 'tabby, tabby cat'.
+    """Returns a class's readable name on one line: 'tabby, tabby cat' for n02123045.
 
-    Any other name stays, with characters that cannot be printed escaped.
+    Other names are returned with escaped unprintable characters.
     """
     plain = ''.join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in name)
     return _english().get(name, plain)
@@ -72,7 +73,7 @@ def display_name(name: str) -> str:
 def short_names(names: Sequence[str]) -> list[str]:
     """Returns the first synonym of each display name: 'tabby' of 'tabby, tabby cat'.
 
-    It is the whole name where another class has the same first synonym, as the two of 'maillot'.
+    It is the full name if another class has the same first synonym, such as 'maillot'.
     """
     whole = [display_name(name) for name in names]
     first = [name.split(', ')[0] for name in whole]

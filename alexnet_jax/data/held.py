@@ -1,4 +1,4 @@
-"""A split whose images are all in memory, read and decoded once."""
+"""Splits in memory: all images are read and decoded once."""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ import numpy as np
 
 from alexnet_jax.data.image_set import Records
 
-AT_ONCE = 256  # records that a thread reads before it takes others
+AT_ONCE = 256  # records per task of a thread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Held:
 
 
 def hold(records: Records, size: int, threads: int) -> Held:
-    """Reads all records, of `size` pixels a side, in `threads` threads, or one.
+    """Reads all records, squares of `size` pixels, in `threads` threads (at least one).
 
     Raises:
-      RecordError: one is broken.
+      RecordError: a record is damaged.
     """
     count = len(records)
     held = Held(np.empty((count, size, size, 3), np.uint8), np.empty(count, np.int32))

@@ -1,7 +1,7 @@
-"""Sets of images ready for training: random access to records, and statistics of the training set.
+"""Prepared image sets: random access to records, and statistics of the training set.
 
-A prepared set is a folder that TFDS opens (`tfds.builder_from_directory`), with
-two more files: `prepared.json`, how it was made and of what, and `statistics.npz`.
+A prepared set is a folder that TFDS opens (`tfds.builder_from_directory`), with two more files:
+`prepared.json` (source and options of its preparation) and `statistics.npz`.
 """
 
 import bisect
@@ -25,13 +25,13 @@ from alexnet_jax.runtime.errors import InputError, RecordError, counted, plain
 
 Example = tf_example_pb2.Example  # pyright: ignore
 
-UNCOMPRESSED = 'uncompressed'  # a compressed record may take any amount of memory
+UNCOMPRESSED = 'uncompressed'  # a compressed record may need any amount of memory
 READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 READER_BUFFER = 2**16  # bytes; the reader's own default is a megabyte, three times as slow for JPEG
 
 
 class Record(NamedTuple):
-    """image: uint8 [size, size, 3], not to be written to. id: bytes."""
+    """image: uint8 [size, size, 3], read-only. id: bytes."""
 
     image: np.ndarray
     label: int
@@ -39,7 +39,7 @@ class Record(NamedTuple):
 
 
 class Records(Protocol):
-    """Random access to the records of a split, from several threads at once."""
+    """Thread-safe random access to the records of a split."""
 
     def __len__(self) -> int: ...
 
@@ -47,8 +47,8 @@ class Records(Protocol):
         """Returns the record of a row.
 
         Args:
-          scratch: uint8 [size, size, 3]. The image may be put there, to save time,
-            and is gone when `scratch` is used again.
+          scratch: uint8 [size, size, 3]. The image may be written there, to save time; it is
+            overwritten at the next use of `scratch`.
         """
         ...
 
@@ -58,12 +58,11 @@ class ImageSet:
     """Prepared images.
 
     splits: random access to the records of each split.
-    classes: their names, in the order of the labels.
-    statistics: of the training images; in a set to evaluate on, which has none, of all.
-    mirror: whether an image's mirror image is one of its class too.
-    identity: text by which sets are distinguished: `source`, `version`, a digest of the
-      `classes` in order, the `splits` with their lengths, and a digest of the images and labels
-      (`content`).
+    classes: names of the classes, in the order of the labels.
+    statistics: statistics of the training images; in a set without them, of all images.
+    mirror: whether mirror images belong to the same class.
+    identity: text that identifies the set: `source`, `version`, a digest of the `classes` in order,
+      the `splits` with their lengths, and a digest of the images and labels (`content`).
     """
 
     splits: Mapping[str, Records]
@@ -75,7 +74,7 @@ class ImageSet:
 
 @dataclasses.dataclass(frozen=True)
 class SomeRecords:
-    """Some rows of a split, as a split of their own."""
+    """A selection of rows of a split."""
 
     records: Records
     rows: Sequence[int]
@@ -89,14 +88,14 @@ class SomeRecords:
 
 
 def sample(records: Records, most: int) -> Records:
-    """Returns all records, or `most` of them drawn at random, the same every time."""
+    """Returns all records, or `most` random ones, the same every time."""
     return SomeRecords(records, drawn(len(records), most)) if len(records) > most else records
 
 
 def drawn(count: int, most: int) -> list[int]:
-    """Draws `most` of `count` rows, or returns all if there are fewer, ascending.
+    """Returns `most` random rows of `count`, or all if there are fewer, ascending.
 
-    They are drawn at random because sets are often sorted, or dealt by turns, by class.
+    They are random because sets are often sorted by class.
     """
     random = np.random.default_rng(0)
     return sorted(random.choice(count, min(count, most), replace=False).tolist())
@@ -106,9 +105,9 @@ class StoredRecords:
     """Random access to the records of ArrayRecord files.
 
     Args:
-      files: by path, in order, how many records each must hold.
-      encoding, size: how images are stored, and their side.
-      classes: labels are below it.
+      files: expected number of records by path, in order.
+      encoding, size: how images are stored, and their side in pixels.
+      classes: number of classes; labels are smaller.
     """
 
     def __init__(self, files: Mapping[Path, int], encoding: str, size: int, classes: int):
@@ -126,7 +125,7 @@ class StoredRecords:
 
         Raises:
           IndexError: there is no such row.
-          RecordError: it is broken.
+          RecordError: the record is damaged.
         """
         if not 0 <= row < self._ends[-1]:
             raise IndexError(row)
@@ -158,7 +157,7 @@ class StoredRecords:
     def _open(self, shard: int) -> ArrayRecordReader:
         path, length = self._paths[shard], self._lengths[shard]
         reader = ArrayRecordReader(path, READER_OPTIONS, file_reader_buffer_size=READER_BUFFER)
-        found = reader.num_records()  # 0 for whatever is no such file
+        found = reader.num_records()  # 0 for files of another format
         if found != length:
             raise RecordError(
                 f'{plain(path)} holds {counted(found, "record")}; the set needs {length}'
@@ -168,7 +167,7 @@ class StoredRecords:
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which opens the files anew."""
+        """Drops the open files: another process opens them again."""
         return self.__dict__ | {'_readers': {}, '_opening': None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -185,7 +184,7 @@ def open_set(folder: Path) -> ImageSet:
     """Opens a prepared set.
 
     Raises:
-      InputError: it is not whole.
+      InputError: the set is damaged.
     """
     about = read_about(folder)
     try:
@@ -214,17 +213,17 @@ def open_set(folder: Path) -> ImageSet:
             f'the prepared set {plain(folder)} cannot be read: {type(error).__name__}: {reason}'
         ) from error
     raise InputError(
-        f'the prepared set {plain(folder)} is not whole: {damage}; prepare it again:\n' + again
+        f'the prepared set {plain(folder)} is damaged: {damage}; prepare it again:\n' + again
     )
 
 
 def is_whole(folder: Path) -> bool:
-    """Returns whether the set's preparation has finished: TFDS's own file is written last."""
+    """Returns whether the set's preparation is complete: TFDS's own file is written last."""
     return (folder / DATASET_INFO).exists() and (folder / PREPARED).exists()
 
 
 def command(folder: Path, source: str, **options: Any) -> str:
-    """Returns the command that prepares a source, the same from whatever working folder."""
+    """Returns the command that prepares a source, valid in any working folder."""
     out = f'--out={folder.absolute()}'
     words = ['python', '-m', 'alexnet_jax.data.prepare', f'--source={source}', out]
     words += [

@@ -1,4 +1,4 @@
-"""One image as people have them, a file above all, as one square of RGB pixels.
+"""Reads an image, from a file or otherwise, as a square of RGB pixels.
 
 It is resized as in the paper (§2), in torchvision or in Caffe.
 """
@@ -17,17 +17,17 @@ from alexnet_jax.data.rgb import as_rgb
 from alexnet_jax.runtime import files
 
 FORMATS = ('JPEG', 'PNG')
-FORMS = ('jpeg', 'raw')  # in which records hold images
-PIXELS = 2  # another number once the same file gives other pixels: 2 since 16-bit gray is rounded
+FORMS = ('jpeg', 'raw')  # encodings of images in records
+PIXELS = 2  # increased when the same file gives other pixels: 2 since 16-bit gray is rounded
 LEAST_SIDE = 8
 SCAN = b'\xff\xda'  # JPEG's marker before each scan
-MOST_STORED_SCANS = 8  # of a record; `encode` writes one, and its tables may hold the same bytes
-# Half a gigabyte at the worst: a progressive CMYK JPEG needs twelve bytes a pixel.
+MOST_STORED_SCANS = 8  # of a record; `encode` writes one, but its tables may contain the same bytes
+# At most half a gigabyte: a progressive CMYK JPEG needs twelve bytes per pixel.
 MAX_PIXELS = 50_000_000
-# Beyond this Pillow itself refuses to open a file.
+# Above this size Pillow itself raises an error.
 PILLOW_LIMIT = 178_956_970
 
-# How an image becomes a square.
+# Methods of resizing an image to a square.
 CENTER_SQUARE, SHORT_SIDE, SQUASH = RESIZES = ('center_square', 'short_side', 'squash')
 
 _ORIENTATION = 0x0112
@@ -46,7 +46,7 @@ Picture = Path | bytes | Image.Image | np.ndarray
 
 
 class BadImageError(Exception):
-    """An image that cannot be read. The message says why, after the image's name if it is given.
+    """An image that cannot be read. The message states the reason, after the image's name if given.
 
     reason: the message without the name.
     """
@@ -61,32 +61,30 @@ def read_square(
 ) -> np.ndarray:
     """Reads a JPEG or PNG as a square of RGB, uint8 [size, size, 3].
 
-    Gray, palette, CMYK and 16-bit images become 8-bit RGB; what is transparent
-    becomes white; a photograph is turned upright as its EXIF orientation says. The
-    first picture of an animation is taken.
+    Gray, palette, CMYK and 16-bit images become 8-bit RGB; transparent pixels become white; a
+    photograph is rotated according to its EXIF orientation. Of an animation the first picture is
+    used.
 
     Args:
-      picture: where the file is, or its bytes; or what it was decoded to, a Pillow image or
-        pixels, uint8 [height, width, 3] or gray [height, width].
-      max_pixels: images that have more, or would on the way, are refused by their
-        header, before they are decoded.
-      resize: 'center_square', the central square with Pillow's bicubic filter, widened
-        when it reduces, so that nothing aliases; 'short_side', torchvision's
-        `Resize(size)` and `CenterCrop(size)`, with Pillow's bilinear filter, widened
-        as well; 'squash', Caffe's `convert_imageset`: the whole image, whatever its
-        shape, by bilinear interpolation that does not widen (`bilinear`), so that fine
-        detail aliases.
+      picture: path or bytes of the file; or a decoded image: a Pillow image or pixels, uint8
+        [height, width, 3] or gray [height, width].
+      max_pixels: maximum number of pixels, also during resizing; the header is checked before
+        decoding.
+      resize: 'center_square', the central square with Pillow's bicubic filter, with antialiasing;
+        'short_side', torchvision's `Resize(size)` and `CenterCrop(size)`, with Pillow's bilinear
+        filter, with antialiasing; 'squash', Caffe's `convert_imageset`: the whole image of any
+        shape by bilinear interpolation (`bilinear`), without antialiasing.
 
     Raises:
-      BadImageError: it is no such file, or broken, too large or too small.
+      BadImageError: it is no such file, or is damaged, too large or too small.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # Pillow's, of odd metadata.
+            warnings.simplefilter('ignore')  # Pillow's warnings about unusual metadata.
             if isinstance(picture, np.ndarray):
                 picture = _of_pixels(picture)
             if isinstance(picture, Image.Image):
-                if picture.mode in ('F', 'I') and not picture.format:  # on a scale of their own
+                if picture.mode in ('F', 'I') and not picture.format:  # modes without a fixed scale
                     raise BadImageError(
                         f'has the mode {picture.mode}; allowed: modes of 8 or 16 bits'
                     )
@@ -104,7 +102,7 @@ def read_square(
         raise BadImageError(f'has more pixels than the {max_pixels} allowed') from None
     except OSError as error:
         raise BadImageError(f'cannot be read: {error.strerror or error}') from error
-    except Exception as error:  # Whatever a broken file makes a decoder stumble over.
+    except Exception as error:  # Decoders raise various errors for a damaged file.
         raise BadImageError(f'cannot be read: {type(error).__name__}: {error}') from error
 
 
@@ -120,12 +118,12 @@ def _of_pixels(pixels: np.ndarray) -> Image.Image:
 def _square(
     image: Image.Image, content: bytes, size: int, max_pixels: int, resize: str
 ) -> np.ndarray:
-    """Returns the square of an image; `content` is its file, empty if it came without one."""
+    """Returns the square of an image; `content` is its file, or empty."""
     _check_size(image, max_pixels)
     if resize == SHORT_SIDE:
         _check_resized(image, size, max_pixels)
-    # Pixels first: Pillow decodes a PNG when it is asked for metadata, and an error of the
-    # pixels would look like one of the metadata.
+    # Pixels first: Pillow decodes a PNG when metadata are read, so that an error of the pixels
+    # would look like one of the metadata.
     rgb = as_rgb(image, content)
     if content:
         _check_pixels(image, content)
@@ -151,9 +149,10 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _check_pixels(image: Image.Image, content: bytes) -> None:
-    """Refuses a decoded file that ends before its last pixel. Pillow leaves what is missing at 0
-    in a PNG, whose interlaced rows end with one of the last two, and at middle gray in a JPEG; only
-    files that end so are looked at. Of a progressive JPEG all but the first scan may be missing."""
+    """Raises an error for a truncated file. Pillow fills missing pixels with 0 in a PNG, where one
+    of the last two rows is the end of an interlaced image, and with middle gray in a JPEG; only
+    files with such an end are checked. A progressive JPEG may lack all scans but the first.
+    """
     ends = [image.getpixel((image.width - 1, image.height - row)) for row in (1, 2)]
     levels = [set(pixel) if isinstance(pixel, tuple) else {pixel} for pixel in ends]
     if not any(found <= {0, 127, 128} for found in levels):
@@ -186,7 +185,7 @@ def _center_square(image: Image.Image, orientation: int, size: int) -> np.ndarra
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    # A central square is one however it is turned, and the small one is turned sooner.
+    # A rotation keeps the central square, and the small image is rotated faster.
     return np.asarray(_turned(image, orientation))
 
 
@@ -198,7 +197,7 @@ def _short_side(image: Image.Image, orientation: int, size: int) -> np.ndarray:
 
 
 def _with_short_side(image: Image.Image, size: int) -> tuple[int, int]:
-    """Width and height after torchvision's `Resize(size)`, which rounds down."""
+    """Returns width and height after torchvision's `Resize(size)`, which rounds down."""
     width, height = image.size
     if width <= height:
         return size, int(size * height / width)
@@ -220,7 +219,7 @@ def bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     (rows, row_weights), (columns, column_weights) = _taps(height, size), _taps(width, size)
     corners = rows[:, None, :, None] * width + columns[:, None]  # [2, 2, size, size]
-    # Columns and channels as one axis: NumPy is several times as fast along a long one.
+    # Columns and channels are one axis: NumPy is several times as fast along a long axis.
     values = pixels.reshape(-1, 3).take(corners, axis=0).reshape(2, 2, size, size * 3)
     column_weights = column_weights.repeat(3, axis=1)[:, None]
     values = (values * column_weights).sum(axis=1, dtype=np.int32) >> 4
@@ -229,8 +228,9 @@ def bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _taps(extent: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the two pixels on either side of each of `size` places along `extent` pixels,
-    at the edge the same one twice, and their weights in 2048ths: int [2, size] each."""
+    """Returns the two neighboring pixels of each of `size` positions along `extent` pixels (at the
+    edge the same pixel twice), and their weights in 2048ths: int [2, size] each.
+    """
     places = ((np.arange(size) + 0.5) * (extent / size) - 0.5).astype(np.float32)
     first = np.floor(places)
     after = places - first
@@ -249,7 +249,7 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Broken metadata of a good image.
+    except Exception:  # Damaged metadata of an intact image.
         return 1
 
 
@@ -268,11 +268,11 @@ def decode(
 ) -> np.ndarray:
     """Decodes the bytes of `encode` into an image, uint8 [size, size, 3].
 
-    The image may be put in `scratch`, an array of the same shape and type: a new one for each
-    image costs a tenth of the time.
+    The image may be written to `scratch`, an array of the same shape and type: allocating an array
+    per image takes a tenth of the time.
 
     Raises:
-      ValueError: it is broken.
+      ValueError: the image is damaged.
     """
     if encoding == 'raw':
         return np.frombuffer(stored, np.uint8).reshape(size, size, 3)
@@ -280,7 +280,7 @@ def decode(
         raise ValueError(f'has more than {MOST_STORED_SCANS} scans')
     if scratch is None:
         scratch = np.empty((size, size, 3), np.uint8)
-    image = simplejpeg.decode_jpeg(stored, buffer=scratch)  # refuses what is too large for it
+    image = simplejpeg.decode_jpeg(stored, buffer=scratch)  # an error if too large for it
     if image.shape != (size, size, 3):
         raise ValueError(f'has the shape {image.shape}')
     return image

@@ -1,18 +1,18 @@
-"""Names of the user's own sources of images, FILE.py:NAME."""
+"""Names of users' own sources of images, FILE.py:NAME."""
 
 from alexnet_jax.runtime import python_files
 
-OTHERS = ('folder:', 'tfds:')  # whose path or name may end alike
+OTHERS = ('folder:', 'tfds:')  # whose path or name may have the same end
 
 
 def is_own(source: str) -> bool:
-    """Returns whether a source is a function in a file of the user's."""
+    """Returns whether a source is a function in a user's file."""
     return not source.startswith(OTHERS) and python_files.names_object(source)
 
 
 def without_folder(source: str) -> str:
-    """Returns a source of the user's own without the folder of its file, which may be moved.
+    """Returns a user's own source without the folder of its file, which may be moved.
 
-    Any other source stays as it is.
+    Other sources are unchanged.
     """
     return python_files.without_folder(source) if is_own(source) else source

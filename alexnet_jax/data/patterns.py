@@ -1,9 +1,9 @@
-"""Images whose classes need either orientation or color, made as they are read.
+"""Synthetic images whose classes differ in orientation or color, generated when read.
 
-Half of the classes are gray gratings that differ in nothing but orientation; the other half
-are soft patches that differ in nothing but hue. All lie on the same gray clouds and noise, so
-that neither brightness nor contrast depends on the class. The set serves the question of the
-paper's Figure 3: do two columns specialize in orientation and color?
+Half of the classes are gray gratings that differ only in orientation; the other half are soft
+patches that differ only in hue. All have the same background of gray clouds and noise, so that
+neither brightness nor contrast depends on the class. The set is for the question of the paper's
+Figure 3: do two columns specialize in orientation and color?
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ CLASSES = (
     *(f'hue {360 * k / HUES:g}°' for k in range(HUES)),
 )
 EXAMPLES = {'train': 4096, 'val': 512, 'test': 512}
-SEED = 2012  # of the set, which is the same for any run
-VERSION = '1'  # another once the same arguments give other images
-SAMPLE = 256  # training images that statistics are measured on
+SEED = 2012  # of the set, which is the same for all runs
+VERSION = '1'  # increased when the same arguments give other images
+SAMPLE = 256  # number of training images for the statistics
 
-# Orthogonal to (1, 1, 1): what is added along these leaves R + G + B as it is.
+# Orthogonal to (1, 1, 1): changes along these axes keep R + G + B.
 CHROMA = np.array([[2, -1, -1], [0, 3**0.5, -(3**0.5)]]) / 6**0.5
 
 
 def patterns_set(size: int) -> ImageSet:
     """Returns 4,096 training images, 512 to validate and 512 to test, of `size` pixels a side.
 
-    Each of the 16 classes has as many. Mirror images are of other classes.
+    All 16 classes have equal numbers of images. Mirror images are of other classes.
     """
     splits = {
         split: Patterns(count, size, part) for part, (split, count) in enumerate(EXAMPLES.items())
@@ -44,7 +44,7 @@ def patterns_set(size: int) -> ImageSet:
 
 @dataclasses.dataclass(frozen=True)
 class Patterns:
-    """Image `row` of a `part` (0, 1, ...) depends on nothing but these two and the size."""
+    """Image `row` of a `part` (0, 1, ...) depends only on these two and the size."""
 
     examples: int
     size: int
@@ -77,8 +77,8 @@ class Patterns:
 def grating(random: np.random.Generator, size: int, angle: float) -> np.ndarray:
     """Draws a sine wave of any phase, [size, size].
 
-    Its stripes lie `angle` anticlockwise of the horizontal; from crest to crest is a fourth to an
-    eighth of the side.
+    Its stripes are at `angle` counterclockwise from the horizontal; the wavelength is a fourth to
+    an eighth of the side.
     """
     waves = random.uniform(4, 8)
     y, x = np.mgrid[:size, :size] / size
@@ -88,7 +88,7 @@ def grating(random: np.random.Generator, size: int, angle: float) -> np.ndarray:
 
 
 def patches(random: np.random.Generator, size: int) -> np.ndarray:
-    """Draws the strength of the color at each place, [size, size], from 0 to at most 60."""
+    """Draws the strength of the color at each position, [size, size], from 0 to at most 60."""
     return random.uniform(25, 60) / (1 + np.exp(-3 * clouds(random, size)))
 
 

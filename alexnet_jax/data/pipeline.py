@@ -1,14 +1,12 @@
-"""From records to batches.
+"""Input pipeline: converts records to batches.
 
-A training batch is {'image': uint8 [batch, size, size, 3], 'mirrored': bool [batch],
-'color_shift': float32 [batch, 3], 'label': int32 [batch], 'mask': float32 [batch]};
-the step mirrors the images of 'mirrored'. Training batch t is a function of the seed
-and t alone, whatever ran before and however many threads read: a run that starts at
-step t needs nothing but t.
+A training batch is {'image': uint8 [batch, size, size, 3], 'mirrored': bool [batch], 'color_shift':
+float32 [batch, 3], 'label': int32 [batch], 'mask': float32 [batch]}; the step mirrors the images of
+'mirrored'. Training batch t is a function of the seed and t alone, independent of earlier batches
+and of the number of threads: a run can resume at step t without other state.
 
-Several hosts each make their own rows of a batch. What happens to the image in a
-row depends on its place in the whole batch: together they make the same batch as
-one host alone.
+Each of several hosts makes its own rows of a batch. The augmentation of a row depends on its
+position in the global batch, so that the hosts together make the same batch as a single host.
 """
 
 import contextlib
@@ -31,12 +29,12 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ColorShift:
-    """How strong the color shift is (paper §4.1).
+    """Parameters of the color shift (paper §4.1).
 
     std: standard deviation of a component's α.
     scale: as in `augment.color_shifts`.
-    epochs: there is a shift in that many epochs; 0, in all. The authors' code
-      ended it before its last drops of the learning rate.
+    epochs: number of epochs with a shift; 0: all. The authors' code ended the shift before the last
+      drops of the learning rate.
     """
 
     std: float = 0.1
@@ -44,7 +42,7 @@ class ColorShift:
     epochs: int = 0
 
     def std_at(self, epochs: np.ndarray) -> np.ndarray:
-        """Returns the strength in each of these epochs, counted from 0."""
+        """Returns `std` in each of these epochs, counted from 0."""
         off = (epochs >= self.epochs) & (self.epochs > 0)
         return np.where(off, 0.0, self.std)
 
@@ -128,23 +126,22 @@ def train_batches(
     threads: int = 2,
     labels: np.ndarray | None = None,
 ) -> grain.DatasetIterator[Batch]:
-    """Batches `first_step`, `first_step` + 1, ... without end.
+    """Yields batches `first_step`, `first_step` + 1, ... without end.
 
-    Every pass over the training set has an order of its own and meets each image
-    once; a batch may span two passes.
+    Every pass over the training set has a different order and contains each image once; a batch may
+    span two passes.
 
     Args:
       images: the set; its 'train' split is read.
       size: side of the crops, pixels.
-      batch_size: of the whole batch, all hosts together.
-      random_crop: whether crops lie at random places, or all in the middle.
-      mirror: whether images are mirrored, if the set allows it at all.
-      rows: which rows of each batch to make; the others are not read.
-      threads: how many batches are made at a time, and as many are kept ready;
-        0: each when it is asked for.
+      batch_size: images per batch, over all hosts.
+      random_crop: random crops, otherwise center crops.
+      mirror: mirror images if the set allows it.
+      rows: rows of each batch to make; the others are not read.
+      threads: number of batches that are made in parallel, and of ready batches; 0: each is made on
+        request.
       labels: int32, of all training images, if the devices hold these (`placement`): no record is
-        read, and a batch has 'row' and 'corner' in place of 'image', as `device_images.make_crops`
-        takes them.
+        read, and a batch has 'row' and 'corner' instead of 'image', for `device_images.make_crops`.
     """
     records = images.splits['train']
     choices = _Choices(
@@ -174,7 +171,7 @@ def record_ids(images: ImageSet, seed: int, batch_size: int, step: int) -> list[
 
 @dataclasses.dataclass(frozen=True)
 class _EvalBatch(grain.transforms.Map):
-    """A batch's number -> the batch: the images in order, filled up with zeros."""
+    """Maps a batch's number to the batch: the images in order, padded with zeros."""
 
     records: Records
     size: int
@@ -213,16 +210,16 @@ def eval_batches(
 ) -> grain.DatasetIterator[Batch]:
     """Yields every image of the split once, in order.
 
-    The last batch is filled up with zeros, whose mask is False.
+    The last batch is padded with zeros, whose mask is False.
 
     Args:
-      batch_size: images a batch, however many views each has.
+      batch_size: images per batch, not counting views.
       views: as for `augment.views`.
-      mirror: whether mirror images are among the views, if the set allows it at all.
+      mirror: include mirror images in the views if the set allows it.
       rows, threads: as for `train_batches`.
 
-    A batch is {'image': uint8 [batch · views, size, size, 3], an image's views one
-    after the other, 'label': int32 [batch], 'mask': bool [batch], 'id': bytes [batch]}.
+    A batch is {'image': uint8 [batch · views, size, size, 3], the views of an image consecutive,
+    'label': int32 [batch], 'mask': bool [batch], 'id': bytes [batch]}.
     """
     records = images.splits[split]
     count = -(-len(records) // batch_size)
@@ -232,10 +229,10 @@ def eval_batches(
 
 
 def ahead(batches: Any, place: Callable[[Any], Any], count: int = 2) -> Generator[Any]:
-    """Yields the batches, each placed on the devices `count` batches before it is asked for.
+    """Prefetches `count` batches onto the devices with `place`.
 
-    `place` need not wait for the transfer. `batches` is closed, and so its threads end, when this
-    ends or is closed itself.
+    `place` need not wait for the transfer. `batches` and its threads are closed when this generator
+    ends or is closed.
     """
     waiting = []
     with contextlib.closing(batches):
@@ -247,9 +244,9 @@ def ahead(batches: Any, place: Callable[[Any], Any], count: int = 2) -> Generato
 
 
 def central_mean(images: ImageSet, size: int) -> np.ndarray:
-    """Returns the middle of the mean image, float32 [size, size, 3].
+    """Returns the center of the mean image, float32 [size, size, 3].
 
-    The authors' code subtracts it from every crop, wherever the crop lies.
+    The authors' code subtracts it from every crop, independent of the crop's position.
     """
     return augment.center_crop(images.statistics.mean_image, size).astype(np.float32)
 
@@ -266,8 +263,8 @@ def normalization(
     Args:
       kind: 'mean_image', the mean image (paper §2) and 1; 'channel_mean', the mean of
         each channel and 1; 'standardized', that and each channel's
-        standard deviation over the training set's pixels, as torchvision has it.
-      mean, std: of the channels, [3], in place of the training set's own; () for those.
+        standard deviation over the training set's pixels, as in torchvision.
+      mean, std: those of the channels, [3], instead of the training set's; (): the training set's.
 
     Returns:
       the mean, [size, size, 3] of the mean image, else [3]; the scale, [3].

@@ -1,8 +1,8 @@
-"""An opened image of any mode -> 8-bit RGB, on white where it is transparent.
+"""Converts opened images of any mode to 8-bit RGB on a white background.
 
-Pillow does most of it. It reduces PNGs of 16 bits to the high byte, and compares their
-transparent color, and that of gray PNGs of 2 and 4 bits, with other numbers than the file's:
-those are done here.
+Pillow converts most modes. But it reduces 16-bit PNGs to their high byte, and compares their
+transparent color, and that of 2-bit and 4-bit gray PNGs, with other numbers than the file's. This
+module converts these.
 """
 
 import io
@@ -10,22 +10,22 @@ import io
 import numpy as np
 from PIL import Image
 
-# What Pillow scales gray of so many bits by, and how it names them.
+# Pillow's scale factors and names of gray modes, by their bits.
 _FEW_BITS = {'L;2': 85, 'L;4': 17}
-# Each 16-bit layout of PNG: the mode and the layout that Pillow has for its low bytes. Gray with
-# alpha has four bytes a pixel, high and low ones by turns, as RGBA has.
+# Each 16-bit layout of PNG: Pillow's mode and layout for its low bytes. Gray with alpha has four
+# bytes per pixel like RGBA, with alternating high and low bytes.
 _LOW_BYTES = {'RGB;16B': ('RGB', 'RGB;16L'), 'RGBA;16B': ('RGBA', 'RGBA;16L'), 'LA;16B': ('RGBA', 'RGBA')}  # fmt: skip
-_ROWS = 64  # composed at a time, so that the memory does not grow with the image
+_ROWS = 64  # composed at a time, to limit the memory
 
 
 def as_rgb(image: Image.Image, content: bytes) -> Image.Image:
     """Returns the image as RGB.
 
     Args:
-      image: opened, and not decoded yet if it is of a file.
-      content: the bytes of its file; if there are none, as Pillow decodes it.
+      image: opened image, not decoded yet if it is from a file.
+      content: the bytes of its file; if empty, Pillow decodes the image.
     """
-    tile = getattr(image, 'tile', None)  # of a file that is not decoded yet
+    tile = getattr(image, 'tile', None)  # from a file that is not decoded yet
     layout = tile[0].args if image.format == 'PNG' and tile else None
     if content and layout in _LOW_BYTES:
         return _of_16_bits(image, content, layout)
@@ -65,7 +65,9 @@ def _of_16_bits(image: Image.Image, content: bytes, layout: str) -> Image.Image:
 
 
 def _on_white(values: np.ndarray, key: tuple[int, ...] | None) -> np.ndarray:
-    """uint16 [rows, columns, 3 or 4] -> uint8 [rows, columns, 3]. key: the transparent color."""
+    """Converts uint16 [rows, columns, 3 or 4] to uint8 [rows, columns, 3]. key: the transparent
+    color.
+    """
     if values.shape[2] == 4:
         alpha = values[:, :, 3:] / 65535
         return np.rint((values[:, :, :3] * alpha + 65535 * (1 - alpha)) / 257).astype(np.uint8)
@@ -76,12 +78,12 @@ def _on_white(values: np.ndarray, key: tuple[int, ...] | None) -> np.ndarray:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """uint16, 0 to 65535 -> the nearest of uint8, 0 to 255."""
+    """Converts uint16, 0 to 65535, to the nearest uint8, 0 to 255."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _decoded_as(content: bytes, mode: str, layout: str) -> np.ndarray:
-    """Decodes a file as if its pixels had another layout of as many bytes."""
+    """Decodes a file as if its pixels had another layout with the same number of bytes."""
     with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
         image._mode = mode
         image.tile = [image.tile[0]._replace(args=layout)]

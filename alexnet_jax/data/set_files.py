@@ -1,10 +1,9 @@
-"""The small files of a prepared set, read as data.
+"""Reads the small files of a prepared set as data.
 
 Nothing in them is imported, and no path in them leaves the set's folder.
 
-TFDS opens these sets as well (`tfds.builder_from_directory`), but imports whatever modules
-`features.json` names. This module therefore parses the files itself and accepts what this
-package writes.
+TFDS opens these sets as well (`tfds.builder_from_directory`), but imports the modules named in
+`features.json`. This module therefore parses the files itself and accepts what this package writes.
 """
 
 import hashlib
@@ -26,30 +25,30 @@ PREPARED, STATISTICS, DATASET_INFO = 'prepared.json', 'statistics.npz', 'dataset
 FEATURES, LABELS = 'features.json', 'label.labels.txt'
 BESIDE = (STATISTICS, DATASET_INFO, FEATURES, LABELS)  # the files that prepared.json has digests of
 SPLITS = ('train', 'val', 'test')
-# What prepared.json must hold, and its type.
+# Required keys of prepared.json, and their types.
 ABOUT = {
     'source': str, 'version': str, 'size': int, 'encoding': str, 'mirror': bool,
     'options': dict, 'shards': dict, 'digests': dict, 'shard_digests': dict, 'counts': dict,
     'skipped': list, 'where': dict,
 }  # fmt: skip
 OLDER = {'digests': {}, 'shard_digests': {}, 'counts': {}, 'skipped': [], 'where': {}}
-# The command's options that a set may have been made with, and their types.
+# Options of the preparation that prepared.json may hold, and their types.
 WHERE = {'data_dir': str, 'manual_dir': str, 'allow_partial': bool}
 OPTIONS = {
     'source': str, 'size': int, 'encoding': str, 'quality': int, 'resize': str,
     'val_fraction': float, 'max_pixels': int,
 }  # fmt: skip
 MOST_SIZE = 4096  # pixels a side
-MOST_JSON = 2**24  # bytes; parsed, JSON takes up to twenty times its size
+MOST_JSON = 2**24  # bytes; parsed JSON needs up to twenty times its size
 TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 FEATURE = 'tensorflow_datasets.core.features'
-# Shards of at most so many bytes in all are hashed each time a set is opened: a tenth of a second.
+# Maximum total bytes of shards that are hashed each time a set is opened: takes 0.1 s.
 VERIFIED = 2**26
 SHORT = 16  # hexadecimal digits of a digest in an identity
 
 
 class Contents(NamedTuple):
-    """splits: by name, the shards' file names in order with their numbers of records."""
+    """splits: by name, the shards' file names in order, with their numbers of records."""
 
     splits: dict[str, dict[str, int]]
     classes: tuple[str, ...]
@@ -60,7 +59,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     """Reads prepared.json.
 
     Raises:
-      InputError: it cannot be read, or holds what this package does not write.
+      InputError: it cannot be read, or was not written by this package.
     """
     try:
         about = files.read_json(folder / PREPARED, MOST_JSON)
@@ -111,9 +110,9 @@ def _require_values(about: Mapping[str, Any]) -> None:
 
 
 def is_one_line(value: Any) -> bool:
-    """Returns whether a message can repeat a value as it is.
+    """Returns whether a message can contain a value unchanged.
 
-    A value with a line of its own could pass for a command. Bytes of a path that are no UTF-8 are
+    A value with several lines could look like a command. Bytes of a path that are not UTF-8 are
     escaped when they are printed.
     """
     text = value if isinstance(value, str) else ''
@@ -121,11 +120,11 @@ def is_one_line(value: Any) -> bool:
 
 
 def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
-    """Reads the other small files of a set, and compares them with each other.
+    """Reads the other small files of a set, and checks their consistency.
 
     Raises:
       OSError: one cannot be opened, or is not a regular file.
-      ValueError: one is not as this package writes it.
+      ValueError: one has another form than this package writes.
     """
     size = about['size']
     classes = read_classes(folder)
@@ -141,7 +140,7 @@ def read_contents(folder: Path, about: Mapping[str, Any]) -> Contents:
         other = min(named ^ about['shards'].keys())
         raise ValueError(f'{DATASET_INFO} and {PREPARED} do not agree about {shown(other)}')
     for name, records in ((n, r) for shards in splits.values() for n, r in shards.items()):
-        if records > about['shards'][name]:  # each takes more than a byte
+        if records > about['shards'][name]:  # each needs more than a byte
             raise ValueError(
                 f'{name} has {about["shards"][name]} bytes for {counted(records, "record")}'
             )
@@ -160,7 +159,7 @@ def read_classes(folder: Path) -> tuple[str, ...]:
 
     Raises:
       OSError: as `files.opened`.
-      ValueError: there are none, or one is there twice.
+      ValueError: there are none, or one occurs twice.
     """
     text = files.read_bytes(folder / LABELS, MOST_JSON).decode()
     names = tuple(filter(None, map(str.strip, text.split('\n'))))  # as TFDS reads them
@@ -197,7 +196,7 @@ def features_json(size: int, encoding: str, classes: int) -> dict[str, Any]:
 
 
 def _splits(info: Any) -> dict[str, dict[str, int]]:
-    """Names the shards of each split; the names are made here, not taken from the file."""
+    """Names the shards of each split; the names are computed, not read from the file."""
     if not isinstance(info, dict) or not isinstance(info.get('splits'), list):
         raise ValueError(f'{DATASET_INFO} has no splits')
     dataset = info.get('name')
@@ -248,9 +247,10 @@ def _read_statistics(path: Path, size: int) -> Statistics:
 
 
 def damage_of(folder: Path, about: Mapping[str, Any], thorough: bool = False) -> str:
-    """Returns what of a set's files is missing or other than it was made; '' for nothing.
+    """Describes missing or changed files of a set; '' if there are none.
 
-    Shards of more than VERIFIED bytes in all are compared by their sizes alone, unless `thorough`.
+    If shards have more than VERIFIED bytes in total, only their sizes are compared, unless
+    `thorough`.
     """
     for name, size in about['shards'].items():
         found = _size_of(folder / name)
@@ -264,7 +264,7 @@ def damage_of(folder: Path, about: Mapping[str, Any], thorough: bool = False) ->
         if _size_of(folder / name) is None:
             return f'{plain(name)} is missing'
         if files.sha256(folder / name) != digest:
-            return f'{plain(name)} is not as it was made'
+            return f'{plain(name)} was modified'
     return ''
 
 
@@ -278,7 +278,7 @@ def _size_of(path: Path) -> int | None:
 
 
 def identity(folder: Path, about: Mapping[str, Any], contents: Contents) -> dict[str, str]:
-    """Returns the text by which sets are distinguished, see `ImageSet.identity`.
+    """Returns the text that identifies a set, see `ImageSet.identity`.
 
     Raises:
       OSError: a file cannot be read.
@@ -315,7 +315,7 @@ def _is_small(about: Mapping[str, Any]) -> bool:
 def make_identity(
     source: str, version: str, classes: tuple[str, ...], lengths: Mapping[str, int], content: Any
 ) -> dict[str, str]:
-    """Returns an identity. content: whatever decides the images, with a sound `repr`."""
+    """Returns an identity. content: value that determines the images, with a unique `repr`."""
     return {
         'source': source,
         'version': version,

@@ -1,17 +1,17 @@
-"""The order in which a run meets the training images.
+"""Shuffled order of the training images.
 
-Every epoch is a permutation of its own, worked out place by place: it takes no
-memory, and any place can be asked for first.
+Every epoch is a different permutation, computed separately for each position: it needs no memory,
+and positions can be read in any order.
 """
 
 import numpy as np
 
 ROUNDS = 6
-_KEY = 1  # tells these random numbers from the augmentation's of the same seed
+_KEY = 1  # separates these random numbers from the augmentation's with the same seed
 
 
 def rows_at(places: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Returns the rows, of `count`, at these places of the endless stream of epochs, int64."""
+    """Returns the rows, below `count`, at these positions of the endless stream of epochs, int64."""
     epochs, places = np.divmod(places, count)
     rows = np.empty(len(places), np.int64)
     for epoch in np.unique(epochs):
@@ -21,8 +21,9 @@ def rows_at(places: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _permuted(places: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:
-    """A Feistel network permutes the numbers of an even number of bits; one that
-    lands beyond `count` goes through it again until it does not."""
+    """Permutes numbers with a Feistel network on an even number of bits. A result of `count` or
+    more is permuted again until it is smaller.
+    """
     half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
     keys = np.random.Philox(key=[seed, _KEY], counter=epoch * ROUNDS).random_raw(ROUNDS)
     rows = places.astype(np.uint64)
@@ -42,7 +43,7 @@ def _feistel(numbers: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarr
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    """Every bit of x into every bit, by multiplication and shift (MurmurHash3's finish)."""
+    """Mixes the bits of x by multiplication and shift (MurmurHash3's finalizer)."""
     x = (x ^ x >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
     x = (x ^ x >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
     return x ^ x >> np.uint64(33)

@@ -1,6 +1,6 @@
 """Statistics of the training set's pixels.
 
-They are the mean image and the principal components of the colors (paper §4.1).
+The statistics are the mean image and the principal components of the colors (paper §4.1).
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ class Statistics:
 
 @dataclasses.dataclass
 class PixelSums:
-    """Sums over images of whole numbers, and so exact in any order.
+    """Sums over images in integers, and therefore exact in any order.
 
-    count: images.
+    count: number of images.
     total: int64 [size, size, 3].
     products: int64 [3, 3], Σ over all pixels of rgbᵀ rgb.
     """
@@ -38,11 +38,11 @@ class PixelSums:
 
     @classmethod
     def zero(cls, size: int) -> 'PixelSums':
-        """Returns the sums of no images of `size`×`size` pixels."""
+        """Returns empty sums for images of `size`×`size` pixels."""
         return cls(0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64))
 
     def add_image(self, image: np.ndarray) -> None:
-        """Adds one uint8 [size, size, 3]."""
+        """Adds one image, uint8 [size, size, 3]."""
         self.count += 1
         self.total += image
         self.products += _products(image)
@@ -54,19 +54,19 @@ class PixelSums:
         self.products += other.products
 
     def statistics(self) -> Statistics:
-        """Returns the statistics of all images added, of which there must be one at least."""
+        """Returns the statistics of all added images, at least one."""
         mean_image = self.total / self.count
         mean = self.total.sum(axis=(0, 1)) / (self.count * self.total[..., 0].size)
         moments = self.products / (self.count * self.total[..., 0].size)
         variances, components = np.linalg.eigh(moments - np.outer(mean, mean))
-        # An eigenvector may point either way: its largest part is made positive.
+        # The sign of an eigenvector is arbitrary: its largest component is made positive.
         largest = np.abs(components).argmax(axis=0)
         components = components * np.sign(components[largest, range(3)])
         return Statistics(mean_image, np.maximum(variances, 0), components)
 
 
-# Of a matrix product: pixels in a row, and rows. A sum of 256 products of bytes is below 2²⁴, and so
-# exact in float32; long rows are multiplied faster than rows of three values.
+# Shape of a matrix product: pixels per row, and rows. A sum of 256 products of bytes is below 2²⁴
+# and therefore exact in float32; long rows are multiplied faster than rows of three values.
 _PIXELS, _ROWS = 8, 256
 
 
@@ -77,13 +77,13 @@ def _products(image: np.ndarray) -> np.ndarray:
     values[: image.size] = image.reshape(-1)
     rows = values.reshape(parts, _ROWS, _PIXELS * 3)
     products = (rows.transpose(0, 2, 1) @ rows).sum(axis=0, dtype=np.float64)
-    # Only products of a pixel with itself count, not with others of its row.
+    # Only products of a pixel with itself are used, not those with others of its row.
     own = products.reshape(_PIXELS, 3, _PIXELS, 3).trace(axis1=0, axis2=2)
     return own.astype(np.int64)
 
 
 def measure(images: Iterable[np.ndarray]) -> Statistics:
-    """Statistics of uint8 images [size, size, 3], at least one."""
+    """Returns the statistics of uint8 images [size, size, 3], at least one."""
     sums = None
     for image in images:
         sums = sums or PixelSums.zero(len(image))

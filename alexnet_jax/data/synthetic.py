@@ -1,4 +1,4 @@
-"""Images made from a seed as they are read; nothing is stored."""
+"""Synthetic images, generated from a seed when read; nothing is stored."""
 
 import dataclasses
 
@@ -9,13 +9,14 @@ from alexnet_jax.data.set_files import make_identity
 from alexnet_jax.data.statistics import measure
 
 SAMPLE = 256
-VERSION = '1'  # another once the same arguments give other images
+VERSION = '1'  # increased when the same arguments give other images
 
 
 def synthetic_set(examples: int, classes: int, size: int, seed: int) -> ImageSet:
-    """Returns images made from the seed: `examples` to train, a tenth as many to validate.
+    """Returns generated images: `examples` for training, a tenth as many for validation.
 
-    There is one to validate at least. Statistics are those of the first 256 training images.
+    The validation set has at least one image. Statistics are those of the first 256 training
+    images.
     """
     train = Synthetic(examples, classes, size, seed, part=0)
     val = Synthetic(max(1, examples // 10), classes, size, seed, part=1)
@@ -29,12 +30,12 @@ def synthetic_set(examples: int, classes: int, size: int, seed: int) -> ImageSet
 
 @dataclasses.dataclass(frozen=True)
 class Synthetic:
-    """Images made from a seed: each class its own coarse pattern of colors, under noise.
+    """Images generated from a seed: a coarse color pattern for each class, plus noise.
 
     They are for dry runs at any size; nothing is stored.
 
-    The patterns depend on the seed and the class alone, so that what is learnt
-    on one `part` (0, 1, ...) holds on another.
+    The patterns depend only on the seed and the class, so that a net trained on one `part` (0, 1,
+    ...) generalizes to another.
     """
 
     examples: int
@@ -47,7 +48,7 @@ class Synthetic:
         return self.examples
 
     def read(self, row: int, scratch: np.ndarray | None = None) -> Record:
-        """Returns the record of a row: its class's tiles with noise of its own.
+        """Returns the record of a row: the tiles of its class plus noise.
 
         Raises:
           IndexError: there is no such row.
@@ -59,7 +60,7 @@ class Synthetic:
         of_class = np.random.default_rng([self.seed, label])
         pattern = of_class.integers(0, 256 - noise, (tiles, tiles, 3), dtype=np.uint8)
         tile = np.arange(self.size) * tiles // self.size
-        # The last number is never 0: NumPy takes [a, b, 0, 0] for [a, b], a class's seed.
+        # The last number is never 0: NumPy treats [a, b, 0, 0] as [a, b], the seed of a class.
         of_image = np.random.default_rng([self.seed, self.part, row, 1])
         speckles = of_image.integers(0, noise, (self.size, self.size, 3), dtype=np.uint8)
         return Record(pattern[tile][:, tile] + speckles, label, b'%d' % row)

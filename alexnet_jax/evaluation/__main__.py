@@ -11,20 +11,20 @@
 
 MODEL is a workdir, a weight file or a name of published weights.
 
-`features` keeps activations of images. IMAGES are image files, folders of any depth, lists of files
-(.txt, a path a line) or one prepared set; without them, the images are those of the settings. Labels
-and classes do not matter. An interrupted command resumes. N processes, here or on
-many machines, share the images: each has the same command but for --part I/N, I from 0 on.
+`features` keeps activations of images. IMAGES are image files, nested folders, lists of files
+(.txt, one path per line) or one prepared set; by default, the images of the settings. Labels and
+classes are ignored. An interrupted command resumes. N processes, here or on many machines, share
+the images: each has the same command but for --part I/N, I from 0 on.
 
 `ensemble` averages the probabilities of several nets: of workdirs, of saved predictions (--mode=eval
 --config.eval.save=predictions), or of a configuration's runs with N seeds, which it trains first: DIR
-then holds that ensemble alone (study.json), to which seeds and steps may be added. A net that ended in
-NaN is no member.
+then holds that ensemble alone (study.json), to which seeds and steps may be added. A net that ended
+in NaN cannot be a member.
 
 `tables` fills the paper's Tables 1 and 2 from evaluations of workdirs and ensembles. `lesions` prints
 the errors of a net with units removed (docs/interventions.md).
 
-Settings say which images: eval.split, eval.views, data.source, data.dir. As python -m
+Settings select the images: eval.split, eval.views, data.source, data.dir. As python -m
 alexnet_jax.evaluation these commands have the same names. Exit status: as for alexnet_jax.main.
 """
 
@@ -48,21 +48,21 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parses the command line into options and overridden settings."""
     parser = SettingsParser(prog='python -m alexnet_jax.evaluation', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    add = commands.add_parser('features', help='keep activations of every image')
+    add = commands.add_parser('features', help='save activations of every image')
     add.add_argument('model', type=Path, metavar='MODEL', help='a workdir or a weight file')
     add.add_argument('images', nargs='*', metavar='IMAGES', help='files, folders, lists, a set')
-    add.add_argument('--layers', '--activations', required=True, help='names, commas between')
+    add.add_argument('--layers', '--activations', required=True, help='comma-separated names')
     add.add_argument('--out', type=Path, required=True, help='a folder')
     add.add_argument('--form', choices=('npy', 'safetensors', 'array_record'), default='npy')
     add.add_argument('--pool', choices=('mean', 'max'), default='', help='over the places of a map')
     add.add_argument('--type', choices=('float32', 'float16'), default='float32')
-    add.add_argument('--skip_bad', action='store_true', help='list broken images, and go on')
+    add.add_argument('--skip_bad', action='store_true', help='skip and list unreadable images')
     add.add_argument('--part', metavar='I/N', help='of the images, one process each (all)')
     add = commands.add_parser('ensemble', help='average the probabilities of several nets')
     add.add_argument('runs', type=Path, nargs='*', metavar='RUN')
-    add.add_argument('--config', help='train these first, with --seeds')
-    add.add_argument('--seeds', type=int, default=3, help='how many runs of --config (3)')
-    add.add_argument('--weights', default='', help='a number each, commas between; all alike')
+    add.add_argument('--config', help='configuration of runs to train first, with --seeds')
+    add.add_argument('--seeds', type=int, default=3, help='number of runs of --config (3)')
+    add.add_argument('--weights', default='', help='comma-separated weights (equal)')
     add.add_argument('--out', type=Path, required=True, help='a folder')
     add = commands.add_parser('tables', help="the paper's Tables 1 and 2")
     add.add_argument('runs', type=Path, nargs='+', metavar='RUN')
@@ -84,7 +84,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def parse_weights(text: str, members: int) -> list[float]:
-    """Parses '1,1,2' into its numbers, and '' into as many ones.
+    """Parses '1,1,2' into numbers, and '' into equal weights of 1.
 
     Raises:
       InputError: not a number above 0 for each member.
@@ -119,7 +119,7 @@ def members_of(
     """Returns each member's folder, and its configuration; None for saved predictions.
 
     Raises:
-      InputError: a configuration that cannot be; too many seeds.
+      InputError: an invalid configuration; too many seeds.
     """
     if options.config is not None:
         base = config_file.load(options.config, overrides)
@@ -140,7 +140,7 @@ def members_of(
 def require_ensemble(members: list[tuple[Path, Config | None]]) -> None:
     """Checks before any work that the members are different, and evaluated on the same images.
 
-    It compares as much as is known then; `ensemble.average` checks the rest.
+    It compares the facts known so far; `ensemble.average` checks the rest.
 
     Raises:
       InputError: they are not.
@@ -168,7 +168,7 @@ def train_members(options: argparse.Namespace, configs: dict[str, Config]) -> bo
 
     Raises:
       InputError: as `study.conduct`.
-      NotFiniteError: one ended in NaN: there is no ensemble of what was saved before.
+      NotFiniteError: one ended in NaN; its earlier checkpoints are not used.
     """
     first = next(iter(configs.values()))
     asking = study.asked('ensemble', first, seeds=len(configs))

@@ -9,10 +9,9 @@ Pixels are computed from coefficients z of the images' shape:
 
 where F is the Fourier transform over both axes, f the frequency in cycles a pixel and C a square root
 of the covariance of natural colors. Natural images have amplitudes of about 1 / f, and ascent in z
-keeps to them, where ascent in pixels ends in high frequencies and colors that no image has (Olah,
-Mordvintsev, Schubert 2017, doi 10.23915/distill.00007). In every step the images are shifted by a
-few pixels at random, what leaves at one edge coming in at the other, so that no structure depends
-on its exact place.
+keeps these amplitudes, whereas ascent in pixels ends in high frequencies and unnatural colors
+(Olah, Mordvintsev, Schubert 2017, doi 10.23915/distill.00007). In every step the images are shifted
+cyclically by a few random pixels, so that no structure depends on its exact position.
 
 Pure functions of a net `images -> (logits, activations)`, such as a `Model`, whose images are on the
 scale of 0 to 255.
@@ -33,10 +32,10 @@ Net = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 NOISE = 0.1  # standard deviation of the first coefficients
 RATE = 0.05  # learning rate of Adam
 JITTER = 16  # images are shifted by up to their side over this
-# C, as Lucid has it for ImageNet (tensorflow/lucid, lucid/optvis/param/color.py): red, green and blue
+# C, as in Lucid for ImageNet (tensorflow/lucid, lucid/optvis/param/color.py): red, green and blue
 # of brightness and of two differences of colors.
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
-DARKEST = 1.0  # the mean is kept so far from 0 and 255, whose logits are infinite
+DARKEST = 1.0  # minimum distance of the mean from 0 and 255, whose logits are infinite
 
 
 class State(NamedTuple):
@@ -53,7 +52,7 @@ class State(NamedTuple):
 def start(mean: Array, size: int, units: Sequence[int], seed: int) -> State:
     """Returns an ascent before its first step: the training mean and a little noise.
 
-    The noise is each unit's own, whichever others are maximized beside it.
+    The noise of a unit does not depend on the other units.
 
     Args:
       mean: [3] or [size, size, 3], from 0 to 255; its type is that of the ascent.
@@ -75,8 +74,8 @@ def ascend(
 ) -> tuple[State, jax.Array]:
     """Returns the ascent one step further, and the `values` of its images before the step, shifted.
 
-    To be compiled, and called in a loop: in a loop of XLA's own, on CPU, convolutions take eight
-    times as long.
+    Compile it and call it in a Python loop: in an XLA loop on CPU, convolutions take eight times as
+    long.
 
     Args:
       units: integer [units]. shift: a row of `shifts`; zeros for the values of the images.

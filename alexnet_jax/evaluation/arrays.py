@@ -1,9 +1,8 @@
-"""Arrays with a row an image, on disk: saved predictions and features.
+"""Arrays on disk with one row per image: saved predictions and features.
 
-A folder of NAME.npy files, with `ids.json`, `labels.npy` and `about.json`; rows are in
-the order of the split. Written as they come, and there only when they are whole. about.json
-holds, under `sha256`, a SHA-256 of every other file by name. It guards against accidents, not
-against somebody who computes a new one.
+A folder of NAME.npy files, with `ids.json`, `labels.npy` and `about.json`; rows are in the order of
+the split. The folder is written incrementally and renamed when complete. about.json holds, under
+`sha256`, a SHA-256 of every other file by name. It protects against accidents, not against forgery.
 """
 
 import contextlib
@@ -26,7 +25,7 @@ MOST_IDS = 2**31  # bytes; those of ImageNet's 1.3 million images are 30 million
 
 @dataclasses.dataclass(frozen=True)
 class ImageArrays:
-    """What a folder holds; arrays are read from disk as they are used."""
+    """Content of a folder; arrays are read from disk on use."""
 
     folder: Path
     ids: list[str]
@@ -37,7 +36,7 @@ class ImageArrays:
         """Returns an activation of every image, [images, ...].
 
         Raises:
-          InputError: it is not there, was modified, or has not a row an image.
+          InputError: it does not exist, was modified, or does not have one row per image.
         """
         path = self.folder / file_name(name)
         try:
@@ -92,10 +91,10 @@ class ArrayWriter:
 def writing(folder: Path, about: Mapping[str, Any], count: int) -> Iterator[ArrayWriter]:
     """Yields a writer of `count` images, and adds about.json to its files.
 
-    The folder takes the place of one of that name, and is there only if all went well.
+    It replaces a folder of that name, and only if all writes succeed.
 
     Raises:
-      InputError: it cannot be written, or something else is in its place.
+      InputError: it cannot be written, or something else has its name.
     """
     with sealing(folder, about) as made:
         writer = ArrayWriter(made, count)
@@ -121,8 +120,7 @@ def read(folder: Path) -> ImageArrays:
     """Reads a folder that `writing` has written.
 
     Raises:
-      InputError: there is no such folder, or its files are not those of one, or are not as they
-        were written.
+      InputError: there is no such folder, or its files are incomplete or were modified.
     """
     about = read_about(folder)
     try:
@@ -140,7 +138,7 @@ def read(folder: Path) -> ImageArrays:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """Returns what about.json of a folder holds; raises as `read`."""
+    """Returns the content of a folder's about.json; raises as `read`."""
     try:
         about = files.read_json(folder / ABOUT)
     except (OSError, ValueError) as error:
@@ -153,7 +151,9 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def require_unmodified(path: Path, about: Mapping[str, Any]) -> None:
-    """Compares a file with its SHA-256 in about.json; earlier versions kept none.
+    """Compares a file with its SHA-256 in about.json.
+
+    Earlier versions wrote none.
 
     Raises:
       InputError: they differ.
@@ -164,7 +164,7 @@ def require_unmodified(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def as_text(ids: np.ndarray) -> list[str]:
-    """Ids as JSON can hold them."""
+    """Converts ids to text for JSON."""
     return [text_of(identifier) for identifier in ids]
 
 

@@ -1,9 +1,9 @@
-"""Attributions: the pixels and places of an image that a logit depends on.
+"""Attributions: the pixels and positions of an image that a logit depends on.
 
 The methods are gradient, integrated gradients, Grad-CAM and occlusion.
 
 Pure functions of a net `(images, replace=...) -> (logits, activations)`, such as a `Model`, of
-images [batch, size, size, 3] on the scale that the net takes, and of labels, integer [batch]: the
+images [batch, size, size, 3] on the scale of the net's input, and of labels, integer [batch]: the
 class whose logit, before the softmax, is explained in each image.
 """
 
@@ -20,7 +20,7 @@ from alexnet_jax.network.shapes import pooled
 
 Array = jax.Array | np.ndarray
 Net = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
-PLACES_AT_ONCE = 32  # squares of an occlusion that are computed side by side
+PLACES_AT_ONCE = 32  # squares of an occlusion per batch
 
 
 def scores(net: Net, images: Array, labels: Array) -> jax.Array:
@@ -46,8 +46,8 @@ def integrated_gradients(
     """Returns (x − x') · ∫ ∂F(x' + a(x − x'))/∂x da over a from 0 to 1, of the images' shape.
 
     See Sundararajan, Taly, Yan 2017, arXiv:1703.01365, eq. 1. Over all pixels it sums to the
-    difference of the logit between image and baseline, but for the error of the sum over `steps`
-    equal steps, each taken at its middle.
+    difference of the logit between image and baseline, except for the error of the midpoint rule
+    with `steps` steps.
 
     Args:
       baseline: x', broadcast against the images.
@@ -93,13 +93,13 @@ def grad_cam(net: Net, images: Array, labels: Array, layer: str) -> jax.Array:
 def occlusion(
     net: Net, images: Array, labels: Array, fill: Array | float, size: int, stride: int
 ) -> jax.Array:
-    """Returns by how much the label's probability falls when a square of the image is covered.
+    """Returns the decrease of the label's probability when a square of the image is covered.
 
     The result is [batch, rows, columns] (Zeiler, Fergus 2014, arXiv:1311.2901, §4.2). The squares
-    lie as the windows of a pooling layer do (`occlusion_field`): the last may overhang.
+    are placed like the windows of a pooling layer (`occlusion_field`): the last may overhang.
 
     Args:
-      fill: what covers the square, broadcast against the images.
+      fill: value of the covered pixels, broadcast to the images.
       size, stride: of the squares, in pixels.
 
     Raises:
@@ -139,8 +139,8 @@ def occlusion_field(extent: int, size: int, stride: int) -> ReceptiveField:
 def spread(maps: np.ndarray, field: ReceptiveField, extent: int) -> np.ndarray:
     """Spreads maps [batch, units, units] over the pixels of the image, [batch, extent, extent].
 
-    Each unit's value is at the middle of its receptive field, linear in between, and constant
-    beyond the first and the last.
+    Each unit's value is at the center of its receptive field, with linear interpolation in between,
+    and constant values outside the first and the last.
     """
     centers = field.center + field.stride * np.arange(field.units)
     units = np.eye(field.units)

@@ -1,4 +1,4 @@
-"""Calibration: a net's confidence beside the share of images that it gets right.
+"""Calibration: confidence compared with accuracy.
 
 See Guo et al., 2017, arXiv:1706.04599.
 """
@@ -17,7 +17,7 @@ def reliability(confidences: Sequence[float], right: Sequence[bool]) -> list[dic
     """Returns the bins of the reliability curve, the lowest confidences first.
 
     Bin m of M has the images whose confidence is above (m - 1) / M and at most m / M (§2); the
-    first has those of 0 too. Counts are whole numbers and sums exact, whatever the order of the
+    first has those of 0 too. Counts and sums are exact and do not depend on the order of the
     images.
 
     Args:

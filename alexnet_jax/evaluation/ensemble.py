@@ -1,4 +1,4 @@
-"""Several nets' probabilities averaged (Table 2: five and seven nets), and their agreement."""
+"""Averages the probabilities of several nets (Table 2: five and seven nets); their agreement."""
 
 import dataclasses
 import hashlib
@@ -15,18 +15,18 @@ from alexnet_jax.runtime.errors import InputError, shown
 
 LOG_PROBABILITIES = 'log_probabilities'
 SAME = ('split', 'views', 'distinct_views', 'set', 'data', 'classes')  # of all members
-# Of about.json: what each key is.
+# Descriptions of the keys of about.json.
 TYPES = {
     'source': str, 'split': str, 'views': int, 'distinct_views': int, 'set': str, 'data': dict,
     'network': str,
 }  # fmt: skip
-LOWEST = float(np.finfo(np.float32).min)  # of a kept logarithm, so that it is a number
-TOLERANCE = 1e-3  # how far the sum of an image's probabilities may be from 1
+LOWEST = float(np.finfo(np.float32).min)  # of a saved logarithm, so that it is finite
+TOLERANCE = 1e-3  # maximum deviation of the sum of an image's probabilities from 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """What one net makes of a split.
+    """Predictions of one net for a split.
 
     name: its workdir, or the folder of its saved predictions.
     about: as `trained.Showing.about`.
@@ -41,7 +41,7 @@ class Member:
 
     @property
     def workdir(self) -> Path:
-        """The workdir, also of predictions that are saved in it; else the folder."""
+        """The workdir, also for predictions saved in it; otherwise the folder."""
         folder = Path(self.name).resolve()
         saved_in = folder.parents[1] if folder.parent.name == 'eval' else folder
         return saved_in if (saved_in / 'config.json').exists() else folder
@@ -51,9 +51,10 @@ class Member:
 class Ensemble:
     """The errors of several nets, and of their mean probabilities.
 
-    about: what all members share, their networks, steps and names. members: each net's errors.
-    together: those of their mean probabilities. agreement: [members, members], the share of
-    images that two nets take for the same class.
+    about: facts common to all members, and their networks, steps and names. members: each net's
+    errors.
+    together: those of their mean probabilities. agreement: [members, members], the fraction of
+    images with the same prediction of two nets.
     """
 
     about: dict[str, Any]
@@ -64,7 +65,7 @@ class Ensemble:
 
 
 def kept(log_probabilities: np.ndarray) -> np.ndarray:
-    """Returns logarithms of probabilities as members and files hold them, float32.
+    """Returns logarithms of probabilities in the form of members and files, float32.
 
     [images, classes] -> [images, classes]: no probability underflows to 0.
     """
@@ -72,14 +73,14 @@ def kept(log_probabilities: np.ndarray) -> np.ndarray:
 
 
 def saved_member(saved: ImageArrays) -> Member:
-    """Returns the net whose predictions were kept.
+    """Returns the member of a folder of saved predictions.
 
     Raises:
       InputError: they are no predictions.
     """
     folder, about = saved.folder, saved.about
     if not saved.ids:
-        raise InputError(f'{folder} holds predictions of no images')
+        raise InputError(f'{folder} has no predictions')
     if not (folder / file_name(LOG_PROBABILITIES)).exists():
         raise InputError(
             f'{folder} holds no {file_name(LOG_PROBABILITIES)}; earlier versions kept rounded'
@@ -107,11 +108,11 @@ def saved_member(saved: ImageArrays) -> Member:
 def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
     """Averages the members' probabilities with these weights.
 
-    Members are taken one after the other, and let go.
+    Members are read one at a time, to limit the memory.
 
     Raises:
-      InputError: they are not of the same images, views and classes; one net is there twice; a
-        member has no probabilities, as its net ended in NaN.
+      InputError: they are not of the same images, views and classes; one net occurs twice; a member
+        has NaN probabilities.
     """
     log_weights = np.log(np.asarray(weights, np.float64))
     log_weights -= np.logaddexp.reduce(log_weights)
@@ -145,7 +146,7 @@ def average(members: Iterable[Member], weights: Sequence[float]) -> Ensemble:
 def _require_probabilities(member: Member) -> None:
     values = member.log_probabilities
     if not np.isfinite(values).all():
-        raise InputError(f'{member.name} gives NaN or infinite probabilities; leave it out')
+        raise InputError(f'{member.name} has NaN or infinite probabilities; remove it')
     sums = np.exp(values, dtype=np.float64).sum(axis=1)
     if np.abs(sums - 1).max() > TOLERANCE:
         raise InputError(
@@ -167,7 +168,7 @@ def _require_once(member: Member, names: dict[Any, str]) -> None:
 def require_alike(abouts: Mapping[str, Mapping[str, Any]]) -> None:
     """Checks that all members, by name, are evaluated on the same images.
 
-    It compares as much as is known of them.
+    It compares only known facts.
 
     Raises:
       InputError: one is of another split, set, classes, number of views or type (compute) than an
@@ -207,7 +208,7 @@ def tree(result: Ensemble) -> dict[str, Any]:
 
 
 def markdown(result: Ensemble) -> str:
-    """Returns the result as a table: errors as fractions, in brackets their 95 % intervals."""
+    """Returns the result as a table: errors as fractions, with their 95 % intervals in brackets."""
     names = result.about['members']
     head = [f'agrees with {number}' for number in range(1, len(names) + 1)]
     rows = zip(names, result.weights, result.members, result.agreement, strict=True)

@@ -1,4 +1,4 @@
-"""A net over every image of a split: what it makes of each, and how often it errs."""
+"""Evaluates a net on every image of a split: outputs and errors."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ Forward = Callable[[Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What the net makes of some images.
+    """Outputs of the net for a batch of images.
 
     ids, labels: [images]. logits: float32 [images, views, classes]. activations: by
     name, float32 [images, views, ...].
@@ -37,9 +37,9 @@ class Outputs:
 class Reading:
     """How a split is read.
 
-    It has the side of the crops, views an image, whether mirror images are among them (if the set
-    allows it at all), the mesh, and how many crops each device is given at a time. An image's
-    views go together.
+    It has the side of the crops, the views per image, whether mirror images are among them (if the
+    set allows it), the mesh, and the crops per device and batch. The views of an image are in the
+    same batch.
     """
 
     size: int
@@ -51,7 +51,7 @@ class Reading:
 
     @property
     def batch_size(self) -> int:
-        """Images a step. A device gets as many on any mesh, and so computes the same."""
+        """Images per step; the number per device, and so the result, is the same on any mesh."""
         return max(1, self.crops_a_device // self.views) * len(self.mesh.devices)
 
 
@@ -59,7 +59,7 @@ def read(images: ImageSet, split: str, reading: Reading) -> Generator[dict[str, 
     """Returns the batches of a split in order, their images on the devices.
 
     Raises:
-      RecordError: a stored image is broken.
+      RecordError: a stored image is damaged.
     """
     mesh = reading.mesh
     batches = pipeline.eval_batches(
@@ -82,13 +82,13 @@ def run(
 
     Args:
       split: its name, for the heartbeat.
-      count: how many images it has.
+      count: number of its images.
 
     Raises:
       RecordError: as `read`.
-      RuntimeError: the batches held more or fewer images than the split.
+      RuntimeError: the batches and the split have different numbers of images.
     """
-    seen, late = 0, None  # read one batch late, so that the device need not wait for us
+    seen, late = 0, None  # read one batch later, so that the device does not wait for the host
     for batch in batches:
         if late is not None:
             yield _outputs(*late)
@@ -97,19 +97,21 @@ def run(
         seen += int(batch['mask'].sum())
     if late is not None:
         yield _outputs(*late)
-    heartbeat.slow(f'after the last {split} image')  # whatever comes next, it is no batch
+    heartbeat.slow(f'after the last {split} image')  # the next work is not a batch
     if seen != count:
         raise RuntimeError(f'evaluated {counted(seen, "image")} where there are {count}')
 
 
 def restricted(outputs: Generator[Outputs], columns: Sequence[int]) -> Generator[Outputs]:
-    """Returns the outputs with the logits of these classes alone, in this order."""
+    """Returns the outputs with only the logits of these classes, in this order."""
     for batch in outputs:
         yield dataclasses.replace(batch, logits=batch.logits[..., list(columns)])
 
 
 def _place(mesh: Mesh, batch: pipeline.Batch) -> dict[str, Any]:
-    """Puts the images on the devices; the rest stays with us, of all processes."""
+    """Places the images on the devices; the other arrays stay on the host, gathered from all
+    processes.
+    """
     images = {'image': batch.pop('image')}
     return device_mesh.place_batch(mesh, images) | device_mesh.gather_rows(mesh, batch)
 
@@ -129,14 +131,14 @@ def evaluate(
 ) -> Tally:
     """Counts the errors of all outputs.
 
-    Of an image with several views they are those of its mean probabilities (§4.1).
+    For several views, these are the errors of the mean probabilities (§4.1).
 
     Args:
       keep: called with each batch's outputs and the logarithms of its mean probabilities,
         float64 [images, classes].
 
     Raises:
-      ValueError: the outputs are of other classes, or not of equally many images.
+      ValueError: the outputs have other classes, or different numbers of images.
     """
     tally = Tally.zero(classes)
     for batch in outputs:
@@ -160,7 +162,7 @@ def add(tally: Tally, batch: Outputs) -> np.ndarray:
 
 @np.errstate(invalid='ignore')
 def _losses(log_probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of the mean probability: [images, views, classes] and [images] -> [images]."""
+    """Returns the losses of the mean probabilities: [images, views, classes], [images] -> [images]."""
     of_label = log_probabilities[np.arange(len(labels)), :, labels]
     return np.log(of_label.shape[1]) - np.logaddexp.reduce(of_label, axis=1)
 
@@ -189,6 +191,6 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
     All are NaN where a logit is infinite or NaN.
     """
-    from scipy import special  # as long to import as the rest of this room
+    from scipy import special  # takes as long to import as the rest of this package
 
     return special.log_softmax(np.where(np.isposinf(logits), np.nan, logits), axis=-1)

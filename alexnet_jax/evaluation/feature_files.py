@@ -1,8 +1,9 @@
 """Features of images on disk, written as they are computed; an interrupted command resumes.
 
-Until all images are done the files lie in FOLDER.partial: an .npy file an array, to which rows are
-appended, `ids.csv`, and `state.json`, which says how much of them counts. Then the folder gets its
-name, and the form asked for: that of `arrays.read`, one file of safetensors, or ArrayRecord.
+Until all images are done, the files are in FOLDER.partial: one .npy file per array, to which rows
+are appended, `ids.csv`, and `state.json` with the number of valid rows. Then the folder is
+converted to the requested format (that of `arrays.read`, one safetensors file, or ArrayRecord) and
+renamed.
 """
 
 import csv
@@ -36,9 +37,9 @@ _TYPES = {'float32': 'F32', 'float16': 'F16', 'int64': 'I64'}  # safetensors' na
 
 @dataclasses.dataclass
 class State:
-    """How far a partial folder is.
+    """Progress of a partial folder.
 
-    images: of the source that are done. rows: of the arrays. ids_bytes: of ids.csv. skipped: id
+    images: finished images of the source. rows: of the arrays. ids_bytes: of ids.csv. skipped: id
     and reason of images without a row.
     """
 
@@ -49,15 +50,15 @@ class State:
 
 
 class FeatureFiles:
-    """Writes a folder of features. Closed before `finish`, it keeps the partial folder.
+    """Writes a folder of features. If closed before `finish`, it keeps the partial folder.
 
     Args:
       folder: the final folder.
-      request: everything that decides the features, as JSON: a partial folder is continued only
-        for an equal request.
+      request: everything that affects the features, as JSON: a partial folder is continued only for
+        an equal request.
       shapes: of one image's row, by array. dtype: of the arrays.
 
-      anew: whether to drop what a partial folder holds.
+      anew: whether to discard a partial folder.
 
     Raises:
       InputError: something else is in the folder's place; the partial folder is of another
@@ -87,7 +88,7 @@ class FeatureFiles:
             self._take_lock()
             found = self._read_state()
             self.state = State() if anew else found
-            self.save()  # first, so that the folder is known as ours from here on
+            self.save()  # first, to mark the folder as created by this package
             self._open_files()
         except OSError as error:
             os.close(self._lock)
@@ -126,7 +127,7 @@ class FeatureFiles:
             ) from error
 
     def _open_files(self) -> None:
-        """Opens each file for appending and drops what was written after the state was saved."""
+        """Opens each file for appending and removes rows written after the saved state."""
         for name, shape in self._shapes.items():
             header = self._header(name, self.state.rows)
             row = math.prod(shape) * self._dtypes[name].itemsize
@@ -174,10 +175,10 @@ class FeatureFiles:
         """Appends the next images of the source.
 
         Args:
-          rows: by array, [images, ...]. skipped: the reason of each image that has no row, by id.
+          rows: by array, [images, ...]. skipped: the reason for each image without a row, by id.
 
         Raises:
-          StorageError: the disk is full, or gone. InputError: a number is beyond the type.
+          StorageError: the disk is full or not available. InputError: a number exceeds the type.
         """
         kept = np.array([name not in skipped for name in ids], bool)
         names = [name for name in ids if name not in skipped]
@@ -209,7 +210,7 @@ class FeatureFiles:
         return cast.tobytes()
 
     def save(self) -> None:
-        """Saves the state, after everything it counts is on disk."""
+        """Saves the state after flushing its rows to disk."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -218,9 +219,9 @@ class FeatureFiles:
         self._saved_at = time.monotonic()
 
     def finish(self, form: str, least: int = 1) -> None:
-        """Brings the folder into its form and gives it its name.
+        """Converts the folder to its format and renames it.
 
-        Killed within, the same command does it again.
+        If it is interrupted, the same command repeats it.
 
         Raises:
           InputError: fewer images than `least` have a row. StorageError: as `add`.
@@ -248,7 +249,7 @@ class FeatureFiles:
             if self.folder.exists():
                 shutil.rmtree(self.folder)
             self.partial.rename(self.folder)
-            for path in (*replaced, self.partial / STATE):  # needed until here to go on
+            for path in (*replaced, self.partial / STATE):  # needed for resuming until here
                 (self.folder / path.name).unlink()
         except OSError as error:
             raise StorageError(
@@ -258,7 +259,7 @@ class FeatureFiles:
             os.close(self._lock)
 
     def close(self) -> None:
-        """Saves the state and leaves the partial folder, if it has images, to a later command."""
+        """Saves the state, and keeps the partial folder, if it has images, for a later command."""
         try:
             self._close_files()
             if not self.state.images:
@@ -281,7 +282,7 @@ def _read_ids(path: Path) -> Iterator[str]:
             yield name
 
 
-# Each writes the files of a form, and returns those that they replace.
+# Each function writes the files of a format, and returns the replaced files.
 
 
 def _as_npy(folder: Path, names: Sequence[str], ids: Sequence[str]) -> list[Path]:

@@ -1,7 +1,7 @@
-"""Features that several processes make, each of a part of the images.
+"""Features computed by several processes, each for a part of the images.
 
-FOLDER.parts/I-of-N holds part I, in the form of `arrays.read`. The processes need not know of each
-other: whichever finds all parts whole joins them, to the folder that one process would have made.
+FOLDER.parts/I-of-N holds part I, in the form of `arrays.read`. The processes are independent: the
+one that finds all parts complete joins them to the folder that a single process would write.
 """
 
 import contextlib
@@ -33,15 +33,15 @@ class Part:
     count: int
 
     def folder(self, out: Path) -> Path:
-        """Returns where the part lies that goes into `out`."""
+        """Returns the folder of this part of `out`."""
         return _parts(out) / f'{self.index}-of-{self.count}'
 
     def span(self, images: int, group: int) -> range:
         """Returns the numbers of its images.
 
         Args:
-          group: how many images a device is given at a time; they stay together, so that each is
-            computed in the place in which one process computes it.
+          group: images per device and batch; they stay together, so that each image has the same
+            position in a batch as with one process.
 
         Raises:
           InputError: there are fewer groups than parts.
@@ -77,7 +77,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def require_alike(out: Path, part: Part, request: Mapping[str, Any]) -> None:
-    """Checks that what is there for `out` is of the same command and of as many parts.
+    """Checks that existing parts of `out` are of the same command and number of parts.
 
     Raises:
       InputError: it is not.
@@ -103,14 +103,14 @@ def join(
     out: Path, count: int, request: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], dtype: str,
     form: str,
 ) -> None:  # fmt: skip
-    """Joins the parts to the folder `out` if all are whole, unless another process is at it.
+    """Joins the parts to the folder `out` if all are complete, unless another process does so.
 
     Args:
       request, shapes, dtype: as `FeatureFiles` takes them. form: as its `finish`.
 
     Raises:
-      InputError: a part is of another command, or not as it was written; none has a row.
-      StorageError: the disk is full, or gone.
+      InputError: a part is of another command, or was modified; none has a row.
+      StorageError: the disk is full or not available.
     """
     folders = [Part(index, count).folder(out) for index in range(count)]
     if not is_whole(out) and not all(map(is_whole, folders)):
@@ -142,7 +142,7 @@ def _parts(out: Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Yields whether this process alone has the folder; not if it is gone."""
+    """Yields whether this process has locked the folder; False if it was deleted."""
     try:
         number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a net makes of images, as records: TensorFlow Examples in one ArrayRecord file."""
+"""Features as records: TensorFlow Examples in one ArrayRecord file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ FILE = 'features.array_record'
 
 
 class RecordWriter:
-    """Writes FILE in a folder: a record an image.
+    """Writes FILE in a folder: one record per image.
 
-    A record has the image's `id`, its `label` and, under each array's name, its numbers in order
-    as a list of floats.
+    A record has the image's `id`, its `label` and, under each array's name, its values in order as
+    a list of floats.
     """
 
     def __init__(self, folder: Path):
@@ -37,5 +37,5 @@ class RecordWriter:
             self._writer.write(example.SerializeToString())
 
     def finish(self) -> None:
-        """Closes the file; records that are not yet written are."""
+        """Writes pending records and closes the file."""
         self._writer.close()

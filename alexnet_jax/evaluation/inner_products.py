@@ -1,6 +1,6 @@
 """Inner products of the features of images, in blocks.
 
-Features may lie on disk and be larger than the memory that their float64 copy would need.
+Features may be on disk, and their float64 copy may be larger than the memory.
 """
 
 from collections.abc import Callable

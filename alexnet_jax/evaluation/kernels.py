@@ -1,4 +1,4 @@
-"""The kernels that see the image, as pictures (the paper's Figure 3)."""
+"""Pictures of the first layer's kernels (Figure 3 of the paper)."""
 
 import math
 
@@ -18,7 +18,7 @@ def first_kernels(kernel: np.ndarray) -> np.ndarray:
 def as_images(kernels: np.ndarray) -> np.ndarray:
     """Draws kernels [..., side, side, 3] as uint8 of the same shape.
 
-    Gray is a weight of 0, and each kernel's largest weight is at the end of the scale.
+    Gray is a weight of 0; each kernel is scaled by its largest absolute weight.
     """
     largest = np.abs(kernels).max(axis=(-3, -2, -1), keepdims=True)
     scaled = kernels / np.where(largest > 0, largest, 1)
@@ -38,7 +38,7 @@ def tile(images: np.ndarray, across: int, gap: int = 1) -> np.ndarray:
 
 
 def sheet(kernel: np.ndarray) -> np.ndarray:
-    """Draws all kernels of conv1's parameter in one picture, a column under the other."""
+    """Draws all kernels of conv1's parameter in one picture, column below column."""
     columns = as_images(first_kernels(kernel))
     across = math.ceil(math.sqrt(2 * columns.shape[1]))
     return np.concatenate([tile(images, across) for images in columns])

@@ -1,7 +1,7 @@
-"""A trained net with a part cut: what one column does alone, and what a crossing is good for.
+"""Ablations of a trained net: single columns and crossings.
 
-Cut means that the weights are zeros; all else stays as it was trained. Columns that are cut off
-as a whole have zeros for biases too, so that nothing of them is left.
+An ablated part has weights of 0; all others keep their trained values. Removed columns also have
+biases of 0, so that their output is 0.
 """
 
 import itertools
@@ -29,16 +29,16 @@ def crossings(architecture: Architecture) -> list[str]:
 
 
 def without_crossing(architecture: Architecture, variables: Variables, layer: str) -> Variables:
-    """Returns the variables with every column's kernels of a layer reading their own column."""
+    """Returns the variables with each column's kernels of a layer restricted to their own column."""
     row = next(row for row in architecture.layers if row.name == layer)
     return _with(variables, layer, 'kernel', lambda kernel: _own_alone(row, kernel))
 
 
 def column_alone(architecture: Architecture, variables: Variables, column: int) -> Variables:
-    """Returns the variables with all that `column` decides by itself.
+    """Returns the variables of the net reduced to one column.
 
-    No crossing brings it anything, the classifier reads no other, and the others are silent: what
-    normalization across columns reads of them is 0.
+    Crossings to it are removed, the classifier reads only this column, and the others output 0,
+    also to normalization across columns.
 
     Raises:
       ValueError: the net has no such column.
@@ -70,7 +70,7 @@ def column_alone(architecture: Architecture, variables: Variables, column: int) 
 
 
 def _silent_bias(stages: Sequence[Stage]) -> float:
-    """The bias with which units that read nothing give 0 to a normalization among the stages."""
+    """Returns the bias for which units without inputs pass 0 to a normalization among the stages."""
     for stage in stages:
         if isinstance(stage, BatchNorm | LocalResponseNorm):
             break

@@ -1,4 +1,4 @@
-"""Tables of results: means over runs that differ in their seed, with their intervals."""
+"""Tables of results: means over seeds, with intervals."""
 
 import math
 import re
@@ -15,10 +15,10 @@ LONGEST_CELL = 2000  # characters
 def interval(
     values: Sequence[float | None], lowest: float = -math.inf, highest: float = math.inf
 ) -> dict[str, Any]:
-    """Returns the mean of two values or more, and its 95 % interval by Student's t.
+    """Returns the mean of at least two values, and its 95 % interval by Student's t.
 
-    The result is {'values', 'mean', 'low', 'high'}, the interval cut to the range of such values,
-    `lowest` to `highest`. The mean is None where a value is missing or is not a number.
+    The result is {'values', 'mean', 'low', 'high'}, with the interval clipped to the range `lowest`
+    to `highest`. The mean is None if a value is missing or NaN.
     """
     found = [value for value in values if value is not None and not math.isnan(value)]
     about: dict[str, Any] = {'values': list(values), 'mean': None, 'low': None, 'high': None}
@@ -39,7 +39,7 @@ def epochs_text(row: dict[str, Any]) -> str:
     """Returns the epochs that the runs of an activation needed (Figure 1), by seed, as text.
 
     Args:
-      row: as in figure1.json.
+      row: a row of figure1.json.
     """
     if row['learning_rate'] is None:
         return 'NaN at every rate'
@@ -81,7 +81,7 @@ def measure_text(name: str) -> str:
 
 
 def measure_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Returns the head and the lines of a table of the measures of columns, with a column per net.
+    """Returns the header and lines of a table of the measures of columns, with a column per net.
 
     Args:
       rows: as in specialization.json.
@@ -108,7 +108,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 def cell(text: str) -> str:
     """Returns a text as a cell of a Markdown table.
 
-    It may come from a stranger's file: it is put on one line, without markup that ends the cell
-    or is HTML.
+    The text may be untrusted: it is written on one line, without HTML or markup that ends the cell.
     """
     return plain(text, LONGEST_CELL).replace('|', '\\|').replace('<', '&lt;')

@@ -3,8 +3,8 @@
 In §6.1, Figure 3, "the kernels on GPU 1 are largely color-agnostic, while the kernels on GPU 2
 are largely color-specific".
 
-Both indices are shares of a kernel's energy, the sum of its squared weights: from 0 to 1,
-whatever its size. A kernel of zeros has none: NaN.
+Both indices are fractions, from 0 to 1, of a kernel's energy, the sum of its squared weights. For a
+kernel of zeros they are NaN.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ PERMUTATIONS = 9999
 
 
 def color_index(kernels: np.ndarray) -> np.ndarray:
-    """Returns the share of a kernel's energy that a gray image cannot reach.
+    """Returns the fraction of a kernel's energy without response to gray images.
 
     [..., side, side, 3] -> [...]. It is the energy of the weights after their mean over the
-    channels is subtracted. 0: gray; 1: the channels add up to nothing everywhere, so that equal
-    R, G and B do not drive it; about 2/3: random weights.
+    channels is subtracted. 0: gray; 1: the sum over the channels is 0 everywhere, so that equal R,
+    G and B have no effect; about 2/3: random weights.
     """
     _assert_kernels(kernels)
     energy = (kernels**2).sum(axis=(-3, -2, -1))
@@ -29,12 +29,12 @@ def color_index(kernels: np.ndarray) -> np.ndarray:
 
 
 def orientation_index(kernels: np.ndarray) -> np.ndarray:
-    """Returns the share of a kernel's energy that has one orientation in common.
+    """Returns the fraction of a kernel's energy with a common orientation.
 
     [..., side, side, 3] -> [...]: |Σ p(f) exp(2iθ(f))| / Σ p(f) over the frequencies f of the
-    kernel's Fourier transform, θ the direction of f, p its power in all channels; the constant
-    part has no direction and counts below the bar alone. 1: a grating; 0: a blob, or two gratings
-    at right angles.
+    kernel's Fourier transform, θ the direction of f, p its power in all channels; the constant part
+    has no direction and is only in the denominator. 1: a grating; 0: a blob, or two gratings at
+    right angles.
     """
     _assert_kernels(kernels)
     kernels = np.asarray(kernels, np.float64)
@@ -43,7 +43,7 @@ def orientation_index(kernels: np.ndarray) -> np.ndarray:
     frequency = np.fft.fftfreq(side)
     down, along = np.meshgrid(frequency, frequency, indexing='ij')
     turn = np.exp(2j * np.arctan2(down, along))
-    # Of the highest frequency of an even side the sign is not known, nor then the direction.
+    # For an even side the sign of the highest frequency is ambiguous, and so is its direction.
     highest = np.abs(down) == 0.5, np.abs(along) == 0.5
     turn[(highest[0] & (along != 0)) | (highest[1] & (down != 0))] = 0
     turn[0, 0] = 0
@@ -52,7 +52,7 @@ def orientation_index(kernels: np.ndarray) -> np.ndarray:
 
 
 def _assert_kernels(kernels: np.ndarray) -> None:
-    """Checks the shape, [..., side, side, 3]: other axes would give an index too, a wrong one."""
+    """Checks the shape, [..., side, side, 3]: other axes would result in a wrong index."""
     side = np.shape(kernels)[-2] if np.ndim(kernels) > 1 else None
     chex.assert_shape(kernels, (..., side, side, 3))
 
@@ -64,11 +64,11 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Separation:
-    """How far apart two columns' means of an index lie.
+    """Difference of two columns' means of an index.
 
-    difference: of the second column's mean from the first's.
-    by_chance: mean absolute difference where the kernels are dealt to columns at random.
-    p: how often such a difference is as large, as a fraction.
+    difference: second column's mean − first's.
+    by_chance: mean absolute difference with kernels assigned to columns at random.
+    p: fraction of random assignments with a difference at least as large.
     """
 
     means: tuple[float, float]
@@ -82,8 +82,9 @@ def separation(
 ) -> Separation:
     """Compares an index of two columns' kernels with a permutation null.
 
-    If which column a kernel is in did not matter, dealing them anew would not change the
-    difference. Kernels without an index are left out; NaNs if a column has none left.
+    The null hypothesis is that the index does not depend on a kernel's column: random assignments
+    then have similar differences. Kernels without an index are skipped; the result is NaN if a
+    column has none.
     """
     first, second = first[~np.isnan(first)], second[~np.isnan(second)]
     if not len(first) or not len(second):
@@ -93,7 +94,7 @@ def separation(
     dealt = random.permuted(np.tile(every, (permutations, 1)), axis=1)
     others = np.abs(dealt[:, count:].mean(axis=1) - dealt[:, :count].mean(axis=1))
     difference = float(second.mean() - first.mean())
-    # Itself is one of the ways to deal them; differences that rounding alone keeps apart are equal.
+    # The actual assignment counts as one of them; differences equal up to rounding are ties.
     as_large = others >= abs(difference) - 1e-12
     p = (1 + int(as_large.sum())) / (1 + permutations)
     means = float(first.mean()), float(second.mean())

@@ -1,7 +1,7 @@
 """Centered kernel alignment of two sets of units (Kornblith, Norouzi, Lee and Hinton, 2019).
 
-See arXiv:1905.00414. It is linear, with the unbiased estimate of HSIC (Song et al., 2012), as the
-usual one nears 1 by itself where there are more units than images.
+See arXiv:1905.00414. It is linear, with the unbiased estimate of HSIC (Song et al., 2012), because
+the usual one approaches 1 if there are more units than images.
 """
 
 import chex
@@ -14,18 +14,18 @@ from alexnet_jax.runtime.errors import counted
 def gram(features: np.ndarray) -> np.ndarray:
     """Returns the products of some images' units, [images, ...] -> [images, images], float64.
 
-    Those of two sets of units add up to that of both together.
+    The matrices of two sets of units add up to that of their union.
     """
     flat = np.asarray(features).reshape(len(features), -1)
     mean = flat.mean(axis=0, dtype=np.float64)
-    return inner_products(flat, lambda rows: rows - mean)  # changes nothing but the rounding
+    return inner_products(flat, lambda rows: rows - mean)  # changes only the rounding
 
 
 def cka(first: np.ndarray, second: np.ndarray) -> float:
     """Computes CKA of two Gram matrices [images, images] of four images or more.
 
-    It is 1 if one set of units is the other turned, mirrored or scaled, around 0 if they have
-    nothing in common, and NaN for units that are the same for every image.
+    It is 1 if one set of units is a rotated, mirrored or scaled copy of the other, around 0 if they
+    are independent, and NaN for units that are the same for every image.
     """
     chex.assert_shape([first, second], (len(first), len(first)))
     own = hsic(first, first) * hsic(second, second)

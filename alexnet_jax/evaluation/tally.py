@@ -1,8 +1,8 @@
-"""Errors and loss from probabilities, in all and by class, in float64 on the host.
+"""Errors and loss from probabilities, overall and by class, in float64 on the host.
 
-An image is a top-k error if k classes or more are more probable than its label, ties in
-the order of the classes. A label whose probability is no number is an error. Log-probabilities
-stand for probabilities: those that underflow to 0 could not be ordered.
+An image is a top-k error if k or more classes rank before its label; ties rank in the order of the
+classes. A label with a NaN probability is an error. Log-probabilities are used because underflowed
+probabilities could not be ranked.
 """
 
 import collections
@@ -22,9 +22,9 @@ class Tally:
     """Counts over the images added so far.
 
     examples, top1, top5: [classes], images with that label and errors among them.
-    losses: of each image.
-    confusions: how often each (label, most probable class) was met, where they differ.
-    places: how many images have so many classes before their label.
+    losses: loss of each image.
+    confusions: counts of each (label, most probable class) where they differ.
+    places: number of images by the number of classes before their label.
     confidences: the largest probability of each image.
     right: whether its class is the image's label.
     """
@@ -40,15 +40,14 @@ class Tally:
 
     @classmethod
     def zero(cls, classes: int) -> 'Tally':
-        """Returns the counts of no images."""
+        """Returns the counts before the first image."""
         none = np.zeros(classes, np.int64)
         return cls(none, none.copy(), none.copy())
 
     def add(self, scores: np.ndarray, labels: np.ndarray, losses: np.ndarray) -> None:
         """Adds images: scores [images, classes], labels and losses [images].
 
-        Scores are log-probabilities (or whatever else orders the classes alike, but for
-        `calibration`).
+        Scores are log-probabilities (or, except for `calibration`, values with the same order).
         """
         places = places_of(scores, labels)
         np.add.at(self.examples, labels, 1)
@@ -56,7 +55,7 @@ class Tally:
         np.add.at(self.top5, labels, places >= 5)
         self.losses += losses.tolist()
         self.places.update(places.tolist())
-        # One by one: the last bit of NumPy's own may depend on the place in an array.
+        # One by one: the last bit of NumPy's own may depend on the position in an array.
         self.confidences += [math.exp(min(score, 0.0)) for score in scores.max(axis=1).tolist()]
         self.right += (places == 0).tolist()
         wrong = (places >= 1) & ~np.isnan(scores).any(axis=1)  # NaN predicts no class
@@ -80,7 +79,7 @@ class Tally:
         return {
             'examples': count,
             'class_count': len(self.examples),
-            'loss': math.fsum(self.losses) / count,  # exact, in whatever batches they came
+            'loss': math.fsum(self.losses) / count,  # exact for any batches
             'top1_error': top1 / count,
             'top5_error': top5 / count,
             'top1_interval': interval(top1, count),
@@ -101,8 +100,8 @@ class Tally:
     def by_class(self, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
         """Returns the errors of each class and the confusions.
 
-        {'classes': errors of each class, None for one without images, 'confusions': labels with
-        the classes predicted in their place, and how often, the costliest first}.
+        {'classes': errors of each class, None for one without images, 'confusions': counts of
+        (label, prediction) pairs, most frequent first}.
         """
         classes = [
             {
@@ -124,14 +123,14 @@ class Tally:
 
 
 def has_top5(scores: Mapping[str, Any]) -> bool:
-    """Returns whether the top-5 error of these `Tally.scores` means anything, as `has_top`."""
+    """Returns whether the top-5 error of these `Tally.scores` is meaningful, as `has_top`."""
     return has_top(5, scores)
 
 
 def has_top(k: int, scores: Mapping[str, Any]) -> bool:
-    """Returns whether the top-k error of these `Tally.scores` means anything.
+    """Returns whether the top-k error of these `Tally.scores` is meaningful.
 
-    Of k classes or fewer, every answer is among the k most probable.
+    With k or fewer classes it is always 0.
     """
     return scores.get('class_count', k + 1) > k
 
@@ -143,16 +142,15 @@ def places_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     of_label = np.take_along_axis(scores, labels[:, None], axis=1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     behind = (scores < of_label) | ((scores == of_label) & ~earlier)
-    return np.sum(~behind, axis=1)  # the label itself is "behind", unless it is NaN
+    return np.sum(~behind, axis=1)  # the label itself does not count, unless it is NaN
 
 
 def interval(errors: int, count: int) -> tuple[float, float]:
     """Returns Wilson's 95 % interval of an error rate, as fractions.
 
-    It holds the rates with which so many errors among so many images drawn alike are no surprise.
-    Without images, any rate is in it.
+    Without images it is the whole range.
     """
-    from scipy import stats  # half a second, which only the end of an evaluation needs
+    from scipy import stats  # its import takes half a second
 
     if count == 0:
         return 0.0, 1.0

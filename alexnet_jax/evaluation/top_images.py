@@ -1,6 +1,6 @@
-"""The images that most activate units, kept while batches go by.
+"""Finds the images with the largest activations of units, batch by batch.
 
-It takes memory for `count` images a unit, however many there are.
+It needs memory for `count` images per unit, independent of their total number.
 """
 
 import dataclasses
@@ -12,12 +12,13 @@ import numpy as np
 class Top:
     """The images with the largest values of each unit.
 
-    The largest are first and ties in the order of the images; NaN counts as larger than any
-    number. Arrays are [units, images kept].
+    The largest are first, with ties in the order of the images; NaN ranks as the largest value.
+    Arrays are [units, images].
 
-    values: the maximum over the places of a map.
-    rows: the images' numbers.
-    places: the first place with that value, as a number in the flattened map; 0 of a unit without.
+    values: the maximum over the positions of a map.
+    rows: indices of the images.
+    places: the first position with that value, as an index of the flattened map; 0 for a unit
+    without positions.
     """
 
     values: np.ndarray
@@ -26,12 +27,12 @@ class Top:
 
 
 def none(units: int) -> Top:
-    """Returns what is kept of no images."""
+    """Returns the empty state."""
     return Top(np.zeros((units, 0)), *np.zeros((2, units, 0), np.int64))
 
 
 def add(top: Top, activations: np.ndarray, first: int, count: int) -> Top:
-    """Returns the `count` largest of those kept and of more images.
+    """Returns the `count` largest of `top` and of more images.
 
     Args:
       activations: of a batch, [images, ..., units].

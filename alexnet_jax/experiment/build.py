@@ -1,7 +1,6 @@
-"""A configuration made into objects.
+"""Builds objects from a configuration.
 
-The one place, with the commands, that reads configurations; everything it builds
-takes plain arguments.
+Only this package and the commands read configurations; the objects take plain arguments.
 """
 
 import dataclasses
@@ -48,7 +47,7 @@ Normalization = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a configuration stands for.
+    """Objects built from a configuration.
 
     normalization: mean and scale, as in `pipeline.normalization`.
     """
@@ -63,12 +62,12 @@ class Experiment:
 
     @property
     def crop_size(self) -> int:
-        """Side of the crops that the net takes, in pixels."""
+        """Side of the net's input crops, in pixels."""
         return self.net.architecture.input_size
 
     @functools.cached_property
     def identity(self) -> Identity:
-        """Everything that a workdir is bound to by this run."""
+        """Identity that binds a workdir to this run."""
         images = self.images
         return Identity(
             self.config, images.classes, images.mirror, *self.normalization, images.identity
@@ -78,13 +77,13 @@ class Experiment:
 def build(config: Config, start: Normalization | None = None) -> Experiment:
     """Returns the images, net, mesh, plan and normalization of a configuration.
 
-    The configuration of the result states the mesh.
+    The configuration of the result includes the mesh.
 
     Args:
       start: the normalization of the net at `start.from`, if `data.normalization` is that.
 
     Raises:
-      InputError: more devices asked for than there are; the images cannot be had.
+      InputError: more devices are configured than exist; the images are not available.
     """
     config = configuration.settled(config)
     images = training_images(config)
@@ -123,10 +122,10 @@ def mesh_shape(config: Config, net: Architecture, classes: int) -> tuple[int, in
 
 
 def clock(config: Config, epoch_size: int) -> Clock:
-    """Returns the length of a run on so many training images.
+    """Returns the length of a run for this number of training images.
 
     Raises:
-      InputError: steps, or passes over the images, are too many to be counted in 32 bits.
+      InputError: steps, or passes over the images, exceed 32 bits.
     """
     batch_size, epochs, most = config.data.batch_size, config.train.epochs, settings.MOST
     steps = config.train.steps or -(-epochs * epoch_size // batch_size)
@@ -146,7 +145,7 @@ def clock(config: Config, epoch_size: int) -> Clock:
 
 
 def profile_span(config: Config, steps: int) -> tuple[int, int] | None:
-    """Returns the first and last step to profile of a run of so many; None for none.
+    """Returns the first and last step to profile in a run of `steps` steps; None for no profile.
 
     Raises:
       InputError: the run ends before the first.
@@ -163,7 +162,7 @@ def profile_span(config: Config, steps: int) -> tuple[int, int] | None:
 
 
 def training_examples(config: Config) -> int:
-    """Returns how many training images the configuration's set has.
+    """Returns the number of training images of the configuration's set.
 
     Raises:
       InputError: the images cannot be had.
@@ -172,7 +171,7 @@ def training_examples(config: Config) -> int:
 
 
 def facts(config: Config, workdir: Path) -> dict[str, Any]:
-    """Returns the values that have to be the same in all processes of a run."""
+    """Returns the values that must be equal in all processes of a run."""
     return {
         **{name: value for name, value in configuration.flat(config).items() if name not in OWN},
         'the table of the net': network_digest(config),
@@ -184,7 +183,7 @@ def facts(config: Config, workdir: Path) -> dict[str, Any]:
 
 
 def source_digest(folder: Path) -> str:
-    """Returns a digest of the program's source, which may change while its version stays."""
+    """Returns a digest of the program's source, which may change without its version."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob('*.py')):
         digest.update(f'{path.relative_to(folder)}\0'.encode() + path.read_bytes() + b'\0')
@@ -206,12 +205,12 @@ def held_out_split(config: Config, images: ImageSet) -> str:
 
 
 def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[str]]:
-    """Returns the values that another net has for this run to start from, and lines on them.
+    """Returns the initial values from another net, and lines about them.
 
-    They are {} if it is to start from none.
+    They are {} without `start.from`.
 
     Raises:
-      InputError: they cannot be read, or do not go with the run, as `warm_start.choose`.
+      InputError: they cannot be read, or do not fit the run, as `warm_start.choose`.
     """
     config, net = experiment.config, experiment.net
     if not config.start['from']:
@@ -222,7 +221,7 @@ def start_values(experiment: Experiment, workdir: Path) -> tuple[Layers, list[st
 
 
 def initial_state(experiment: Experiment, values: Layers) -> step.TrainState:
-    """Returns the state at step 0, with `values` in place of its own."""
+    """Returns the state at step 0, with its values replaced by `values`."""
     state = step.create_state(
         experiment.net, experiment.config.seed, experiment.mesh, experiment.protocol
     )
@@ -258,9 +257,9 @@ def open_images(config: Config) -> ImageSet:
 
 
 def prepare_own_source(config: Config) -> None:
-    """Prepares a source of the user's own, if it is not prepared yet: its file is run.
+    """Prepares a user's own source, if it is not prepared yet; executes its file.
 
-    This is only for a configuration that the user gives; a workdir's may be a stranger's.
+    This is only for the user's own configuration; a workdir's may be untrusted.
 
     Raises:
       InputError: as `stored.prepare_own`.
@@ -295,7 +294,7 @@ def train_step_of(
 def train_batches(experiment: Experiment, first_step: int):
     """Returns the batches from `first_step` on, on the devices.
 
-    `data.placement` decides whether their images are there beforehand.
+    `data.placement` selects whether all images are already in device memory.
     """
     config, mesh, size = experiment.config, experiment.mesh, experiment.crop_size
     place, labels = functools.partial(device_mesh.place_batch, mesh), None

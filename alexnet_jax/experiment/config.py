@@ -1,13 +1,13 @@
-"""Configurations: made, changed and checked; those of workdirs are read in `kept_config.py`.
+"""Creates, changes and validates configurations; `kept_config.py` reads those of workdirs.
 
 A configuration is an `ml_collections.ConfigDict` with the fields of the table of settings
 (`settings.py`). It begins as `default_config()` (`defaults.py`); a file of `configs/` changes
-attributes of it, and the command line overrides these with `--config.NAME=VALUE`. Only modules
-beside this one read configurations: the packages below take plain arguments.
+attributes of it, and the command line overrides these with `--config.NAME=VALUE`. Only modules of
+this package read configurations; lower packages take plain arguments.
 
-Beside the settings there are `network.table`: the whole table of the net, or None where
-`network.name` and its group state it; and `train.table`: that of a protocol of the user's own, or None.
-Workdirs and weight files keep both.
+Additional fields are `network.table`, the whole table of the net, or None where `network.name` and
+its group define it; and `train.table`, that of a user's own protocol, or None. Workdirs and weight
+files store both.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ from alexnet_jax.runtime import python_files, storage
 from alexnet_jax.runtime.errors import InputError, counted, in_words, nearest, plain, shown
 from alexnet_jax.training.protocols import Protocol
 
-# The settings that make a table; another value of one makes another net.
+# The settings that define a table; another value defines another net.
 OF_TABLE = ('network.name', 'network.input_size', 'network.width', 'network.activation')
 
 
@@ -62,9 +62,9 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy with other values of some settings, unchecked.
+    """Returns a copy with other values of some settings, without validation.
 
-    The table of the net, or of the protocol, is left out where a value makes another.
+    The table of the net, or of the protocol, is removed if a value defines another.
 
     Raises:
       InputError: a value that is not allowed cannot be compared, copied or assigned.
@@ -77,7 +77,7 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
         copied = copy.deepcopy(config)
         for name, value in values.items():
             assign(copied, name, value)
-    except Exception:  # a value of the caller's can be anything: a module, an array
+    except Exception:  # a caller's value can be anything: a module, an array
         given = {name: normalized(name, x) for name, x in values.items() if name in SETTINGS}
         if faults := _faults(given):
             raise InputError('\n'.join(faults)) from None
@@ -91,13 +91,12 @@ def complete(
     """Returns a checked configuration with a value for every setting.
 
     Args:
-      given: a configuration, in which fields may be missing, or values by full name. Settings
-        that it leaves out, or that were never changed in a `default_config`, have the default of
-        its protocol.
-      overrides: more changes, as text by full name.
+      given: a configuration, in which fields may be missing, or values by full name. Missing
+        settings, and unchanged ones of a `default_config`, have the default of its protocol.
+      overrides: further changes, as text by full name.
 
     Raises:
-      InputError: an unknown setting or a value that is not allowed; a line for each.
+      InputError: an unknown setting or a value that is not allowed; one line for each.
     """
     if isinstance(given, FrozenConfigDict):
         given = Config(given.to_dict())
@@ -111,7 +110,7 @@ def complete(
     faults = [unknown(name) for name in values if name not in known]
     faults += beside_table(known, overrides)
     if 'train.epochs' in known and 'train.steps' not in known:
-        known['train.steps'] = 0  # a number of epochs that is given replaces the protocol's steps
+        known['train.steps'] = 0  # a given number of epochs replaces the protocol's steps
     try:
         if isinstance(given, Config) and values.keys() >= {*SETTINGS, *TABLES}:
             config = given  # with the references of a `default_config`
@@ -126,7 +125,7 @@ def complete(
 
 
 def beside_table(values: Mapping[str, Any], overrides: Mapping[str, str]) -> list[str]:
-    """Returns the overrides that would have to make another net of a table that is given."""
+    """Returns the overrides that conflict with a given table."""
     table = values.get(TABLE)
     making = [values.get(name, SETTINGS[name].default) for name in OF_TABLE]
     with contextlib.suppress(Exception):  # as these settings may be anything
@@ -142,8 +141,7 @@ def beside_table(values: Mapping[str, Any], overrides: Mapping[str, str]) -> lis
 def override(config: Config, overrides: Mapping[str, str]) -> Config:
     """Returns a complete configuration changed by `overrides`; raises as `complete` does.
 
-    A number of epochs replaces the number of steps that the configuration had, unless both are
-    given.
+    A number of epochs replaces the configuration's number of steps, unless both are given.
     """
     changes = {name: from_text(name, text) for name, text in overrides.items() if name in SETTINGS}
     if 'train.epochs' in overrides:
@@ -154,7 +152,7 @@ def override(config: Config, overrides: Mapping[str, str]) -> Config:
         own |= {name.removeprefix(f'{RATES}.'): _factor(text) for name, text in layers.items()}
         changes[RATES] = own
     faults = [unknown(name) for name in overrides if not is_setting(name)] + _faults(changes)
-    if faults:  # no reference can follow the changes
+    if faults:  # references cannot follow the changes
         others = {name: value for name, value in flat(config).items() if name not in changes}
         faults += _faults(others, config)
     else:
@@ -182,10 +180,10 @@ def _factor(text: str) -> float | str:
 
 
 def followed(overrides: Mapping[str, str], later: Mapping[str, str]) -> dict[str, str]:
-    """Returns overrides changed by later ones.
+    """Merges overrides with later ones.
 
-    A number of epochs replaces the number of steps that was given before, as in `override`, and
-    all of the layers' factors replace those of some.
+    A number of epochs replaces an earlier number of steps, as in `override`; a value for all layer
+    factors replaces those of single layers.
     """
     replaced = {name for name in overrides for one in later if replaces(one, name)}
     if 'train.epochs' in later:
@@ -204,10 +202,10 @@ def absolute_source(config: Config) -> Config:
 
 
 def absolute(source: str) -> str:
-    """Returns a `folder:` source, or one of the user's own, with an absolute path.
+    """Returns a `folder:` source, or a user's own source, with an absolute path.
 
-    A relative one would be another from another working folder. A path that cannot be resolved
-    stays as it is, to be refused where images are looked for.
+    A relative path depends on the working folder. A path that cannot be resolved is returned
+    unchanged; opening the images raises the error.
     """
     if is_own(source):
         return python_files.absolute(source)
@@ -221,7 +219,7 @@ def absolute(source: str) -> str:
 
 
 def validate(config: Config) -> list[str]:
-    """Returns every fault of a complete configuration, a line each; [] for none."""
+    """Returns the faults of a complete configuration, one line each; [] if there are none."""
     faults = _faults(flat(config), config)
     for name, kind in {TABLE: Architecture, PROTOCOL_TABLE: Protocol}.items():
         if not isinstance(config[name], kind | None):
@@ -233,8 +231,8 @@ def validate(config: Config) -> list[str]:
 
 
 def _faults(values: Mapping[str, Any], config: Config | None = None) -> list[str]:
-    """Returns what is wrong with each value by itself, beside the tables of a configuration."""
-    # A table may be one that this package does not have.
+    """Returns the faults of the single values, except the tables."""
+    # The table may not be one of this package.
     named = {own_parts.NETWORK: TABLE, own_parts.PROTOCOL: PROTOCOL_TABLE}
     whole = [] if config is None else [name for name in named if config[named[name]] is not None]
     return [

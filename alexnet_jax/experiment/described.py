@@ -1,4 +1,4 @@
-"""What a configuration describes: its net, its protocol, the layers that it starts from."""
+"""Net, protocol and initial layers that a configuration describes."""
 
 from alexnet_jax.experiment import own_parts
 from alexnet_jax.experiment.defaults import Config
@@ -16,7 +16,7 @@ def network_of(config: Config) -> Architecture:
     """Returns the net that a configuration describes.
 
     Raises:
-      InputError: the table cannot be had in that width, or for so small an input.
+      InputError: the table does not allow this width, or the input is too small.
     """
     group, net = config.network, config.network.table
     if net is None and python_files.names_object(group.name):
@@ -35,10 +35,10 @@ def network_of(config: Config) -> Architecture:
 
 
 def require_own_table(config: Config, net: Architecture) -> None:
-    """Checks that the settings are of the table that the configuration holds.
+    """Checks that the settings match the table of the configuration.
 
     Raises:
-      InputError: they are of another.
+      InputError: they belong to another table.
     """
     for name, value in {'network.name': net.name, 'network.input_size': net.input_size}.items():
         if config.network.table is not None and config[name] not in (value, 0):
@@ -60,7 +60,7 @@ def base_protocol(config: Config) -> Protocol:
     """Returns the protocol of a configuration, without `optimizer.layer_rates`.
 
     Raises:
-      InputError: it is one of the user's own that cannot be had.
+      InputError: it is a user's own protocol that cannot be loaded.
     """
     name, table = config.train.protocol, config.train.table
     if table is not None:
@@ -72,8 +72,7 @@ def start_layers(config: Config, net: Architecture) -> tuple[str, ...]:
     """Returns the layers named in `start.layers`.
 
     Raises:
-      InputError: the net has no such layer; a layer is named twice; there is nothing to start
-        from.
+      InputError: the net has no such layer; a layer is named twice; `start.from` is empty.
     """
     names = config.start.layers
     protocols.require_layers('start.layers', names, net.layer_names)

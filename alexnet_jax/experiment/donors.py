@@ -1,4 +1,4 @@
-"""Reads the net that another run starts from (`start.from`)."""
+"""Reads the net with the initial values of a run (`start.from`)."""
 
 import stat
 from pathlib import Path
@@ -18,11 +18,11 @@ from alexnet_jax.weights import files, published
 
 
 def read_donor(source: str | Path, workdir: Path) -> warm_start.Donor:
-    """Reads a net to start from in `workdir`.
+    """Reads the net with the initial values of the run in `workdir`.
 
     It is that of a workdir (its last checkpoint), of one of its checkpoints
-    (WORKDIR/checkpoints/STEP), or of a weight file or its name (`published.local`), or
-    the net at a URL.
+    (WORKDIR/checkpoints/STEP), or of a weight file or its name (`published.local`), or the net at a
+    URL.
 
     Raises:
       InputError: it is none of these, cannot be read, or is `workdir` itself.
@@ -57,10 +57,11 @@ def read_donor(source: str | Path, workdir: Path) -> warm_start.Donor:
 def normalization(config: Config, workdir: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns the mean and scale of the net at `start.from`, or None if not configured.
 
-    A run that has begun keeps them in its workdir and does not need that net again.
+    A started run stores them in its workdir and does not need that net again.
 
     Raises:
-      InputError: as `read_donor`; `start.from` is nothing, or states no mean, or one of other crops.
+      InputError: as `read_donor`; `start.from` is empty, or has no mean, or one for another crop
+      size.
     """
     if config.data.normalization != OF_START:
         return None
@@ -86,8 +87,7 @@ def normalization(config: Config, workdir: Path) -> tuple[np.ndarray, np.ndarray
 
 
 def _donor(source: Path, at_step: int | None) -> warm_start.Donor:
-    """Returns the net with what its source states of it; arrays named LAYER/PART may come
-    without a statement."""
+    """Returns the net with the facts of its source; arrays named LAYER/PART may have none."""
     if source.suffix == '.safetensors':
         arrays, metadata = files.read_arrays(source)
         if 'config' not in metadata and all('/' in name for name in arrays):

@@ -1,4 +1,4 @@
-"""Models to and from files, folders and repositories that others use."""
+"""Imports and exports models: files, folders and repositories."""
 
 import contextlib
 import dataclasses
@@ -42,7 +42,7 @@ from alexnet_jax.weights.pretrained import NORMALIZATION, Pretrained
 from alexnet_jax.weights.published import MODEL_FILE, REMOTE
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')  # of an exported inference
-# Of the forms that are read here too; others may be called anything.
+# Of the formats that can also be read; other formats may have any file name.
 SUFFIXES = {'alexnet_jax': '.safetensors', 'torchvision': '.safetensors', 'caffe': '.caffemodel'}
 CARD = 'README.md'
 
@@ -54,18 +54,17 @@ def import_file(
     classes: tuple[str, ...] | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> str:
-    """Makes a workdir of a weight file.
+    """Creates a workdir from a weight file.
 
-    Returns a line on it, and one on each thing that the file does not state.
+    Returns one line about it, and one for each assumption.
 
     Args:
       file: a path, or a name as for `loading.load`.
       net, overrides: as for `loading.load`.
-      classes: names of the classes; None: those the file has, or that are known.
+      classes: names of the classes; None: those of the file, or known ones.
 
     Raises:
-      InputError: as `loading.load`; there are more or fewer classes than names; the
-        workdir holds a run.
+      InputError: as `loading.load`; the numbers of classes and names differ; the workdir has a run.
     """
     if workdirs.last_checkpoint(workdir) is not None:
         raise InputError(f'--workdir {workdir} holds a run already; take another')
@@ -82,7 +81,7 @@ def import_file(
         raise InputError(
             f'--classes has {counted(len(classes), "name")}; {file} has {len(loaded.classes)}'
         )
-    # Or all imports with equal settings would be one run, and their checkpoints exchangeable.
+    # Otherwise all imports with equal settings would be one run with exchangeable checkpoints.
     data = {**loaded.data, WEIGHTS: warm_start.digest(loaded.layers)}
     write_workdir(workdir, dataclasses.replace(loaded, classes=classes, data=data))
     return '\n'.join([f'{model_text(loaded)} -> {workdir}', *notes])
@@ -91,22 +90,22 @@ def import_file(
 def _notes(
     opened: Pretrained, loaded: Model, file: Path, named: bool, overrides: Mapping[str, str]
 ) -> list[str]:
-    """Returns what was assumed of a file that does not state it, and how to change that."""
+    """Returns lines about assumptions for a file, and how to change them."""
     notes = [f'{file}: {note}' for note in opened.notes]
     assumed = [name for name in opened.assumed if name not in overrides and loaded.config[name]]
     if assumed:
         values = ' '.join(as_flag(name, loaded.config[name]) for name in assumed)
-        notes.append(f'{file} does not state its preprocessing; taken as if given: {values}')
+        notes.append(f'{file} does not state its preprocessing; assuming: {values}')
     if opened.classes is None and not named:
         first = errors.plain(loaded.classes[0])
         notes.append(
-            f'{file} does not name its classes; taken as {first}, ...: --classes FILE names others'
+            f'{file} does not name its classes; assuming {first}, ...: --classes FILE sets others'
         )
     return notes
 
 
 def write_workdir(workdir: Path, loaded: Model) -> None:
-    """Makes a workdir that holds the model as its only checkpoint.
+    """Creates a workdir with the model as its only checkpoint.
 
     Raises:
       InputError: it cannot be written.
@@ -152,9 +151,10 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
 
 
 def _write_stablehlo(out: Path, loaded: Model, size: int) -> None:
-    """Writes what `jax.export.deserialize(content).call(images)` runs: uint8 images
-    [any number, size, size, 3] -> logits. Weights and normalization are in it. JAX reads
-    it for six months at least; it is no form to keep a model in."""
+    """Writes a program for `jax.export.deserialize(content).call(images)`: uint8 images [any
+    number, size, size, 3] -> logits. It includes weights and normalization. JAX guarantees to read
+    it for six months, so it is not for archiving.
+    """
     (batch,) = jax.export.symbolic_shape('batch')
     images = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
     run = jax.jit(lambda images: loaded(images)[0])
@@ -163,7 +163,7 @@ def _write_stablehlo(out: Path, loaded: Model, size: int) -> None:
 
 
 def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
-    """Writes a .caffemodel; returns a line on what it does not hold, if there is anything."""
+    """Writes a .caffemodel; returns a line about content that it cannot hold, if any."""
     net = loaded.net.architecture
     blobs = layouts.to_caffe(loaded.layers, net, source)
     transform = caffe_images.transform_of(loaded.mean, loaded.scale)
@@ -191,15 +191,16 @@ def _write_caffe(out: Path, loaded: Model, source: Path) -> list[str]:
 
 
 def push(source: Path, to: str, license: str = '') -> str:
-    """Puts a model's weight file, and a card unless there is one, into a folder or a repository.
+    """Writes a model's weight file, and a card unless there is one, to a folder or a repository.
 
     A repository is hf:OWNER/NAME. Returns a line on it.
 
     Args:
-      license: of the weights, by the Hub's name; '' where it is not to be stated.
+      license: license of the weights, by the Hub's name; '' for none.
 
     Raises:
-      InputError: as `loading.load` and `results.own`; the folder or the repository cannot be had.
+      InputError: as `loading.load` and `results.own`; the folder or the repository is not
+      accessible.
     """
     loaded = loading.load(source)
     place = to if to.startswith(REMOTE) else 'FOLDER'
@@ -227,8 +228,8 @@ def push(source: Path, to: str, license: str = '') -> str:
 
 
 def _results(source: Path, loaded: Model) -> list[dict[str, Any]]:
-    """Returns the results that a workdir keeps of this very model: of its step, and of a run of its
-    digest. A weight file has none.
+    """Returns a workdir's results of exactly this model: same step and run digest. A weight file
+    has none.
 
     Raises:
       InputError: as `results.own`.
@@ -241,12 +242,12 @@ def _results(source: Path, loaded: Model) -> list[dict[str, Any]]:
 
 
 def pull(source: str, workdir: Path) -> str:
-    """Makes a workdir of a model that `push` has put somewhere; returns a line on it.
+    """Creates a workdir from a model written by `push`; returns a line about it.
 
-    Of a repository nothing but the weight file is taken.
+    It downloads only the weight file of a repository.
 
     Raises:
-      InputError: it cannot be had, or as `import_file`.
+      InputError: the model is not accessible, or as `import_file`.
     """
     if source.startswith(REMOTE):
         return import_file(hub.pull(source.removeprefix(REMOTE), MODEL_FILE), workdir)
@@ -254,7 +255,7 @@ def pull(source: str, workdir: Path) -> str:
 
 
 def write(path: Path, loaded: Model) -> None:
-    """Writes a weight file of ours, with all `loading.load` needs.
+    """Writes a weight file of this package, with everything that `loading.load` needs.
 
     Raises:
       InputError: as `files.write`.
@@ -264,8 +265,8 @@ def write(path: Path, loaded: Model) -> None:
 
 
 def metadata(loaded: Model) -> dict[str, str]:
-    """Returns the metadata of our weight files, beside their arrays."""
-    protocol = loaded.config.train.table  # where it is not one of this package
+    """Returns the metadata of this package's weight files."""
+    protocol = loaded.config.train.table  # if it is not one of this package
     return {
         'format': 'alexnet_jax',
         'config': json.dumps(portable(loaded.config)),
@@ -287,7 +288,7 @@ def metadata(loaded: Model) -> dict[str, str]:
 
 
 def portable(config: Config) -> dict[str, Any]:
-    """Returns the settings that make the model what it is, without paths of this machine."""
+    """Returns the settings that define the model, without paths of this machine."""
     kind, _, place = config.data.source.partition(':')
     if kind == 'folder':
         source = f'folder:{Path(place).resolve().name or place}'
@@ -302,7 +303,7 @@ def portable(config: Config) -> dict[str, Any]:
 
 
 def model_text(loaded: Model) -> str:
-    """Describes a model in a line: its net, numbers, classes and step."""
+    """Describes a model in one line: its net, parameters, classes and step."""
     numbers = sum(x.size for parts in loaded.layers.values() for x in parts.values())
     return (
         f'{loaded.config.network.name}: {numbers:,} numbers,'

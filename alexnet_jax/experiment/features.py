@@ -1,4 +1,4 @@
-"""Activations of a trained net, of any images: a set's, or files without labels."""
+"""Saves activations of a trained net for any images: a set, or files without labels."""
 
 import contextlib
 import dataclasses
@@ -34,9 +34,10 @@ POOLS = {'mean': np.mean, 'max': np.max}
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to keep of an image.
+    """Activations to save for each image.
 
-    layers: names of activations. pool: 'mean' or 'max' over the places of a map; '' for all places.
+    layers: names of activations. pool: 'mean' or 'max' over the positions of a map; '' for all
+    positions.
     dtype: 'float32' or 'float16'.
     """
 
@@ -45,7 +46,7 @@ class Request:
     dtype: str = 'float32'
 
     def shapes(self, model: Model, views: int) -> dict[str, tuple[int, ...]]:
-        """Returns the shape of an image's row of each array, [views, ...] of several views.
+        """Returns the shape of an image's row in each array; [views, ...] for several views.
 
         Raises:
           InputError: the net has no such activation, or one is named twice.
@@ -94,10 +95,10 @@ def outputs(
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Images to keep features of.
+    """Images for feature extraction.
 
-    about: how they are distinguished from others, for about.json and for resuming. skipped: the reasons, by
-    id, of images that could not be read so far.
+    about: their identity, for about.json and for resuming. skipped: the reasons, by id, of images
+    that could not be read so far.
     """
 
     images: ImageSet
@@ -109,11 +110,11 @@ class Source:
 def open_source(words: Sequence[str], config: Config, skip_bad: bool = False) -> Source:
     """Opens the images that a command names.
 
-    They are files, folders and lists (`stimuli.find`), one prepared set, or for no words the
+    They are files, folders and lists (`stimuli.find`), one prepared set, or, without words, the
     configured set. Their classes need not be the net's.
 
     Raises:
-      InputError: they cannot be had.
+      InputError: they are not available.
     """
     if words and not (len(words) == 1 and is_whole(Path(words[0]))):
         return _of_files(words, config, skip_bad)
@@ -158,18 +159,18 @@ def keep(
     """Saves features of every image in the folder `out`; resumes when called again after a stop.
 
     Args:
-      config: says how images are read: views, batches, threads, mesh.
+      config: how images are read: views, batches, threads, mesh.
       form: one of `feature_files.FORMS`.
-      part: of the images; `out` is there when all parts are done.
+      part: part of the images; `out` exists when all parts are complete.
 
     Returns:
-      lines on what was kept, and on each image that was skipped.
+      lines about the saved features and about each skipped image.
 
     Raises:
       InputError: as `Request.shapes`, `FeatureFiles`, `Part.span` and `feature_parts.join`; an
         image file cannot be read.
       RecordError: a record of a set cannot be read.
-      StopRequestedError: a stop was requested; what is done is kept.
+      StopRequestedError: a stop was requested; finished features are saved.
     """
     reading = trained.reading_of(model, config)
     shapes, views = request.shapes(model, reading.views), reading.views
@@ -201,7 +202,7 @@ def keep(
     feature_parts.join(out, part.count, about, shapes, request.dtype, form)
     try:
         return _described(folder, request)
-    except InputError:  # it is gone: all parts are joined
+    except InputError:  # it was deleted: all parts are joined
         return _described(out, request)
 
 
@@ -209,7 +210,7 @@ def _fill(
     kept: FeatureFiles, model: Model, source: Source, reading: Reading, request: Request,
     numbers: range, stop_requested: Callable[[], bool],
 ) -> None:  # fmt: skip
-    """Adds the images of these numbers; whatever ends it, what is done is kept."""
+    """Adds the images with these numbers; finished ones are saved even after an error."""
     try:
         for batch in outputs(
             model, source.images, source.split, reading, request.layers, numbers
@@ -219,13 +220,13 @@ def _fill(
             if stop_requested():
                 raise StopRequestedError
     except BaseException:
-        with contextlib.suppress(OSError):  # of a full disk, which is what ended it
+        with contextlib.suppress(OSError):  # of a full disk, which caused the first error
             kept.close()
         raise
 
 
 def _described(folder: Path, request: Request) -> str:
-    """Returns lines on a folder of features and on each image that was skipped."""
+    """Returns lines about a folder of features and about each skipped image."""
     about = arrays.read_about(folder)
     lines = [f'{", ".join(request.layers)} of {counted(about["images"], "image")} -> {folder}']
     lines += [f'skipped: {plain(name, LONGEST_PATH)} {why}' for name, why in about['skipped']]
@@ -233,7 +234,9 @@ def _described(folder: Path, request: Request) -> str:
 
 
 def _digest(model: Model) -> str:
-    """Returns a digest of the net's numbers: weight files of one net have one identity and step."""
+    """Returns a digest of the net's variables, because weight files of a net share identity and
+    step.
+    """
     found = hashlib.sha256()
     for layer, parts in sorted(model.layers.items()):
         for part, array in sorted(parts.items()):

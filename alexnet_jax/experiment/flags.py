@@ -21,7 +21,7 @@ COLUMNS = 96
 
 
 class SettingsParser(Parser):
-    """Takes settings beside its options, and explains a group of them on --help=GROUP."""
+    """Parses settings in addition to its options, and explains a group of them on --help=GROUP."""
 
     def __init__(self, **arguments):
         super().__init__(add_help=False, **arguments)

@@ -1,7 +1,7 @@
-"""The identity of a run: everything that a workdir is bound to from its first step on.
+"""Identity of a run, which binds its workdir from the first step on.
 
-It is kept in three files of the workdir, and with every checkpoint, so that none of them can be
-exchanged for that of another run without notice.
+It is stored in three files of the workdir and with every checkpoint, so that the exchange of one
+with that of another run is detected.
 """
 
 import collections
@@ -24,24 +24,24 @@ from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, plain, shown
 from alexnet_jax.training import protocol_json
 
-# Beside checkpoints/. `load` needs no more than these.
+# In addition to checkpoints/, `load` needs only these.
 CONFIG, ABOUT, NORMALIZATION = 'config.json', 'model.json', 'normalization.npz'
-RUN = 'run'  # of a checkpoint's record: the facts beside the configuration
-CLOSE = 1e-6  # relative; means of one set may differ by rounding between processors
+RUN = 'run'  # of a checkpoint's record: facts other than the configuration
+CLOSE = 1e-6  # relative; the rounding of a set's mean depends on the processor
 WEIGHTS = 'weights'  # in `Identity.data`
 NAMED = 3  # class names in a message
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Identity:
-    """What a net is, and what it was trained on.
+    """Net and training data of a run.
 
-    config: with the table of the net, if it is of a workdir.
+    config: configuration, for a workdir with the table of the net.
     classes: their names, in the order of the logits.
     mirror: whether an image's mirror image is one of its class too.
     mean, scale: as in `inference.normalize`.
-    data: the set, as `ImageSet.identity`; of weights that were imported, what is known of it, and
-      a digest of the weights under `WEIGHTS`, by which imports are distinguished.
+    data: the set, as `ImageSet.identity`; for imported weights the known facts, and under `WEIGHTS`
+      a digest of the weights, which distinguishes imports.
     """
 
     config: Config
@@ -53,7 +53,7 @@ class Identity:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Short texts, equal where the classes, normalization and set are equal."""
+        """Short texts that are equal if the classes, normalization and set are equal."""
         some = ', '.join(plain(name, 40) for name in self.classes[:NAMED])
         more = ', ...' if len(self.classes) > NAMED else ''
         numbers = np.concatenate([np.ravel(self.mean), np.ravel(self.scale)]).astype(np.float32)
@@ -66,12 +66,12 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        """A digest of the settings that count, the net's table, the classes and the normalization.
+        """Digest of the settings with effect, the net's table, the classes and the normalization.
 
-        It is the same for all lengths of a run, another for another run.
+        It does not depend on the length of a run.
 
-        Settings at their default are left out, so that a new setting of a later version changes
-        no digest. Other facts of the set are left out, as a model.json may lack some of them.
+        Default values are omitted, so that a new setting of a later version changes no digest.
+        Other facts of the set are omitted, because a model.json may lack some.
         """
         settled = configuration.settled(self.config)
         values = configuration.flat(settled)
@@ -95,7 +95,7 @@ def write(workdir: Path, identity: Identity, about: Mapping[str, Any]) -> None:
     """Writes the three files.
 
     Args:
-      about: more to write into config.json.
+      about: additional content of config.json.
 
     Raises:
       OSError: one cannot be written.
@@ -113,10 +113,10 @@ def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def read(workdir: Path) -> Identity:
-    """Returns the identity that a workdir keeps.
+    """Returns the identity stored in a workdir.
 
     Raises:
-      InputError: one of its files is missing, or is not what `write` has written.
+      InputError: one of its files is missing, or was not written by `write`.
     """
     config = kept_config.read_workdir(workdir / CONFIG)
     size = configuration.network_of(config).input_size
@@ -126,9 +126,9 @@ def read(workdir: Path) -> Identity:
 
 
 def with_kept(run: Identity, workdir: Path) -> Identity:
-    """Returns the identity with the fields that a workdir holds.
+    """Returns the identity with the fields stored in a workdir.
 
-    They are in model.json and normalization.npz, where there are these files; raises as `read`.
+    They are read from model.json and normalization.npz, if these exist; raises as `read`.
     """
     about, arrays = workdir / ABOUT, workdir / NORMALIZATION
     if about.exists():
@@ -171,7 +171,7 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def _fault_of(about: Any) -> str:
-    """Returns what is wrong with the content of model.json; '' for nothing."""
+    """Returns the fault in the content of model.json; '' if there is none."""
     if not isinstance(about, dict):
         return f'it holds {shown(about)}; allowed: an object with classes and mirror'
     classes, mirror, data = about.get('classes'), about.get('mirror'), about.get('data', {})
@@ -204,10 +204,9 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def differences(kept: Identity, now: Identity) -> list[str]:
-    """Returns where the classes, normalization and set of a run differ, a line each.
+    """Returns the differences of classes, normalization and set, one line each.
 
-    They are compared with those it is to go on with; the configurations are compared by
-    `kept_config.differences`.
+    `kept_config.differences` compares the configurations.
     """
     lines = class_differences(kept.classes, now.classes)
     if kept.mirror != now.mirror:
@@ -218,7 +217,7 @@ def differences(kept: Identity, now: Identity) -> list[str]:
             lines.append(
                 f'the {name} of the training images was {_numbers(one)}, now {_numbers(other)}'
             )
-    lines += [  # of weights that were imported, little is known
+    lines += [  # little is known of imported weights
         f'{name} of the set {"were" if name.endswith("s") else "was"} {kept.data[name]}, now {value}'
         for name, value in now.data.items()
         if kept.data.get(name, value) != value
@@ -239,15 +238,15 @@ def class_differences(kept: Collection[str], now: Collection[str]) -> list[str]:
 def record_differences(
     record: Mapping[str, Any], identity: Identity, but: Collection[str] = ()
 ) -> list[str]:
-    """Returns where the record of a checkpoint differs from an identity, a line each.
+    """Returns the differences of a checkpoint's record and an identity, one line each.
 
     It is [] for a checkpoint of that run.
 
     Args:
-      but: settings that do not count.
+      but: settings to ignore.
     """
     if not record:
-        return []  # a checkpoint of the library alone, which states nothing
+        return []  # a checkpoint written by the library alone has no record
     try:
         config = kept_config.of_tree(record)
     except InputError as error:
@@ -262,13 +261,13 @@ def record_differences(
 
 
 def _numbers(values: np.ndarray) -> str:
-    """Three numbers, or the mean of each channel of an image."""
+    """Formats three numbers, or the mean of each channel of an image."""
     channels = values.reshape(-1, 3).mean(axis=0)
     return ','.join(f'{number:.2f}' for number in channels)
 
 
 def digest_of(workdir: Path) -> str | None:
-    """Returns the digest of the identity that a workdir keeps; None where there is no config.json.
+    """Returns the digest of a workdir's identity; None if there is no config.json.
 
     Raises:
       InputError: as `read`.
@@ -279,8 +278,8 @@ def digest_of(workdir: Path) -> str | None:
 def network_digest(config: Config) -> str:
     """Returns a digest of the whole table of the net.
 
-    Its `repr` names the kind of every stage, which its fields alone do not: those of max and
-    average pooling are the same.
+    It uses `repr`, which names the kind of every stage: max and average pooling have the same
+    fields.
     """
     return digest(repr(configuration.network_of(config)))
 

@@ -1,4 +1,4 @@
-"""Configurations as workdirs and weight files keep them: as JSON, read back and compared with others."""
+"""Configurations of workdirs and weight files: written as JSON, read and compared."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -33,9 +33,9 @@ TABLES_FROM_JSON = {TABLE: table_json.from_json, PROTOCOL_TABLE: protocol_json.f
 
 
 def with_table(config: Config) -> Config:
-    """Returns the configuration with the whole table of its net, as workdirs keep it.
+    """Returns the configuration with the whole table of its net, as stored in workdirs.
 
-    It holds that of a protocol of the user's own, too.
+    It also has that of a user's own protocol.
     """
     config = settled(config)
     return changed(config, {TABLE: network_of(config)})
@@ -58,9 +58,9 @@ def to_tree(config: Config) -> dict[str, Any]:
 
 
 def of_tree(tree: Mapping[str, Any]) -> Config:
-    """Returns the configuration that `to_tree` has made a tree of.
+    """Returns the configuration of a tree of `to_tree`.
 
-    Where the tree is silent it has defaults.
+    Missing values have their defaults.
 
     Raises:
       InputError: it is no such tree, or a value is not allowed; a line for each.
@@ -93,7 +93,7 @@ def of_weight_file(
     protocol: Any,
     overrides: Mapping[str, str],
 ) -> Config:
-    """Returns the configuration that a weight file states, changed by the user.
+    """Returns the configuration of a weight file, changed by the user.
 
     Args:
       settings, table, protocol: as in `pretrained.Pretrained`.
@@ -113,7 +113,7 @@ def of_weight_file(
 def read_workdir(path: Path) -> Config:
     """Returns the configuration in the config.json of a workdir.
 
-    Where the file is silent it has defaults.
+    Missing values have their defaults.
 
     Raises:
       InputError: the file is missing or is not such a configuration.
@@ -145,8 +145,8 @@ def of_workdir(workdir: Path, overrides: Mapping[str, str]) -> Config:
 
 
 def _refuse_other_net(config: Config, overrides: Mapping[str, str]) -> None:
-    """Checks that no settings ask for another net made from a table of the user's own, which
-    the workdir holds as it was trained.
+    """Checks that no settings change a net from a user's own table, which the workdir stores as
+    trained.
 
     Raises:
       InputError: some do.
@@ -164,14 +164,14 @@ def _refuse_other_net(config: Config, overrides: Mapping[str, str]) -> None:
 
 
 def differences(config: Config, other: Config, but: Collection[str] = ()) -> list[str]:
-    """Returns where two configurations compute different things, a line each.
+    """Returns the differences of two configurations, one line each.
 
-    Settings in `but`, and the table if `TABLE` is, do not count.
+    Settings in `but` are ignored, and the table if `but` has `TABLE`.
     """
     config = settled(config)
     # Older workdirs may hold a relative path.
     one, two = flat(absolute_source(config)), flat(absolute_source(other))
-    for values in (one, two):  # a file may be moved; the set's identity is compared apart
+    for values in (one, two):  # a file may be moved; the set's identity is compared separately
         values['data.source'] = without_folder(values['data.source'])
     found = [
         name for name in settings_with_effect(config) if name not in but and one[name] != two[name]
@@ -181,14 +181,14 @@ def differences(config: Config, other: Config, but: Collection[str] = ()) -> lis
         lines += protocol_json.differences(other.train.table, config.train.table)
     if TABLE in but or other.network.table is None or set(OF_TABLE) & set(found):
         return lines
-    # Under the same name the table may have changed since.
+    # The table of this name may have changed since then.
     rows = deviations(network_of(other), network_of(config))
     return lines + [f'{row.field} of the net was {row.one}, now {row.other}' for row in rows]
 
 
 def settings_with_effect(config: Config) -> list[str]:
     """Returns the settings by which one run differs from another."""
-    # A rate that falls towards the end of the run depends on where that is.
+    # A rate that decreases towards the end of the run depends on its length.
     depends_on_length = base_protocol(config).depends_on_length
     fixed = ('train.epochs', 'train.steps') if depends_on_length else ()
     return [name for name, setting in SETTINGS.items() if not setting.free or name in fixed]

@@ -1,4 +1,4 @@
-"""Trained nets opened: from a workdir, a weight file or the name of published weights."""
+"""Opens trained nets: a workdir, a weight file or the name of published weights."""
 
 import os
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ from alexnet_jax.weights import pretrained, published
 from alexnet_jax.weights.arrays import printable
 from alexnet_jax.weights.files import Layers
 
-LONGEST = 300  # characters of a fault in a file's settings
-MOST_NUMBERS = 10**11  # of a net's; JAX stumbles over sizes far beyond
+LONGEST = 300  # maximum characters of a fault in a file's settings
+MOST_NUMBERS = 10**11  # of a net's; JAX fails for much larger sizes
 MOST_TOLD = 3  # of a net's arrays, in a message
-# Settings of the preprocessing; changed for a file, they go before what the file says.
+# Settings of the preprocessing; changed values have precedence over the file's.
 PREPROCESSING = ('data.normalization', 'data.mean', 'data.std')
 
 
@@ -40,20 +40,20 @@ def load(
 ) -> Model:
     """Returns a model from a workdir or a weight file.
 
-    A weight file is one of ours, torchvision's `alexnet` (as torch.save wrote it, or
-    safetensors), Caffe's bvlc_alexnet or caffenet (.caffemodel), recognized by its content.
-    'torchvision', 'caffe', 'caffenet' and 'hf:OWNER/NAME' are downloaded once
-    (`weights/published.py`), unless there is a path of that name.
+    A weight file is one of this package, torchvision's `alexnet` (of torch.save, or safetensors),
+    Caffe's bvlc_alexnet or caffenet (.caffemodel), recognized by its content. 'torchvision',
+    'caffe', 'caffenet' and 'hf:OWNER/NAME' are downloaded once (`weights/published.py`), unless a
+    path of that name exists.
 
     Args:
-      step: which checkpoint of a workdir; None: the last.
-      net: torchvision, caffe or caffenet, where a file holds weights alone.
+      step: step of a workdir's checkpoint; None: the last.
+      net: torchvision, caffe or caffenet, for a file with only weights.
       overrides: settings that differ from those of the file's authors, as text.
-      asked_as: what a message calls `step`.
+      asked_as: name of `step` in messages.
 
     Raises:
       InputError: it cannot be read or downloaded, has no such step, or is of another net.
-      StorageError: there is no room for a download.
+      StorageError: there is no disk space for a download.
     """
     if step is not None and (isinstance(step, bool) or not isinstance(step, int | np.integer)):
         raise InputError(f'{asked_as} is {shown(step)}; allowed: a whole number')
@@ -66,7 +66,7 @@ def load(
             raise InputError(f'{asked_as} is {step}; allowed: none, as {source} is no workdir')
         return of_file(pretrained.open_file(source, net), source, overrides or {})
     if net or overrides:
-        raise InputError(f'{source} is a workdir: its net and settings are as they are')
+        raise InputError(f'{source} is a workdir; its net and settings cannot be changed')
     return _of_workdir(source, step, asked_as)
 
 
@@ -88,7 +88,7 @@ def _of_workdir(workdir: Path, step: int | None, asked_as: str) -> Model:
 
 
 def of_file(file: pretrained.Pretrained, path: Path, overrides: Mapping[str, str]) -> Model:
-    """Returns the model that a weight file holds; raises as `load`."""
+    """Returns the model of a weight file; raises as `load`."""
     try:
         stated = file.settings, file.table, file.protocol
         config = kept_config.of_weight_file(*stated, overrides)
@@ -135,7 +135,7 @@ def _activations(net: Architecture) -> list[Stage]:
 def assumed_classes(count: int) -> tuple[str, ...]:
     """Returns names for the classes of a file that has none.
 
-    For a thousand classes they are ImageNet's; other classes have no names.
+    A thousand classes get ImageNet's names; other classes have no names.
     """
     names = class_names.imagenet_classes()
     return names if count == len(names) else class_names.unnamed(count)
@@ -175,7 +175,7 @@ def _model(kept: Identity, layers: Layers, step: int, source: Path) -> Model:
 
 
 def _variables(net: AlexNet, layers: Layers, source: Path) -> Variables:
-    """The layers' arrays in the net's own tree.
+    """Returns the layers' arrays in the net's own tree.
 
     Raises:
       InputError: they are not those of the net.

@@ -1,4 +1,4 @@
-"""A trained net with all it takes to use it."""
+"""A trained net with everything that its use needs."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ ARRAYS = ('variables', 'mean', 'scale')  # of a `Model`; its leaves
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class _Rest:
-    """Holds the fields of a model that are not arrays; `jax.jit` compiles anew where they differ."""
+    """Holds the fields of a model that are not arrays; `jax.jit` compiles again where they differ."""
 
     config: Config = dataclasses.field(hash=False)
     net: AlexNet
@@ -48,8 +48,8 @@ class _Rest:
 class Model:
     """A trained net: a pure function from images to logits and activations.
 
-    It is a pytree whose leaves are the arrays, so that `jax.jit` and `jax.grad` take it as an
-    argument and `jax.tree.map` gives a model.
+    It is a pytree whose leaves are the arrays, so that `jax.jit` and `jax.grad` accept it as an
+    argument and `jax.tree.map` returns a model.
 
     config: the settings it was trained, or imported, with.
     net: the Flax module; `net.apply(variables, ...)` runs it on normalized images.
@@ -57,8 +57,8 @@ class Model:
     mirror: whether an image's mirror image is one of its class too.
     variables: {'params': ..., 'batch_stats': ...}, NumPy arrays.
     mean, scale: as in `inference.normalize`.
-    step: of training, after which it is like this.
-    data: the set it was trained on, as `ImageSet.identity`; empty where it is not known.
+    step: number of training steps done.
+    data: the set it was trained on, as `ImageSet.identity`; empty if unknown.
     """
 
     config: Config
@@ -73,19 +73,19 @@ class Model:
 
     @property
     def identity(self) -> Identity:
-        """Everything that the model is, but for its numbers and step."""
+        """Identity of the model, without its variables and step."""
         return Identity(self.config, self.classes, self.mirror, self.mean, self.scale, self.data)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the classes for readers: of ImageNet's in English."""
+        """Readable names of the classes; English for ImageNet."""
         return tuple(map(class_names.display_name, self.classes))
 
     @property
     def mirrored(self) -> bool:
         """Whether mirror images are among the ten views.
 
-        They are if the net was trained with them, and they are of the same class.
+        They are if the net was trained with them, and if they belong to the same class.
         """
         return self.mirror and self.config.data.mirror
 
@@ -106,8 +106,8 @@ class Model:
         mask: Mapping[str, Array] | None = None,
     ) -> tuple[jax.Array, Activations]:
         """Returns logits [batch, classes] and every activation by name, as `AlexNet` does.
-        A pure function: `jax.jit`, `jax.grad` and `jax.vmap` take it. A call outside
-        of these is compiled, once for each number of images, and on CPU has the bits of evaluations.
+        A pure function: `jax.jit`, `jax.grad` and `jax.vmap` accept it. Other calls are compiled
+        once per number of images; on CPU their results are bit-identical to evaluations.
 
         Args:
           images: RGB, [batch, size, size, 3], on the scale of 0 to 255, whole or real numbers.
@@ -124,7 +124,7 @@ class Model:
         arguments = (self, images, *changes)
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
             return _apply(*arguments)
-        with jax.ensure_compile_time_eval():  # options are for programs of their own alone
+        with jax.ensure_compile_time_eval():  # options are only for separate programs
             return _compiled()(*arguments)
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ class Model:
         return f'Model({plain(table.name)}: {classes}, {count:,} parameters, step {self.step})'
 
     def read(self, picture: Picture | list[Any] | tuple[Any, ...], views: int = 1) -> np.ndarray:
-        """Returns one image or a list of them as the net takes them.
+        """Returns one image or a list of images in the net's input format.
 
         Images are resized to squares as the training images were; of each the middle, or its ten views (§4.1), without `mirrored` the five crops
         among them twice.
@@ -149,7 +149,7 @@ class Model:
 
         Raises:
           BadImageError: one cannot be read; the message names it.
-          InputError: another number of views; no images; what is none of the above.
+          InputError: another number of views; no images; an unknown type.
         """
         if views not in tuple(augment.MIDDLE):
             raise InputError(f'views is {shown(views)}; allowed: 1 or 10')
@@ -202,13 +202,13 @@ class Model:
             if not isinstance(crops, np.ndarray):
                 crops = self.read(list(crops))
             count, missing = len(crops), min(batch, len(pictures)) - len(crops)
-            # A last batch of another size would be compiled for itself.
+            # A smaller last batch would be compiled separately.
             padded = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), np.uint8)])
             _, activations = model(padded)
             yield {name: np.asarray(activations[name])[:count] for name in layers}
 
     def _views_of(self, picture: Picture, name: str, views: int) -> np.ndarray:
-        """Returns the views of one image; `name` is how a message calls it if it is not a path."""
+        """Returns the views of one image; `name`: its name in messages if it is not a path."""
         if isinstance(picture, str | os.PathLike):
             picture, name = Path(picture), plain(picture, LONGEST_PATH)
         if isinstance(picture, jax.Array):
@@ -233,7 +233,7 @@ class Model:
 
     @classmethod
     def tree_unflatten(cls, rest: _Rest, leaves: Iterable[Any]) -> 'Model':
-        """Returns the model of these leaves, whatever they are, and the rest."""
+        """Returns the model of arbitrary leaves and the rest."""
         return cls(**vars(rest), **dict(zip(ARRAYS, leaves, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""The card of a model that others get: README.md with the metadata of the Hugging Face Hub.
+"""Model card: README.md with the metadata of the Hugging Face Hub.
 
 Text from outside (names of classes, nets, folders and protocols) is escaped: by `_text` for Markdown,
 by PyYAML for the metadata.
@@ -78,8 +78,8 @@ def model_card(
     Args:
       source: `data.source` without paths of this machine.
       place: hf:OWNER/NAME, or a word for the folder that holds the card.
-      found: results of this very model on splits of its own set, as `results.own`.
-      license: of the weights; '' leaves it out.
+      found: results of exactly this model on splits of its own set, as `results.own`.
+      license: license of the weights; '' for none.
     """
     net = model.net.architecture
     name = plain(place.rpartition('/')[2] if place.startswith(REMOTE) else net.name, LONGEST)
@@ -107,8 +107,7 @@ def model_card(
 def is_trained_here(model: Model) -> bool:
     """Returns whether a model's configuration describes how it was trained.
 
-    It does not for another program's weights, of which nothing but their digest is known, as long
-    as no step was added.
+    It does not for another program's weights without further training: only their digest is known.
     """
     return model.step > 0 or any(name != WEIGHTS for name in model.data)
 
@@ -147,8 +146,9 @@ def metadata(
 
 
 def _dataset(source: str) -> tuple[str, str]:
-    """Returns a name of a set for people, and its name on the Hub or, if it has none, the kind of
-    the set."""
+    """Returns a readable name of a set, and its name on the Hub or, without one, the kind of the
+    set.
+    """
     kind, _, rest = plain(source, LONGEST).partition(':')
     if is_own(source):
         return plain(source, LONGEST), 'custom'
@@ -159,7 +159,7 @@ def _dataset(source: str) -> tuple[str, str]:
 
 
 def _accuracies(result: Result) -> list[dict[str, Any]]:
-    """Returns the metrics that the Hub has in place of errors: accuracy is 1 less the error."""
+    """Returns the metrics of the Hub: accuracy is 1 − error."""
     return [
         {
             'type': 'accuracy',
@@ -343,6 +343,7 @@ def _numbers(values: np.ndarray) -> str:
 
 
 def _text(text: str) -> str:
-    """Returns a text from outside for Markdown, on one line: what Markdown or HTML may read, addresses
-    of pages and people included, is escaped, and it is cut if too long."""
+    """Returns a text from outside for Markdown, on one line: Markdown and HTML syntax, URLs and
+    e-mail addresses are escaped, and long texts are truncated.
+    """
     return SIGNS.sub(r'\\\g<0>', plain(text, LONGEST))

@@ -24,7 +24,7 @@ def with_records(experiment: Experiment, workdir: Path, error: NotFiniteError) -
         results.write_json(path, {'step': error.step, 'fault': str(error), 'records': ids})
     more = f' and {len(ids) - 3} more, in {path}' if len(ids) > 3 else ''
     saved = (
-        'nothing was saved yet' if kept is None else f'what was saved up to step {kept} is whole'
+        'no checkpoint exists yet' if kept is None else f'checkpoints up to step {kept} are intact'
     )
     return NotFiniteError(
         f'{error}; the images of that step: {", ".join(ids[:3])}{more}\n'

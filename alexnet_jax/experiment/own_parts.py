@@ -1,7 +1,7 @@
-"""Nets and protocols of the user's own, named FILE.py:NAME in `network.name` and `train.protocol`.
+"""Users' own nets and protocols, FILE.py:NAME in `network.name` and `train.protocol`.
 
-A file is run where its net or protocol is first needed. A run keeps the content, not the path
-(`config.settled`): nothing but a new run needs the file.
+A file is executed when its net or protocol is first needed. A run stores the content, not the path
+(`config.settled`): only a new run needs the file.
 """
 
 import json
@@ -18,8 +18,8 @@ from alexnet_jax.training import protocol_json
 from alexnet_jax.training.protocols import PROTOCOLS, Protocol
 
 NETWORK, PROTOCOL = 'network.name', 'train.protocol'  # the settings that may name a file
-# A protocol may bring defaults of settings of these groups, and of these settings, that are numbers,
-# words or true or false: a field of a ConfigDict that follows another is none of a tuple's.
+# A protocol may set defaults of settings of these groups, and of these settings, if they are
+# numbers, strings or booleans: a ConfigDict field that references another cannot be a tuple.
 BRINGS = ('data.', 'optimizer.', 'schedule.', 'train.epochs', 'train.steps')
 BROUGHT = tuple(
     name
@@ -37,11 +37,11 @@ def network(text: str, option: str = NETWORK) -> Architecture:
     """Returns the table of FILE.py:NAME.
 
     Args:
-      option: what a message begins with.
+      option: the beginning of messages.
 
     Raises:
-      InputError: as `python_files.find`; its name is that of another table of this package, or is
-        one that no workdir can keep.
+      InputError: as `python_files.find`; its name belongs to another table of this package, or
+        cannot be stored in a workdir.
     """
     net = python_files.find(
         text,
@@ -79,9 +79,9 @@ def protocol(text: str, option: str = PROTOCOL) -> Protocol:
 
 
 def brought(text: str) -> Mapping[str, Any]:
-    """Returns the defaults of settings that the protocol of FILE.py:NAME brings.
+    """Returns the defaults of settings of the protocol FILE.py:NAME.
 
-    They are {} if there is no such protocol, which `protocol` refuses.
+    They are {} if there is no such protocol; `protocol` raises the error.
     """
     try:
         return protocol(text).settings
@@ -90,9 +90,9 @@ def brought(text: str) -> Mapping[str, Any]:
 
 
 def refuse_files(values: Mapping[str, Any]) -> None:
-    """Checks that settings of a workdir or weight file name no file: it would be run.
+    """Checks that settings of a workdir or weight file name no file, which would be executed.
 
-    They may be a stranger's.
+    Such settings may be untrusted.
 
     Raises:
       InputError: one does.
@@ -105,7 +105,7 @@ def refuse_files(values: Mapping[str, Any]) -> None:
 def _kept(
     part: Any, to_json: Callable[[Any], Any], from_json: Callable[[Any], Any], where: str
 ) -> Any:
-    """Returns a part as a workdir gives it back."""
+    """Returns a part as it is read back from a workdir."""
     try:
         return from_json(json.loads(json.dumps(to_json(part), default=lambda x: x.item())))
     except InputError as error:
@@ -113,7 +113,7 @@ def _kept(
 
 
 def _require_own_name(text: str, option: str, part: Any, known: Mapping[str, Any]) -> None:
-    """Checks that a name stands for one net or protocol."""
+    """Checks that a name is unique among nets or protocols."""
     if known.get(part.name, part) == part and not python_files.names_object(part.name):
         return
     raise InputError(
@@ -123,7 +123,7 @@ def _require_own_name(text: str, option: str, part: Any, known: Mapping[str, Any
 
 
 def _require_settings(settings: Any, where: str) -> None:
-    """Checks the defaults that a protocol brings, each by itself."""
+    """Checks each of a protocol's defaults."""
     if not isinstance(settings, Mapping):
         raise InputError(f'{where} has settings {shown(settings)}; allowed: values by setting')
     for name, value in settings.items():

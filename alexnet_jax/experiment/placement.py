@@ -1,4 +1,4 @@
-"""Sets whose images stay on the devices during training (`data.placement`)."""
+"""Image sets in device memory during training (`data.placement`)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,16 +19,16 @@ def on_devices(
 ) -> tuple[Callable[[pipeline.Batch], dict[str, Any]], np.ndarray]:
     """Puts the decoded training images on the devices.
 
-    Returns a function that turns the choices of `pipeline.train_batches` for a batch into that
+    Returns a function that converts the choices of `pipeline.train_batches` for a batch to that
     batch, and the labels of all images.
 
     Raises:
-      RecordError: a stored image is broken.
+      RecordError: a stored image is damaged.
     """
     read = held.hold(images.splits['train'], config.data.record_size, config.data.threads)
     crops = device_images.make_crops(mesh, device_images.place(mesh, read.images), crop_size)
     if multihost.count() == 1:
-        return crops, read.labels  # a compiled function places what it takes in less time
+        return crops, read.labels  # a compiled function places its arguments in less time
     return lambda chosen: crops(device_mesh.place_batch(mesh, chosen)), read.labels
 
 
@@ -37,8 +37,8 @@ def held_validation(
 ) -> Callable[[str, int], Iterable[dict[str, Any]]]:
     """Returns `read`, a function of split and views, with validation batches kept on the devices.
 
-    They are those of its first whole pass over the validation images in one view, and are used in
-    every later one.
+    The batches of the first complete pass over the validation images in one view are used in all
+    later passes.
     """
     held: list[dict[str, Any]] = []
 
@@ -58,12 +58,12 @@ def held_validation(
 
 
 def require_room(config: Config, images: ImageSet, mesh: Mesh, crop_size: int) -> None:
-    """Checks that images fit where `data.placement` has them.
+    """Checks that images fit into the memory of `data.placement`.
 
     They are the training images and the crops of the validation images.
 
     Raises:
-      InputError: they do not.
+      InputError: they do not fit.
     """
     if config.data.placement == 'host':
         return

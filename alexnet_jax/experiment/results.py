@@ -1,4 +1,4 @@
-"""Results that a workdir keeps of its evaluations, in eval/.
+"""Evaluation results of a workdir, in eval/.
 
 SPLIT-VIEWS.json is the run's own last result of a split with so many views; results of its other
 steps and of other sets have longer names.
@@ -29,12 +29,12 @@ OTHER = re.compile(
     r'(train|val|test)-(1|10)(-step-\d+)?(-[A-Za-z0-9._]+-[0-9a-f]{8})?(-bfloat16)?\.json'
 )
 TOP = re.compile(r'top([0-9]{1,10})_interval')  # a key of a result
-# What a result holds, and its type.
+# Required keys of a result, and their types.
 KEYS = {
     'split': str, 'views': int, 'source': str, 'network': str, 'step': int, 'examples': int,
     'loss': float, 'top1_error': float, 'top5_error': float,
 }  # fmt: skip
-# What it may hold besides: earlier versions wrote less, and one net is no ensemble.
+# Optional keys: earlier versions wrote fewer, and some are only for ensembles.
 OPTIONAL = {
     'set': str, 'data': dict, 'run': str, 'distinct_views': int, 'class_count': int,
     'compute': str, 'members': list[str], 'steps': list[int], 'class_rule': str,
@@ -57,11 +57,11 @@ def keep(
     Args:
       about: as `about` returns it.
       which: as `which` returns it.
-      top_k: of one more top-k error, beside those of 1 and 5.
+      top_k: k of an additional top-k error.
 
     Raises:
       NotFiniteError: the loss is NaN or infinite; nothing is written.
-      StorageError: it cannot be written; the lines are printed all the same.
+      StorageError: it cannot be written; the lines are printed nevertheless.
     """
     scores, by_class = tally.scores() | tally.top(top_k), tally.by_class(classes)
     if not math.isfinite(scores['loss']):
@@ -102,10 +102,10 @@ def about(
     It is {'split', 'views', 'distinct_views', 'source', 'set', 'data', 'network', 'step', 'run'}.
 
     Args:
-      run: whose net it is; a digest of it binds the result to the workdir.
+      run: identity of the net; its digest binds the result to the workdir.
       data: the set, as `ImageSet.identity`.
-      mirror: whether mirror images are of the same class. They are among the ten views only if
-        the net was trained with them, too; without them the five crops are taken twice.
+      mirror: whether mirror images are of the same class. They are among the ten views only if the
+        net was also trained with them; otherwise the five crops are used twice.
     """
     views, source = config.eval.views, config.data.source
     mirrored = mirror and config.data.mirror
@@ -123,7 +123,7 @@ def about(
 
 
 def set_of(config: Config) -> str:
-    """Returns the source, and of synthetic images all that makes them, the run's seed included."""
+    """Returns the source; for synthetic images with all parameters, including the run's seed."""
     if config.data.source != 'synthetic':
         return config.data.source
     return (
@@ -138,7 +138,7 @@ def which(
     other_set: Mapping[str, str] | None,
     compute: str = 'float32',
 ) -> str:
-    """Returns what stands in a result's name after SPLIT-VIEWS: nothing for the run's own.
+    """Returns the suffix of a result's name after SPLIT-VIEWS; '' for the run's own.
 
     Args:
       step: a step before the run's last; None: the last.
@@ -190,7 +190,7 @@ def images_text(count: int) -> str:
 def distinct_views(about: Mapping[str, Any]) -> int:
     """Returns how many different views of an image an evaluation used.
 
-    Earlier versions stated none: then they are as many as were asked for.
+    Results of earlier versions lack it: then it is the configured number.
     """
     return about.get('distinct_views', about['views'])
 
@@ -260,8 +260,9 @@ def _matching(workdir: Path, wanted: re.Pattern, but: re.Pattern | None = None) 
 
 
 def _read_own(workdir: Path, path: Path) -> dict[str, Any]:
-    """Reads a result and compares its run with that of the workdir, where both state one: earlier
-    versions wrote none into results, and the folder of an ensemble is of no single run."""
+    """Reads a result and compares its run with that of the workdir, if both have one: results of
+    earlier versions and folders of ensembles have none.
+    """
     result = _read(path)
     if 'run' in result and identity.digest_of(workdir) not in (None, result['run']):
         raise InputError(f'{path} is of another run than {workdir}; evaluate it again')
@@ -292,7 +293,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_usable(value: Any, kind: Any) -> bool:
-    """Whether it is of this kind; a number also has to be finite and not below 0."""
+    """Returns whether it has this type; numbers must be finite and not negative."""
     if kind in (list[str], list[int]):
         (of,) = get_args(kind)
         return isinstance(value, list) and all(_is_usable(one, of) for one in value)
@@ -303,14 +304,15 @@ def _is_usable(value: Any, kind: Any) -> bool:
 
 def _sealed(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a result with a SHA-256 of the file's name and all its other keys. Like a manifest it
-    guards against accidents, not against somebody who computes a new one."""
+    protects against accidents, not against forgery.
+    """
     tree = {key: value for key, value in result.items() if key != SEAL}
     text = json.dumps([path.name, tree], sort_keys=True, allow_nan=False)
     return tree | {SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file atomically.
 
     Raises:
       InputError: it cannot be written.
@@ -322,10 +324,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Writes a file whole or not at all, in a folder that is made if need be.
+    """Writes a file atomically, and creates its folder if necessary.
 
     Raises:
-      StorageError: it cannot be written; what was there before is as it was.
+      StorageError: it cannot be written; the previous file is unchanged.
     """
     content = (json.dumps(tree, indent=2, allow_nan=False) + '\n').encode()
     try:

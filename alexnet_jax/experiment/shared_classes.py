@@ -1,4 +1,4 @@
-"""The classes of a set among those of a net, found by their names."""
+"""Finds the classes of a set among those of a net by name."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from alexnet_jax.runtime.errors import InputError, counted, nearest, shown
 
 @dataclasses.dataclass(frozen=True)
 class SharedClasses:
-    """The classes of a set that are some of a net's, or all in another order.
+    """A set's classes that are a subset or another order of a net's.
 
-    columns: the number in the net of each class of the set, in the set's order. The net's logits
-      are restricted to these, as the authors of ImageNet-A and ImageNet-R do:
-      `net(data)[:, indices_in_1k]` (Hendrycks et al., arXiv:1907.07174, arXiv:2006.16241).
-    rule: how many of the net's classes, and by which names they were found.
+    columns: the index in the net of each class of the set, in the set's order. The net's logits are
+      restricted to these, as the authors of ImageNet-A and ImageNet-R do: `net(data)[:,
+      indices_in_1k]` (Hendrycks et al., arXiv:1907.07174, arXiv:2006.16241).
+    rule: text: number of the net's classes, and the kind of names that were compared.
     """
 
     columns: tuple[int, ...]
@@ -22,9 +22,9 @@ class SharedClasses:
 
 
 def shared_classes(ours: Sequence[str], theirs: Sequence[str], source: str) -> SharedClasses | None:
-    """Returns where the classes of a set are among the net's.
+    """Returns the positions of a set's classes among the net's.
 
-    It is None where both have the same classes in the same order.
+    It is None if both have the same classes in the same order.
 
     Args:
       ours: the net's classes.
@@ -58,7 +58,7 @@ def shared_classes(ours: Sequence[str], theirs: Sequence[str], source: str) -> S
 
 
 def _found(ours: Sequence[str], theirs: Sequence[str], source: str) -> tuple[tuple[int, ...], str]:
-    """Returns the number of each class in the net, and by which names they were found."""
+    """Returns the index of each class in the net, and the kind of names that were compared."""
     known = {name: number for number, name in enumerate(ours)}
     if all(name in known for name in theirs):
         return tuple(known[name] for name in theirs), 'name'
@@ -78,7 +78,7 @@ def _found(ours: Sequence[str], theirs: Sequence[str], source: str) -> tuple[tup
 
 
 def _are_numbers(names: Sequence[str], count: int) -> bool:
-    """Whether all names are numbers of classes, as those of ImageNet-V2's folders, 0 to 999."""
+    """Returns whether all names are class numbers, as in ImageNet-V2's folders, 0 to 999."""
     numbers = {str(number) for number in range(count)}
     return all(name in numbers for name in names)
 

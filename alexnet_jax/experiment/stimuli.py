@@ -1,4 +1,4 @@
-"""Images without labels: files, folders of any depth and lists of files, in a stated order."""
+"""Images without labels from files, nested folders and lists of files, in a defined order."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ LONGEST_PATH = 1000  # characters in a message
 
 @dataclasses.dataclass(frozen=True)
 class Stimulus:
-    """An image file, and the id by which results name it."""
+    """An image file, and its id in results."""
 
     id: str
     path: Path
@@ -32,16 +32,16 @@ def find(words: Sequence[str | Path]) -> list[Stimulus]:
     """Finds image files.
 
     Args:
-      words: paths of images; of folders, whose JPEG and PNG files count however deep they lie, in
-        the order of their paths; of lists (.txt), with a path a line, relative to the list.
+      words: paths of images; of folders, with their JPEG and PNG files at any depth, in the order
+        of their paths; of lists (.txt), with one path per line, relative to the list.
 
     Returns:
-      the images in the order of the words. An id is the path of an image as it was given, as its
-      list has it or from its folder on; where several words are given, the word comes before it.
+      the images in the order of the words. An id is the path of an image as given, as in its list,
+      or relative to its folder; with several words it is prefixed with the word.
 
     Raises:
-      InputError: nothing has such a path, a folder or list is empty or cannot be read, or an id
-        comes twice.
+      InputError: a path does not exist, a folder or list is empty or cannot be read, or an id
+        occurs twice.
     """
     found = []
     for word in map(Path, words):
@@ -55,7 +55,7 @@ def find(words: Sequence[str | Path]) -> list[Stimulus]:
 
 
 def _below(word: Path) -> list[Stimulus]:
-    """Returns the images of a path, with ids from there on."""
+    """Returns the images of a path, with ids relative to it."""
     name = plain(word, LONGEST_PATH)
     try:
         if word.is_dir():
@@ -89,12 +89,12 @@ def _images_below(folder: Path) -> list[str]:
 
 
 def _listed(path: Path) -> list[Stimulus]:
-    """Returns the images of a list; empty lines are left out."""
+    """Returns the images of a list; empty lines are skipped."""
     text = os.fsdecode(files.read_bytes(path))
     names = [line.removesuffix('\r') for line in text.removeprefix('\ufeff').split('\n')]
     found = [Stimulus(name, path.parent / name) for name in names if name.strip()]
     if not found:
-        raise InputError(f'the list {plain(path, LONGEST_PATH)} names no images')
+        raise InputError(f'the list {plain(path, LONGEST_PATH)} is empty')
     return found
 
 
@@ -103,7 +103,7 @@ def _require_once(found: Sequence[Stimulus]) -> None:
     for one in found:
         if one.id in seen:
             raise InputError(
-                f'{plain(one.id, LONGEST_PATH)} is named twice; allowed: each image once'
+                f'{plain(one.id, LONGEST_PATH)} occurs twice; allowed: each image once'
             )
         seen.add(one.id)
 
@@ -112,8 +112,8 @@ def _require_once(found: Sequence[Stimulus]) -> None:
 class Stimuli:
     """Random access to stimuli, resized to squares, as `image_set.Records`.
 
-    bad: takes the row and the reason of an image that cannot be read, which is then black; None:
-      such an image is an error.
+    bad: called with the row and the reason of an unreadable image, which is then black; None: such
+      an image is an error.
     """
 
     found: Sequence[Stimulus]

@@ -1,4 +1,4 @@
-"""A trained net on the configured images: evaluated, averaged with others, predictions kept."""
+"""Runs a trained net on the configured images: evaluation, averages with other nets, predictions."""
 
 import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -35,11 +35,11 @@ from alexnet_jax.weights import pretrained, published
 
 @dataclasses.dataclass(frozen=True)
 class Showing:
-    """A model, and the split of a set to run it on.
+    """A model, and the split of a set to evaluate it on.
 
     compute: the type of activations and products.
-    shared: where the classes of the set are among the model's; None where they are the same. The
-      outputs are then those of the set's classes, in its order.
+    shared: the positions of the set's classes among the model's; None if all classes are the same.
+      The outputs are then restricted to the set's classes, in its order.
     """
 
     config: Config
@@ -78,9 +78,9 @@ class Showing:
 
     @property
     def is_of_own_set(self) -> bool:
-        """Whether the images are of the set that the net was trained on, wherever it lies.
+        """Whether the images are of the set that the net was trained on, in any location.
 
-        The settings decide if the set is not known (imported weights).
+        If the set is not known (imported weights), the settings are compared.
         """
         # But for the source, in a weight file.
         known = {name: text for name, text in self.model.data.items() if name != WEIGHTS}
@@ -116,7 +116,7 @@ class Showing:
     def runner(self, names: Sequence[str] = ()) -> Callable[..., Generator[Outputs]]:
         """Returns a function (variables, images, split) -> outputs, compiled once.
 
-        It takes any variables of the net and any images, by default these.
+        It accepts any variables of the net and any images, by default these.
         """
         model, mesh = self.model, mesh_of(self.config)
         net = model.net.clone(compute=self.compute)
@@ -146,7 +146,7 @@ class Showing:
     def _over(
         self, forward: evaluate.Forward, given: Any, images: ImageSet, split: str
     ) -> Generator[Outputs]:
-        """Runs `forward` with what is given on each batch of the images."""
+        """Runs `forward` on each batch of the images."""
         batches = evaluate.read(images, split, reading_of(self.model, self.config))
         outputs = evaluate.run(forward, given, batches, split, len(images.splits[split]))
         return multihost.until_stopped(outputs, self.stop_requested)
@@ -159,17 +159,14 @@ class Showing:
 
 
 def reading_of(model: Model, config: Config) -> evaluate.Reading:
-    """Returns how images are read for a model, with its own mirror images among ten views."""
+    """Returns how images are read for a model; the model's settings decide about mirrored views."""
     size = model.net.architecture.input_size
     reading = build.reading_of(config, size, mesh_of(config), config.eval.views)
     return dataclasses.replace(reading, mirror=model.mirrored)
 
 
 def mesh_of(config: Config) -> Mesh:
-    """Returns the mesh that is configured; else one over whole images alone.
-
-    On that nothing is exchanged.
-    """
+    """Returns the configured mesh, by default a data-parallel one without communication."""
     data, column = config.mesh.data, config.mesh.column or 1
     return device_mesh.make_mesh(data or max(1, device_mesh.devices_to_use() // column), column)
 
@@ -182,7 +179,7 @@ def open_model(config: Config, workdir: Path) -> Model:
     """
     if workdirs.last_checkpoint(workdir) is None:
         raise InputError(f'--workdir {workdir} holds no checkpoints; train there first')
-    # The net is the workdir's own, whatever table has its name now.
+    # The net is the workdir's own, even if its name now has another table.
     workdirs.refuse_other(workdir, config, but=(*IMAGES, TABLE))
     return load(workdir, config.eval.step or None, asked_as='eval.step')
 
@@ -201,7 +198,7 @@ def open_any(source: Path, overrides: Mapping[str, str]) -> tuple[Model, Config]
     path = published.local(source)
     if not pretrained.is_weight_file(path):
         if not (path / 'config.json').exists():
-            load(path)  # which says what is the matter
+            load(path)  # which raises the error
         config = kept_config.of_workdir(path, overrides)
         return open_model(config, path), config
     model = load(path, overrides=overrides)
@@ -232,11 +229,11 @@ def show_to(
     """Opens the configured images for a model.
 
     Args:
-      allow_some_classes: whether the set may have some of the model's classes, or all in another
+      allow_some_classes: whether the set may have a subset of the model's classes, or another
         order.
 
     Raises:
-      InputError: the images cannot be had, or are of other classes.
+      InputError: the images are not available, or have other classes.
     """
     images = build.open_images(config)
     split = build.held_out_split(config, images)
@@ -265,7 +262,7 @@ def evaluate_workdir(
         showing = show(config, workdir, multihost.agreed(stop_requested), allow_some_classes=True)
         showing = dataclasses.replace(showing, compute=config.eval.compute)
     multihost.require_alike(showing.images.identity)
-    if not multihost.is_first():  # it takes part, and leaves it to the first to keep anything
+    if not multihost.is_first():  # it takes part; only the first process saves results
         showing.tally()
         return ''
     tally = _keeping(showing, workdir) if config.eval.save else showing.tally()
@@ -273,8 +270,9 @@ def evaluate_workdir(
 
 
 def _keeping(showing: Showing, workdir: Path) -> Tally:
-    """Keeps probabilities in float32, and their logarithms, of which none underflows; those of
-    the single views, from which anyone may average anew, if the configuration says so."""
+    """Saves probabilities in float32, and their logarithms, which do not underflow; if configured,
+    also those of the single views, which allow other averages.
+    """
     about, every_view = showing.about, showing.config.eval.save == 'views'
     result = results.place(workdir, about['split'], about['views'], showing.which(workdir))
     folder = result.with_name(f'{result.stem}-predictions')
@@ -296,9 +294,9 @@ def _keeping(showing: Showing, workdir: Path) -> Tally:
 def average(
     members: Sequence[tuple[Path, Config | None]], weights: Sequence[float], out: Path
 ) -> str:
-    """Averages several nets' probabilities and evaluates the result beside the nets.
+    """Averages the probabilities of several nets, and evaluates the average and each net.
 
-    The errors are kept in `out` as evaluations are, and as ensemble.md and ensemble.json, and
+    The errors are written to `out` like evaluations, and as ensemble.md and ensemble.json, and
     returned as text.
 
     Args:

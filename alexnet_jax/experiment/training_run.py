@@ -1,6 +1,6 @@
-"""One run on a workdir, from its last whole checkpoint, if it has one.
+"""Trains one run: resumes from the last intact checkpoint of its workdir, if there is one.
 
-It goes to the end of the plan and the evaluation of the held-out images.
+It trains to the end of the plan, then evaluates the held-out images.
 """
 
 import contextlib
@@ -66,9 +66,9 @@ def train(
     stop_requested: Callable[[], bool] = lambda: False,
     reached: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Trains from the workdir's last whole checkpoint, if it has one, and evaluates the result.
+    """Trains from the workdir's last intact checkpoint, if there is one, and evaluates the result.
 
-    Returns whether the run came to its end; False if it was stopped.
+    Returns True if the run is complete, False if it was stopped.
 
     Args:
       reached: as in `loop.train`.
@@ -107,7 +107,7 @@ def _train_there(
     stop_requested: Callable[[], bool],
     reached: Callable[[], bool],
 ) -> bool:
-    """`train`, in a workdir that is ours."""
+    """Trains in a workdir that is locked by this process."""
     config, plan = experiment.config, experiment.plan
     with contextlib.ExitStack() as stack:
         checkpoints, at, messages = _open_checkpoints(experiment, workdir, stack)
@@ -157,8 +157,8 @@ def _train_there(
 def _open_checkpoints(
     experiment: Experiment, workdir: Path, stack: contextlib.ExitStack
 ) -> tuple[Checkpoints, int | None, list[str]]:
-    """The run's checkpoints; the step to go on from, the same in all processes; and lines on those
-    after it that are damaged.
+    """Returns the run's checkpoints, the step to resume from (the same in all processes), and lines
+    about later, damaged checkpoints.
 
     Raises:
       InputError: as `checkpoint_reader.newest_intact`; they cannot be written.
@@ -180,7 +180,7 @@ def _open_checkpoints(
 
 
 def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir: Path) -> None:
-    """Checks that a run to be resumed after step `at` has not passed the end of the plan.
+    """Checks that step `at`, from which a run resumes, is not after the end of the plan.
 
     Raises:
       InputError: it has; in all processes.
@@ -203,7 +203,7 @@ def _require_not_beyond(config: Config, plan: loop.Plan, at: int | None, workdir
 def _open_boards(
     config: Config, workdir: Path, first_step: int, stack: contextlib.ExitStack
 ) -> list[Board]:
-    """What the first process shows to others, as configured.
+    """Returns the configured trackers of the first process.
 
     Raises:
       InputError: as `trackers.WeightsAndBiases`.
@@ -231,7 +231,7 @@ def _run(
     stop_requested: Callable[[], bool],
     reached: Callable[[], bool],
 ) -> None:
-    """From a state to the end of the plan, and the evaluation of what is held out.
+    """Trains from a state to the end of the plan, and evaluates the held-out images.
 
     Raises:
       StopRequestedError: before the end, but all is saved.
@@ -313,7 +313,7 @@ def _run(
 def _watch(
     experiment: Experiment, workdir: Path, boards: Sequence[Board], at_step: int, variables: Any
 ) -> None:
-    """Keeps conv1's kernels, and shows them and how the weights are spread to the boards."""
+    """Saves conv1's kernels, and logs them and histograms of the weights to the trackers."""
     first = experiment.net.architecture.layers[0].name
     kernel = device_mesh.everywhere(experiment.mesh, variables['params'][first]['kernel'])
     if not multihost.is_first():
@@ -344,6 +344,6 @@ def _opening(experiment: Experiment, workdir: Path, first_step: int) -> str:
 
 
 def result(config: Config, workdir: Path) -> dict[str, Any]:
-    """Returns the result on held-out images that `train` kept when it came to its end."""
+    """Returns the result on held-out images that `train` saved at its end."""
     split = held_out_split(config, open_images(config))
     return results.read(workdir, split, config.eval.views)

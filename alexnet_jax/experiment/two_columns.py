@@ -1,6 +1,6 @@
-"""Measures of a trained net's columns, each by itself and together (docs/columns.md).
+"""Measures of the columns of a trained net, separately and together (docs/columns.md).
 
-The paper remarks on them at its Figure 3.
+The paper discusses them with its Figure 3.
 """
 
 import dataclasses
@@ -22,17 +22,17 @@ from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.training import kernel_history
 
 INDICES = {'color': selectivity.color_index, 'orientation': selectivity.orientation_index}
-MOST_CUT = 5000  # images that a net with a part cut is shown
-MOST_COMPARED = 256  # images that columns are compared on
-HALVINGS = 20  # ways to deal a layer's maps to two halves at random
+MOST_CUT = 5000  # images for ablated nets
+MOST_COMPARED = 256  # images for comparisons of columns
+HALVINGS = 20  # number of random halvings of a layer's maps
 
 
 @dataclasses.dataclass(frozen=True)
 class Similarity:
     """CKA of a layer's output between the first two columns, and between halves of all its maps.
 
-    The halves are dealt at random, [HALVINGS]: their CKA is what it would be if it did not matter
-    which map is in which column.
+    The halves are random, [HALVINGS]: their CKA is that of an arbitrary assignment of maps to
+    columns.
     """
 
     layer: str
@@ -49,7 +49,7 @@ def indices(kernel: np.ndarray) -> dict[str, np.ndarray]:
 def separations(kernel: np.ndarray) -> dict[str, Separation]:
     """Compares the kernels of conv1's first two columns, by index.
 
-    One column's kernels are cut in halves, for comparison: nothing can set these apart.
+    For comparison, one column's kernels are divided in two halves, which should not differ.
     """
     found = {
         name: np.array_split(values[0], 2) if len(values) == 1 else values[:2]
@@ -59,7 +59,7 @@ def separations(kernel: np.ndarray) -> dict[str, Separation]:
 
 
 def has_first_kernels(architecture: Architecture) -> bool:
-    """Returns whether the net begins with a convolution, whose kernels can be drawn."""
+    """Returns whether the first layer is a convolution, whose kernels can be drawn."""
     return isinstance(architecture.layers[0], Conv)
 
 
@@ -69,19 +69,19 @@ def kernel_of(model: Model) -> np.ndarray:
 
 
 def over_training(workdir: Path, model: Model) -> dict[int, np.ndarray]:
-    """Returns conv1's parameter by step, as far as the run kept it."""
+    """Returns conv1's parameter by step, for the saved steps."""
     kept = kernel_history.read(workdir / 'kernels', model.step)
     shape = kernel_of(model).shape
     return {step: kernel for step, kernel in kept.items() if kernel.shape == shape}
 
 
 def cut(showing: Showing, runner: Any = None) -> dict[str, Tally]:
-    """Returns the errors with a part cut, on the split or `MOST_CUT` of its images.
+    """Returns errors of ablated nets, on the split or `MOST_CUT` of its images.
 
-    They are those of the whole net, of each column alone, and without each crossing.
+    These are the errors of the whole net, of each column alone, and without each crossing.
 
     Args:
-      runner: of the showing, if there is one already.
+      runner: runner of the showing, if it exists already.
     """
     net, whole = showing.model.net.architecture, showing.model.variables
     if net.columns == 1:
@@ -102,7 +102,7 @@ def cut(showing: Showing, runner: Any = None) -> dict[str, Tally]:
 
 
 def similarity_by_layer(showing: Showing) -> list[Similarity]:
-    """Returns a row a layer, on `MOST_COMPARED` images of the split at most."""
+    """Returns one row per layer, on at most `MOST_COMPARED` images of the split."""
     net = showing.model.net.architecture
     some = sample(showing.images.splits[showing.split], MOST_COMPARED)
     if net.columns == 1 or len(some) < 4:
@@ -123,7 +123,7 @@ def similarity_by_layer(showing: Showing) -> list[Similarity]:
 
 
 def _alikeness(layer: str, outputs: np.ndarray, columns: int) -> Similarity:
-    """outputs: [images, ..., maps], the columns side by side."""
+    """outputs: [images, ..., maps], with concatenated columns."""
     own = outputs.shape[-1] // columns
     both = outputs[..., : 2 * own]
     total = similarity.gram(both)

@@ -1,6 +1,6 @@
-"""Images that units of a trained net respond to.
+"""Preferred images of units of a trained net.
 
-They are those of a set that most activate them, and images made by gradient ascent.
+These are the images of a set with the largest activations, and images from gradient ascent.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ AT_ONCE = 16  # ascents in one program
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """The pixels of an image that the largest value of a unit depends on.
+    """The receptive field of a unit's largest value in an image.
 
     id, label: of the image's record. value: the unit's, the largest over the places of its map.
     place: its (row, column); None of a unit without places.
@@ -59,7 +59,7 @@ class Ascent:
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """What a unit responds to; crops: the largest values first, [] where there are no images."""
+    """Preferred images of a unit; crops: the largest values first, [] without images."""
 
     number: int
     ascent: Ascent
@@ -67,14 +67,14 @@ class Unit:
 
 
 class Search:
-    """Looks for the images that most activate units of a layer, while their outputs go by."""
+    """Finds the images that most activate units of a layer, during a pass over the outputs."""
 
     def __init__(self, layer: str, units: Sequence[int], count: int):
         self.layer, self.units, self.count = layer, list(units), count
         self.top, self._seen = top_images.none(len(self.units)), 0
 
     def watching(self, outputs: Generator[Outputs]) -> Generator[Outputs]:
-        """Yields the outputs as they are. Of an image with several views the middle one counts."""
+        """Yields the outputs unchanged. Of several views only the center is used."""
         for batch in outputs:
             values = batch.activations[self.layer]
             middle = values[:, augment.MIDDLE[values.shape[1]]][..., self.units]
@@ -83,7 +83,7 @@ class Search:
             yield batch
 
     def crops(self, model: Model, images: ImageSet, split: str) -> list[list[Crop]]:
-        """Returns the crops of each unit, once all outputs of the split have gone by."""
+        """Returns the crops of each unit, after the pass over all outputs of the split."""
         table = model.net.architecture
         shape = activation_shapes(table, len(model.classes))[self.layer]
         field, size = receptive_fields(table)[self.layer], table.input_size
@@ -104,7 +104,7 @@ class Search:
 
 
 def chosen(model: Model, layer: str, text: str) -> list[int]:
-    """Returns the units of a layer that a command names: 'each', or numbers with commas between.
+    """Returns the units of a layer that a command selects: 'each', or comma-separated numbers.
 
     Raises:
       InputError: the net has no such activation or units.
@@ -115,10 +115,10 @@ def chosen(model: Model, layer: str, text: str) -> list[int]:
 
 
 def ascended(architecture: Architecture, layer: str) -> str:
-    """Returns the activation whose units are maximized in place of the layer's.
+    """Returns the activation whose units are maximized instead of the layer's.
 
-    It holds the values that its activation function is given, as a ReLU that is 0 has no slope to
-    climb; it is the layer itself if it has none, or one that makes other units.
+    It is the input of the activation function, because a ReLU at 0 has no gradient. It is the layer
+    itself without an activation function, or with one that changes the number of units.
     """
     name, _, stage = layer.partition('/')
     shapes = activation_shapes(architecture, classes=1)
@@ -142,7 +142,7 @@ def ascents(
     seed: int,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> list[Ascent]:
-    """Maximizes units, `AT_ONCE` side by side.
+    """Maximizes units, `AT_ONCE` in parallel.
 
     Raises:
       StopRequestedError: a stop was requested.

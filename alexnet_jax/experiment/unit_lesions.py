@@ -1,4 +1,4 @@
-"""The errors of a trained net with units removed, in all and by class, beside the whole net."""
+"""Errors of a trained net with removed units, overall and by class, compared with the whole net."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from alexnet_jax.network.shapes import activation_shapes
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, NotFiniteError, counted, nearest, plain, shown
 
-AT_ONCE = 64  # lesions that are computed in one pass over the images
+AT_ONCE = 64  # lesions per pass over the images
 LISTED = 20  # lesions in the table
 EACH, COLUMNS = 'each', 'columns'
 Units = tuple[int, ...]
@@ -47,10 +47,10 @@ def units_in(layer: str, shapes: Mapping[str, Sequence[int]]) -> int:
     """Returns how many units the activation `--layer` has.
 
     Args:
-      shapes: the shape of each activation that may be named, its maps or units last.
+      shapes: shapes of the allowed activations, with maps or units last.
 
     Raises:
-      InputError: it is none of them.
+      InputError: it is not one of them.
     """
     if layer not in shapes:
         raise InputError(
@@ -64,8 +64,8 @@ def removals(model: Model, layer: str, text: str) -> dict[str, Units]:
     """Returns the units to remove together, by name.
 
     Args:
-      layer: an activation; its maps, or the units of a fully connected layer, are the units.
-      text: 'each', 'columns', or numbers with commas between.
+      layer: an activation; its units are maps, or the units of a fully connected layer.
+      text: 'each', 'columns', or comma-separated numbers.
 
     Raises:
       InputError: the net has no such activation or units.
@@ -85,10 +85,10 @@ def numbers_of(text: str, count: int, words: Sequence[str]) -> list[int]:
     """Returns the numbers of units in '0,3,7', each once.
 
     Args:
-      count: how many units there are. words: what else the option allows.
+      count: number of units. words: other allowed values of the option.
 
     Raises:
-      InputError: they are no numbers below `count`.
+      InputError: they are not numbers below `count`.
     """
     parts = [word.strip() for word in text.split(',')]
     digits = all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts)
@@ -103,13 +103,13 @@ def numbers_of(text: str, count: int, words: Sequence[str]) -> list[int]:
 def lesions(
     showing: Showing, layer: str, removed: Mapping[str, Units], most: int = 0
 ) -> tuple[Tally, list[Lesion]]:
-    """Returns the errors of the whole net, and without the units, in their order.
+    """Returns the errors of the whole net, and of each lesion in order.
 
     Args:
-      most: how many images of the split, drawn at random, the same every time; 0: all.
+      most: number of random images of the split, the same every time; 0: all.
 
     Raises:
-      RecordError: a stored image is broken.
+      RecordError: a stored image is damaged.
       StopRequestedError: a stop was requested.
     """
     model, images = showing.model, showing.images
@@ -122,7 +122,7 @@ def lesions(
     width = min(AT_ONCE, len(names))
     for first in range(0, len(names), width):
         group = names[first : first + width]
-        masks = np.ones((width, count), np.float32)  # the last group's may remove nothing
+        masks = np.ones((width, count), np.float32)  # the last group may have empty lesions
         for mask, name in zip(masks, group, strict=False):
             mask[list(removed[name])] = 0
         whole, tallies = _tallies(run(masks, images), len(model.classes), len(group))
@@ -147,7 +147,7 @@ def _tallies(outputs: Any, classes: int, lesions: int) -> tuple[Tally, list[Tall
 def tree(showing: Showing, layer: str, whole: Tally, found: Sequence[Lesion]) -> dict[str, Any]:
     """Returns all results for JSON.
 
-    Errors by class are in the order of `classes`, None for one without images.
+    Errors by class are in the order of `classes`; None for a class without images.
     """
 
     def errors(tally: Tally) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def tree(showing: Showing, layer: str, whole: Tally, found: Sequence[Lesion]) ->
 def markdown(result: Mapping[str, Any]) -> str:
     """Returns a `tree` as a page: the lesions that change the top-1 error most.
 
-    Of equal ones it has those that change the loss most, with the class that each changes most.
+    Ties are ordered by the change of the loss. Each row names the most affected class.
     """
     whole, lesions = result['whole_net'], result['lesions']
 
@@ -227,7 +227,7 @@ def keep(
     page = markdown(result)
     results.write_text(out / 'lesions.md', page + '\n')
     results.write_json(out / 'lesions.json', result)
-    fewer = f'--images is {most}; the {showing.split} split has {showing.count}: all were taken\n'
+    fewer = f'--images is {most}; the {showing.split} split has {showing.count}: all were used\n'
     return f'{page}\n\n{fewer * (most > showing.count)}-> {out}/lesions.md, lesions.json'
 
 

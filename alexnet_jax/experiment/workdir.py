@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and what configuration computed what is in it."""
+"""Folder of a run: lock, identity and configuration."""
 
 import contextlib
 import fcntl
@@ -22,23 +22,23 @@ from alexnet_jax.training import checkpoint_reader, manifest
 from alexnet_jax.training.manifest import DamagedError
 
 LOCK = '.lock'
-# A lost process of a run that a launcher has started again may hold the lock until it is ended.
+# After a restart by a launcher, a lost process of the run may hold the lock until it is killed.
 SECONDS_FOR_LOST = 300
 SECONDS_BETWEEN_REPORTS = 15
 
 
 @contextlib.contextmanager
 def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
-    """Makes the folder if need be and locks it: within, no other run may use it.
+    """Creates the folder if necessary and locks it against other runs.
 
-    The system unlocks it when this process ends, however it does.
+    The system releases the lock when this process ends for any reason.
 
     Args:
-      seconds: how long to wait for another run to end; None: not at all, but of several processes
-        SECONDS_FOR_LOST.
+      seconds: time to wait for the end of another run; None: 0, or SECONDS_FOR_LOST for several
+        processes.
 
     Raises:
-      InputError: another run is in it, or it cannot be written.
+      InputError: another run uses it, or it cannot be written.
       StorageError: the upload at the end failed.
     """
     with contextlib.ExitStack() as stack:
@@ -50,7 +50,7 @@ def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
         if seconds is None:
             seconds = SECONDS_FOR_LOST if multihost.count() > 1 else 0
         _lock(file, workdir, seconds)
-        with contextlib.suppress(OSError):  # of use to a reader only
+        with contextlib.suppress(OSError):  # only for readers
             file.truncate(0)
             file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
             file.flush()
@@ -59,7 +59,7 @@ def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
 
 
 def _lock(file: IO[str], workdir: Path, seconds: float) -> None:
-    """Locks a file, as `locked` says."""
+    """Locks a file, see `locked`."""
     end, next_report = time.monotonic() + seconds, 0.0
     while True:
         try:
@@ -69,7 +69,7 @@ def _lock(file: IO[str], workdir: Path, seconds: float) -> None:
             file.seek(0)
             user = plain(file.read(200).strip()) or 'another run'
         except OSError:
-            return  # a file system without locks: nobody can be kept out
+            return  # a file system without locks
         now = time.monotonic()
         if now >= end:
             raise InputError(
@@ -83,7 +83,7 @@ def _lock(file: IO[str], workdir: Path, seconds: float) -> None:
 
 
 def _regular(path: str, flags: int) -> int:
-    """Opens a file, but no link to another one, which would be emptied, and no pipe."""
+    """Opens a regular file. It rejects pipes, and links, whose target would be truncated."""
     number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
@@ -92,7 +92,7 @@ def _regular(path: str, flags: int) -> int:
 
 
 def claim(workdir: Path, run: Identity) -> None:
-    """Makes the folder if need be and binds it to a run.
+    """Creates the folder if necessary and binds it to a run.
 
     Raises:
       InputError: it cannot be written, or as `require_same_run`.
@@ -106,20 +106,20 @@ def claim(workdir: Path, run: Identity) -> None:
 
 
 def command() -> str:
-    """Returns the command that this process was started with."""
+    """Returns the command line of this process."""
     return shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
 
 
 def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> None:
-    """Checks that a workdir is new, or holds a run of this configuration.
+    """Checks that a workdir is new, or has a run of this configuration.
 
-    Settings in `but` do not count.
+    Settings in `but` are ignored.
 
     Raises:
-      InputError: the workdir's config.json computes something else.
+      InputError: the workdir's config.json has another configuration.
     """
     kept = workdir / identity.CONFIG
-    if os.path.exists(kept):  # of a path that cannot be, pathlib would raise
+    if os.path.exists(kept):  # pathlib would raise an error for an impossible path
         differences = kept_config.differences(config, kept_config.read_workdir(kept), but)
         if differences:
             raise InputError(
@@ -130,18 +130,18 @@ def refuse_other(workdir: Path, config: Config, but: Collection[str] = ()) -> No
 
 
 def require_same_run(workdir: Path, run: Identity) -> None:
-    """Checks that a workdir is new, or holds this run; nothing is written.
+    """Checks that a workdir is new, or has this run; writes nothing.
 
     The same run has the same configuration, table of the net, classes, normalization and set.
 
     Raises:
-      InputError: it holds, or one of its checkpoints is of, another run.
+      InputError: it or one of its checkpoints belongs to another run.
     """
     refuse_other(workdir, run.config)
     folder = workdir / 'checkpoints'
     steps = checkpoint_reader.steps(folder)
     if not steps:
-        return  # a run is bound by its first step that is saved
+        return  # the first saved step binds a run
     differences = identity.differences(identity.with_kept(run, workdir), run)
     if differences:
         raise InputError(
@@ -160,8 +160,9 @@ def require_same_run(workdir: Path, run: Identity) -> None:
 
 
 def _record(place: Path) -> dict[str, Any] | None:
-    """Returns the record of a checkpoint; None of one that is damaged, which is passed over, or
-    refused, where it is read."""
+    """Returns the record of a checkpoint; None for a damaged one, which its reader skips or
+    rejects.
+    """
     try:
         manifest.verify(place, checkpoint_reader.RECORD_FILE)
         return checkpoint_reader.read_record(place)
@@ -170,14 +171,14 @@ def _record(place: Path) -> dict[str, Any] | None:
 
 
 def last_checkpoint(workdir: Path) -> int | None:
-    """Returns the last step that was saved there, whole or not; nothing is touched."""
+    """Returns the last saved step, even if damaged; changes nothing."""
     return max(checkpoint_reader.steps(workdir / 'checkpoints'), default=None)
 
 
 def refuse_not_finite(workdir: Path) -> None:
     """Checks that a run did not end in NaN.
 
-    What it saved before stays in its workdir, but is not the net that was to be trained.
+    Earlier checkpoints stay in its workdir, but are not the requested net.
 
     Raises:
       InputError: its not_finite.json is of a step after its last checkpoint.

@@ -8,9 +8,10 @@
     python -m alexnet_jax.network mynet.py:NET
 
 `--fields` prints the pixels that the units of each activation depend on (docs/interventions.md).
-FILE.py:NAME is a net of your own: the file is run (docs/own_parts.md).
-`--mesh DATAxCOLUMN` compiles a training step for so many devices, on the CPU, and counts
-what they send (docs/scaling.md).
+FILE.py:NAME is your own net; the file is executed (docs/own_parts.md).
+
+`--mesh DATAxCOLUMN` compiles a training step for this mesh of CPU devices and counts its
+communication (docs/scaling.md).
 
 Exit status: 0 done; 2 a bad command.
 """
@@ -43,14 +44,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--against', default='paper', help='the table to compare with (paper)')
     parser.add_argument('--classes', type=int, default=1000, help='1000')
     parser.add_argument('--input_size', type=int, default=0, help="pixels; the net's own")
-    parser.add_argument('--width', type=float, default=1.0, help='times as many features; 1')
+    parser.add_argument(
+        '--width', type=float, default=1.0, help='factor of the number of features (1)'
+    )
     parser.add_argument('--activation', default='', help=f'one of {", ".join(ACTIVATIONS)}')
     parser.add_argument('--fields', action='store_true', help='print receptive fields')
-    parser.add_argument('--mesh', help='DATAxCOLUMN: count what these devices send')
+    parser.add_argument('--mesh', help='DATAxCOLUMN: count the communication of this mesh')
     parser.add_argument(
         '--exchange', choices=EXCHANGES, default=EXCHANGES[0], help='with --mesh; gather'
     )
-    parser.add_argument('--batch', type=int, help='images a step; with --mesh')
+    parser.add_argument('--batch', type=int, help='images per step; with --mesh')
     options = parser.parse_args(argv)
     for name in filter(None, (options.name, options.against)):
         if not python_files.names_object(name):
@@ -66,7 +69,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _require_whole(options: argparse.Namespace) -> None:
-    """What belongs together is there, and each number can be."""
+    """Validates the options and their combinations."""
     if options.fields and (options.name is None or options.mesh is not None):
         raise InputError('--fields is of one net: give its name, and no --mesh')
     if options.name is None and options.mesh is not None:
@@ -127,7 +130,7 @@ def _require_known(what: str, name: str, names) -> None:
 
 
 def list_nets(nets: list[Architecture], classes: int) -> list[str]:
-    """Returns a line a net."""
+    """Returns one line per net."""
     lines = [f'{"net":18}{"columns":>8}{"input":>7}{"parameters":>13}{"multiply-adds":>16}']
     for net in nets:
         rows = layer_shapes(net, classes)
@@ -144,7 +147,7 @@ def list_nets(nets: list[Architecture], classes: int) -> list[str]:
 
 
 def describe(net: Architecture, classes: int) -> list[str]:
-    """Returns a line a layer: what it computes and what follows."""
+    """Returns one line per layer: the layer and its stages."""
     shapes = layer_shapes(net, classes)
     lines = [
         f'network {net.name}: {net.columns} column{"s" * (net.columns > 1)}, input'
@@ -174,7 +177,7 @@ def _total(shapes: list[LayerShape]) -> str:
 
 
 def describe_fields(net: Architecture) -> list[str]:
-    """Returns a line an activation: its receptive fields along one axis, in pixels."""
+    """Returns one line per activation: its receptive fields along one axis, in pixels."""
     lines = [
         f'network {net.name}: receptive fields in pixels of its {net.input_size}×{net.input_size}',
         '',
@@ -201,7 +204,7 @@ def _pixels(pixels: range) -> str:
 
 
 def compare(one: Architecture, other: Architecture) -> list[str]:
-    """Returns a line a field in which two nets differ."""
+    """Returns one line for each field in which two nets differ."""
     found = deviations(one, other)
     if not found:
         return [f'{one.name}: nothing differs from {other.name}']

@@ -1,8 +1,8 @@
 """The Flax module that runs any table of `architectures.py`.
 
-Between layers a value is a list with one array for each column the device
-holds (`parts`). Each column's convolution is an ordinary one: a grouped
-convolution computes the same, several times slower (docs/LOG.md).
+Between layers a value is a list (`parts`) with one array for each column on the device. Each column
+has its own ordinary convolution: a grouped convolution computes the same values several times
+slower (docs/LOG.md).
 """
 
 import math
@@ -53,27 +53,26 @@ COMPUTE = ('float32', 'bfloat16', 'float64')
 class AlexNet(nn.Module):
     """A net of one or several columns, a pure function of parameters and images.
 
-    Parameters, a layer: `kernel` [columns, ..., maps read, features of a column]
-    and `bias` [columns, features of a column]; of the output layer, `kernel`
-    [columns, units of a column, classes] and `bias` [classes]. The leading axis
-    is split over the mesh axis `column_axis` inside `jax.shard_map`; with None
-    all columns are at hand and no mesh is needed. Batch normalization of `conv1`
-    adds `conv1_norm`: `scale` and `bias` [maps] and, in the collection
+    Parameters of a layer: `kernel` [columns, ..., maps read, features of a column] and `bias`
+    [columns, features of a column]; of the output layer, `kernel` [columns, units of a column,
+    classes] and `bias` [classes]. The leading axis is split over the mesh axis `column_axis` inside
+    `jax.shard_map`; with None the device holds all columns, and no mesh is needed. Batch
+    normalization of `conv1` adds `conv1_norm`: `scale` and `bias` [maps] and, in the collection
     `batch_stats`, `mean` and `var` [maps], all split likewise.
 
-    `exchange`: how columns meet in a fully connected layer that reads all of them.
-    With 'gather' a device is sent all units below, for its own columns' kernels. With
-    'scatter' it holds the rows of all columns' kernels that belong to the units it has
-    (the axis of maps or units read is split, in place of the leading one), and partial
-    sums are sent: fewer numbers where a column has more units below than above, as in fc6.
+    `exchange`: the communication in a fully connected layer that reads all columns. With 'gather' a
+    device receives all units of the layer below and applies the kernels of its own columns. With
+    'scatter' a device holds the rows of all kernels that belong to its own units (the axis of
+    inputs is split instead of the leading one), and devices exchange partial sums. These are fewer
+    numbers where a column has more inputs than outputs, as in fc6.
 
     `compute`: the type of activations and products. With 'float32' or 'bfloat16' parameters, the
-    insides of normalization, and the output layer are float32; with 'float64', for which JAX
-    needs `jax_enable_x64`, everything is float64.
+    intermediate values of normalization, and the output layer are float32; with 'float64', for
+    which JAX needs `jax_enable_x64`, everything is float64.
 
-    `precision`: of products of float32 numbers, in JAX's words. 'highest' is float32. 'default' is
-    one pass of bfloat16 on TPU and TF32 on GPU (Ampere and later); 'high' is three passes and TF32.
-    On CPU all three are float32. None leaves it to `jax.default_matmul_precision`.
+    `precision`: precision of products of float32 numbers, one of JAX's names. 'highest' is float32.
+    'default' is one pass of bfloat16 on TPU and TF32 on GPU (Ampere and later); 'high' is three
+    passes and TF32. On CPU all three are float32. None uses `jax.default_matmul_precision`.
     """
 
     architecture: Architecture
@@ -97,26 +96,26 @@ class AlexNet(nn.Module):
 
         Args:
           images: float [batch, size, size, 3], RGB on the scale of 0 to 255,
-            less the training set's mean, as `inference.normalize` gives them; the
+            after subtraction of the training set's mean, as `inference.normalize` returns them; the
             size is the table's `input_size`.
-          dropout_key: for training: drops units, and batch normalization takes the
-            batch's own statistics (over the mesh axis 'data' too) and moves those it
-            keeps, if `batch_stats` is mutable. None, for evaluation, drops none and
-            takes those it keeps.
-          examples: int32 [batch], each image's number in the global batch. If not
-            given, images are numbered 0, 1, ... through what `jax.vmap` and the mesh
-            axis 'data' split. With the key it decides which units drop out, so
-            that the split of a batch over devices does not.
-          replace: by name, activations that take the place of those computed; one of a
-            single image, [1, ...], is that of all. What follows is computed from them.
-          mask: by name, factors of activations, broadcast against them: 0 removes a unit,
-            1 keeps it. A replaced activation is masked, too.
+          dropout_key: key for training: units are dropped, and batch normalization uses the
+            statistics of the batch (over the mesh axis 'data' too) and updates the moving
+            statistics if `batch_stats` is mutable. None, for evaluation: no unit is dropped, and
+            the moving statistics are used.
+          examples: int32 [batch], index of each image in the global batch. By default images are
+            numbered 0, 1, ... across `jax.vmap` and the mesh axis 'data'. The key and this index
+            determine the dropped units, which therefore do not depend on the split of the batch
+            over devices.
+          replace: by name, activations that replace the computed ones; one of shape [1, ...]
+            replaces that of all images. The later layers are computed from them.
+          mask: by name, factors that are broadcast to the activations: 0 removes a unit, 1 keeps
+            it. Replaced activations are masked as well.
 
         Returns:
-          logits [batch, classes], and every activation by name: `conv1` for what
-          the layer computes, `conv1/relu`, `conv1/norm`, `conv1/pool` for what
-          its stages make of that (`layers.STAGE_NAMES`); [batch, height, width, maps]
-          or [batch, units], the held columns side by side.
+          logits [batch, classes], and every activation by name: `conv1` for the weighted sums of
+          the layer, `conv1/relu`, `conv1/norm`, `conv1/pool` for the results of its stages
+          (`layers.STAGE_NAMES`); [batch, height, width, maps] or [batch, units], the columns of the
+          device concatenated.
 
         Raises:
           ValueError: an argument, or a field of the module, is not allowed; `replace` or `mask`
@@ -194,8 +193,9 @@ class AlexNet(nn.Module):
             checks.require_type('examples', examples, jnp.integer)
 
     def _linear(self, layer: Layer, seen: jax.Array | Parts, training: bool) -> Parts:
-        """The layer's weighted sums. `seen`: all columns in one array, or only
-        the column's own."""
+        """The layer's weighted sums. `seen`: all columns in one array, or only the layer's own
+        column.
+        """
         if isinstance(layer, Dense):
             return self._fully_connected(layer, seen, training)
         maps = (seen[0] if isinstance(seen, list) else seen).shape[-1] // layer.groups
@@ -211,10 +211,10 @@ class AlexNet(nn.Module):
         if isinstance(seen, list):
             return [convolve(x, kernel[i], bias[i], *how) for i, x in enumerate(seen)]
         if layer.groups > 1 or not training:
-            # In an evaluation even where one would do, so that a column's sums have the
-            # same bits whichever other columns the device holds.
+            # Evaluation always computes columns separately, so that the bits of a column's sums do
+            # not depend on the other columns of the device.
             return [convolve(seen, kernel[i], bias[i], *how) for i in range(self._held)]
-        # One convolution with the held columns' kernels side by side: faster.
+        # One convolution with the concatenated kernels of all columns on the device is faster.
         merged = jnp.concatenate(list(kernel), axis=-1)
         sums = grouped_conv(seen, merged, bias.reshape(-1), *how)
         return jnp.split(sums, self._held, axis=-1)
@@ -231,14 +231,14 @@ class AlexNet(nn.Module):
             (columns_here, *read, features), (self._held, features),
             layer.std, layer.bias, math.prod(read), self.compute, split_axis, name=layer.name,
         )()  # fmt: skip
-        # One product over all columns: a slice of the kernel for each would be a copy of it.
+        # One product over all columns: separate products would copy slices of the kernel.
         flat = jnp.stack([x.reshape(x.shape[0], -1) for x in inputs])
         kernel = self._cast_kernel(kernel, training).reshape(columns_here, -1, features)
         product = matrix_product if training else product_in_blocks
         sums = list(product(flat, kernel))
         if scatters:
             sums = collectives.scatter(sums, self.column_axis)
-        # In float32 the gradient of a bias, a sum over the batch, keeps its digits.
+        # The gradient of a bias is a sum over the batch; float32 keeps its precision.
         return [(widened(x) + bias[i]).astype(x.dtype) for i, x in enumerate(sums)]
 
     def _cast_kernel(self, kernel: jax.Array, training: bool) -> jax.Array:
@@ -280,8 +280,9 @@ class AlexNet(nn.Module):
         raise TypeError(f'unknown stage {stage!r}')
 
     def _batch_norm(self, layer: Layer, stage: BatchNorm, parts: Parts, training: bool) -> Parts:
-        """Each map less its mean, over its standard deviation, times `scale` plus
-        `bias`; mean and variance over the batch and all positions."""
+        """(x − mean) / standard deviation · `scale` + `bias` for each map; mean and variance are
+        over the batch and all positions.
+        """
 
         normal = BatchStatistics(
             stage,
@@ -293,8 +294,9 @@ class AlexNet(nn.Module):
         return jnp.split(normal, len(parts), axis=-1)
 
     def _dropout(self, stage: Dropout, parts: Parts, key: jax.Array, examples: jax.Array) -> Parts:
-        """Zeroes units at the stage's rate and scales the rest up, where the
-        paper (§4.2) scales all of them down at test time: the same on average."""
+        """Zeroes units at the stage's rate and scales up the others. The paper (§4.2) scales all
+        units down at test time instead; the mean is the same.
+        """
         keep = 1 - stage.rate
 
         def kept(column: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
@@ -313,8 +315,9 @@ class AlexNet(nn.Module):
         ]
 
     def _output(self, layer: Output, parts: Parts, training: bool) -> jax.Array:
-        """Each column's share of the logits, added up over the columns: any
-        number of classes, and fewer numbers exchanged than by gathering units."""
+        """Sums the columns' partial logits. This allows any number of classes and exchanges fewer
+        numbers than a gather of the units.
+        """
         parts = [x.reshape(x.shape[0], -1) for x in parts]
         kernel, bias = Weights(
             (self._held, parts[0].shape[-1], self.classes), (self.classes,), layer.std,

@@ -1,8 +1,8 @@
-"""The nets, as data: one row a layer, one tuple of rows a net.
+"""Tables of the nets: one row per layer, one tuple of rows per net.
 
-A net is read from top to bottom. Each row says what the layer computes and,
-in `then`, what follows it, in order. `network/alexnet.py` runs any table,
-`python -m alexnet_jax.network NAME --against OTHER` prints how two differ.
+A table is read from top to bottom. A row describes a layer; its field `then` lists the stages that
+follow the layer, in order. `network/alexnet.py` runs any table. `python -m alexnet_jax.network NAME
+--against OTHER` prints the differences of two tables.
 """
 
 import dataclasses
@@ -32,18 +32,18 @@ from alexnet_jax.network.variants import (
 )
 from alexnet_jax.runtime.errors import InputError, shown
 
-# The paper as printed (§3.5, §5). Two readings of it:
+# The paper as printed (§3.5, §5). Two points need an interpretation:
 #
-# - 224 pixels give 55×55 units only if the last window may overhang: three
-#   rows and columns of zeros at the bottom and right, as in the authors' code.
+# - 224 pixels give 55×55 units only if the last window may overhang the image: three rows and
+#   columns of zeros at the bottom and right, as in the authors' code.
 # - §3.3 lets the normalization run over "the total number of kernels in the
-#   layer"; §3.2 and Figure 2 let the GPUs communicate "only in certain layers",
-#   of which conv1 and conv2 are none. Here the window stays in its column.
-#   `paper_lrn_across` is the other reading.
+#   layer"; §3.2 and Figure 2 let the GPUs communicate "only in certain layers", and conv1 and
+#   conv2 are not among them. Here the window stays in its column. In `paper_lrn_across` it
+#   crosses the border.
 #
 # The standard deviation of 0.01 in every layer is the paper's too (§5). The
-# authors' code has 0.03 in conv3-5; from 0.01 the loss may rest at ln(classes)
-# for a long while before it falls.
+# authors' code has 0.03 in conv3-5; with 0.01 the loss may stay at ln(classes) for a long time
+# before it decreases.
 PAPER = Architecture(
     name='paper',
     input_size=224,
@@ -65,9 +65,9 @@ PAPER = Architecture(
 PAPER_LRN_ACROSS = with_lrn_across_columns(PAPER, 'paper_lrn_across')
 
 # Net 145 of the authors' code of 2012 (github.com/computerhistory/AlexNet-Source-Code),
-# the net behind the paper's tables. Beside the paper: conv1's normalization and
-# pooling come before its ReLU, α is divided by n, a normalization within each map
-# follows conv2's, and conv3-5 begin with 0.03.
+# the net of the paper's tables. Differences from the paper: conv1's normalization and pooling come
+# before its ReLU, α is divided by n, a normalization within each map follows that of conv2, and the
+# initial standard deviation in conv3-5 is 0.03.
 _SOURCE_LRN = LocalResponseNorm(alpha_divided=True)
 KRIZHEVSKY2012 = Architecture(
     name='krizhevsky2012',
@@ -93,8 +93,8 @@ KRIZHEVSKY2012 = Architecture(
 _POOLED = {'conv2': {'padding': (1, 1)}, 'conv5': {'padding': (0, 0)}}
 
 
-# What Caffe ships as bvlc_alexnet: both of the paper's columns on one device as
-# groups of two, which normalization reaches across; 227 pixels without padding.
+# Caffe's bvlc_alexnet: the two columns of the paper are two groups on one device, and normalization
+# windows reach across both; 227 pixels without padding.
 _CAFFE_LRN = LocalResponseNorm(k=1.0, alpha_divided=True, across_columns=True)
 CAFFE = Architecture(
     name='caffe',
@@ -112,7 +112,7 @@ CAFFE = Architecture(
     ),
     output=Output('fc8'),
 )  # fmt: skip
-# Caffe's other one (bvlc_reference_caffenet): pooling before normalization, biases of 1.
+# Caffe's bvlc_reference_caffenet: pooling before normalization, biases of 1.
 CAFFENET = with_layers(
     CAFFE, 'caffenet',
     conv1={'then': (Relu(), MaxPool(), _CAFFE_LRN)},
@@ -137,8 +137,8 @@ TORCHVISION = Architecture(
     ),
     output=Output('fc8', std=None),
 )
-# cuda-convnet2's file of that net (layers-223-ce2-1gpu-crp.cfg), by the paper's author. Its fc8 begins at
-# −7: a logistic unit then gives 1/1100, about the share of one class.
+# cuda-convnet2's file of that net (layers-223-ce2-1gpu-crp.cfg), by the paper's author. The initial
+# biases of its fc8 are −7: a logistic unit then returns 1/1100, about the frequency of one class.
 ONE_WEIRD_TRICK = Architecture(
     name='one_weird_trick',
     input_size=224,
@@ -158,8 +158,8 @@ ONE_WEIRD_TRICK = Architecture(
     output=Output('fc8', bias=-7.0),
 )  # fmt: skip
 
-# A re-implementation often met with: one tower, batch normalization after each
-# convolution's ReLU. Its initial values are not known here; the paper's std.
+# A common re-implementation: one tower, batch normalization after each convolution's ReLU. Its
+# initial values are not published; these are the paper's.
 BATCHNORM227 = Architecture(
     name='batchnorm227',
     input_size=227,
@@ -176,8 +176,8 @@ BATCHNORM227 = Architecture(
     output=Output('fc8'),
 )
 # nvcaffe's models/alexnet_bn/train_val.prototxt: `caffe` with batch normalization, right after the
-# convolution, in place of LRN. The file has no biases in conv1 to conv4. Those here change nothing:
-# they begin at 0, and the normalization subtracts the mean of each map, which they are a part of.
+# convolution, in place of LRN. The file has no biases in conv1 to conv4. The biases here have no
+# effect: the normalization subtracts the mean of each map, which includes them.
 _NVCAFFE_NORM = BatchNorm(epsilon=1e-4, momentum=0.9)
 ALEXNET_BN = with_layers(
     CAFFE, 'alexnet_bn',
@@ -187,7 +187,8 @@ ALEXNET_BN = with_layers(
     conv4={'then': (_NVCAFFE_NORM, Relu()), 'bias': 0.0},
     conv5={'then': (_NVCAFFE_NORM, Relu(), MaxPool())},
 )  # fmt: skip
-# Another: one tower, groups in conv2 alone, no normalization; PyTorch's initial values.
+# Another re-implementation: one tower, groups only in conv2, no normalization; PyTorch's initial
+# values.
 ONE_TOWER = Architecture(
     name='one_tower',
     input_size=224,
@@ -203,8 +204,9 @@ ONE_TOWER = Architecture(
     ),
     output=Output('fc8', std=None),
 )
-# Another: the paper's with 192 maps in conv5, normalized as well. So it stays at ln(classes)
-# (docs/LOG.md); with the authors' code's initial values in conv3-5 it learns.
+# Another re-implementation: the paper's net with 192 maps in conv5, which is normalized as well.
+# The loss of this net stays at ln(classes) (docs/LOG.md); with the initial values of the authors'
+# code in conv3-5 it decreases.
 CONV5_192 = with_layers(
     PAPER, 'conv5_192',
     conv5={'features': 192, 'then': (Relu(), LocalResponseNorm(), MaxPool())},
@@ -227,11 +229,10 @@ CIFAR18 = Architecture(
     ),
     output=Output('fc10'),
 )  # fmt: skip
-# §3.3 says of such a net that it errs on 13 % without normalization and on 11 % with it.
+# §3.3 states errors of such a net: 13 % without normalization and 11 % with it.
 CIFAR18_NO_NORM = without_stages(CIFAR18, 'cifar18_no_norm', SameMapNorm)
-# The four-layer net of Figure 1, whose activation is what the figure is about
-# (`with_activation`). The paper says no more of it: here cifar18 without
-# normalization.
+# The four-layer net of Figure 1, which compares activation functions (`with_activation`). The paper
+# does not describe its layers; this is cifar18 without normalization.
 FOUR_LAYER = Architecture(
     name='four_layer',
     input_size=32,
@@ -244,9 +245,9 @@ FOUR_LAYER = Architecture(
     output=Output('fc4'),
 )
 
-# The paper's net with every part it has, reduced for images of a few dozen
-# pixels. Its convolutions begin with the 0.03 that the authors' code has in
-# conv3-5: from 0.02 the digits take twenty epochs to leave ln(10) (docs/LOG.md).
+# The paper's net with all its parts, reduced for images of a few dozen pixels. The initial standard
+# deviation of its convolutions is 0.03, as in conv3-5 of the authors' code: with 0.02 the loss on
+# digits stays at ln(10) for twenty epochs (docs/LOG.md).
 SMALL = Architecture(
     name='small',
     input_size=28,
@@ -266,8 +267,8 @@ SMALL = Architecture(
     output=Output('fc8'),
 )  # fmt: skip
 
-# The same with kernels large enough to show an orientation, for the set of patterns; its columns
-# never meeting below the classifier; and its kernels in one column, which reads all of them.
+# For the set of patterns: the same net with kernels that are large enough for an orientation; with
+# columns that are connected only at the classifier; and with all kernels in one column.
 PATTERNS = with_layers(SMALL, 'patterns', conv1={'kernel': 9, 'padding': (4, 4)})
 PATTERNS_NO_COMMUNICATION = with_layers(
     PATTERNS, 'patterns_no_communication',
@@ -277,8 +278,8 @@ PATTERNS_ONE_COLUMN = dataclasses.replace(PATTERNS, name='patterns_one_column', 
 
 # The paper's net for photographs of 64 pixels, cropped to 56: a quarter as wide in all but conv1,
 # whose 9×9 kernels are 2 pixels apart. As in the paper, the window of conv1 may overhang at the
-# bottom and right. Initial values let the differences between images reach fc8: with 0.02 in fc6 and
-# fc7 they are a third as large there (docs/LOG.md).
+# bottom and right. The initial values keep the differences between images up to fc8: with 0.02 in
+# fc6 and fc7 these are a third as large (docs/LOG.md).
 PHOTOGRAPHS = Architecture(
     name='photographs',
     input_size=56,
@@ -310,7 +311,7 @@ ARCHITECTURES = {
         PHOTOGRAPHS, *ablations(PHOTOGRAPHS, 'photographs_', conv2={'padding': (1, 2)}),
     )
 }  # fmt: skip
-# The nets of which the ablations are there, and what the ablations' names begin with.
+# Nets with ablations, by the prefix of the ablations' names.
 ABLATED = {'krizhevsky2012': '', 'paper': 'paper_', 'photographs': 'photographs_'}
 
 

@@ -1,4 +1,4 @@
-"""Batch normalization (Ioffe and Szegedy 2015), of nets later than the paper's."""
+"""Batch normalization (Ioffe and Szegedy 2015), used in later nets than the paper's."""
 
 import functools
 import math
@@ -21,8 +21,8 @@ from alexnet_jax.network.parameters import over_columns
 class BatchStatistics(nn.Module):
     """Batch normalization with the batch's own or the moving mean and variance.
 
-    In training it takes the batch's own, and moves those it keeps if `batch_stats` is mutable;
-    else it takes those it keeps.
+    Training uses the statistics of the batch, and updates the moving ones if `batch_stats` is
+    mutable. Evaluation uses the moving statistics.
     """
 
     stage: BatchNorm
@@ -56,8 +56,8 @@ def batch_norm(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Subtracts each map's mean, divides by √(variance + epsilon), scales and shifts.
 
-    Mean and variance (that of the batch itself, biased) are over the batch and all places:
-    E (x − E x)², as E x² − (E x)² loses digits where the mean is large.
+    Mean and (biased) variance are over the batch and all positions. The variance is computed as E
+    (x − E x)², because E x² − (E x)² is inexact where the mean is large.
 
     Args:
       x: [batch, ..., maps].
@@ -65,8 +65,8 @@ def batch_norm(
       axis_name: the mesh axis that the batch is split over, in equal parts.
 
     Returns:
-      what is normal, of x's shape and type, and mean and variance [maps]. The
-      derivatives of mean and variance are taken to be 0.
+      the normalized values, of x's shape and type, and mean and variance [maps]. The derivatives of
+      the returned mean and variance are 0.
 
     Raises:
       ValueError: a shape, type or epsilon is not allowed.
@@ -104,6 +104,8 @@ def _backward(axis_name, residuals, cotangents):
 
 
 def _mean_over_places(total: jax.Array, x: jax.Array, axis_name: str | None) -> jax.Array:
-    """Of a device's sums over the places of x [batch, ..., maps], over the mesh axis too."""
+    """Returns the mean over the positions of x [batch, ..., maps] and over the mesh axis, from the
+    sums of each device.
+    """
     places = math.prod(x.shape[:-1])
     return total / places if axis_name is None else lax.pmean(total, axis_name) / places

@@ -1,6 +1,6 @@
-"""Checks of arguments at the public functions of the net.
+"""Argument checks of the net's public functions.
 
-They look at shapes and types alone, while a program is traced: they cost nothing when it runs.
+They read only shapes and types, while a program is traced, so they do not slow down its execution.
 """
 
 from collections.abc import Collection
@@ -69,23 +69,24 @@ def require_one_of(name: str, value: Any, allowed: Collection[str]) -> None:
 
 
 def require_available_type(name: str, dtype: str) -> None:
-    """Checks that JAX, as it is set, has the type.
+    """Checks that the type is available in JAX's present configuration.
 
     Raises:
       ValueError: it is float64 without `jax_enable_x64`.
     """
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError(
-            f'{name} is {shown(dtype)}, which JAX lacks as it is set; expected: another, or'
+            f'{name} is {shown(dtype)}, which JAX lacks in its present configuration;'
+            ' expected: another, or'
             f" jax.config.update('jax_enable_x64', True) before"
         )
 
 
 def require(function: str, **arguments: tuple[Any, rules.Allowed]) -> None:
-    """Checks plain numbers, each given with the rule that it has to keep.
+    """Checks plain numbers, each with its own condition.
 
     Raises:
-      ValueError: a number does not keep its rule.
+      ValueError: a number does not satisfy its condition.
     """
     for name, (value, allowed) in arguments.items():
         if not allowed.holds(value):
@@ -103,7 +104,7 @@ def require_maps(function: str, x: Any) -> None:
 
 
 def require_key(name: str, key: Any) -> None:
-    """Checks that it is one random key, typed or of the older kind.
+    """Checks that the value is one random key, typed or of the older kind.
 
     Raises:
       ValueError: it is not.

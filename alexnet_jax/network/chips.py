@@ -1,24 +1,25 @@
-"""What accelerators can do at most, by their makers' data sheets.
+"""Peak performance of accelerators, from data sheets.
 
 NVIDIA's data sheets of A100, H100 and H200, without sparsity; Google Cloud's documentation of TPU v4,
-v5e, v5p and v6e. The clock of a TPU is its peak over what its matrix units do in a cycle.
+v5e, v5p and v6e. The clock of a TPU is its peak rate divided by the operations of its matrix units
+per cycle.
 """
 
 import dataclasses
 from typing import Any
 
-PRECISIONS = ('default', 'high', 'highest')  # of products of float32 numbers, in JAX's words
+PRECISIONS = ('default', 'high', 'highest')  # of products of float32 numbers, by JAX's names
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
     """The data of a chip.
 
-    products: multiplications and additions a second, of bfloat16 numbers ('bfloat16') and of float32
-      numbers by their precision.
-    memory: bytes. bandwidth: bytes of it a second. link: bytes a second that a chip sends to others of
-      its slice or host, all links together. clock: cycles a second; 0 for GPUs, of which the
-      compiler estimates no cycles.
+    products: multiplications and additions per second, of bfloat16 numbers ('bfloat16') and of
+      float32 numbers by their precision.
+    memory: bytes. bandwidth: memory bandwidth, bytes per second. link: bytes per second that a chip
+      sends to others of its slice or host, over all links. clock: cycles per second; 0 for GPUs,
+      for which the compiler does not estimate cycles.
     """
 
     products: dict[str, float]
@@ -49,7 +50,7 @@ CHIPS = {
     'h100': _gpu(989.5e12, 494.5e12, 67e12, 80e9, 3.35e12, 450e9),
     'h200': _gpu(989.5e12, 494.5e12, 67e12, 141e9, 4.8e12, 450e9),
 }
-# By the name that JAX has for a device.
+# By JAX's name of a device.
 DEVICE_KINDS = {
     'TPU v4': 'v4',
     'TPU v5 lite': 'v5e',
@@ -69,5 +70,5 @@ def of_device(device: Any) -> Chip | None:
 
 
 def product_kind(compute: str, precision: str) -> str:
-    """Returns the key of `Chip.products` for a net that computes so."""
+    """Returns the key of `Chip.products` for these types and precision."""
     return 'bfloat16' if compute == 'bfloat16' else precision

@@ -1,6 +1,6 @@
 """Collectives between columns: all communication between their devices is in these functions.
 
-With `axis=None` they work outside any mesh, all columns at hand.
+With `axis=None` they work without a mesh, when one device holds all columns.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ def columns_held(columns: int, axis: str | None) -> int:
     """Returns how many of the net's columns this device holds.
 
     Raises:
-      InputError: the mesh's devices cannot share them equally.
+      InputError: the columns cannot be divided equally among the mesh's devices.
     """
     devices = 1 if axis is None else lax.axis_size(axis)
     if columns % devices:
@@ -38,7 +38,7 @@ def first_held(held: int, axis: str | None) -> jax.Array | int:
 def numbers_of(images: jax.Array | np.ndarray, axis: str | None) -> jax.Array:
     """Returns the numbers of images [batch, ...] in the global batch: 0, 1, ....
 
-    They count through whatever `jax.vmap` and, if there is a mesh, its axis 'data' split.
+    The numbers continue across `jax.vmap` and the mesh axis 'data', if there is one.
     """
     numbers = _numbered(lax.stop_gradient(jnp.asarray(images)))
     return numbers if axis is None else lax.axis_index(DATA) * len(images) + numbers
@@ -46,7 +46,7 @@ def numbers_of(images: jax.Array | np.ndarray, axis: str | None) -> jax.Array:
 
 @jax.custom_batching.custom_vmap
 def _numbered(images: jax.Array) -> jax.Array:
-    """Not an `arange` alone, which would begin anew in each of the batches of a `jax.vmap`."""
+    """A plain `arange` would start at 0 in each batch of a `jax.vmap`."""
     return jnp.arange(len(images))
 
 
@@ -58,15 +58,15 @@ def _numbered_through(axis_size: int, _: list[bool], images: jax.Array) -> tuple
 
 
 def share(x: jax.Array, axis: str | None) -> jax.Array:
-    """Gives every column's device the same x, where each adds its own to x's gradient."""
+    """Passes the same x to the devices of all columns; its gradient is the sum of theirs."""
     return x if axis is None else lax.pcast(x, axis, to='varying')
 
 
 def varying_like(x: jax.Array, other: jax.Array) -> jax.Array:
     """Returns x, varying over every mesh axis that `other` varies over.
 
-    It is for a parameter that all devices share, where it meets values of their own. The
-    gradients of x are added up here.
+    It is for a parameter that is replicated over the devices, before an operation with values that
+    vary over them. The gradient of x is summed over the devices.
     """
     there, here = (jax.typeof(array).manual_axis_type.varying for array in (other, x))
     axes = there - here
@@ -74,7 +74,7 @@ def varying_like(x: jax.Array, other: jax.Array) -> jax.Array:
 
 
 def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
-    """Gathers all columns side by side: parts [..., maps], one a held column.
+    """Gathers and concatenates all columns: parts [..., maps], one per column of this device.
 
     Returns [..., maps of all columns]. Its transpose is a reduce-scatter.
     """
@@ -85,10 +85,10 @@ def gather(parts: Sequence[jax.Array], axis: str | None) -> jax.Array:
 
 
 def scatter(parts: Sequence[jax.Array], axis: str | None) -> list[jax.Array]:
-    """Adds parts up over the devices and returns those of the held columns, a reduce-scatter.
+    """Sums parts over the devices and returns those of the device's own columns (reduce-scatter).
 
-    It is the transpose of `gather`. parts: [..., features], this device's summand for each of all
-    columns.
+    It is the transpose of `gather`. parts: [..., features], this device's summand, for each column
+    of the net.
     """
     if axis is None or lax.axis_size(axis) == 1:
         return list(parts)

@@ -1,18 +1,18 @@
-"""Bytes that devices send in a training step, worked out from a table.
+"""Minimum communication of a training step, computed from a table.
 
-Numbers are bytes that a device sends in a step; it receives as many. Gradients and logits are
-float32; so are activations where no other size is given.
+All numbers are bytes that a device sends in a step; it receives the same number. Gradients and
+logits are float32; so are activations unless another size is given.
 
-Of s bytes that each of n devices puts in, the best algorithms send, as a ring does:
+If each of n devices contributes s bytes, optimal algorithms such as a ring send:
 
     all-gather          (n − 1)·s       s is the device's own part
     reduce-scatter      (n − 1)/n·s     s is the whole sum
     all-reduce          2(n − 1)/n·s    a reduce-scatter, then an all-gather
     all-to-all          (n − 1)/n·s
-    collective-permute  s               by those that have a receiver
+    collective-permute  s               only from devices with a receiver
 
-Where devices send different amounts (the first and the last column have one
-neighbor, not two) the mean over the devices counts.
+If devices send different amounts (the first and the last column have one neighbor instead of two),
+the result is their mean.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from alexnet_jax.network.shapes import halo, layer_shapes
 
 FLOAT = 4  # bytes
 SCORES = 4  # sums over the batch: the loss, two errors, the count
-# How the columns' fully connected layers meet: each gathers what lies below, or
-# takes its own column's and scatters the sums ("row-parallel").
+# Communication in fully connected layers: each column gathers the units below, or uses its own
+# units and scatters the sums ("row-parallel").
 EXCHANGES = ('gather', 'scatter')
 
 
@@ -40,7 +40,7 @@ class Transfer:
 
 
 def bytes_sent(collective: str, put_in: float, devices: int) -> float:
-    """Returns the bytes that one of `devices` sends, each putting in `put_in` bytes; see above."""
+    """Returns the bytes that a device sends if each of `devices` contributes `put_in` bytes."""
     n = devices
     factor = {
         'all-gather': n - 1,
@@ -60,7 +60,7 @@ def step_traffic(
     exchange: str = 'gather',
     activation: int = FLOAT,
 ) -> list[Transfer]:
-    """Returns the least a step can send on a mesh of (data, column) devices.
+    """Returns the minimum communication of a step on a mesh of (data, column) devices.
 
     Args:
       activation: bytes of an activation, 2 in bfloat16.
@@ -82,9 +82,9 @@ def forward_traffic(
     images: int,
     activation: int = FLOAT,
 ) -> list[Transfer]:
-    """Returns the least that inference can send.
+    """Returns the minimum communication of inference.
 
-    It sends maps between the columns, and the logits of all images to every device.
+    Columns exchange maps, and every device receives the logits of all images.
 
     Args:
       activation: as for `step_traffic`.
@@ -104,13 +104,13 @@ def _between_columns(
     architecture: Architecture, classes: int, column: int, images: int, exchange: str,
     activation: int,
 ) -> list[Transfer]:  # fmt: skip
-    """`images`: how many a device sees."""
+    """`images`: number of images per device."""
     transfers = []
 
     def add(
         what: str, collective: str, numbers: float, backward: bool, size: int = activation
     ) -> None:
-        """`numbers` of one image, of `size` bytes each, put in by one device."""
+        """`numbers` of one image, of `size` bytes each, contributed by one device."""
         sent = bytes_sent(collective, size * images * numbers, column)
         transfers.append(Transfer('column', what, collective, backward, sent))
 
@@ -131,9 +131,9 @@ def _between_columns(
                 for hop, taken in enumerate(halo(own, stage.size // 2), start=1):
                     sent = places * taken * (column - hop) / column
                     for backward in (False, True):
-                        for _ in ('left', 'right'):  # the outermost devices have nobody there
+                        for _ in ('left', 'right'):  # the outermost devices have no neighbor there
                             add(layer.name, 'collective-permute', sent, backward)
-    # The gradient of a sum needs no exchange: every device has it whole.
+    # The gradient of a sum needs no communication: every device has all of it.
     add(architecture.output.name, 'all-reduce', classes, False, FLOAT)
     return transfers
 
@@ -149,7 +149,7 @@ def _between_batches(
 
     for layer, row in zip(architecture.layers, layer_shapes(architecture, classes), strict=False):
         if any(isinstance(stage, BatchNorm) for stage in layer.then):
-            # Mean and variance; back, the sums that their gradients are.
+            # Mean and variance; in the backward pass, their gradients, which are sums.
             add(layer.name, row.statistics / column, False)
             add(layer.name, row.statistics / column, True)
     add('scores', SCORES, False)
@@ -160,17 +160,17 @@ def _between_batches(
 def parameters_held(architecture: Architecture, classes: int, column: int) -> int:
     """Returns how many parameters one of `column` devices holds.
 
-    Each holds the output layer's biases whole.
+    Each device holds all biases of the output layer.
     """
     trained = sum(row.parameters for row in layer_shapes(architecture, classes))
     return (trained - classes) // column + classes
 
 
 def activations_held(architecture: Architecture, classes: int, column: int, images: int) -> int:
-    """Returns how many numbers the net computes on one device for `images`.
+    """Returns how many activations one device computes for `images` images.
 
-    Each sum counts, and what each stage makes of it, once; the columns gathered from other
-    devices do not.
+    Weighted sums and the results of the stages count once each. Columns gathered from other devices
+    do not count.
     """
     *rows, output = layer_shapes(architecture, classes)
     ours = sum(math.prod(shape) for row in rows for shape in row.activations.values())
@@ -186,11 +186,11 @@ def best_mesh(
     parts: int = 1,
     asked: tuple[int, int] = (0, 0),
 ) -> tuple[int, int]:
-    """Returns (data, column) of the mesh on which a device sends least.
+    """Returns (data, column) of the mesh with the least communication per device.
 
-    Of two that are equal it is the one with fewer columns. If no mesh takes all the devices, it
-    is one of as many as can be taken. What is not 0 in `asked` is as asked; a device's images are
-    to have so many `parts`.
+    Of two equal meshes it is the one with fewer columns. If no mesh uses all devices, it uses as
+    many as possible. Sizes other than 0 in `asked` are fixed. The images of a device must be
+    divisible into `parts`.
     """
 
     def sent(mesh: tuple[int, int]) -> float:

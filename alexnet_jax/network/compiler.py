@@ -12,10 +12,10 @@ from alexnet_jax.network import device_mesh
 Options = dict[str, str | bool | int]
 
 # On CPU (docs/LOG.md has the measurements):
-# - Convolutions are Eigen's in place of YNNPACK's, whose gradients of kernels take two to four
-#   times as long.
-# - Programs run in the order that keeps least in memory; to run several small ones at a
-#   time took a quarter more memory and no less time.
+# - Convolutions use Eigen instead of YNNPACK, whose kernel gradients take two to four times as
+#   long.
+# - Operations run in the order with the least memory; running several small ones at a time needed a
+#   quarter more memory and was not faster.
 _CPU: Options = {
     'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT',
     'xla_cpu_enable_concurrency_optimized_scheduler': False,
@@ -43,7 +43,7 @@ def options(mesh: Mesh | None = None) -> Options:
     """Returns the options for `jax.jit(..., compiler_options=...)` that this version of XLA knows.
 
     Args:
-      mesh: of the devices to compile for; None: those of JAX's default backend.
+      mesh: mesh of the devices to compile for; None: those of JAX's default backend.
     """
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     if platform == 'cpu':

@@ -11,7 +11,7 @@ from alexnet_jax.network.collectives import varying_like
 from alexnet_jax.network.derivatives import with_gradient
 from alexnet_jax.network.normalization import widened
 
-PLACES_A_THREAD = 32  # of all images together, in the map that a convolution computes
+PLACES_A_THREAD = 32  # total over the images, in the output map of a convolution
 
 
 def conv(
@@ -22,8 +22,8 @@ def conv(
     x [batch, height, width, maps], kernel [size, size, maps, features], bias [features] ->
     [batch, rows, columns, features].
 
-    `padding` is (before, after) on both spatial axes. A kernel in float32 beside x in bfloat16 is
-    rounded for the products (`products.py`).
+    `padding` is (before, after) on both spatial axes. A float32 kernel is rounded to bfloat16 for a
+    product with a bfloat16 x (`products.py`).
 
     Raises:
       ValueError: the shapes do not fit, or the kernel is larger than the padded map.
@@ -41,13 +41,13 @@ def grouped_conv(
     padding: tuple[int, int],
     groups: int,
 ) -> jax.Array:
-    """Convolves with maps and features in `groups` parts that do not meet.
+    """Convolves `groups` independent groups of maps and features.
 
-    kernel: [size, size, maps / groups, features]. Each part is a convolution of its own:
+    kernel: [size, size, maps / groups, features]. Each group is a separate convolution, because
     `feature_group_count` is several times slower (docs/LOG.md).
 
     Raises:
-      ValueError: as `conv`; the groups do not divide maps and features.
+      ValueError: as `conv`; maps or features are not divisible by the groups.
     """
     _require(x, kernel, bias, stride, padding, groups)
     if groups == 1:
@@ -67,8 +67,8 @@ def conv_of_any_batch(
 ) -> jax.Array:
     """Convolves as `grouped_conv`, so that on CPU an image's sums have the same bits in every batch.
 
-    Where a batch has few places for the number of threads, XLA divides each sum among them. Images of
-    zeros are added until there are enough places (docs/LOG.md has how many that are).
+    If a batch has few positions for the number of threads, XLA splits each sum among the threads.
+    Zero images are added until there are enough positions (docs/LOG.md states the number).
     """
 
     def padded(x: jax.Array) -> jax.Array:
@@ -88,7 +88,7 @@ def conv_of_any_batch(
 
 
 def _threads() -> int:
-    """Returns how many threads XLA has at most."""
+    """Returns the maximum number of XLA's threads."""
     return int(os.getenv('PJRT_NPROC') or os.cpu_count() or 1)
 
 
@@ -129,10 +129,10 @@ _add_bias = with_gradient(_forward, _backward)
 
 def sum_over_places(x: jax.Array) -> jax.Array:
     """Sums x [batch, ..., maps] over all but the maps: [maps], float32 at least."""
-    if x.dtype != widened(x).dtype:  # XLA adds up while it widens; for a product it would copy
+    if x.dtype != widened(x).dtype:  # XLA converts while it sums; a product would need a copy
         return jnp.sum(widened(x), axis=tuple(range(x.ndim - 1)))
-    # Each image's as a product: XLA's own sum takes several times as long on CPU. One product for
-    # all images would add up too long a row.
+    # One product per image: on CPU, XLA's own sum takes several times as long. One product over all
+    # images would sum too many terms in float32.
     places = x.reshape(len(x), -1, x.shape[-1])
     ones = jnp.ones(places.shape[:2], x.dtype)
     of_images = jnp.einsum('bp,bpm->bm', ones, places, precision=lax.Precision.HIGHEST)

@@ -1,4 +1,4 @@
-"""Gives functions a gradient of their own and keeps forward mode."""
+"""Custom gradients that also support forward mode."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,10 @@ import jax
 def with_gradient(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function whose gradient is `backward`.
 
-    It has forward mode too, as `jax.custom_vjp` has not.
+    Unlike `jax.custom_vjp` it also supports forward mode.
 
-    Forward mode is the transpose of the gradient. JAX takes reverse mode to be the transpose of
-    forward mode, so it runs the gradient as it is written here, operation by operation.
+    Forward mode is the transpose of the gradient. JAX computes reverse mode as the transpose of
+    forward mode, and therefore runs exactly the operations of `backward`.
 
     Args:
       forward: (*arguments) -> (result, residuals); both may be trees.

@@ -1,7 +1,7 @@
-"""Images that stay on the devices: each holds the whole set and crops its part of a batch from it.
+"""Images in device memory: each device holds the whole set and crops its part of a batch.
 
-Every device has all images, not its share of them: a batch takes its images from anywhere in the
-set, so that a share would have to be exchanged with the other devices in every step.
+Every device holds all images. If each held a part of them, the devices would have to exchange
+images in every step, because a batch has images from the whole set.
 """
 
 import os
@@ -16,13 +16,13 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax.network import device_mesh
 from alexnet_jax.network.inference import Array
 
-SHARE = 2  # images may have one part in so many of a device's memory; the step needs the others
+SHARE = 2  # images may use 1 / this number of a device's memory; the step needs the rest
 
 
 def room(mesh: Mesh) -> int:
     """Returns how many bytes of images a device of this process may hold: half of its memory.
 
-    The devices that a CPU plays share the machine's.
+    CPU devices share the memory of the machine.
     """
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     reported = [(device.memory_stats() or {}).get('bytes_limit', 0) for device in own]
@@ -33,7 +33,7 @@ def room(mesh: Mesh) -> int:
 
 
 def place(mesh: Mesh, images: np.ndarray) -> jax.Array:
-    """Puts images on every device of the mesh; of several processes, each has to give them."""
+    """Puts images on every device of the mesh; every process has to pass them."""
     return jax.make_array_from_process_local_data(NamedSharding(mesh, P()), images)
 
 
@@ -44,8 +44,9 @@ def make_crops(
 
     The function takes a batch with 'row' (int32 [batch]: which image) and 'corner' (int32
     [batch, 2]: top and left), and returns it with 'image' in their place: uint8
-    [batch, size, size, 3], the same bytes as the host crops. All arrays are split over 'data'
-    then. It takes NumPy arrays of a whole batch, or arrays that are split so already.
+    [batch, size, size, 3], the same bytes as the host crops. The returned arrays are split over
+    'data'. Inputs are NumPy arrays of the whole batch, or arrays that are already split over
+    'data'.
     """
     rows = P(device_mesh.DATA)
 

@@ -1,8 +1,7 @@
-"""The mesh of devices, and what lies where on it.
+"""Device mesh and placement of arrays.
 
-The step runs under `jax.shard_map` on a mesh with axes ('data', 'column'), as
-the paper ran one half of the net on each of two GPUs (§3.2). A device holds one
-column or several.
+The step runs under `jax.shard_map` on a mesh with axes ('data', 'column'), as in the paper, where
+each of two GPUs ran one half of the net (§3.2). A device holds one or more columns.
 """
 
 import functools
@@ -22,11 +21,11 @@ DATA, COLUMN = 'data', 'column'
 def make_mesh(data: int = 1, column: int = 1) -> Mesh:
     """Returns a mesh of data×column devices.
 
-    Those of one process follow each other: the columns of a net lie in one process if it has the
-    devices, and the rows of a batch that a process makes in one piece.
+    The devices of a process are adjacent. The columns of a net are therefore in one process if it
+    has enough devices, and the rows of a batch that a process loads are contiguous.
 
     Raises:
-      InputError: there are fewer devices; of several processes, some would have none.
+      InputError: there are fewer devices, or a process would have none.
     """
     devices = sorted(multihost.devices(), key=lambda device: (device.process_index, device.id))
     count, processes = data * column, multihost.count()
@@ -52,7 +51,7 @@ def mesh_of(devices: Sequence[Any], column: int) -> Mesh:
 def devices_to_use() -> int:
     """Returns how many devices a mesh has unless configured: all there are.
 
-    Of those that a CPU plays in one process it is one: they share its cores.
+    It is 1 for the CPU devices of one process, because they share its cores.
     """
     devices = multihost.devices()
     shared = multihost.count() == 1 and devices[0].platform == 'cpu'
@@ -60,10 +59,10 @@ def devices_to_use() -> int:
 
 
 def rows_here(mesh: Mesh, batch_size: int) -> slice:
-    """Returns the rows of a batch that this process has to make.
+    """Returns the rows of a batch that this process has to load.
 
-    They are those of the data shards its devices hold. Processes that hold different columns of
-    the same shards make the same rows.
+    These are the rows of its devices' data shards. Processes with different columns of the same
+    shards load the same rows.
     """
     process = jax.process_index()
     shards = [
@@ -82,7 +81,7 @@ def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
     """
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
     if multihost.count() == 1:
-        return jax.device_put(dict(batch), sharding)  # all arrays in one call: half the time
+        return jax.device_put(dict(batch), sharding)  # one call for all arrays takes half the time
     return {
         name: jax.make_array_from_process_local_data(sharding, values)
         for name, values in batch.items()
@@ -90,7 +89,7 @@ def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
 
 
 def everywhere(mesh: Mesh, array: jax.Array) -> np.ndarray:
-    """Returns all of an array that is split over the mesh, in every process; all have to ask."""
+    """Gathers an array that is split over the mesh, in every process; all have to call it."""
     return np.asarray(array if array.is_fully_addressable else _on_every_device(mesh)(array))
 
 
@@ -113,7 +112,7 @@ def _everyones(mesh: Mesh, values: np.ndarray) -> np.ndarray:
 
 def _gather_bytes(mesh: Mesh, values: np.ndarray) -> np.ndarray:
     lengths = _everyones(mesh, np.array([len(value) for value in values], np.int32))
-    width = 64 * (1 + max(lengths) // 64)  # few widths: each is compiled anew
+    width = 64 * (1 + max(lengths) // 64)  # few widths, because each one is compiled
     padded = np.array([np.frombuffer(value.ljust(width, b'\0'), np.uint8) for value in values])
     rows = _everyones(mesh, padded.reshape(len(values), width))
     found = [bytes(row[:length]) for row, length in zip(rows, lengths, strict=True)]

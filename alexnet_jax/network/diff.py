@@ -1,4 +1,4 @@
-"""What differs between two tables, field by field."""
+"""Differences of two tables by field."""
 
 import dataclasses
 from typing import Any
@@ -26,7 +26,7 @@ ABSENT = 'absent'
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
-    """A field, as in `conv2.padding`, and what either table has there."""
+    """A field, such as `conv2.padding`, with its value in each table."""
 
     field: str
     one: str
@@ -36,7 +36,7 @@ class Deviation:
 def deviations(one: Architecture, other: Architecture) -> list[Deviation]:
     """Returns every field in which the tables differ, but for their names.
 
-    It is [] if they describe the same net. A row that only one of them has is one deviation.
+    It is [] if both describe the same net. A row of only one table is one deviation.
     """
     found = _of_fields('', one, other)
     rows, others = _rows(one), _rows(other)
@@ -57,7 +57,7 @@ def deviations(one: Architecture, other: Architecture) -> list[Deviation]:
 
 
 def stage_text(stage: Stage) -> str:
-    """Describes a stage with all that decides what it computes."""
+    """Describes a stage with all its parameters."""
     match stage:
         case Relu() | Tanh() | Sigmoid():
             return {Relu: 'ReLU', Tanh: 'tanh', Sigmoid: 'sigmoid'}[type(stage)]
@@ -102,7 +102,7 @@ def _rows(architecture: Architecture) -> dict[str, Layer | Output]:
 
 
 def _fields(row: Any) -> dict[str, Any]:
-    """The fields of a row, or of the architecture but for its rows."""
+    """The fields of a row, or those of the architecture without its rows."""
     values = {
         field.name: getattr(row, field.name)
         for field in dataclasses.fields(row)

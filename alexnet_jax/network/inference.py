@@ -1,4 +1,4 @@
-"""A net as it is run once it is trained: images in, logits and activations out."""
+"""Inference with a trained net: images to logits and activations."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ Activations = dict[str, jax.Array]
 
 
 def mirror(images: Array, mirrored: Array) -> jax.Array:
-    """Returns images [batch, height, width, channels], some with left and right exchanged.
+    """Mirrors some of the images [batch, height, width, channels] horizontally.
 
-    They are those of `mirrored`, bool [batch].
+    `mirrored`, bool [batch], selects them.
     """
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
@@ -36,11 +36,11 @@ def normalize(
     """Subtracts a mean from images, adds a color shift, and divides by a scale.
 
     images: uint8 [batch, size, size, 3]. The mean is an image [size, size, 3] (§2) or each
-    channel's [3]; a color shift [batch, 3] (§4.1) is added; the scale is a number or one for each
-    of [3]. The result is float32; images that are float64 stay so.
+    channel's [3]; a color shift [batch, 3] (§4.1) is added; the scale is one number or one per
+    channel [3]. The result is float32, or float64 for float64 images.
 
     Raises:
-      ValueError: a shape is another, or a type holds no real numbers.
+      ValueError: a shape or type is not allowed.
     """
     checks.require_shape('images', images, 'batch', 'size', 'size', 3)
     checks.require_type('images', images, jnp.integer, jnp.floating)
@@ -63,22 +63,22 @@ def variable_shapes(net: AlexNet) -> Variables:
 
 
 def boxed_shapes(net: AlexNet) -> Variables:
-    """Returns `variable_shapes`, each boxed with the axes it is split over."""
+    """Returns `variable_shapes`, each boxed with its mesh axes."""
     return _boxed_shapes(net.architecture, net.classes, net.exchange, net.compute)
 
 
 def variable_specs(net: AlexNet) -> Variables:
     """Returns the axes that each array is split over: a tree of `PartitionSpec`."""
     specs = nn.get_partition_spec(boxed_shapes(net))
-    # Of the statistics of batch normalization it is not said there: as their maps are.
+    # The statistics of batch normalization have no box; they are split like their maps.
     stats = jax.tree.map(lambda _: P(device_mesh.COLUMN), specs['batch_stats'])
     return {'params': specs['params'], 'batch_stats': stats}
 
 
 def place_variables(net: AlexNet, mesh: Mesh, variables: Variables) -> Variables:
-    """Places the variables where `make_forward` wants them, each array split over the mesh.
+    """Places the variables for `make_forward`, each array split over the mesh.
 
-    Those of a training with exchange 'scatter' lie elsewhere: an all-to-all, once.
+    Variables of a training with exchange 'scatter' are moved once, by an all-to-all.
     """
     specs = variable_specs(net.clone(exchange='gather'))
     shardings = jax.tree.map(functools.partial(NamedSharding, mesh), specs)
@@ -106,13 +106,12 @@ def make_forward(
         to 'highest'.
       mesh: axes 'data' and 'column'.
       mean, scale: as in `normalize`.
-      names: the activations to give out, as `AlexNet` calls them.
+      names: names of the activations to return, as in `AlexNet`.
 
-    The function takes uint8 images [batch, size, size, 3], split over 'data', and gives
-    logits [batch, classes] and activations [batch, ...], whole on every device. What it
-    gives for an image does not depend on the mesh, to the last bit, as long as a device
-    gets as many images at a time: the same programs run on each device. Hence no
-    'scatter', whose sums depend on the mesh.
+    The function takes uint8 images [batch, size, size, 3], split over 'data', and returns logits
+    [batch, classes] and activations [batch, ...], replicated on every device. The result for an
+    image is bit-identical on every mesh with the same number of images per device, because every
+    device runs the same program. 'scatter' is not used, because its sums depend on the mesh.
     """
     net = net.clone(exchange='gather', precision='highest')
     specs = variable_specs(net)
@@ -143,11 +142,11 @@ def make_lesioned(
     ((variables, masks), images) -> (logits, {'lesioned': logits}).
 
     Args:
-      net, mesh, mean, scale: as `make_forward` takes them.
+      net, mesh, mean, scale: as in `make_forward`.
       layer: the activation's name, other than the output's.
 
-    The function takes masks [lesions, maps or units of all columns], and gives lesioned logits
-    [batch, lesions, classes]. What lies below the activation is computed once for all masks.
+    The function takes masks [lesions, maps or units of all columns], and returns lesioned logits
+    [batch, lesions, classes]. The layers below the activation are computed once for all masks.
     """
     net = net.clone(exchange='gather', precision='highest')
     on_columns = net.clone(column_axis=device_mesh.COLUMN)
@@ -155,7 +154,7 @@ def make_lesioned(
     def on_device(variables: Variables, masks: Array, images: Array, mean: Array, scale: Any):
         normal = normalize(images, mean, scale)
         logits, activations = on_columns.apply(variables, normal)
-        # Nothing reads what is computed below a replacement: XLA leaves it out of the loop.
+        # The layers below a replacement are not read, so XLA removes them from the loop.
         replace = {layer: activations[layer]}
         lesioned = jax.lax.map(
             lambda mask: on_columns.apply(variables, normal, replace=replace, mask={layer: mask})[
@@ -180,7 +179,7 @@ def make_lesioned(
 
 
 def _activation_specs(net: AlexNet, names: Sequence[str]) -> dict[str, P]:
-    """Logits are the same for all columns; the rest has the columns side by side."""
+    """Logits are the same for all columns; the other activations concatenate the columns."""
     shapes = activation_shapes(net.architecture, net.classes)
     return {
         name: P(device_mesh.DATA)

@@ -1,4 +1,4 @@
-"""Activations of a net that are replaced or masked by name."""
+"""Replaces or masks activations of a net by name."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ Parts = list[jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Interventions:
-    """Holds `replace` and `mask` as `AlexNet.__call__` takes them."""
+    """Holds the arguments `replace` and `mask` of `AlexNet.__call__`."""
 
     replace: Mapping[str, Array]
     mask: Mapping[str, Array]
@@ -40,7 +40,7 @@ class Interventions:
         """Returns the activation of this name, replaced and masked.
 
         Args:
-          parts: an array [batch, ..., maps] for each column that the device holds.
+          parts: an array [batch, ..., maps] for each column of the device.
 
         Raises:
           ValueError: the replacement has another shape, or the mask cannot be broadcast to it.
@@ -59,7 +59,7 @@ def arrays_of(argument: str, given: Mapping[str, Any] | None) -> dict[str, Array
     Lists of numbers become arrays.
 
     Raises:
-      ValueError: it is no mapping, or holds something else than numbers.
+      ValueError: it is not a mapping, or has values other than numbers.
     """
     if given is None:
         return {}
@@ -97,6 +97,6 @@ def _factors(name: str, array: Array, parts: Parts) -> jax.Array:
 
 
 def _split(array: jax.Array, parts: Parts) -> Parts:
-    """Returns an array of all maps as one array a column."""
+    """Splits an array of all maps into one array per column."""
     ends = np.cumsum([x.shape[-1] for x in parts])[:-1]
     return jnp.split(array, ends, axis=-1)

@@ -1,6 +1,6 @@
-"""What a net's table is made of: rows (layers), and stages that follow a layer.
+"""Elements of a net's table: rows (layers), and stages that follow a layer.
 
-Feature counts are those of the whole layer, all columns together.
+Feature counts are totals over all columns of the layer.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ class Relu:
 
 @dataclasses.dataclass(frozen=True)
 class Tanh:
-    """tanh(x): what neurons had before (§3.1, Figure 1)."""
+    """tanh(x), the traditional activation function (§3.1, Figure 1)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LeakyRelu:
 
 @dataclasses.dataclass(frozen=True)
 class Maxout:
-    """The largest of each `pieces` neighboring sums: of n features n / pieces remain."""
+    """The maximum of every `pieces` neighboring sums: n features become n / pieces."""
 
     pieces: int = 2
 
@@ -43,8 +43,7 @@ class LocalResponseNorm:
     """Local response normalization (§3.3), see `normalization.py`.
 
     `alpha_divided` divides alpha by `size`, as Caffe, PyTorch and the
-    authors' code do. `across_columns` lets the window reach over the border
-    between two columns.
+    authors' code do. With `across_columns` the window may cross the border between two columns.
     """
 
     size: int = 5
@@ -59,8 +58,8 @@ class LocalResponseNorm:
 class SameMapNorm:
     """Local response normalization over a `size`×`size` neighborhood within one map.
 
-    The formula is that of `LocalResponseNorm`, alpha divided by size²: in the authors' code, not
-    in the paper.
+    The formula is that of `LocalResponseNorm` with alpha divided by size². The authors' code has
+    this layer, the paper does not.
     """
 
     size: int = 5
@@ -73,7 +72,7 @@ class SameMapNorm:
 class BatchNorm:
     """Batch normalization of each map, with scale and shift.
 
-    `momentum`: the share that a moving statistic keeps of itself in a step.
+    `momentum`: decay of the moving statistics per step.
     """
 
     epsilon: float = 1e-3
@@ -93,7 +92,7 @@ class MaxPool:
 
 @dataclasses.dataclass(frozen=True)
 class AveragePool:
-    """The mean of each window, over what of it lies in the map; sizes as for `MaxPool`."""
+    """The mean over the part of each window inside the map; sizes as for `MaxPool`."""
 
     size: int = 3
     stride: int = 2
@@ -111,7 +110,7 @@ Norm = LocalResponseNorm | SameMapNorm | BatchNorm
 Pool = MaxPool | AveragePool
 Stage = Activation | Norm | Pool | Dropout
 
-# What a stage's activations are called, after the layer's name and a slash.
+# Names of a stage's activations, after the layer's name and a slash.
 STAGE_NAMES: dict[type, str] = {
     Relu: 'relu', Tanh: 'tanh', Sigmoid: 'sigmoid', LeakyRelu: 'leaky_relu', Maxout: 'maxout',
     LocalResponseNorm: 'norm', SameMapNorm: 'same_map_norm', BatchNorm: 'batch_norm',
@@ -128,11 +127,11 @@ ACTIVATIONS: dict[str, Activation] = {
 class Conv:
     """A convolution. `padding` is (before, after), the same for both axes.
 
-    `reads_all`: the kernels of a column see all columns of the layer below,
-    rather than only their own. The image has no columns; all read it.
-    `groups` splits what a column reads, and its kernels, into parts of their own.
-    Initial weights are normal with standard deviation `std`; with None, weights
-    and biases are uniform within ±1/√(inputs of a unit), as PyTorch has them.
+    `reads_all`: the kernels of a column read all columns of the layer below, otherwise only their
+    own. The image has no columns; every column reads it. `groups` splits the inputs of a column,
+    and its kernels, into independent groups. Initial weights are normal with standard deviation
+    `std`; with None, weights and biases are uniform within ±1/√(inputs of a unit), as PyTorch has
+    them.
     """
 
     name: str
@@ -161,7 +160,7 @@ class Dense:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """The classifier: one logit a class, from every unit of every column."""
+    """The classifier: one logit per class, from all units of all columns."""
 
     name: str
     std: float | None = 0.01
@@ -176,8 +175,8 @@ class Architecture:
     """A whole net. `input_size` is the side of the square RGB crop, in pixels.
 
     Raises:
-      InputError: a table that cannot be; the message names the row. Sizes of maps are
-        `shapes.layer_shapes`'s to check.
+      InputError: the table is invalid; the message names the row. `shapes.layer_shapes` checks the
+        sizes of maps.
     """
 
     name: str
@@ -216,7 +215,7 @@ _OF_ANY_LAYER = {
     'std': rules.STD, 'bias': rules.FINITE,
 }  # fmt: skip
 _POOL = {'size': rules.WINDOW, 'stride': rules.WINDOW}
-# By class and field; `layers` and `then` hold such classes and have checks of their own.
+# By class and field. The fields `layers` and `then` are checked separately.
 ALLOWED: dict[type, dict[str, rules.Allowed]] = {
     Conv: _OF_ANY_LAYER
     | {
@@ -247,7 +246,7 @@ ALLOWED: dict[type, dict[str, rules.Allowed]] = {
 
 
 def _require_rows(net: Architecture) -> None:
-    """Checks each row by itself, and that they can follow each other."""
+    """Checks each row, and that each row fits the one before it."""
     rules.require('a network', 'name', net.name, rules.TEXT)
     table = f'network {net.name}'
     _require_fields(table, net, (Architecture,))
@@ -292,7 +291,7 @@ def _require_stages(where: str, row: Layer) -> None:
 
 
 def _require_fields(where: str, row: object, kinds: tuple[type, ...]) -> None:
-    """Checks the class of a row or stage, and each of its fields by itself."""
+    """Checks the class of a row or stage, and each of its fields."""
     if type(row) not in kinds:
         names = ', '.join(kind.__name__ for kind in kinds)
         raise InputError(f'{where} has {shown(row)} in the table; allowed: {names}')
@@ -302,7 +301,7 @@ def _require_fields(where: str, row: object, kinds: tuple[type, ...]) -> None:
 
 
 def _maps_after(stage: Stage, maps: int, columns: int, where: str) -> int:
-    """The same, for a column's maps and after a look whether the stage can be."""
+    """Checks a stage and returns how many of a column's maps it leaves."""
     if isinstance(stage, LocalResponseNorm):
         widest = maps * columns if stage.across_columns else maps
         if stage.size % 2 == 0 or stage.size > widest or stage.size < 1:

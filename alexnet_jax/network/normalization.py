@@ -2,9 +2,8 @@
 
     b_i = a_i / (k + α · Σ_j a_j²)^β        |i − j| ≤ n // 2
 
-over the n neighboring kernel maps at the same place, the window cut at the
-first and the last map. The authors' code also has it over the n×n neighboring
-places of the same map.
+over n neighboring kernel maps at the same position; the window ends at the first and the last map.
+The authors' code also normalizes over the n×n neighboring positions of the same map.
 """
 
 import functools
@@ -26,8 +25,8 @@ def local_response_norm(
     Args:
       a: activations [..., maps].
       size: n, the number of neighbors, odd.
-      alpha: α, as it multiplies the sum. For conventions that divide α by n
-        (Caffe, PyTorch, the authors' code), pass α / n.
+      alpha: α, the factor of the sum. For conventions that divide α by n (Caffe, PyTorch, the
+        authors' code), pass α / n.
       beta: β.
       k: k, above 0.
 
@@ -47,7 +46,7 @@ def local_response_norm(
 def same_map_norm(
     a: jax.Array, size: int = 5, alpha: float = 1e-3 / 25, beta: float = 0.75, k: float = 1.0
 ) -> jax.Array:
-    """Normalizes over the `size`×`size` neighboring places of the same map, cut at the edges.
+    """Normalizes over the `size`×`size` neighboring positions of the same map, fewer at the edges.
 
     a: [batch, height, width, maps]. The authors' code divides α by size²: pass α / size².
 
@@ -83,8 +82,8 @@ def _forward(how, a):
 def _backward(how, a, cotangent):
     # With d = k + α Σ a² and g the cotangent of b = a · d^−β:
     #   ∂/∂a_i = g_i · d_i^−β − 2αβ · a_i · Σ_j g_j · a_j · d_j^(−β−1)
-    # j over the same neighbors. Only `a` is kept from the forward pass: d is
-    # cheaper to compute again than to store and fetch.
+    # j over the same neighbors. Only `a` is saved for the backward pass: computing d again costs
+    # less than storing and loading it.
     around, alpha, beta, k = how
     wide = widened(a)
     d = k + alpha * around(wide * wide)
@@ -93,7 +92,7 @@ def _backward(how, a, cotangent):
 
 
 def widened(x: jax.Array) -> jax.Array:
-    """Returns x in float32 at least: squares and powers of bfloat16 would lose its few digits."""
+    """Returns x in float32 at least: squares and powers in bfloat16 are too inexact."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -120,8 +119,9 @@ def _sum_of_slices(x: jax.Array, size: int, axis: int) -> jax.Array:
 
 
 def _band_product(x: jax.Array, size: int, axis: int, precision) -> jax.Array:
-    """Multiplies by a band matrix of ones: the matrix unit of a TPU has nothing else to do, and
-    everything around the product is fused with it."""
+    """Multiplies by a band matrix of ones: the matrix unit of a TPU is idle otherwise, and the
+    surrounding operations are fused with the product.
+    """
     place = np.arange(x.shape[axis])
     band = abs(place[:, None] - place) <= size // 2
     product = jnp.tensordot(x, band.astype(x.dtype), (axis, 0), precision=precision)
@@ -129,7 +129,7 @@ def _band_product(x: jax.Array, size: int, axis: int, precision) -> jax.Array:
 
 
 def _power(d: jax.Array, beta: float) -> jax.Array:
-    """d^−β, without the slow general power where β is the paper's 3/4."""
+    """Returns d^−β. For the paper's β = 3/4 it avoids the slow general power."""
     if beta == 0.75:
         root = lax.rsqrt(d)
         return root * lax.sqrt(root)

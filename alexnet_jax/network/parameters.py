@@ -24,8 +24,8 @@ def type_of_parameters(compute: str) -> jnp.dtype:
 class OverColumns(nn.Partitioned):
     """Boxes a parameter with the mesh axis that each of its axes is split over.
 
-    Where no mesh with these axes is set, an NNX module of the net holds the whole array; with
-    `nn.Partitioned` Flax raises an error there.
+    Without a mesh that has these axes, an NNX module of the net holds the whole array; Flax raises
+    an error for `nn.Partitioned` in this case.
     """
 
     def to_nnx_metadata(self) -> dict[str, Any]:
@@ -45,9 +45,9 @@ def over_columns(initializer: Initializer, axis: int = 0) -> Initializer:
 class Weights(nn.Module):
     """One layer's kernel and bias, the leading axis of each split over columns.
 
-    The output layer's bias [classes] has none; the kernel's `split_axis` stands in place of the
-    leading one. Initial values are as in `layers.Conv`; `inputs`: how many a unit has. Returns
-    both in float32 at least, see `type_of_parameters`.
+    The output layer's bias [classes] is not split. For the kernel, `split_axis` replaces the
+    leading axis. Initial values are as in `layers.Conv`; `inputs`: number of inputs of a unit.
+    Returns both in float32 at least, see `type_of_parameters`.
     """
 
     kernel_shape: tuple[int, ...]
@@ -78,6 +78,7 @@ class Weights(nn.Module):
 
 
 def _drawn_flat(initializer: Initializer) -> Initializer:
-    """The same values, drawn as a vector, which XLA compiles several times faster than an
-    array of five dimensions."""
+    """Draws the same values as a vector, which XLA compiles several times faster than a
+    five-dimensional array.
+    """
     return lambda key, shape, dtype: initializer(key, (math.prod(shape),), dtype).reshape(shape)

@@ -1,8 +1,8 @@
-"""Forms of an operation by platform: the one that a platform's compiler makes a good program of.
+"""Platform-specific implementations of operations.
 
-The platform is that of JAX's default backend, unless a program is traced for devices that are not
-at hand (`traced_for`). `lax.platform_dependent` would choose while a program is lowered, but has all
-forms traced, which takes a training step a second and more.
+The platform is that of JAX's default backend, unless a program is traced for other devices
+(`traced_for`). `lax.platform_dependent` selects at lowering, but traces all implementations, which
+adds a second or more to the compilation of a training step.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _TRACED_FOR: contextvars.ContextVar[str] = contextvars.ContextVar('traced_for', 
 
 @contextlib.contextmanager
 def traced_for(platform: str) -> Iterator[None]:
-    """Traces operations within for a platform: 'cpu', 'gpu' or 'tpu'.
+    """Traces the operations of a `with` block for a platform: 'cpu', 'gpu' or 'tpu'.
 
     A function that `jax.jit` has traced before is not traced again.
     """
@@ -29,5 +29,5 @@ def traced_for(platform: str) -> Iterator[None]:
 
 
 def form(*, default: Callable[..., Any], **others: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the form for the platform that is traced for; `others`: by platform."""
+    """Returns the implementation for the traced platform; `others`: by platform."""
     return others.get(_TRACED_FOR.get() or jax.default_backend(), default)

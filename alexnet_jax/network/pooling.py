@@ -28,7 +28,7 @@ def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
       [batch, rows, columns, maps] with rows = ceil((height − size) / stride) + 1,
       and columns likewise: the last windows may overhang the input.
 
-    The gradient goes to the first largest value of a window, as in XLA's own.
+    The gradient goes to the first largest value of a window, as in XLA's gradient.
 
     Raises:
       ValueError: a shape, type or window is not allowed.
@@ -41,8 +41,8 @@ def max_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
 def average_pool(x: jax.Array, size: int = 3, stride: int = 2) -> jax.Array:
     """Returns the mean of each window's values, shapes as for `max_pool`.
 
-    Where a window overhangs, it is the mean of those inside, as in the authors' code. Sums are
-    float32 at least.
+    In an overhanging window it is the mean of the values inside the map, as in the authors' code.
+    Sums are float32 at least.
 
     Raises:
       ValueError: as `max_pool`.
@@ -75,8 +75,8 @@ def _forward(size, stride, x):
 
 
 def _backward(size, stride, residuals, cotangent):
-    # Each place of the input asks the few windows over it whether their largest value came
-    # from there. XLA's own gradient is a scatter, an order of magnitude slower on CPU.
+    # Each input position gathers the cotangents of the windows whose maximum it was. XLA's own
+    # gradient is a scatter, an order of magnitude slower on CPU.
     place, like = residuals
     shape = like.shape[1:3]
     gradient = platforms.form(tpu=_by_phases, default=_by_blocks)
@@ -85,8 +85,9 @@ def _backward(size, stride, residuals, cotangent):
 
 def _by_blocks(size, stride, shape, place, cotangent):
     """Returns the gradient of the input, computed in one pass over blocks of `stride`×`stride`
-    places, to each of which the windows over it are broadcast. XLA for TPU would write the
-    broadcasts to memory."""
+    positions. The windows that cover a block are broadcast to it; on TPU, XLA would write these
+    broadcasts to memory.
+    """
     height, width = shape
     batch, _, _, maps = place.shape
     blocks = [math.ceil(extent / stride) for extent in shape]
@@ -106,8 +107,9 @@ def _by_blocks(size, stride, shape, place, cotangent):
 
 
 def _by_phases(size, stride, shape, place, cotangent):
-    """Returns the same numbers: the gradients of each phase of the stride are computed by themselves
-    and interleaved, first within the rows, then the rows."""
+    """Returns the same numbers. The gradients of each phase of the stride are computed separately,
+    then interleaved within rows, then across rows.
+    """
     blocks = [math.ceil(extent / stride) for extent in shape]
     earlier = list(_earlier(size, stride, shape, place, cotangent))
 
@@ -134,8 +136,9 @@ def _by_phases(size, stride, shape, place, cotangent):
 
 
 def _earlier(size, stride, shape, place, cotangent):
-    """Yields (up, left, places, cotangents): for each block of the input, those of the window
-    that starts so many blocks before."""
+    """Yields (up, left, places, cotangents): for each block of the input, the values of the window
+    that starts `up` and `left` blocks before it.
+    """
     blocks = [math.ceil(extent / stride) for extent in shape]
     before = math.ceil(size / stride) - 1  # windows that reach into a block from before it
     padding = [
@@ -154,7 +157,7 @@ def _earlier(size, stride, shape, place, cotangent):
 
 
 def _max_and_place(x: jax.Array, size: int, stride: int) -> tuple[jax.Array, jax.Array]:
-    """The windows' largest values, and which place of the window each came from."""
+    """Returns the maximum of each window, and its position in the window."""
     rows, columns = (pooled(extent, size, stride) for extent in x.shape[1:3])
     overhang = [(0, _overhang(extent, size, stride)) for extent in x.shape[1:3]]
     x = jnp.pad(x, ((0, 0), *overhang, (0, 0)), constant_values=-jnp.inf)
@@ -164,11 +167,11 @@ def _max_and_place(x: jax.Array, size: int, stride: int) -> tuple[jax.Array, jax
                  column : column + (columns - 1) * stride + 1 : stride]  # fmt: skip
 
     largest = values(0, 0)
-    # The smallest type that holds one index more, for no place of the window.
+    # The smallest type with one more index than positions, for "no position".
     place = jnp.zeros(largest.shape, np.min_scalar_type(size * size))
     for index, offset in enumerate(_offsets(size)[1:], start=1):
         candidate = values(*offset)
-        # A NaN wins too, or it would be lost here and found nowhere.
+        # A NaN is propagated, so that it is not hidden by the maximum.
         wins = (candidate > largest) | (candidate != candidate)
         largest = jnp.where(wins, candidate, largest)
         place = jnp.where(wins, place.dtype.type(index), place)
@@ -180,5 +183,5 @@ def _offsets(size: int) -> list[tuple[int, int]]:
 
 
 def _overhang(extent: int, size: int, stride: int) -> int:
-    """How far the last window reaches beyond the input."""
+    """Returns how far the last window extends beyond the input."""
     return max(0, (pooled(extent, size, stride) - 1) * stride + size - extent)

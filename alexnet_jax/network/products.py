@@ -1,6 +1,6 @@
 """Products of activations with kernels.
 
-The kernel may be in float32 beside activations in bfloat16. It is then rounded to bfloat16 for the
+The kernel may be float32 while activations are bfloat16. It is then rounded to bfloat16 for the
 product, and its gradient, a sum over the batch and all positions, is returned in float32.
 """
 
@@ -35,12 +35,11 @@ def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def product_in_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Multiplies as `matrix_product`, without its rule for the kernel's gradient.
+    """Multiplies as `matrix_product`, without its special gradient of the kernel.
 
-    On CPU it does so in blocks of BLOCK images.
-
-    The size of a product decides in which order a CPU adds up its terms. In blocks of one size the
-    result for an image has the same bits in every batch.
+    On CPU it computes blocks of BLOCK images. The size of a product determines the order in which a
+    CPU sums its terms; with blocks of one size the result for an image has the same bits in every
+    batch.
     """
 
     def product(x: jax.Array) -> jax.Array:

@@ -1,14 +1,14 @@
-"""Receptive fields: the pixels that a unit of an activation depends on, worked out from the table.
+"""Receptive fields, computed from the table: the pixels that a unit of an activation depends on.
 
-Windows (kernels, pools, normalization within a map) follow each other. With r the size of a field
-in pixels, j the distance between the fields of neighboring units and s the first pixel of the first
-unit's field, a window of size k, stride t and padding p before it gives
+Windows (kernels, pools, normalization within a map) are composed in order. With r the size of a
+field in pixels, j the distance between the fields of neighboring units and s the first pixel of the
+first unit's field, a window of size k, stride t and padding p before it results in
 
     r' = r + (k − 1) · j        s' = s − p · j        j' = j · t
 
 (Araujo, Norris, Sim: Computing Receptive Fields of Convolutional Neural Networks, Distill 2019,
-doi 10.23915/distill.00021). At the edges a field is cut: padding and the part of a pooling window
-that overhangs hold no units. Tables are square, so both axes have the same fields.
+doi 10.23915/distill.00021). At the edges a field is smaller: padding and the overhanging part of a
+pooling window have no units. Tables are square, so both axes have the same fields.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from alexnet_jax.network.shapes import activation_shapes
 class Window:
     """A window along one axis: its size, stride and padding before.
 
-    `extent`: of the map below, which it slides over.
+    `extent`: size of the map below.
     """
 
     size: int
@@ -34,7 +34,7 @@ class Window:
 class ReceptiveField:
     """The field of an activation's units along one axis.
 
-    windows: those between the image and the activation, the lowest first.
+    windows: windows between the image and the activation, the lowest first.
     units: how many units the activation has along the axis; 1 in fully connected layers.
     """
 
@@ -43,7 +43,7 @@ class ReceptiveField:
 
     @property
     def size(self) -> int:
-        """Returns r, in pixels, where no edge cuts it."""
+        """Returns r, in pixels, away from the edges."""
         size, stride = 1, 1
         for window in self.windows:
             size += (window.size - 1) * stride
@@ -60,7 +60,7 @@ class ReceptiveField:
 
     @property
     def start(self) -> int:
-        """Returns s, in pixels; below 0 it lies in the padding."""
+        """Returns s, in pixels; negative in the padding."""
         start, stride = 0, 1
         for window in self.windows:
             start -= window.padding * stride
@@ -69,16 +69,16 @@ class ReceptiveField:
 
     @property
     def center(self) -> float:
-        """Returns the middle of the first unit's field before it is cut, in pixels.
+        """Returns the center of the first unit's field, padding included, in pixels.
 
-        That of unit i lies `stride` · i further.
+        The center of unit i is `stride` · i pixels further.
         """
         return self.start + (self.size - 1) / 2
 
     def pixels(self, unit: int) -> range:
         """Returns the pixels, from the first to the last, that the unit depends on.
 
-        There are none if it reads padding alone.
+        There are none if the unit reads only padding.
 
         Raises:
           ValueError: the activation has no such unit.
@@ -97,8 +97,8 @@ class ReceptiveField:
 def receptive_fields(architecture: Architecture) -> dict[str, ReceptiveField]:
     """Returns the receptive field of every activation by name.
 
-    Units of a fully connected layer depend on all that the layer below depends on. Normalization
-    across maps reads one place alone, and batch normalization does in an evaluation.
+    Units of a fully connected layer depend on all pixels of the layer below. Normalization across
+    maps reads one position; so does batch normalization in an evaluation.
 
     Raises:
       InputError: as `shapes.layer_shapes`.

@@ -1,6 +1,6 @@
 """Allowed values for the fields of a table's rows and stages.
 
-Tables may come from a stranger's workdir, so a field may hold anything that JSON can.
+Tables may come from an untrusted workdir, so a field may hold any JSON value.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from alexnet_jax.runtime.errors import InputError, shown
 
 MOST = 2**31 - 1  # of a count
 MOST_PIXELS = 4096  # of an input's side, a kernel, a stride or a padding
-MOST_WINDOW = 64  # of a pooling or normalization window's side: its places are unrolled
+MOST_WINDOW = 64  # of a pooling or normalization window's side: its positions are unrolled
 LARGEST, SMALLEST = 3.4028234e38, 1.1754944e-38  # of the normal numbers of float32
 # A name is a key of the parameters, and of files that hold them: NAME/part, NAME_norm/part.
 NAME = re.compile(r'(?!.*_norm\Z)[A-Za-z][A-Za-z0-9_-]{0,63}\Z')
@@ -23,14 +23,14 @@ RESERVED = ('normalization',)  # mean and scale, in weight files
 
 @dataclasses.dataclass(frozen=True)
 class Allowed:
-    """Allowed values: in words, and as a test."""
+    """Allowed values: a description and a predicate."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 def is_whole(value: Any, least: int, most: int = MOST) -> bool:
-    """Returns whether a value is a whole number within the limits; True and False are none."""
+    """Returns whether a value is a whole number within the limits; True and False are not."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         return False
     return least <= int(value) <= most

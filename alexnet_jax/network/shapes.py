@@ -1,4 +1,4 @@
-"""Sizes of a table's layers, worked out without running the net."""
+"""Sizes of a table's layers, computed without running the net."""
 
 import bisect
 import dataclasses
@@ -20,13 +20,13 @@ from alexnet_jax.runtime.errors import InputError, shown
 
 @dataclasses.dataclass(frozen=True)
 class LayerShape:
-    """What one row computes.
+    """Shapes and counts of one row.
 
-    activations: shape by name, all columns together: [height, width, maps] or
-      [units]; the weighted sums first, then what each stage makes of them.
-    parameters: numbers that are trained.
-    statistics: numbers that batch normalization keeps beside them.
-    multiply_adds: of the weighted sums, for one image, forward.
+    activations: shape by name, over all columns: [height, width, maps] or [units]; the weighted
+      sums first, then the results of the stages.
+    parameters: number of trained values.
+    statistics: number of moving statistics of batch normalization.
+    multiply_adds: those of the weighted sums for one image in the forward pass.
     """
 
     name: str
@@ -42,11 +42,11 @@ class LayerShape:
 
 
 def layer_shapes(architecture: Architecture, classes: int) -> list[LayerShape]:
-    """Returns one `LayerShape` a row, the output layer last.
+    """Returns one `LayerShape` per row, the output layer last.
 
     Raises:
-      InputError: the input is too small: a layer is left with nothing; or `classes` is
-        no whole number above 0.
+      InputError: the input is too small, so that a layer would have no units; or `classes` is not a
+        positive whole number.
     """
     if not rules.COUNT.holds(classes):
         raise InputError(
@@ -83,7 +83,8 @@ def activation_shapes(architecture: Architecture, classes: int) -> dict[str, tup
 def last_convolution(architecture: Architecture) -> str | None:
     """Returns the name of the last convolution's activation function, as 'conv5/relu'.
 
-    It is that of its sums if it has none; None for a net without convolutions.
+    It is the convolution's own name if it has no activation function; None for a net without
+    convolutions.
     """
     rows = [row for row in architecture.layers if isinstance(row, Conv)]
     if not rows:
@@ -93,7 +94,7 @@ def last_convolution(architecture: Architecture) -> str | None:
 
 
 def smallest_input(architecture: Architecture) -> int:
-    """Returns the smallest input, in pixels, that leaves every layer a unit at least."""
+    """Returns the smallest input, in pixels, for which every layer has a unit."""
 
     def suffices(size: int) -> bool:
         seen, below = (size, size, 3), 1
@@ -104,7 +105,7 @@ def smallest_input(architecture: Architecture) -> int:
                 return False
         return True
 
-    # A larger input never leaves less.
+    # A larger input never gives fewer units.
     most = 1
     while not suffices(most):
         most *= 2
@@ -114,7 +115,7 @@ def smallest_input(architecture: Architecture) -> int:
 def _layer(
     architecture: Architecture, layer: Layer, seen: tuple[int, ...], below: int
 ) -> LayerShape:
-    """`seen`: the shape of what lies below, all its `below` columns together."""
+    """`seen`: the shape of the layer below, over all its `below` columns."""
     columns = architecture.columns
     if isinstance(layer, Dense):
         seen = (_product(seen),)
@@ -141,13 +142,13 @@ def _layer(
 def pooled(extent: int, size: int, stride: int) -> int:
     """Returns how many windows cover `extent`; the last may overhang.
 
-    It is 0 if `extent` is smaller than a window by more than that.
+    It is 0 if `extent` is too small for even one overhanging window.
     """
     return max(0, -(-(extent - size) // stride) + 1) if extent > 0 else 0
 
 
 def halo(own: int, maps: int) -> list[int]:
-    """Returns how many of `maps` maps beyond a device's own `own` each next device has to give."""
+    """Returns how many of the `maps` maps beyond a device's `own` maps each further neighbor sends."""
     return [min(own, maps - before) for before in range(0, maps, own)]
 
 

@@ -1,6 +1,6 @@
 """Tables of nets as JSON, in workdirs, checkpoints and weight files.
 
-With them these need no table of this package to be used.
+Files with such a table can be used without a table of this package.
 """
 
 import dataclasses
@@ -37,8 +37,8 @@ def from_json(tree: Any) -> Architecture:
     """Returns the table that `to_json` was given.
 
     Raises:
-      InputError: it is not such a table: an unknown kind or field, a value of another type, or
-        as `Architecture`.
+      InputError: it is not such a table: unknown kind or field, wrong type of a value, or an error
+        of `Architecture`.
     """
     _require(isinstance(tree, dict), 'the whole', tree, 'an object')
     rows, output = tree.get('layers'), tree.get('output')
@@ -76,7 +76,7 @@ def _fields(row: Any) -> dict[str, Any]:
 
 
 def _made(kind: Any, values: dict[str, Any]) -> Any:
-    """Returns an instance of a dataclass, each field of its own type."""
+    """Returns an instance of a dataclass with fields of the declared types."""
     types_ = typing.get_type_hints(kind)
     needed = {
         field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING

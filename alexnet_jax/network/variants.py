@@ -1,4 +1,4 @@
-"""A table from a table: rows changed, stages changed, another width or activation; ablations."""
+"""Tables derived from a table: other rows, stages, width or activation; ablations."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from alexnet_jax.runtime.errors import InputError, shown
 
 
 def with_layers(architecture: Architecture, name: str, **changes: dict[str, Any]) -> Architecture:
-    """Returns the net under another name, some rows changed: layer=dict(field=value)."""
+    """Returns the net under another name with changed rows: layer=dict(field=value)."""
     unknown = changes.keys() - {row.name for row in architecture.layers}
     assert not unknown, unknown
     rows = tuple(
@@ -34,7 +34,7 @@ def with_layers(architecture: Architecture, name: str, **changes: dict[str, Any]
 def with_stages(
     architecture: Architecture, name: str, change: Callable[[Stage], Stage | None]
 ) -> Architecture:
-    """Returns the net, each stage changed, or left out where `change` returns None."""
+    """Returns the net with each stage changed, or removed where `change` returns None."""
 
     def then(layer: Layer) -> tuple[Stage, ...]:
         return tuple(new for stage in layer.then if (new := change(stage)) is not None)
@@ -56,7 +56,7 @@ def without_stages(architecture: Architecture, name: str, kinds: Any) -> Archite
 
 
 def with_lrn_across_columns(architecture: Architecture, name: str) -> Architecture:
-    """Returns the net, its normalization windows reaching over both columns."""
+    """Returns the net with normalization windows that reach across both columns."""
 
     def reach(stage: Stage) -> Stage:
         if isinstance(stage, LocalResponseNorm):
@@ -67,9 +67,9 @@ def with_lrn_across_columns(architecture: Architecture, name: str) -> Architectu
 
 
 def with_activation(architecture: Architecture, activation: Activation) -> Architecture:
-    """Returns the net with one activation function everywhere.
+    """Returns the net with the same activation function in all layers.
 
-    Maxout leaves as many maps as there were: its layers compute `pieces` times as many sums.
+    With maxout the number of maps stays the same: the layers compute `pieces` times as many sums.
     """
     pieces = activation.pieces if isinstance(activation, Maxout) else 1
 
@@ -87,12 +87,12 @@ def with_activation(architecture: Architecture, activation: Activation) -> Archi
 def resized(architecture: Architecture, input_size: int, width: float = 1.0) -> Architecture:
     """Returns the net on crops of `input_size` pixels, `width` times as wide.
 
-    Features are rounded to what columns and groups can share. Below the first
-    layer's, fixed standard deviations grow by 1/√width, so that sums of fewer
-    inputs keep their scale.
+    Numbers of features are rounded to multiples that columns and groups can divide. After the first
+    layer, fixed standard deviations are multiplied by 1/√width, so that sums of fewer inputs keep
+    their scale.
 
     Raises:
-      InputError: the width is not above 0; what comes out cannot be.
+      InputError: the width is not above 0, or the result is not a valid table.
     """
     if not rules.POSITIVE.holds(width):
         raise InputError(
@@ -125,15 +125,15 @@ def resized(architecture: Architecture, input_size: int, width: float = 1.0) -> 
 def ablations(
     base: Architecture, prefix: str, **pooled: dict[str, Any]
 ) -> tuple[Architecture, ...]:
-    """Returns `base` with one part changed, once for each ablation.
+    """Returns the ablations of `base`, each with one part changed.
 
-    The numbers are those of the authors' code. Nothing else differs from `base`.
+    The numbers of features are those of the authors' code. The other parts are equal to `base`.
 
     Args:
       pooled: changes of rows that keep the sizes of maps where pools are 2×2.
     """
     features = {row.name: row.features for row in base.layers}
-    # 145-half: one column with the kernels of one (but all of conv5) and all of fc6 and fc7
+    # 145-half: one column with the kernels of one column (but all of conv5) and all of fc6 and fc7
     # (§3.2: about as many weights). Its error is of ILSVRC-2010.
     half = with_layers(
         dataclasses.replace(base, columns=1), f'{prefix}half',
@@ -146,28 +146,28 @@ def ablations(
         base, base.name, lambda stage: MaxPool(2, 2) if isinstance(stage, MaxPool) else stage
     )
     non_overlapping = with_layers(small_pools, f'{prefix}non_overlapping', **pooled)
-    # 150: columns that meet at the classifier alone. More kernels in conv2 and more
-    # units in fc6 make up for the weights that are gone.
+    # 150: columns that are connected only at the classifier. More kernels in conv2 and more units
+    # in fc6 compensate for the removed weights.
     no_communication = with_layers(
         base, f'{prefix}no_communication',
         conv2={'features': features['conv2'] * 5 // 4}, conv3={'reads_all': False},
         fc6={'features': features['fc6'] * 2, 'reads_all': False}, fc7={'reads_all': False},
     )  # fmt: skip
-    # 146: a sixth convolution above pool5, with initial values as conv5's; the paper's CNN*
-    # (§6), which began from a net trained on 22,000 classes.
+    # 146: a sixth convolution above pool5, with the initial values of conv5: the paper's CNN* (§6),
+    # which was pretrained on 22,000 classes.
     conv5 = base.layers[4]
     conv6 = Conv('conv6', conv5.features, kernel=3, padding=(1, 1), reads_all=True,
                  std=conv5.std, bias=1.0)  # fmt: skip
     six_conv = dataclasses.replace(
         base, name=f'{prefix}six_conv', layers=(*base.layers[:5], conv6, *base.layers[5:])
     )
-    # A middle layer less (§7): conv4. Not among the authors' files.
+    # One middle layer removed (§7): conv4. It is not among the authors' files.
     no_conv4 = dataclasses.replace(
         base, name=f'{prefix}no_conv4',
         layers=tuple(row for row in base.layers if row.name != 'conv4'),
     )  # fmt: skip
-    # §4.2 and §3.2 without a net of the authors': no dropout; all kernels in one column, where each
-    # reads all below.
+    # §4.2 and §3.2; the authors have no such net: no dropout; all kernels in one column, where each
+    # reads all maps below.
     no_dropout = without_stages(base, f'{prefix}no_dropout', Dropout)
     one_column = dataclasses.replace(base, name=f'{prefix}one_column', columns=1)
     return (

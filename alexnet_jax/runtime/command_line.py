@@ -1,4 +1,4 @@
-"""What the command lines share: exit statuses, and errors as plain lines."""
+"""Shared code of the command lines: exit statuses, and errors as plain lines."""
 
 import argparse
 import hashlib
@@ -28,8 +28,8 @@ from alexnet_jax.runtime.errors import (
 # Done; a fault while running; a bad command, setting or input; stopped on request
 # with everything saved, so that the same command resumes.
 DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 75
-COMMANDS = ('python -m ', 'pip install ')  # how lines begin that are commands
-LONGEST = 4000  # characters of an error's line
+COMMANDS = ('python -m ', 'pip install ')  # beginnings of lines that are commands
+LONGEST = 4000  # maximum characters of an error's line
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -38,14 +38,14 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _path(text: str) -> Path | str:
-    """Returns a path, or a URL as it is: `Parser` opens it when the whole command is read."""
+    """Returns a path, or an unchanged URL, which `Parser` opens after parsing."""
     if not text:  # of a shell variable that is not set; Path('') is the current folder
         raise argparse.ArgumentTypeError('it is empty; allowed: a path')
     return text if storage.is_url(text) else Path(text)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that takes full option names only and raises `InputError`.
+    """A parser that accepts only full option names and raises `InputError`.
 
     If a path option is a URL, its value is the local folder of that URL (`runtime/storage`)."""
 
@@ -81,8 +81,9 @@ def _opened(value: Any, action: argparse.Action) -> Any:
 
 
 def _compiled() -> Path:
-    """Where compiled programs are kept, apart for each kind of processor: what was compiled
-    for one may not run on another that has the same home."""
+    """Returns the cache folder of compiled programs. It depends on the kind of processor, because a
+    program may not run on another processor with the same home folder.
+    """
     root = Path(os.getenv('XDG_CACHE_HOME') or Path.home() / '.cache')
     try:
         about = re.findall('(?m)^(?:flags|Features).*', Path('/proc/cpuinfo').read_text())[:1]
@@ -93,31 +94,31 @@ def _compiled() -> Path:
 
 
 def before_jax(cpu_devices: int = 0) -> None:
-    """Sets what JAX reads when it starts.
+    """Sets the environment variables that JAX reads when it starts.
 
     Args:
-      cpu_devices: how many devices the CPU plays; 0: as XLA_FLAGS has it, or one.
+      cpu_devices: number of CPU devices; 0: that of XLA_FLAGS, or one.
     """
-    if cpu_devices:  # of a flag that is given twice, XLA takes the last
+    if cpu_devices:  # XLA uses the last of repeated flags
         played = f'--xla_force_host_platform_device_count={cpu_devices}'
         os.environ['XLA_FLAGS'] = f'{os.getenv("XLA_FLAGS", "")} {played}'.strip()
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_compiled()))
     played = re.findall(r'xla_force_host_platform_device_count=(\d+)', os.getenv('XLA_FLAGS', ''))
     devices = int(played[-1] if played else os.getenv('JAX_NUM_CPU_DEVICES', '1'))
     if devices > 1:
-        # Several CPU devices in one process share a pool of threads, one a core.
-        # When all of them wait in a collective for a device that has none, the
-        # run stands still; more threads than cores prevent it.
+        # Several CPU devices in one process share a pool with one thread per core. If all threads
+        # wait in a collective for a device without a thread, the run deadlocks; more threads than
+        # cores prevent this.
         os.environ.setdefault('PJRT_NPROC', str(max(8, 4 * devices)))
     _leave_out(('Event loop is closed', 'Encountered error while reading array'))
     python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)  # the same errors again
-    logging.set_verbosity(logging.FATAL)  # Orbax logs each step of its own, and what it raises.
+    logging.set_verbosity(logging.FATAL)  # Orbax logs each of its steps, and the errors it raises.
 
 
 def _leave_out(texts: Sequence[str]) -> None:
-    """Silences errors that no one can catch and that follow from a reported one.
+    """Silences secondary errors that cannot be caught and follow a reported one.
 
-    Orbax ends a failed read or write while others of it still are on their way."""
+    Orbax ends a failed read or write while its others are still running."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -131,14 +132,14 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None, prints: boo
     """Runs the command; prints an error, and returns the exit status.
 
     Args:
-      prints: what the command prints is its product: printed to a full disk, it failed. The
-        product of other commands is in files.
+      prints: whether the output is the result: it then fails if the output is lost. The results of
+        other commands are in files.
     """
     argv = sys.argv[1:] if argv is None else argv
     with output.unbreakable() as printed:
         status, lines = _run(command, argv)
         lines = [plain(storage.as_urls(line), LONGEST) for line in lines]
-        # A command stands alone on its line, to be copied.
+        # A command has its own line, so that it can be copied.
         lines = [line if line.startswith(COMMANDS) else f'error: {line}' for line in lines]
         lost = output.fault_of(printed)
         if lost:
@@ -152,7 +153,7 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None, prints: boo
 
 
 def _run(command: Callable[[list[str]], int], argv: list[str]) -> tuple[int, list[str]]:
-    """The exit status, and the lines to print for an error."""
+    """Returns the exit status, and the lines to print for an error."""
     try:
         with storage.session():
             return command(argv), []

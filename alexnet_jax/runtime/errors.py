@@ -4,28 +4,28 @@ import difflib
 import os
 from collections.abc import Collection
 
-LONGEST = 200  # characters that a message repeats of what was given
+LONGEST = 200  # maximum characters of a value in a message
 
 
 class InputError(ValueError):
     """A setting, file or command that cannot be used, found before training.
 
-    The message is one or two plain lines: what it is, its value, what is
-    allowed. The program ends with exit status 2.
+    The message is one or two plain lines: the name, its value, and the allowed values. The program
+    ends with exit status 2.
     """
 
 
 class RecordError(ValueError):
-    """A stored record that turns out broken when it is read, maybe far into a run.
+    """A stored record that is damaged, found when it is read, possibly late in a run.
 
     The message names file and record; exit status 1.
     """
 
 
 class StorageError(RuntimeError):
-    """A file of the run that could not be written, far into it.
+    """A file that could not be written during a run.
 
-    The disk is full, gone or read-only. The message names file and bytes; exit status 1.
+    The disk is full, missing or read-only. The message names file and bytes; exit status 1.
     """
 
 
@@ -34,7 +34,7 @@ class NotFiniteError(ArithmeticError):
 
     The message names it and the step; exit status 1.
 
-    step: whose images are to be looked at.
+    step: the step whose images are to be examined.
     """
 
     def __init__(self, message: str, step: int):
@@ -45,7 +45,7 @@ class NotFiniteError(ArithmeticError):
 class StopRequestedError(Exception):
     """A stop was requested; exit status 75.
 
-    The work that it interrupts is done anew when the same command runs again.
+    The same command repeats the interrupted work.
     """
 
 
@@ -63,14 +63,14 @@ def counted(count: int, noun: str, plural: str = '') -> str:
 
 def nearest(name: str, names: Collection[str]) -> str:
     """Returns the name most like `name`."""
-    name = name[:LONGEST]  # it takes a time of its square
+    name = name[:LONGEST]  # its time is quadratic in the length
     return max(names, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
 
 
 def plain(text: object, most: int = LONGEST) -> str:
     """Returns a text, or a path, on one line.
 
-    Characters that cannot be printed are escaped, and the text is cut if too long.
+    Unprintable characters are escaped, and long texts are truncated.
     """
     text = str(text)
     line = ''.join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:most])
@@ -81,7 +81,7 @@ def shown(value: object) -> str:
     """Returns a value's `repr`, as `plain` does."""
     try:
         return plain(repr(value))
-    except Exception:  # a number of thousands of digits, or whatever a config file has made
+    except Exception:  # a number with thousands of digits, or any object of a config file
         return f'a {type(value).__name__} that cannot be printed'
 
 

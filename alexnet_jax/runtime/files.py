@@ -1,6 +1,6 @@
-"""Small files that may come from a stranger.
+"""Reads and writes small files that may be untrusted.
 
-They are read in bounded memory, without waiting, and written whole.
+They are read in bounded memory, without blocking, and written atomically.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from alexnet_jax.runtime.errors import InputError, plain, reason
 
 MOST_BYTES = 2**26  # of a file of text; a configuration has 4,000, 100,000 class names 2 million
 HEADER_BYTES = 10_000  # of an array in an .npz file, at most
-ABANDONED_SECONDS = 60  # after which a temporary folder without a lock is nobody's
+ABANDONED_SECONDS = 60  # after which a temporary folder without a lock is abandoned
 Shape = tuple[int, ...]
 
 
@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading.
 
     Raises:
-      OSError: it cannot be opened, or is a pipe, socket or device, which could block for ever.
+      OSError: it cannot be opened, or is a pipe, socket or device, which could block.
     """
     with open(path, 'rb', opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -45,11 +45,11 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def possible_folder(path: str | Path, name: str) -> Path:
-    """Returns the path of a folder that is there or may be made.
+    """Returns the path of a folder that exists or can be created.
 
     Args:
-      path: as it was given.
-      name: what a message calls it.
+      path: the given path.
+      name: its name in messages.
 
     Raises:
       InputError: there can be no such folder.
@@ -59,7 +59,7 @@ def possible_folder(path: str | Path, name: str) -> Path:
             raise ValueError('it is empty')
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
-        pass  # is made, or cannot be: that is seen then
+        pass  # its creation may fail later
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or str(error)
         raise InputError(f'{name} {plain(path, 500)} cannot be used: {reason}') from None
@@ -89,8 +89,7 @@ def sha256(path: Path) -> str:
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     """Reads JSON of at most `most` bytes in UTF-8.
 
-    NaN and Infinity are no JSON; a name that an object has twice would mean one thing to one
-    reader and another to the next.
+    NaN and Infinity are not JSON; repeated names in an object are ambiguous.
 
     Raises:
       OSError: as `opened`.
@@ -104,10 +103,10 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def require_own_folder(folder: Path, record: str) -> None:
-    """Checks that a folder is not there, is empty, or holds the file `record` of the command.
+    """Checks that a folder is absent, is empty, or has the file `record` of the command.
 
     Raises:
-      InputError: it holds something else, or is no folder.
+      InputError: it has other content, or is not a folder.
     """
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / record).exists():
@@ -117,10 +116,10 @@ def require_own_folder(folder: Path, record: str) -> None:
 def require_same_command(path: Path, asked: Mapping[str, Any]) -> None:
     """Checks that a JSON file may be written by a command.
 
-    It is not there, or holds all that the command was asked for, so that it comes out again.
+    It is absent, or has all the values of the command, which then writes them again.
 
     Raises:
-      InputError: it is of another command, or cannot be read.
+      InputError: it belongs to another command, or cannot be read.
     """
     if not path.exists():
         return
@@ -144,7 +143,7 @@ def read_arrays(path: Path, shapes: Mapping[str, Sequence[Shape]]) -> dict[str, 
     Headers are checked before arrays are allocated: a small file cannot fill the memory.
 
     Args:
-      shapes: by array, the shapes that are allowed.
+      shapes: by array, the allowed shapes.
 
     Raises:
       OSError: as `opened`.
@@ -164,7 +163,7 @@ def read_arrays(path: Path, shapes: Mapping[str, Sequence[Shape]]) -> dict[str, 
 
 
 def map_array(path: Path) -> np.memmap:
-    """Opens the real numbers of an .npy file; they are read from disk as they are used.
+    """Opens the real numbers of an .npy file; they are read from disk on use.
 
     Raises:
       OSError: as `opened`.
@@ -194,10 +193,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, flush: bool = False) -> Iterator[io.BufferedWriter]:
-    """Opens a file that takes the place of `path` if all goes well within, and is gone if not.
+    """Opens a file that replaces `path` if the block succeeds, and is deleted otherwise.
 
     Args:
-      flush: whether to wait until the disk has its content.
+      flush: whether to flush its content to disk.
 
     Raises:
       OSError: it cannot be written; what was there before is as it was.
@@ -205,7 +204,7 @@ def replacing(path: Path, flush: bool = False) -> Iterator[io.BufferedWriter]:
     beside = path.parent / f'.{path.name}.{os.getpid()}.tmp'
     try:
         beside.unlink(missing_ok=True)
-        with beside.open('xb') as file:  # never into what a link points to
+        with beside.open('xb') as file:  # never to the target of a link
             yield file
             if flush:
                 file.flush()
@@ -217,7 +216,7 @@ def replacing(path: Path, flush: bool = False) -> Iterator[io.BufferedWriter]:
 
 
 def flush_folder(folder: Path) -> None:
-    """Waits until the disk has the names in a folder."""
+    """Flushes the names in a folder to disk."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -227,12 +226,12 @@ def flush_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def new_folder(place: Path) -> Iterator[Path]:
-    """Yields an empty folder that takes the place of `place` if all goes well within.
+    """Yields an empty folder that replaces `place` if the block succeeds.
 
-    If not, it is deleted. Of two processes that do so at once, one comes last.
+    Otherwise it is deleted. Of two simultaneous processes the last one wins.
 
     Raises:
-      OSError: it cannot be made, or moved there; what was there before is as it was.
+      OSError: it cannot be created or moved; the previous folder is unchanged.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(place)
@@ -269,11 +268,11 @@ def _replace(made: Path, place: Path) -> None:
 
 
 def _clear_abandoned(place: Path) -> None:
-    """Removes what a killed process left of `new_folder`: nobody holds the lock of that."""
+    """Removes temporary folders of killed processes, whose locks are released."""
     for left in place.parent.glob(f'.{glob.escape(place.name)}.*.tmp'):
         with contextlib.suppress(OSError):
             if time.time() < left.lstat().st_mtime + ABANDONED_SECONDS:
-                continue  # it may not be locked yet
+                continue  # it may be not locked yet
             number = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -315,7 +314,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, allowed: Sequence[Shape]) -
 
 
 def _header(file: IO[bytes], name: str) -> tuple[Shape, bool, np.dtype]:
-    """Reads the header of an array: its shape, whether it is in Fortran's order, its type.
+    """Reads the header of an array: shape, Fortran order, type.
 
     Raises:
       ValueError: it has none, or is not of real numbers.
@@ -331,7 +330,7 @@ def _header(file: IO[bytes], name: str) -> tuple[Shape, bool, np.dtype]:
         shape, fortran, dtype = read_header(file, max_header_size=HEADER_BYTES)
     except (OSError, ValueError):
         raise
-    except Exception as error:  # It is parsed as Python: whatever that raises.
+    except Exception as error:  # It is parsed as Python, which raises various errors.
         raise ValueError(f'{name} has a broken header: {type(error).__name__}') from error
     if dtype.kind not in 'fiu':
         raise ValueError(f'{name} has the type {dtype}; allowed: real numbers')

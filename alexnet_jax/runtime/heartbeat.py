@@ -1,7 +1,7 @@
-"""Signs of life of a process that is watched over (`supervisor.py`); in any other, nothing.
+"""Heartbeats of a supervised process (`supervisor.py`); in other processes they do nothing.
 
-A line a sign: '.' and what was just done, '?' and what is begun and may take long, or '~':
-all that is known is that this process is not frozen.
+One line per heartbeat: '.' and the finished work, '?' and the started work that may take long, or
+'~', which only shows that this process is not frozen.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import time
 
 CHANNEL = 'ALEXNET_JAX_SUPERVISOR'  # in the environment: number of the socket to the supervisor
 
-# Begun first of all; a child that is aborted in it has not met the others.
+# The first work; a child that is aborted in it has not joined the others.
 JOINING = 'joining the other processes'
 
 PULSE = 1  # seconds
@@ -22,7 +22,7 @@ _channel: socket.socket | None = None
 
 
 def start() -> None:
-    """Begins to give signs of life, if a supervisor asked for them.
+    """Starts the heartbeat if there is a supervisor.
 
     This process ends when the supervisor does.
     """
@@ -33,7 +33,7 @@ def start() -> None:
     _channel = socket.socket(fileno=int(number))
     threading.Thread(target=_end_with_supervisor, args=(_channel,), daemon=True).start()
     threading.Thread(target=_pulse, daemon=True).start()
-    # Ctrl-C and the end of a terminal reach every process of it: the supervisor passes them on as
+    # Ctrl-C and the end of a terminal reach all its processes: the supervisor forwards them as
     # SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -47,22 +47,22 @@ def is_watched() -> bool:
 def beat(done: str) -> None:
     """Reports that a step, a batch or the like is done.
 
-    Such work does not take long, and comes again.
+    Such work is short and repeated.
     """
     _send(f'.{done}\n')
 
 
 def slow(begun: str) -> None:
-    """Reports work that may take long, as compiling or saving.
+    """Reports work that may take long, such as compiling or saving.
 
-    Until the next `beat`, silence means nothing.
+    Until the next `beat`, silence is not a fault.
     """
     _send(f'?{begun}\n')
 
 
 def _send(line: str) -> None:
     if _channel is not None:
-        # A supervisor that is stopped must not stop us: what does not fit is left out.
+        # A stopped supervisor must not block this process: lines that do not fit are dropped.
         with contextlib.suppress(OSError):
             _channel.send(line.encode(), socket.MSG_DONTWAIT)
 
@@ -74,8 +74,8 @@ def _pulse() -> None:
 
 
 def _end_with_supervisor(channel: socket.socket) -> None:
-    # Nothing is ever sent: this returns when the other end is closed, or raises if signs of
-    # life were left unread there.
+    # Nothing is ever sent: this returns when the other end is closed, or raises if unread
+    # heartbeats are left.
     with contextlib.suppress(OSError):
         channel.recv(1)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""How one of several processes finds the others: the options of the command line."""
+"""Command-line options by which one of several processes finds the others."""
 
 import argparse
 import dataclasses
@@ -15,10 +15,10 @@ LONGEST = 86400  # seconds
 class Joining:
     """How a process finds the others.
 
-    count, index, coordinator: how many processes there are, which this is, and HOST:PORT
-      of process 0; None: JAX finds them, in Kubernetes and on a TPU.
-    heartbeat: seconds without a sign of life after which a process counts as lost.
-    timeout: seconds to wait for the others at the start.
+      count, index, coordinator: number of processes, index of this one, and HOST:PORT of process 0;
+      None: JAX finds them, in Kubernetes and on a TPU.
+    heartbeat: seconds without a heartbeat after which a process is considered lost.
+    timeout: seconds to wait for the other processes at the start.
     """
 
     count: int | None
@@ -57,7 +57,7 @@ def read(options: argparse.Namespace) -> Joining | None:
     """Returns the values of the options of `add_options`; None if there is one process.
 
     Raises:
-      InputError: the options are not allowed, or do not go together.
+      InputError: the options are not allowed, or conflict.
     """
     for option, least in (('heartbeat', 5), ('join_timeout', 1)):
         value = getattr(options, option)
@@ -87,8 +87,9 @@ def read(options: argparse.Namespace) -> Joining | None:
 
 
 def _slurm(heartbeat: int, timeout: int) -> Joining | None:
-    """Returns the place of a task in its Slurm step, with the coordinator that JAX would take, by
-    the variables of docs of srun; None outside of one."""
+    """Returns the index of a task in its Slurm step, with the same coordinator as JAX, from the
+    environment variables of srun; None outside of Slurm.
+    """
     found = os.environ
     try:
         count, index = int(found['SLURM_NTASKS']), int(found['SLURM_PROCID'])

@@ -1,6 +1,6 @@
-"""The memory of the machine, looked at before a large array is allocated.
+"""Checks the memory of the machine before a large array is allocated.
 
-Linux grants more than there is and kills the process that uses it.
+Linux grants more memory than exists, and kills the process that uses it.
 """
 
 import os
@@ -14,7 +14,7 @@ MEMINFO = Path('/proc/meminfo')
 def available() -> int:
     """Returns the bytes that can be allocated without swapping.
 
-    Where the system does not say, it is all of its memory.
+    If the system does not report it, it is the total memory.
     """
     try:
         lines = dict(line.split(':', 1) for line in MEMINFO.read_text().splitlines())
@@ -24,7 +24,7 @@ def available() -> int:
 
 
 def require(needed: int, purpose: str) -> None:
-    """Checks that so many bytes are available.
+    """Checks that this number of bytes is available.
 
     Raises:
       InputError: they are not; the message states both numbers.

@@ -1,7 +1,7 @@
-"""Several processes, on one machine or many, that train one net together.
+"""Training by several processes, on one machine or many.
 
-Each runs the same command; JAX joins their devices to one mesh. Process 0, the first,
-alone writes and talks. With one process everything here is a matter of course.
+Each runs the same command; JAX joins their devices to one mesh. Only process 0 writes files and
+prints. With one process these functions are trivial.
 """
 
 import contextlib
@@ -27,19 +27,19 @@ from alexnet_jax.runtime.stop import stop_requests
 
 T = TypeVar('T')
 POLL = 0.5  # seconds
-TURN = '.turn-'  # how the names of the files of `by_first` begin
-# What JAX says when a collective or a barrier waits for a process in vain.
+TURN = '.turn-'  # prefix of the files of `by_first`
+# JAX's messages when a collective or a barrier waits for a lost process.
 LOST = re.compile('gloo|nccl|coordination|barrier|unavailable|deadline', re.IGNORECASE)
 
 _alone = False  # as `alone` sets it
 
 
 def join(joining: Joining) -> None:
-    """Joins this process to the others; before anything else JAX does.
+    """Joins this process to the others, before any other use of JAX.
 
     Raises:
-      InputError: there is nothing to join, the coordinator cannot be reached, or not all processes
-        came.
+      InputError: there are no other processes, the coordinator is not reachable, or not all
+        processes joined.
     """
     heartbeat.slow(heartbeat.JOINING)
     if joining.coordinator:
@@ -65,9 +65,9 @@ def join(joining: Joining) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process; if all is well, when the others have come to their end too.
+    """Ends this process; after success, together with the others.
 
-    If not, they may be lost, and JAX would wait for them.
+    After an error the others may be lost, and JAX would wait for them.
     """
     if status in (DONE, STOPPED):
         heartbeat.slow('waiting for the other processes to end')
@@ -87,9 +87,9 @@ def devices() -> list[Any]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Keeps this process out of all collectives within.
+    """Keeps this process out of all collectives in the block.
 
-    It computes as a run of one process does, on its own devices.
+    It computes like a single-process run, on its own devices.
     """
     global _alone
     _alone = True
@@ -102,15 +102,15 @@ def alone() -> Iterator[None]:
 def by_first(folder: Path, work: Callable[[Callable[[], bool]], None]) -> None:
     """Runs `work(stop_requested)` in the first process, which is alone meanwhile; the others wait.
 
-    They signal each other by files: a collective would occupy the devices of those that wait, and
-    a library may give it up. A request to stop any process stops the work.
+    They communicate by files: a collective would occupy the devices of waiting processes, and
+    libraries may time it out. A stop request to any process stops the work.
 
     Args:
-      folder: one that all processes share.
+      folder: a folder shared by all processes.
 
     Raises:
-      StopRequestedError: the work was stopped; in all processes. Anything else that the work
-        raises is raised in the first, whose end then ends the others.
+      StopRequestedError: the work was stopped; in all processes. Other errors of the work are
+        raised in the first process, whose end then ends the others.
     """
     heartbeat.slow('the work of process 0 alone')
     name = f'{TURN}{gather_texts(secrets.token_hex(8))[0]}'
@@ -147,7 +147,7 @@ def require_alike(facts: Mapping[str, Any]) -> None:
     """Compares facts, JSON by name, between the processes of a run.
 
     Raises:
-      InputError: these differ between the processes; in all of them.
+      InputError: they differ between the processes; in all of them.
     """
     first, *others = [json.loads(text) for text in gather_texts(json.dumps(facts))]
     faults = []
@@ -192,7 +192,7 @@ def require_shared(folder: Path) -> None:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Raises an `InputError` that one process meets within in all of them."""
+    """Raises an `InputError` of any process in all processes."""
     fault = ''
     try:
         yield
@@ -231,10 +231,10 @@ def gather_arrays(own: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def lost_process_errors() -> Iterator[None]:
-    """Turns JAX's errors within into that of a lost process.
+    """Converts JAX's errors in the block to that of a lost process.
 
     Raises:
-      LostProcessError: another process was lost within.
+      LostProcessError: another process was lost in the block.
     """
     try:
         yield
@@ -251,8 +251,8 @@ def lost_process_errors() -> Iterator[None]:
 def agreed(stop_requested: Callable[[], bool]) -> Callable[[], bool]:
     """Returns whether to stop now; the same in all processes.
 
-    All must ask as often as each other. Of several, JAX listens for SIGTERM, and agrees on which
-    time of asking.
+    All processes must call it equally often. For several processes, JAX receives SIGTERM and agrees
+    on the call at which all stop.
     """
     if count() == 1:
         return stop_requested
@@ -261,7 +261,7 @@ def agreed(stop_requested: Callable[[], bool]) -> Callable[[], bool]:
 
 
 def until_stopped(things: Generator[T], stop_requested: Callable[[], bool]) -> Generator[T]:
-    """Yields the same items, asking before each whether to stop.
+    """Yields the same items, and checks for stop requests before each.
 
     Raises:
       StopRequestedError: a stop was requested.

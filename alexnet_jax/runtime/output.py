@@ -1,7 +1,7 @@
-"""Standard output and error that a lost reader does not break.
+"""Output streams that tolerate a lost reader.
 
-A pipe whose reader has ended, a closed terminal and a full disk make every `print` raise. What a
-run computes is in files: it must not end because nobody sees its progress.
+A pipe without a reader, a closed terminal and a full disk make every `print` raise an error. The
+results of a run are in files: it must not end because its progress cannot be printed.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator
 
 READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
-ESCAPE = 'backslashreplace'  # for a name that is no text, which ends no run
+ESCAPE = 'backslashreplace'  # for a name that is not text, which must not end a run
 
 
 class Descriptor(io.FileIO):
-    """Writes to an open file descriptor, and drops what the system refuses.
+    """Writes to an open file descriptor, and drops text that cannot be written.
 
     fault: the last error; None: everything was written.
     """
@@ -27,13 +27,13 @@ class Descriptor(io.FileIO):
         self.fault: OSError | None = None
 
     def write(self, content) -> int:
-        """Writes all of it, or drops the rest; returns its length."""
+        """Writes the text, or drops the rest of it; returns its length."""
         rest = memoryview(content).cast('B')
         length = len(rest)
         try:
             while rest:
                 count = super().write(rest)
-                if count is None:  # a descriptor that others have made non-blocking
+                if count is None:  # a descriptor that another program made non-blocking
                     select.select([], [self.fileno()], [])
                 rest = rest[count or 0 :]
         except OSError as error:
@@ -43,10 +43,10 @@ class Descriptor(io.FileIO):
 
 @contextlib.contextmanager
 def unbreakable() -> Iterator[Descriptor | None]:
-    """Replaces sys.stdout and sys.stderr within by streams that survive a lost reader.
+    """Replaces sys.stdout and sys.stderr in the block by streams that tolerate a lost reader.
 
-    They never raise for want of it. Yields the descriptor of sys.stdout. None: it is no stream of
-    the system, and is left alone.
+    They never raise an error for it. Yields the descriptor of sys.stdout; None: it is not a stream
+    of the system, and is unchanged.
     """
     before = sys.stdout, sys.stderr
     _open_closed()
@@ -61,9 +61,9 @@ def unbreakable() -> Iterator[Descriptor | None]:
 
 
 def fault_of(descriptor: Descriptor | None) -> str:
-    """Returns why output was lost, in the system's words.
+    """Returns the system's error for lost output.
 
-    It is '' if none was, or if nobody reads it any more.
+    It is '' if none was lost, or if there is no reader any more.
     """
     sys.stdout.flush()
     fault = descriptor.fault if descriptor else None
@@ -71,7 +71,7 @@ def fault_of(descriptor: Descriptor | None) -> str:
 
 
 def write_at_once(text: str) -> None:
-    """Writes to standard error without waiting: not at all if nobody reads it."""
+    """Writes to standard error without blocking; drops the text if there is no reader."""
     with contextlib.suppress(OSError):
         _, ready, _ = select.select([], [2], [], 0)
         if ready:
@@ -79,8 +79,9 @@ def write_at_once(text: str) -> None:
 
 
 def _open_closed() -> None:
-    """Opens those of the first three descriptors that are closed. A file opened later would get
-    such a number, and what libraries print would be written into it."""
+    """Opens those of the first three descriptors that are closed. Otherwise a later file would get
+    such a number, and the output of libraries would be written to it.
+    """
     for number in range(3):
         try:
             os.fstat(number)

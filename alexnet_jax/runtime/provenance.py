@@ -1,4 +1,4 @@
-"""What a run was computed by: versions, source, machine."""
+"""Provenance of a run: versions, source, machine."""
 
 import os
 import platform
@@ -7,10 +7,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# The processes of one run have to agree on these.
+# These must be equal in all processes of a run.
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets')
 PIXELS = ('numpy', 'pillow', 'simplejpeg')  # these decode images
-SECONDS = 10  # that git may take
+SECONDS = 10  # time limit of git
 
 
 def provenance() -> dict[str, Any]:
@@ -37,7 +37,7 @@ def commit(folder: Path) -> str | None:
     """
     if not (folder / '.git').exists():
         return None
-    # Without locks: nothing of the checkout is written, whoever else works in it.
+    # Without locks, so that git does not write to the checkout.
     command = 'git --no-optional-locks describe --always --dirty --abbrev=40 --exclude=*'
     try:
         done = subprocess.run(

@@ -1,6 +1,6 @@
-"""Python files of the user that are run, and objects in them, named FILE.py:NAME.
+"""Executes users' Python files and finds objects in them, named FILE.py:NAME.
 
-Such a file is trusted as a script is (SECURITY.md).
+Such a file is trusted like a script (SECURITY.md).
 """
 
 import functools
@@ -22,10 +22,10 @@ FORM = 'FILE.py:NAME'
 
 
 def execute(source: bytes, path: Path, module: str) -> dict[str, Any]:
-    """Runs a file's content as a module and returns its names; raises whatever it raises."""
+    """Executes a file's content as a module and returns its names; raises its errors."""
     made = types.ModuleType(module)
     made.__file__ = str(path)
-    sys.modules[module] = made  # where dataclasses and pickle look for it
+    sys.modules[module] = made  # where dataclasses and pickle search for it
     exec(compile(source, str(path), 'exec', dont_inherit=True), vars(made))
     return vars(made)
 
@@ -33,7 +33,7 @@ def execute(source: bytes, path: Path, module: str) -> dict[str, Any]:
 def line_of(error: BaseException, module: str) -> tuple[int, str]:
     """Returns the last line of a module that an error passed.
 
-    With it comes the name of the module in which the error arose.
+    It also returns the name of the module that raised the error.
     """
     number, last = 1, ''
     if isinstance(error, SyntaxError):
@@ -46,7 +46,7 @@ def line_of(error: BaseException, module: str) -> tuple[int, str]:
 
 
 def names_object(text: Any) -> bool:
-    """Returns whether a text is FILE.py:NAME, of a file that may be there or not."""
+    """Returns whether a text is FILE.py:NAME; the file need not exist."""
     if not isinstance(text, str):
         return False
     file, colon, name = text.rpartition(':')
@@ -65,7 +65,7 @@ def split(text: str) -> tuple[Path, str]:
 
 
 def absolute(text: str) -> str:
-    """Returns FILE.py:NAME with an absolute path, or as it is if the path cannot be resolved."""
+    """Returns FILE.py:NAME with an absolute path, or unchanged if the path cannot be resolved."""
     path, name = split(text)
     try:
         return f'{path.expanduser().resolve()}:{name}'
@@ -88,7 +88,7 @@ def read(text: str, option: str, missing: str = '') -> bytes:
     """Returns the content of the file of FILE.py:NAME.
 
     Args:
-      option: what a message begins with. missing: what to do if there is no file.
+      option: what a message begins with. missing: advice if there is no file.
 
     Raises:
       InputError: it cannot be read.
@@ -110,7 +110,7 @@ def find(
 ) -> Any:
     """Runs the file of FILE.py:NAME and returns the object of that name.
 
-    The file runs once in a process while its content stays the same.
+    The file is executed once per process and content.
 
     Args:
       option: what a message begins with.
@@ -147,7 +147,7 @@ def _outcome(path: Path, source: bytes) -> Mapping[str, Any] | BaseException:
     """Returns the names that a file defines, or the error that it ends with."""
     try:
         return execute(source, path, module_name(path))
-    except (Exception, SystemExit) as error:  # it is any Python: anything may go wrong
+    except (Exception, SystemExit) as error:  # it is any Python code and may raise any error
         return error
 
 

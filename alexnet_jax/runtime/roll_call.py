@@ -1,9 +1,9 @@
 """Waits until all processes of a run have been started, and reports which are missing.
 
-JAX waits in silence. So process 0 listens on the coordinator's port first, and each other process
-connects there and sends its number. When all have come, process 0 answers them, closes the port,
-and JAX takes it. A line is a JSON object from a process, or the text '' (all have come) or a fault
-from process 0.
+JAX waits without messages. Therefore process 0 first listens on the coordinator's port, and each
+other process connects and sends its index. When all have connected, process 0 answers them and
+closes the port, which JAX then uses. A line is a JSON object from a process, or the text '' (all
+have connected) or a fault from process 0.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from alexnet_jax.runtime.joining import Joining
 SECONDS_BETWEEN_REPORTS = 15
 SECONDS_BEFORE_FIRST_REPORT = 5
 SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_FOR_ANSWER = 5  # by which a process outwaits process 0, whose message names the missing
+SECONDS_FOR_ANSWER = 5  # additional wait of the other processes
 LONGEST_LINE = 2000  # bytes
 
 
 class Patience:
-    """The seconds that are left to wait, and a report from time to time.
+    """The remaining seconds to wait, with regular reports.
 
     log: prints a line.
     """
@@ -39,11 +39,11 @@ class Patience:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds that are left to wait."""
+        """Remaining seconds to wait."""
         return self._end - time.monotonic()
 
     def report(self, waiting_for: str, at_once: bool = False) -> None:
-        """Logs what this process waits for, unless it did so a moment ago."""
+        """Logs the reason for waiting, at limited frequency."""
         now = time.monotonic()
         if at_once or now >= self._next_report:
             self._next_report = now + SECONDS_BETWEEN_REPORTS
@@ -62,14 +62,14 @@ class Member:
 
 
 def wait_for_all(joining: Joining, patience: Patience | None = None) -> None:
-    """Returns when all processes have come to the coordinator.
+    """Waits until all processes have connected to the coordinator.
 
     Args:
       joining: with the coordinator, the number of processes, and which this is.
 
     Raises:
-      InputError: the coordinator's name or port cannot be used, or not all processes came in time;
-        in all that came.
+      InputError: the coordinator's name or port cannot be used, or not all processes connected in
+        time; in all that did.
     """
     patience = patience or Patience(joining)
     _wait_for_name(joining, patience)
@@ -81,7 +81,7 @@ def wait_for_all(joining: Joining, patience: Patience | None = None) -> None:
 
 @contextlib.contextmanager
 def reporting(joining: Joining, waiting_for: str) -> Iterator[None]:
-    """Logs from time to time, while something else waits, what it waits for."""
+    """Logs the reason for waiting regularly during the block."""
     patience, ended = Patience(joining), threading.Event()
 
     def report() -> None:
@@ -127,7 +127,7 @@ def _wait_for_name(joining: Joining, patience: Patience) -> None:
 
 
 def _gather(joining: Joining, patience: Patience) -> None:
-    """Process 0: accepts the others until all are there, and answers them."""
+    """Process 0: accepts the others until all have connected, and answers them."""
     members: list[Member] = []
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listener(joining))
@@ -191,7 +191,7 @@ def _listener(joining: Joining) -> socket.socket:
         return socket.create_server((host if local_address(joining) else '', port))
     except OSError as error:
         raise InputError(
-            f'--coordinator is {joining.coordinator}, but port {port} cannot be had here:'
+            f'--coordinator is {joining.coordinator}, but port {port} is not available:'
             f' {error.strerror}'
         ) from error
 
@@ -275,7 +275,7 @@ def _ask(connection: socket.socket, joining: Joining, patience: Patience) -> str
     try:
         return plain(json.loads(received), LONGEST_LINE)
     except ValueError:
-        return None  # some other server
+        return None  # another server
 
 
 def _missing(joining: Joining, members: Collection[Member]) -> list[int]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 from alexnet_jax.runtime import output
 
-# SIGHUP: the terminal was closed. It comes once from the shell and once from the system, so
-# that a second one asks for nothing more.
+# SIGHUP: the terminal was closed. The shell and the system each send it, so a second one has no
+# effect.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 AT_ONCE = 1  # the exit status
 
@@ -27,9 +27,9 @@ def stopping() -> list[signal.Signals]:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether a stop was requested.
 
-    Inside, a first SIGTERM, SIGINT or SIGHUP only sets a flag. A second SIGTERM or SIGINT ends
-    the process at once, even during a long compilation. A SIGHUP that the process was started to
-    ignore (nohup) stays ignored. A nested one is the same as the outer one.
+    In the block, a first SIGTERM, SIGINT or SIGHUP only sets a flag. A second SIGTERM or SIGINT
+    ends the process at once, even during a long compilation. A SIGHUP that is ignored at the start
+    (nohup) stays ignored. A nested block is the same as the outer one.
     """
     global _requested
     if _requested is not None:

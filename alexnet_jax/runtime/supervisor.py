@@ -1,8 +1,8 @@
-"""Watches over one of several processes that train together.
+"""Supervises one process of a multi-process run.
 
-JAX ends a process whose peer was lost by abort(), with a stack of its own, and one that
-hangs not at all. So the command runs in a child; this process, which has no JAX, reports
-in plain lines how the child ended, and ends it when it stands still.
+JAX aborts a process whose peer was lost, with a stack trace, and does not end a process that hangs.
+Therefore the command runs in a child process. This process, without JAX, reports in plain lines how
+the child ended, and ends a child that is stuck.
 """
 
 import os
@@ -20,18 +20,19 @@ from alexnet_jax.runtime.command_line import BAD_INPUT, FAULT, STOPPED
 from alexnet_jax.runtime.joining import Joining
 
 GO_ON = 'The same command resumes from the last checkpoint'
-LONGEST_SILENCE = 3600  # seconds, of a child that said it does something slow
+LONGEST_SILENCE = 3600  # seconds, for a child that reported slow work
 CPP_LOG = re.compile(r'[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] ')
 
 
 def supervise(module: str, argv: list[str], joining: Joining, debug: bool = False) -> int:
-    """Runs `python -m module` in a child and returns the exit status it stands for.
+    """Runs `python -m module` in a child process and returns the resulting exit status.
 
-    Signals to stop are passed on as SIGTERM; the second ends the child at once. A child
-    whose next step takes `joining.heartbeat` longer than the longest so far is ended.
+    Stop signals are forwarded as SIGTERM; the second one kills the child. A child without a
+    heartbeat for `joining.heartbeat` plus the longest step so far is considered stuck, and is
+    ended.
 
     Args:
-      debug: show what JAX's libraries log.
+      debug: print the logs of JAX's libraries.
     """
     ours, theirs = socket.socketpair()
     child = subprocess.Popen(
@@ -55,7 +56,7 @@ def supervise(module: str, argv: list[str], joining: Joining, debug: bool = Fals
     if not fault and status >= 0:
         return status
     if asked and status in (-signal.SIGTERM, -signal.SIGKILL):
-        # At once: it was asked twice, or did not listen yet.
+        # Immediately: it was the second request, or the child did not handle signals yet.
         return STOPPED if status == -signal.SIGTERM else FAULT
     waited = signs.last == heartbeat.JOINING and signs.silence >= joining.timeout - 1
     apart = status == -signal.SIGABRT and waited
@@ -65,9 +66,9 @@ def supervise(module: str, argv: list[str], joining: Joining, debug: bool = Fals
 
 
 class Signs:
-    """When the next sign of life has to come.
+    """Deadline of the next heartbeat.
 
-    longest_silence: seconds that something slow may take.
+    longest_silence: time limit of slow work, in seconds.
     """
 
     def __init__(self, heartbeat: float, longest_silence: float = LONGEST_SILENCE):
@@ -89,8 +90,8 @@ class Signs:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the child counts as lost."""
-        # Until a first step was timed, nobody knows how long one takes.
+        """Seconds until the child is considered stuck."""
+        # The duration of a step is unknown before the first one is timed.
         timed = self._longest and not self._may_be_slow
         patience = self._heartbeat + self._longest if timed else self._longest_silence
         end = min(self._at + patience, self._any_at + self._heartbeat)
@@ -98,7 +99,7 @@ class Signs:
 
     @property
     def silence(self) -> float:
-        """Seconds since the last sign but the pulse."""
+        """Seconds since the last heartbeat other than '~'."""
         return time.monotonic() - self._at
 
     def fault(self) -> str:
@@ -111,12 +112,12 @@ class Signs:
 
 
 def _watch(child: subprocess.Popen, channel: socket.socket, signs: Signs) -> str:
-    """Returns when the child has ended, '', or stands still: the fault."""
+    """Waits until the child ends or is stuck; returns the fault, or ''."""
     with selectors.DefaultSelector() as selector:
         selector.register(channel, selectors.EVENT_READ)
         rest = ''
         while True:
-            ended = child.poll() is not None  # asked first: its last signs are still read
+            ended = child.poll() is not None  # before its last heartbeats are read
             if not ended and signs.seconds_left <= 0:
                 return signs.fault()
             wait = 0.0 if ended else min(1.0, max(0.0, signs.seconds_left))
@@ -147,8 +148,7 @@ def _forward_signals(child: subprocess.Popen) -> list[int]:
 
 
 def _pass_on(child: subprocess.Popen) -> None:
-    """The child's own errors, without what C++ libraries log and what follows such a line
-    to the end of the message."""
+    """Prints the child's own errors without logs of C++ libraries and their following lines."""
     if child.stderr is None:
         return
     in_log = False

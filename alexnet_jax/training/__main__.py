@@ -1,10 +1,10 @@
-"""The rates of a run: ε of each group of parameters, epoch by epoch, nothing trained.
+"""Prints the learning rates of a run, for each parameter group and epoch, without training.
 
     python -m alexnet_jax.training --config configs/krizhevsky2012.py
         [--examples N] [--config.NAME=VALUE ...]
 
-A row an epoch, or every few if there are thousands, and one where a rate changes within an
-epoch. Exit status: 0 done; 2 a bad command, setting or input.
+It prints one row per epoch, or one for several epochs in long runs, and one where a rate changes
+within an epoch. Exit status: 0 done; 2 a bad command, setting or input.
 """
 
 import sys
@@ -27,7 +27,7 @@ MOST_ROWS = 1000  # of epochs
 
 
 def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
-    """Returns the run in a line, then a line a group."""
+    """Returns one line about the run, then one line per group."""
     decay = config.optimizer.weight_decay
     rule = f'ε {"inside" if protocol.rate_in_velocity else "outside"} the velocity'
     if protocol.adam is not None:
@@ -54,7 +54,7 @@ def header(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[st
 
 
 def by_epoch(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
-    """Returns a line an epoch or change of rate."""
+    """Returns one line per epoch or change of rate."""
     count = int(clock.epoch(clock.steps)) + 1
     epochs = {clock.first_step(epoch) for epoch in range(0, count, -(-count // MOST_ROWS))}
     changes = [at for group in protocol.groups for at in schedule.changes(group.schedule, clock)]
@@ -73,7 +73,7 @@ def by_epoch(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[
 
 
 def by_plateau(config: Config, protocol: Protocol, clock: schedule.Clock) -> list[str]:
-    """Returns a line a drop of the rate, whose time depends on the validation error."""
+    """Returns one line per drop of the rate; the time of a drop depends on the validation error."""
     drops, patience = config.schedule.drops, config.schedule.patience
     lines = [
         f'divided by 10 after {counted(patience, "validation")} (one an epoch) without a lower top-1'
@@ -100,10 +100,10 @@ def _rates(config: Config, protocol: Protocol, clock: schedule.Clock, step, plat
 def run(argv: list[str]) -> int:
     """Prints the learning rates of a run by layer and epoch; returns the exit status."""
     parser = SettingsParser(prog='python -m alexnet_jax.training', description=__doc__)
-    parser.add_argument('--config', help='a Python file, run to get the settings')
+    parser.add_argument('--config', help='a Python file, executed to get the settings')
     parser.add_argument(
         '--examples', type=int,
-        help="how many training images; the set's own, of ImageNet 1281167 without a look",
+        help='number of training images; default: that of the set, 1281167 for ImageNet',
     )  # fmt: skip
     options, overrides = parser.parse_with_settings(argv)
     config = config_file.load(options.config, overrides)

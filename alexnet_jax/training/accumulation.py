@@ -1,4 +1,4 @@
-"""Gradient accumulation: a step whose gradient is computed in parts, one after the other."""
+"""Gradient accumulation: a step that computes its gradient in sequential parts."""
 
 import dataclasses
 import functools
@@ -17,10 +17,10 @@ from alexnet_jax.network.inference import Array
 
 
 def takes_copies(mesh: Mesh, parts: int) -> bool:
-    """Returns whether a data shard has parameters, and so gradients, of its own.
+    """Returns whether each data shard has its own copy of the parameters, and of the gradients.
 
-    Gradients of several parts are added up first, and over one shard there is nothing to add up:
-    XLA's all-reduce over one device would store all gradients once more.
+    With copies, the gradients of several parts are summed before the all-reduce. One shard needs no
+    copies: XLA's all-reduce over one device would store all gradients twice.
     """
     return parts > 1 or mesh.shape[device_mesh.DATA] == 1
 
@@ -44,15 +44,15 @@ def copy_specs(net: AlexNet) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class StepInParts:
-    """A step whose gradient is added up part by part: (state, batch) -> (state, scores).
+    """A step that sums its gradient part by part: (state, batch) -> (state, scores).
 
-    Programs of their own, called from here: convolutions in a loop of XLA's are orders of
-    magnitude slower on CPU, and all parts in one program take as long to compile as many.
+    It calls separate programs: convolutions in an XLA loop are orders of magnitude slower on CPU,
+    and a program of all parts compiles as long as all of them.
 
-    zeros: () -> sums: (each data shard's gradients, scores) of nothing.
+    zeros: () -> sums: the initial (gradients of each data shard, scores), all 0.
     add: (sums, state, batch, number of the part) -> sums.
-    update: (state, sums) -> (state, scores); here the data shards' gradients are added up,
-      once a step.
+    update: (state, sums) -> (state, scores); sums the gradients over the data shards, once per
+      step.
     """
 
     parts: int
@@ -62,7 +62,9 @@ class StepInParts:
     update: Callable
 
     def __call__(self, state, batch: Mapping[str, Array]) -> tuple[Any, dict[str, jax.Array]]:
-        """Takes a training step, part by part of the batch; returns the state and the metrics."""
+        """Runs a training step, one part of the batch after the other; returns the state and
+        metrics.
+        """
         batch = jax.device_put(batch, self.placed)
         sums = self.zeros()
         for part in range(self.parts):
@@ -74,7 +76,7 @@ def in_parts(
     net: AlexNet, mesh: Mesh, parts: int, of_state: Any, of_scores: Any,
     gradients_of: Callable, update: Callable,
 ) -> StepInParts:  # fmt: skip
-    """Compiles the step; `of_state` and `of_scores` are the shardings of what it returns."""
+    """Compiles the step; `of_state` and `of_scores` are the shardings of its results."""
     whole = NamedSharding(mesh, P())
     of_copies = jax.tree.map(functools.partial(NamedSharding, mesh), copy_specs(net))
     of_sums, of_batch = (of_copies, whole), NamedSharding(mesh, P(device_mesh.DATA))

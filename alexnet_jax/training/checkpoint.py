@@ -1,8 +1,8 @@
-"""Checkpoints: the train state and the configuration, one folder a step, by Orbax.
+"""Writes checkpoints with Orbax: train state and configuration, one folder per step.
 
-Orbax writes in `.partial/`, and in the background. Then come the manifest, which makes the
-folder whole, and one rename, which makes it a checkpoint: `checkpoints/STEP` is never a
-half of one, whatever ends the process. What is to go is renamed into `.partial/` first.
+Orbax writes to `.partial/` in the background. Then the manifest is written, and the folder is
+renamed to `checkpoints/STEP`. A checkpoint is therefore complete or absent, even if the process is
+killed. Before deletion, a checkpoint is renamed into `.partial/`.
 """
 
 import concurrent.futures
@@ -41,9 +41,9 @@ PARTIAL, REPLACED = '.partial', '.replaced'
 
 
 class Checkpoints:
-    """The checkpoints of one run, to be written.
+    """Writer of one run's checkpoints.
 
-    They are the one with the lowest validation error and the last `keep`.
+    It keeps the checkpoint with the lowest validation error and the last `keep`.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Checkpoints:
         record: Mapping[str, Any] = {},
         published: Callable[[], None] = lambda: None,
     ):
-        """Makes the folder if need be; what a killed process has left half saved goes.
+        """Creates the folder if necessary; deletes incomplete checkpoints of a killed process.
 
         Args:
           record: JSON that is saved with every state.
-          published: is called when a checkpoint is whole and those are gone that it makes
-            superfluous, in the thread that saves; may raise StorageError.
+          published: is called in the saving thread after a checkpoint is complete and older ones
+            are deleted; may raise StorageError.
 
         Raises:
           StorageError: it cannot be written.
@@ -74,18 +74,17 @@ class Checkpoints:
         with quiet():
             self._writer = ocp.AsyncCheckpointer(handler())
         self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint', _yield_processor)
-        # Several processes begin a save together, which has its place among what else they
-        # do together.
+        # Several processes begin a save together, in the same order as their other collectives.
         self._alone = jax.process_count() == 1
         self._publishing: concurrent.futures.Future | None = None
 
     def save(self, state: TrainState, error: float | None = None) -> None:
-        """Begins to save the state under its step, in place of one saved there before.
+        """Starts to save the state under its step; replaces an earlier checkpoint of this step.
 
-        It begins when the save before is done. The state may be donated then.
+        It first waits for the previous save. After the call the state may be donated.
 
         Args:
-          error: the validation error at this step, if it was measured.
+          error: the validation error at this step, or None.
 
         Raises:
           NotFiniteError: a number of the state is not finite. Nothing is saved.
@@ -107,10 +106,10 @@ class Checkpoints:
         self._publishing = self._thread.submit(finish)
 
     def check(self) -> None:
-        """Raises the fault of the last save.
+        """Raises the error of the last save.
 
         Raises:
-          StorageError: the last save failed. What was saved before is as it was.
+          StorageError: the last save failed. Earlier checkpoints are unchanged.
         """
         if self._publishing is not None and self._publishing.done():
             self.wait()
@@ -126,15 +125,15 @@ class Checkpoints:
             publishing.result()
 
     def close(self) -> None:
-        """Waits for a save that is on its way; if it fails, `wait` was there to be called."""
+        """Waits for a running save. It ignores errors, which `wait` raises."""
         self._thread.shutdown()
-        with contextlib.suppress(Exception):  # what Orbax met in a save that failed, once more
+        with contextlib.suppress(Exception):  # Orbax raises the error of a failed save again
             self._writer.close()
 
     def rename_damaged_after(self, step: int) -> None:
-        """Renames those after a step to STEP.damaged.
+        """Renames the checkpoints after a step to STEP.damaged.
 
-        There they do not stand in the way of those to come, and can be looked into.
+        Later checkpoints can then use these steps, and the damaged ones can be inspected.
         """
         for later in steps(self._folder) if self._is_first else []:
             damaged = self._folder / f'{later}.damaged'
@@ -144,17 +143,16 @@ class Checkpoints:
                     os.rename(self._folder / str(later), damaged)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """Restores the state that was saved there.
+        """Restores the state of a checkpoint.
 
         Args:
-          like: `step.abstract_state`: the tree, shapes and types to expect, and
-            where the arrays are to lie. The mesh need not be the one they were
-            saved from.
+          like: `step.abstract_state`: the expected tree, shapes and types, and the sharding of the
+            arrays. The mesh may differ from that of the saving run.
 
         Raises:
-          InputError: it has other arrays, or they cannot be read.
+          InputError: the checkpoint has other arrays, or they cannot be read.
         """
-        if self._alone:  # Orbax's threads give way too if they are started by one that does
+        if self._alone:  # Orbax's threads inherit the low priority of the thread that starts them
             return self._thread.submit(self._restore, step, like).result()
         return self._restore(step, like)
 
@@ -173,12 +171,12 @@ class Checkpoints:
         return state
 
     def _begin(self, step: int, copy: TrainState) -> None:
-        """Has Orbax write, in threads of its own."""
+        """Starts Orbax's background save."""
         with self._save_errors(step, copy):
             if self._is_first:
                 if not self._folder.is_dir():
-                    # Or else a run whose folder was taken away would go on in a new one.
-                    raise FileNotFoundError(errno.ENOENT, 'the folder is gone')
+                    # Otherwise a run whose folder was removed would continue in a new one.
+                    raise FileNotFoundError(errno.ENOENT, 'the folder does not exist')
                 self._clear()
                 if shutil.disk_usage(self._folder).free < declared.size(copy):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -191,7 +189,7 @@ class Checkpoints:
             )
 
     def _publish(self, step: int, error: float | None, copy: TrainState) -> None:
-        """Makes a checkpoint of what is written; then those go that are no longer wanted."""
+        """Makes the written folder a checkpoint, then deletes those that are no longer kept."""
         place, final = self._partial / str(step), self._folder / str(step)
         with self._save_errors(step, copy):
             self._writer.wait_until_finished()
@@ -217,8 +215,7 @@ class Checkpoints:
         self._clear()
 
     def _clear(self) -> None:
-        """Away with all that is half done; a checkpoint that was to be replaced, and was not yet,
-        is put back."""
+        """Deletes incomplete checkpoints; restores one whose replacement was not completed."""
         for replaced in self._partial.glob(f'*{REPLACED}'):
             final = self._folder / replaced.name.removesuffix(REPLACED)
             if not final.exists():
@@ -228,10 +225,10 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _save_errors(self, step: int, state: TrainState) -> Iterator[None]:
-        """Turns errors of writing within into a `StorageError`.
+        """Converts write errors in a `with` block to `StorageError`.
 
         Raises:
-          StorageError: something could not be written within.
+          StorageError: a write in the block failed.
         """
         try:
             yield
@@ -243,7 +240,7 @@ class Checkpoints:
 
 
 def _retention(keep: int) -> ocp.checkpoint_managers.PreservationPolicy:
-    """Returns Orbax's policy that preserves the last `keep` and the best."""
+    """Returns Orbax's policy that keeps the last `keep` checkpoints and the best."""
     managers = ocp.checkpoint_managers
     best = managers.BestN(
         get_metric_fn=lambda rank: rank, reverse=True, n=1, keep_checkpoints_without_metrics=False
@@ -252,8 +249,9 @@ def _retention(keep: int) -> ocp.checkpoint_managers.PreservationPolicy:
 
 
 def _rank(folder: Path) -> tuple[float, int] | None:
-    """Returns the validation error that was saved with a checkpoint, and its step, as of equal
-    errors the first is the best."""
+    """Returns the validation error that was saved with a checkpoint, and its step, because the
+    first of equal errors is the best.
+    """
     with contextlib.suppress(DamagedError):
         error = manifest.read(folder)['top1_error']
         return None if error is None else (error, int(folder.name))
@@ -261,16 +259,18 @@ def _rank(folder: Path) -> tuple[float, int] | None:
 
 
 def _yield_processor() -> None:
-    """Puts this thread, and those it starts, behind all others that want a processor: what a save
-    has to do fits into the moments in which a training step leaves one idle."""
-    if sys.platform == 'linux':  # elsewhere a priority is of a whole process
+    """Gives this thread, and those it starts, the lowest priority, so that a save uses only the
+    processor time that training leaves idle.
+    """
+    if sys.platform == 'linux':  # other systems set the priority of the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 @jax.jit
 def _snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
-    """A copy, as the next step writes over the state while Orbax still reads it (on CPU it
-    makes no copy itself); and whether all the net's numbers are finite."""
+    """Returns a copy of the state, and whether all values of the net are finite. The next step
+    overwrites the state while Orbax still reads it (on CPU Orbax makes no copy).
+    """
     numbers = jax.tree.leaves((state.params, state.batch_stats, state.momentum))
     finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers])
     return jax.tree.map(jnp.copy, state), jnp.all(finite)
@@ -290,7 +290,7 @@ def _not_saved(folder: Path, step: int, state: TrainState, error: BaseException)
         free = f'; there are {shutil.disk_usage(folder).free} bytes free'
     except OSError:
         free = ''
-    last = f'that of step {held[-1]} is whole' if held else 'there is none before it'
+    last = f'that of step {held[-1]} is intact' if held else 'there is no earlier one'
     return (
         f'the checkpoint of step {step}, {declared.size(state)} bytes, cannot be written to'
         f' {folder}: {reason(error)}{free}\n'

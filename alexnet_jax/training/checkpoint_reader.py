@@ -1,6 +1,6 @@
-"""Checkpoints as they are read, by the run itself or beside a run that saves.
+"""Reads checkpoints, also while another process saves to their folder.
 
-Nothing in their folder is touched.
+It never changes the folder.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ from alexnet_jax.runtime.errors import InputError
 from alexnet_jax.training import declared, manifest
 from alexnet_jax.training.manifest import DamagedError
 
-RECORD_FILE = 'config/metadata'  # as Orbax calls the JSON `config`
+RECORD_FILE = 'config/metadata'  # Orbax's name of the JSON `config`
 
 
 def steps(folder: Path) -> list[int]:
-    """Returns the steps that are kept there, ascending; nothing is touched."""
+    """Returns the steps of the checkpoints, ascending; changes nothing."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
 def newest_intact(folder: Path) -> tuple[int | None, list[str]]:
-    """Returns the last step whose files are as they were written, None if none is kept.
+    """Returns the last step with intact files, or None without checkpoints.
 
-    With it comes a line on each step after it.
+    It also returns one line about each damaged checkpoint after that step.
 
     Raises:
-      InputError: some are, but none that is whole.
+      InputError: there are checkpoints, but all are damaged.
     """
     faults: dict[int, DamagedError] = {}
     for step in reversed(steps(folder)):
@@ -47,7 +47,7 @@ def newest_intact(folder: Path) -> tuple[int | None, list[str]]:
             manifest.verify(place)
         except DamagedError as fault:
             if before is None or _identity(place) != before:
-                return newest_intact(folder)  # another process took it away: there is a newer one
+                return newest_intact(folder)  # another process deleted it: there is a newer one
             faults[step] = fault
         else:
             return step, [
@@ -56,8 +56,8 @@ def newest_intact(folder: Path) -> tuple[int | None, list[str]]:
             ]
     if faults:
         raise InputError(
-            f'no checkpoint in {folder} is whole: {"; ".join(map(str, faults.values()))}\n'
-            'Bring one back from elsewhere, or take another --workdir to begin again'
+            f'no checkpoint in {folder} is intact: {"; ".join(map(str, faults.values()))}\n'
+            'Restore one from a backup, or start a new run in another --workdir'
         )
     return None, []
 
@@ -67,14 +67,14 @@ def read_layers(
     step: int | None = None,
     asked_as: str = 'step',
 ) -> tuple[dict[str, dict[str, np.ndarray]], int, dict[str, Any]]:
-    """Reads parameters and moving statistics by layer, of whatever net was saved there.
+    """Reads parameters and moving statistics by layer, of any net.
 
-    With them come the step they are of, and the record that was saved with them. Nothing in the
-    folder is touched: another process may be saving there.
+    It also returns their step and the record saved with them. It changes nothing in the folder,
+    because another process may be saving to it.
 
     Args:
-      step: None: the last that is whole; later ones are named on stderr.
-      asked_as: what a message calls `step`.
+      step: None: the last intact one; later ones are listed on stderr.
+      asked_as: name of `step` in messages.
 
     Raises:
       InputError: there is no such step, it is damaged, or something else is in its folder.
@@ -88,14 +88,14 @@ def read_layers(
         except (InputError, jax.errors.JaxRuntimeError):
             if before is not None and _identity(place) == before:
                 raise
-            # Another process took it away while it was read: there is a newer one.
+            # Another process deleted it during the read: there is a newer one.
 
 
 def _layers_at(place: Path) -> dict[str, dict[str, np.ndarray]]:
     """Reads the layers of a checkpoint.
 
     Raises:
-      InputError: it is no checkpoint, or holds numbers that are not finite.
+      InputError: it is no checkpoint, or has values that are not finite.
     """
     with readable(place), quiet():
         wanted = {
@@ -127,7 +127,7 @@ def _layers_at(place: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def read_record(place: Path) -> dict[str, Any]:
-    """Returns the JSON that was saved with a checkpoint: its configuration, and more.
+    """Returns the JSON of a checkpoint: its configuration and other facts.
 
     Raises:
       InputError: it cannot be read.
@@ -142,7 +142,7 @@ def read_record(place: Path) -> dict[str, Any]:
 
 
 def _identity(place: Path) -> int | None:
-    """Returns which folder it is, as one may take the place of another; None if it is gone."""
+    """Returns the identity of a folder, because another may replace it; None if it was deleted."""
     try:
         return place.lstat().st_ino
     except OSError:
@@ -165,17 +165,16 @@ def _choose(folder: Path, step: int | None, asked_as: str) -> int:
         try:
             manifest.verify(folder / str(step))
         except DamagedError as fault:
-            if _identity(folder / str(step)) is None:  # taken away meanwhile
+            if _identity(folder / str(step)) is None:  # deleted in the meantime
                 return _choose(folder, step, asked_as)
             raise InputError(f'checkpoint {step} is damaged: {fault}') from fault
     return step
 
 
 def handler() -> ocp.CompositeCheckpointHandler:
-    """Returns a handler of arrays as files of their own that hold their numbers and nothing else.
+    """Returns a handler that stores each array uncompressed in a separate file.
 
-    This is as fast as it gets, and a file that is too short for its array is known before
-    anything is read.
+    This is the fastest format, and a file that is too short for its array is found before reading.
     """
     together = _readers()
     return ocp.CompositeCheckpointHandler(
@@ -192,7 +191,7 @@ def _array_handler() -> ocp.PyTreeCheckpointHandler:
 
 
 def _readers() -> ocp.options.MultiprocessingOptions:
-    """Returns which processes Orbax waits for: all, or within `multihost.alone` none but this."""
+    """Returns the processes that Orbax waits for: all, or only this one within `multihost.alone`."""
     if multihost.count() == jax.process_count():
         return ocp.options.MultiprocessingOptions()
     here = jax.process_index()
@@ -201,23 +200,23 @@ def _readers() -> ocp.options.MultiprocessingOptions:
 
 @contextlib.contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turns Orbax's errors of reading into an `InputError`.
+    """Converts Orbax's read errors to `InputError`.
 
     Raises:
-      InputError: Orbax cannot make sense of the folder.
+      InputError: Orbax cannot read the folder.
     """
     try:
         yield
     except (InputError, jax.errors.JaxRuntimeError):
         raise
-    except Exception as error:  # Whatever a broken file makes its readers raise.
+    except Exception as error:  # Readers raise various errors for a broken file.
         raise InputError(f'{folder} is no checkpoint of this program: {reason(error)}') from error
 
 
 def declared_arrays(folder: Path) -> declared.Arrays:
-    """Returns the arrays that the checkpoint declares; none is read.
+    """Returns the declared arrays of a checkpoint without reading their values.
 
-    Chunks that do not fit an array's file are refused by Tensorstore.
+    Tensorstore raises errors for chunks that do not fit an array's file.
     """
     declared.require_own_form(folder / 'state')
     return declared.by_path(_array_handler().metadata(epath.Path(folder / 'state')).tree)
@@ -225,7 +224,7 @@ def declared_arrays(folder: Path) -> declared.Arrays:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences Orbax, which warns of options that are as they should be and logs what it also raises."""
+    """Silences Orbax's warnings about correct options, and its log of errors that it also raises."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
@@ -235,7 +234,7 @@ def quiet() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the system's message, which Orbax's libraries quote in the midst of much else."""
+    """Extracts the system's message from a long error of Orbax's libraries."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip()

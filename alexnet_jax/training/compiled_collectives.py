@@ -1,7 +1,7 @@
-"""What the compiled step sends, counted from the program that XLA made.
+"""Counts the communication of the compiled step.
 
-XLA merges, splits and renames what the source asked for: only the compiled text
-says what is sent. "Bytes sent" is defined in `network/communication.py`.
+XLA merges, splits and renames the collectives of the source, so only the compiled program shows the
+bytes sent. "Bytes sent" is defined in `network/communication.py`.
 """
 
 import dataclasses
@@ -33,9 +33,8 @@ from alexnet_jax.training.schedule import Clock
 class Counted:
     """One collective of a compiled program, for one device.
 
-    axis: 'column', 'data', 'both' if its groups are the whole mesh, 'other' if they
-      are none of these.
-    times: how often a step runs it: more than once in a loop.
+    axis: 'column', 'data', 'both' if its groups are the whole mesh, otherwise 'other'.
+    times: number of executions per step: more than one in a loop.
     sent: bytes each time.
     """
 
@@ -44,7 +43,7 @@ class Counted:
     times: int
     sent: float
     op_name: str  # where in the source
-    place: int = 0  # of its start among the program's operations
+    place: int = 0  # position of its start among the program's operations
 
     @property
     def backward(self) -> bool:
@@ -59,9 +58,9 @@ def compile_step(
     compiler_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> jax.stages.Compiled:
-    """Compiles the training step from shapes alone: no array is made.
+    """Compiles the training step from shapes, without creating arrays.
 
-    `net` has `column_axis` None; `options` are further ones of `make_train_step`.
+    `net` has `column_axis` None; `options` are other arguments of `make_train_step`.
     """
     size = net.architecture.input_size
     train_step = step.make_train_step(
@@ -78,7 +77,7 @@ def report(
     architecture: Architecture, classes: int, mesh_shape: tuple[int, int], batch_size: int,
     exchange: str,
 ) -> list[str]:  # fmt: skip
-    """Describes the collectives counted in the compiled step, the least by the table, and memory."""
+    """Describes the collectives of the compiled step, the minimum by the table, and the memory."""
     data, column = mesh_shape
     net = AlexNet(architecture, classes, exchange=exchange)
     mesh = device_mesh.make_mesh(data, column)
@@ -87,7 +86,7 @@ def report(
     held = parameters_held(architecture, classes, column)
     activations = activations_held(architecture, classes, column, batch_size // data)
     program, memory = compiled.as_text(), compiled.memory_analysis()
-    assert program is not None and memory is not None  # as some backends have it; not CPU's
+    assert program is not None and memory is not None  # some backends report it; CPU does not
     return [
         f'network {architecture.name}, {classes} classes, on {data}×{column} devices (data ×'
         f' column), {batch_size:,} images a step; bytes that a device sends in a step',
@@ -103,7 +102,7 @@ def report(
 
 
 def collectives_table(counted: list[Counted], least: list[Transfer]) -> list[str]:
-    """Returns a line an axis and collective, and one for all of an axis: how often, and bytes."""
+    """Returns one line per axis and collective, and totals per axis: counts and bytes."""
     head = f'{"axis":8}{"collective":20}{"forward":>8}{"back":>6}{"counted":>15}{"least":>15}'
     lines = []
     for axis in ('column', 'data', 'both', 'other'):
@@ -134,7 +133,7 @@ CALLED = re.compile(
     r'(?:to_apply|calls|body|condition|\w+_computations?)=(?:\{([^}]*)\}|%?([\w.-]+))'
 )
 CHAIN = re.compile(r'chain_id="(\d+)"')
-# By XLA's own name of the operation, or by cuDNN's.
+# By the name of the operation in XLA or cuDNN.
 BACKWARD_CONVOLUTION = re.compile(
     r'( convolution\(|__cudnn\$conv).*op_name="[^"]*transpose\([^"]*conv_general_dilated"'
 )
@@ -148,9 +147,9 @@ def count(program: str, mesh: tuple[int, int]) -> list[Counted]:
       program: compiled HLO, from `as_text()`.
       mesh: (data, column), of which XLA numbers the devices row by row.
 
-    Of a branch that may not run all is counted. Groups of one device send nothing
-    and are left out. An asynchronous collective of a TPU appears in several fusions with one
-    `chain_id`, and is counted once.
+    All branches of a conditional are counted. Groups of one device send nothing and are skipped. An
+    asynchronous collective of a TPU appears in several fusions with one `chain_id`, and is counted
+    once.
 
     Raises:
       ValueError: a collective in a loop of unknown length, or groups in no known form.
@@ -223,7 +222,7 @@ def computations(program: str) -> tuple[dict[str, list[str]], str]:
 
 
 def called(line: str) -> list[str]:
-    """Returns the names of the computations that a line runs."""
+    """Returns the names of the computations that a line calls."""
     found = [name for listed, one in CALLED.findall(line) for name in (listed or one).split(',')]
     return [name.strip(' %') for name in found]
 
@@ -248,8 +247,10 @@ def _counted(match: re.Match, line: str, mesh: tuple[int, int], times: int) -> C
 
 
 def _put_in(kind: str, start: bool, n: int) -> float:
-    """What one of n devices puts in, as a share of what the type names: the result,
-    of an asynchronous start the operand too, except of all-reduce."""
+    """Returns the contribution of one of n devices as a fraction of the type in the program. The
+    type is that of the result; for an asynchronous start, except all-reduce, it includes the
+    operand.
+    """
     result = {'all-gather': n, 'reduce-scatter': 1 / n}.get(kind, 1)  # over operand
     return 1 / (result + (start and kind != 'all-reduce'))
 

@@ -11,7 +11,7 @@ PLAIN_LINE_SECONDS = 10
 
 
 class Reporter:
-    """Shows train rows as they come and validation rows as they are."""
+    """Prints training rows and validation rows."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Reporter:
 
         Args:
           print_every: steps between lines where there is no terminal; 0: about ten seconds.
-          top5: whether top-5 errors mean anything: there are more than five classes.
+          top5: whether to print top-5 errors: for more than five classes.
         """
         self._top5 = top5
         self._console = Console(highlight=False, soft_wrap=True, quiet=silent)
@@ -33,7 +33,7 @@ class Reporter:
         self._steps, self._print_every, self._printed = steps, print_every, first_step
         self._bar = None
         if self._console.is_terminal:
-            # No bar: these figures just fit a terminal of 80 characters.
+            # No bar: the figures fill a terminal of 80 characters.
             columns = ('{task.completed}/{task.total}', '{task.fields[row]}')
             self._bar = Progress(
                 *columns, TimeRemainingColumn(), console=self._console, transient=True
@@ -50,7 +50,7 @@ class Reporter:
             self.print_line(f'train  step {row["step"]}/{self._steps}  {text}')
 
     def _line_is_due(self, step: int) -> bool:
-        if self._print_every:  # rows may come more seldom than that
+        if self._print_every:  # rows may be less frequent than that
             before, self._printed = self._printed, step
             return step // self._print_every > before // self._print_every
         due = time.monotonic() >= self._next_line

@@ -1,6 +1,6 @@
 """Arrays that a checkpoint declares, compared with the expected ones before any is read.
 
-A small file may claim an array that no memory holds.
+A small file may declare an array that is too large for the memory.
 """
 
 import itertools
@@ -16,7 +16,7 @@ import numpy as np
 from alexnet_jax.runtime.errors import InputError, counted, shown
 from alexnet_jax.runtime.files import read_json
 
-# By the names on the way to each in its tree: what has a shape and a dtype, an array or not.
+# Objects with a shape and a dtype, by the keys of their path in the tree.
 Arrays = Mapping[tuple[str, ...], Any]
 # In an array's .zarray.
 PLAIN = {
@@ -58,7 +58,7 @@ def require_same(folder: Path, found: Arrays, expected: Arrays) -> None:
     """Checks that a checkpoint's arrays are those expected.
 
     Raises:
-      InputError: one is missing, not asked for, or of another shape or type.
+      InputError: one is missing, unexpected, or has another shape or type.
     """
 
     def form(arrays: Arrays, path: tuple[str, ...]) -> str:
@@ -76,12 +76,12 @@ def require_same(folder: Path, found: Arrays, expected: Arrays) -> None:
 
 
 def require_own_form(state: Path) -> None:
-    """Checks that arrays lie in files of their own, as this program saves them.
+    """Checks that each array is a separate file, as this program saves them.
 
-    Orbax would read a compressed database (OCDBT) in their place, which nothing here looks into.
+    Otherwise Orbax would read a compressed database (OCDBT), which this module cannot check.
 
     Raises:
-      InputError: they do not, or _METADATA cannot be read.
+      InputError: they are not separate files, or _METADATA cannot be read.
     """
     path = state / '_METADATA'
     try:
@@ -90,17 +90,17 @@ def require_own_form(state: Path) -> None:
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f'{path} cannot be read: {error}') from error
     if forms != [False, False]:
-        raise InputError(f'{path} is of another form of checkpoint than this program saves')
+        raise InputError(f'{path} has another checkpoint format than this program saves')
 
 
 def require_whole(state: Path, arrays: Arrays) -> None:
     """Checks that the arrays are stored as this program stores them.
 
-    That is uncompressed, little-endian, in C order, every chunk a file of its size. Tensorstore
-    reads a chunk that is missing as zeros, and a compressed one may fill the memory.
+    The format is uncompressed, little-endian, in C order, with one full-size file per chunk.
+    Tensorstore reads a missing chunk as zeros, and a compressed chunk may exhaust the memory.
 
     Raises:
-      InputError: one is not.
+      InputError: an array has another format.
     """
     for name in arrays:
         folder = state / '.'.join(name)
@@ -113,7 +113,7 @@ def require_whole(state: Path, arrays: Arrays) -> None:
 
 
 def _fault_of(about: dict[str, Any], folder: Path) -> str:
-    """Returns how an array is stored otherwise than it should; '' if it is not."""
+    """Describes how the storage of an array differs from this format; '' if it does not."""
     for key, value in PLAIN.items():
         if about[key] != value:
             return f'{key} is {shown(about[key])}; allowed: {json.dumps(value)}'

@@ -13,8 +13,10 @@ Params = dict[str, Any]
 
 
 def for_each_shard(params: Params, net: Architecture) -> Params:
-    """Casts parameters that all data shards share to values of each shard, within `jax.shard_map`.
-    Their gradients are all-reduced over the data axis."""
+    """Marks parameters as varying over the data shards, within `jax.shard_map`.
+
+    Their gradients are all-reduced over the data axis.
+    """
     return platforms.form(tpu=_dense_first, default=lambda params, _: _own(params))(params, net)
 
 
@@ -23,11 +25,11 @@ def _own(params: Params) -> Params:
 
 
 def _dense_first(params: Params, net: Architecture) -> Params:
-    """As `for_each_shard`; the all-reduces of fully connected layers come before the others.
+    """Does the same; the all-reduces of fully connected layers come before the others.
 
-    These layers hold most parameters, and their gradients are computed first. XLA for TPUs starts an
-    all-reduce early only if another operation waits for it: here the gradient of the first kernel
-    does, which is computed last.
+    These layers hold most parameters, and their gradients are computed first. XLA for TPUs starts
+    an all-reduce early only if another operation depends on it. Here the gradient of the first
+    kernel, which is computed last, depends on them.
     """
     first = net.layers[0].name
     convolutions = {layer.name for layer in net.layers if isinstance(layer, Conv)}
@@ -43,8 +45,9 @@ def _dense_first(params: Params, net: Architecture) -> Params:
 
 @jax.custom_vjp
 def _summed_before(params: Params, x: jax.Array) -> tuple[Params, jax.Array]:
-    """Returns both arguments. In the backward pass the gradient of x waits for the all-reduced
-    gradients of the parameters."""
+    """Returns both arguments. In the backward pass the gradient of x depends on the all-reduced
+    gradients of the parameters.
+    """
     return params, x
 
 

@@ -1,4 +1,4 @@
-"""Signs of a run that goes wrong: numbers that are not finite, and nets that do not learn."""
+"""Detects failing runs: values that are not finite, and nets that do not learn."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -8,21 +8,21 @@ import numpy as np
 
 from alexnet_jax.runtime.errors import NotFiniteError, counted
 
-CHANCE = 0.99  # of ln(classes): a mean loss above it says that nothing was learnt
-Part = tuple[str, int]  # a layer, and a column of it
-EPOCHS, STEPS = 2, 300  # before that, a run that does well later may stand at chance
+CHANCE = 0.99  # of ln(classes): with a mean loss above it, the net has learned nothing
+Part = tuple[str, int]  # a layer and its column
+EPOCHS, STEPS = 2, 300  # a run that succeeds later may be at chance level before that
 
 
 class Health:
-    """Checks the scores of every step, and warns once of each fault.
+    """Checks the metrics of every step, and warns once about each problem.
 
     Args:
-      layers: of the net, those with biases, from the image on.
-      classes: of the net.
-      warn: takes each warning, a line.
-      reads_all: the layers that read all columns below; others read their own.
-      gather_texts: an array -> those of all processes, [processes, ...]. All call it at the
-        end of each epoch.
+      layers: layers of the net with biases, from the image on.
+      classes: number of classes.
+      warn: called with each warning, one line.
+      reads_all: layers that read all columns below; others read their own column.
+      gather_texts: an array -> the arrays of all processes, [processes, ...]. All processes call it
+        at the end of each epoch.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Health:
         self._gradients: np.ndarray = np.zeros((0, 1))
 
     def step(self, step: int, scores: dict[str, Any]) -> None:
-        """Checks the scores of a step.
+        """Checks the metrics of a step.
 
         Args:
-          scores: of `step.make_train_step`, on the host; 'bias_gradients' 0 where only
+          scores: those of `step.make_train_step`, on the host; 'bias_gradients' are 0 where only
             other processes have them.
 
         Raises:
-          NotFiniteError: the loss, the learning rate or a gradient is not.
+          NotFiniteError: the loss, the learning rate or a gradient is not finite.
         """
         loss, sizes = float(scores['loss']), scores['bias_gradients']
         require_finite(loss, 'the loss', step)
@@ -77,20 +77,22 @@ class Health:
             self._warned.add('chance')
             cause = 'its units died' if dead else 'the learning rate is too high or too low for it'
             self._warn(
-                f'warning: after {counted(self._last, "step")} the loss is {mean:.4f}, that of guessing,'
-                f' ln(classes) = {self._chance:.4f}: the net has learned nothing; maybe {cause}'
+                f'warning: after {counted(self._last, "step")} the loss is {mean:.4f}, that of a'
+                f' random guess, ln(classes) = {self._chance:.4f}: the net has learned nothing;'
+                f' a possible cause: {cause}'
             )
         self._begin_epoch()
 
     def _dead(self) -> list[Part]:
-        """The columns of layers that gave 0 for every image. Units that give 0 pass no gradient
-        on, so a part below is one only if a part that reads it had a gradient."""
+        """Returns the columns of layers that returned 0 for every image. Units that return 0
+        propagate no gradient, so a column counts only if a column that reads it had a gradient.
+        """
         if not self._steps or not self._layers:
             return []
-        # The columns of a process alone have a gradient there.
+        # Each process has only the gradients of its own columns.
         learns: np.ndarray = np.any(self._everyones(self._gradients > 0), axis=0)
         if not learns[-1].any():
-            return []  # not of the output itself: there was nothing left to learn
+            return []  # not even the output: there was nothing left to learn
         dead = []
         for number, layer in enumerate(self._layers[:-1]):
             above = learns[number + 1]
@@ -99,7 +101,7 @@ class Health:
         return dead
 
     def _is_crossed(self, number: int) -> bool:
-        """Whether all columns above read each column of a layer; the output does."""
+        """Returns whether all columns of the next layer read each column; the output always does."""
         return number + 2 == len(self._layers) or self._layers[number + 1] in self._reads_all
 
     def _warn_if_dead(self, layer: str, parts: list[Part]) -> None:
@@ -110,8 +112,8 @@ class Health:
         columns = [str(column + 1) for _, column in new]
         of = '' if len(new) == self._gradients.shape[1] else f'column {" and ".join(columns)} of '
         self._warn(
-            f'warning: {of}{layer} is dead: no step of the last epoch had a gradient for it, as its'
-            ' units give 0 for every image; a lower optimizer.learning_rate, or other initial'
+            f'warning: {of}{layer} is dead: its gradient was 0 in every step of the last epoch, as'
+            ' its units return 0 for every image; a lower optimizer.learning_rate, or other initial'
             ' biases, may help'
         )
 

@@ -1,4 +1,4 @@
-"""conv1's kernels at every validation, for pictures of how they came about."""
+"""conv1's kernels at every validation, for figures of their development."""
 
 import io
 import re
@@ -19,20 +19,20 @@ def keep(folder: Path, step: int, kernel: np.ndarray) -> None:
     path, content = folder / f'{step:08}.npy', io.BytesIO()
     np.save(content, kernel, allow_pickle=False)
     try:
-        folder.mkdir(exist_ok=True)  # but not a workdir that was taken away
+        folder.mkdir(exist_ok=True)  # but not for a removed workdir
         files.write_bytes(path, content.getvalue())
     except OSError as error:
         raise StorageError(
             f'{path}: {kernel.nbytes} bytes cannot be written: {error.strerror}\n'
-            'Saved files are intact; once that is repaired, the same command resumes'
+            'Saved files are intact; after a repair the same command resumes'
         ) from error
 
 
 def read(folder: Path, last_step: int) -> dict[int, np.ndarray]:
     """Returns the kernels by step, in order, up to `last_step`.
 
-    A run may have resumed from an earlier step. Files that are cut short, or hold something else,
-    are left out.
+    A run may have resumed from an earlier step. Truncated files and files with other content are
+    skipped.
     """
     kept = {}
     for path in sorted(folder.glob('*.npy')):

@@ -1,4 +1,4 @@
-"""Training: steps, validations, checkpoints, log."""
+"""The training loop: steps, validations, checkpoints, log."""
 
 import contextlib
 import dataclasses
@@ -16,20 +16,20 @@ from alexnet_jax.training.health import Health, require_finite
 from alexnet_jax.training.step import TrainState
 
 Row = dict[str, Any]
-READ_AT_ONCE = 8  # steps whose scores are read at once, at most
+READ_AT_ONCE = 8  # maximum number of steps whose metrics are read together
 
 
 class Saves(Protocol):
     """Saves states, as `checkpoint.Checkpoints` does.
 
-    `save` need not wait, `check` raises the fault of a save, `wait` waits for all.
+    `save` may return early, `check` raises the error of a save, `wait` waits for all saves.
     """
 
     def save(self, state: TrainState, error: float | None) -> None:
         """Saves a checkpoint; `error` is the validation error, None if there is none yet."""
 
     def check(self) -> None:
-        """Raises the fault of a save in the background."""
+        """Raises the error of a save in the background."""
 
     def wait(self) -> None:
         """Waits until all saves are written."""
@@ -39,8 +39,8 @@ class Saves(Protocol):
 class Plan(schedule.Clock):
     """Run length and logging and checkpoint intervals.
 
-    patience: of the plateau rule, as in `schedule`.
-    drops: likewise; None: no plateau ends the run.
+    patience: that of the plateau rule, as in `schedule`.
+    drops: maximum number of drops of the plateau rule; None: no plateau ends the run.
     log_every, save_every: steps between train rows, and between checkpoints; a
       `save_every` of 0 saves at every validation.
     """
@@ -65,32 +65,31 @@ def train(
     stop_requested: Callable[[], bool] = lambda: False,
     reached: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainState, bool]:
-    """Trains from the state's step on, to the end of the plan or of learning, or to a stop.
+    """Trains from the state's step until the end of the plan, the last plateau, or a stop.
 
-    `reached` may end it, too. The last state is always saved.
+    `reached` may also end it. The last state is always saved.
 
-    Validates whenever an epoch is full. What happens at a step's end, happens in
-    the order validation, learning rate, save: a saved state has its validation
-    behind it, unless that was stopped, and comes first then when the run resumes. A run
-    that starts from a saved state equals one that never stopped.
+    Every epoch ends with a validation. The order at the end of a step is validation, learning rate,
+    save: the validation of a saved state is done, unless it was stopped; a resumed run then starts
+    with it. Interrupted runs resume bit-exactly.
 
     Args:
-      batches: the first is the one of the state's step.
+      batches: batches from the state's step on.
       validate: the net's variables -> {'loss', 'top1_error', 'top5_error', ...}; raises
         StopRequestedError if a stop is requested meanwhile.
-      saves: keeps states, each with the validation error if it was just measured.
-      log: takes rows for metrics.jsonl.
-      health: is shown the scores of every step.
-      watch: is shown the step and the net's variables before the first step and at every
+      saves: saves states, each with its validation error if it was just measured.
+      log: called with rows for metrics.jsonl.
+      health: called with the metrics of every step.
+      watch: called with the step and the net's variables before the first step and at every
         validation.
       stop_requested: whether to stop before the next step.
       reached: whether the run has reached its target, before its plan ends.
 
     Raises:
-      NotFiniteError: a loss, a gradient or a weight is no finite number. Nothing of it is
-        saved, and no more than two steps were made since, or where rows are not asked for at
-        each step READ_AT_ONCE + 1.
-      StorageError: a state or a row could not be kept.
+      NotFiniteError: a loss, a gradient or a weight is no finite number. That state is not saved.
+        It is raised at most two steps later, or READ_AT_ONCE + 1 steps where not every step has a
+        row.
+      StorageError: a state or a row could not be saved.
 
     Returns:
       the last state, and whether a stop was requested before the end.
@@ -142,14 +141,14 @@ def train(
 
 
 def is_validated(step: int, plateau: schedule.PlateauState, plan: Plan) -> bool:
-    """Returns whether a state has the validation of its step behind it."""
+    """Returns whether the validation of a state's step is done."""
     return int(plan.epoch(step)) <= int(plateau.validations)
 
 
 def _validation(
     step: int, plan: Plan, validate: Callable[[Any], Row], state: TrainState, log: Callable
 ) -> Row | None:
-    """The scores, when they are logged; None if a stop was requested."""
+    """Returns the metrics after they are logged; None if a stop was requested."""
     heartbeat.slow(f'validation after step {step}')
     begun = time.perf_counter()
     try:
@@ -169,14 +168,15 @@ def evaluation_row(split: str, step: int, plan: Plan, scores: Row) -> Row:
 
 
 class _TrainRows:
-    """Reads the scores of steps and writes the rows of some of them, once the next step is under
-    way, so that the device never waits for the log.
+    """Reads the metrics of steps and writes the rows of some of them after the next step is
+    dispatched, so that the device never waits for the log.
 
-    Waits for each step's end, so that no more than one step is ahead of the device; but where rows
-    are not asked for at each step, the scores of several, READ_AT_ONCE at most, are read at once.
+    It waits for the end of each step, so that at most one step is dispatched ahead. If not every
+    step has a row, the metrics of several steps, at most READ_AT_ONCE, are read together.
 
-    A row says how many seconds since the row before this thread spent waiting for input, writing
-    rows, and saving. The device is idle for no longer than that; saves stop it for all of theirs.
+    A row has the seconds since the previous row that this thread spent on waiting for input,
+    writing rows, and saving. The device is idle for at most this time; saves stop it for their
+    whole duration.
     """
 
     def __init__(self, plan: Plan, log: Callable[[Row], None], health: Health):
@@ -188,13 +188,13 @@ class _TrainRows:
 
     @contextlib.contextmanager
     def seconds_of(self, what: str) -> Iterator[None]:
-        """Adds the time it is open to that of the next row."""
+        """Adds the duration of the `with` block to the next row."""
         begun = time.perf_counter()
         yield
         self._seconds[what] += time.perf_counter() - begun
 
     def add(self, step: int, scores: dict[str, Any]) -> None:
-        """Takes the scores of a step that has been dispatched."""
+        """Adds the metrics of a dispatched step."""
         if self._last_time is None:
             self._last_time = time.perf_counter()
         if self._unread:
@@ -206,13 +206,13 @@ class _TrainRows:
         self._unread.append((step, scores))
 
     def flush(self) -> None:
-        """Reads and writes what waits. Time until the next step is nobody's."""
+        """Reads and writes pending metrics. The time until the next step is not counted."""
         self._read()
         self._last_time, self._images = None, 0
 
     def _read(self) -> None:
         unread, self._unread = self._unread, []
-        for _, scores in unread:  # all copies are on their way before the first is waited for
+        for _, scores in unread:  # start all copies before waiting for the first
             for array in scores.values():
                 if array.is_fully_addressable:
                     array.copy_to_host_async()
@@ -237,7 +237,7 @@ class _TrainRows:
 
 
 def _own_part(array: jax.Array) -> np.ndarray:
-    """The part of an array that this process holds; 0 where only others hold it."""
+    """Returns this process's part of an array; 0 where only other processes hold it."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     own = np.zeros(array.shape, array.dtype)
@@ -255,5 +255,5 @@ def _errors(scores: Row) -> Row:
 
 
 def _number(value: Any) -> float:
-    """The shortest decimal that stands for the same float32: 0.01, not 0.009999999776."""
+    """Returns the shortest decimal of the same float32: 0.01, not 0.009999999776."""
     return float(str(np.float32(value))) if not isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""Losses to minimize, of each image, from logits."""
+"""Loss functions: loss per image, from logits."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def logistic(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns the sum over the classes of binary cross-entropies (arXiv:1404.5997).
 
     Each class is an independent logistic unit: −log σ(z of the label) − Σ over the others log(1 −
-    σ(z)), which is Σ over all log(1 + e^z) less z of the label. Arguments and result are those of
+    σ(z)), which equals Σ over all log(1 + e^z) − z of the label. Arguments and result are those of
     `softmax`.
     """
     return jnp.sum(jax.nn.softplus(logits), axis=1) - _of_label(logits, labels)

@@ -1,7 +1,7 @@
-"""The manifest of a folder: size and SHA-256 of every file in it, by which damage shows.
+"""Manifest of a folder: size and SHA-256 of every file, to detect damage.
 
-It is written last, and has a digest of its own: a folder without a sound manifest is not
-whole. It guards against accidents, not against somebody who writes a manifest himself.
+It is written last and contains its own digest: a folder without a valid manifest is incomplete. It
+protects against accidents, not against a forged manifest.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ NAME = 'manifest.json'
 
 
 class DamagedError(ValueError):
-    """The message says which file, and what is wrong with it."""
+    """The message names the file and the fault."""
 
 
 def write(folder: Path, about: dict[str, Any]) -> None:
-    """Writes the manifest of a folder's files, with `about` in it.
+    """Writes the manifest of a folder's files, including `about`.
 
-    All files are on disk when it returns, and not just on their way.
+    When it returns, all files are flushed to disk.
     """
     files = {
         str(path.relative_to(folder)): {
@@ -41,7 +41,7 @@ def write(folder: Path, about: dict[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Reads the manifest; the files it names are not looked at.
+    """Reads the manifest without checking the files.
 
     Raises:
       DamagedError: there is none, or it was modified.
@@ -64,14 +64,14 @@ def read(folder: Path) -> dict[str, Any]:
 def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
     """Reads the manifest and checks that it describes the folder.
 
-    It must be of the step that the folder is named after, and the folder must hold the files it
-    names, as they were written, and no others: Orbax reads whatever lies there.
+    Its step must equal the folder's name. The folder must have exactly the named files, unmodified,
+    because Orbax also reads additional files.
 
     Args:
-      only: the name of the one file to look at; None: all.
+      only: name of the one file to check; None: all.
 
     Raises:
-      DamagedError: the first that is not.
+      DamagedError: names the first fault.
     """
     tree = read(folder)
     if str(tree.get('step')) != folder.name:
@@ -113,7 +113,7 @@ def _is_manifest(tree: dict[str, Any]) -> bool:
 
 
 def _found(folder: Path) -> set[str]:
-    """Names of all that is there and no folder: files, links to folders, pipes."""
+    """Returns the names of all entries except folders: files, links to folders, pipes."""
     names = set()
     for place, folders, others in os.walk(folder):
         linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
@@ -130,7 +130,7 @@ def _digest(file: BufferedReader) -> str:
 
 
 def _flushed_digest(path: Path) -> str:
-    """Waits until the disk has the file."""
+    """Flushes a file to disk, then returns its digest."""
     with path.open('rb') as file:
         digest = _digest(file)
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, in the order of the steps."""
+"""metrics.jsonl: one JSON object per line, in the order of the steps."""
 
 import contextlib
 import json
@@ -10,10 +10,10 @@ from typing import Any
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, StorageError
 
-# What every row holds, and every train row.
+# Keys of every row, and of every train row.
 NUMBERS = ('step', 'epoch', 'loss', 'top1_error', 'top5_error')
 RATES = ('learning_rate', 'images_per_second')
-# The order of a step's rows. The test row comes at the very end, after the last checkpoint.
+# The order of a step's rows. The test row is the last one, after the last checkpoint.
 RANKS = {'train': 0, 'val': 1, 'test': 2}
 LONGEST = 2**16  # bytes of a row; they have 400
 
@@ -21,19 +21,19 @@ LONGEST = 2**16  # bytes of a row; they have 400
 class MetricsLog:
     """Appends rows to a file.
 
-    A row is on its way to disk when `write` returns: the end of this process does not lose it.
+    After `write` a row survives the end of this process.
     """
 
     def __init__(self, path: Path | None, last_step: int, validated: bool = True):
-        """Opens the file, or starts it; None: rows go nowhere. What was written after the checkpoint of
-        `last_step` was saved is dropped, and a line cut short: it comes again.
+        """Opens or creates the file; None: rows are discarded. Rows after the checkpoint of
+        `last_step`, and a truncated line, are removed, because the run writes them again.
 
         Args:
-          validated: whether that checkpoint has the validation of its step behind it.
+          validated: whether the validation of that checkpoint's step is done.
 
         Raises:
           InputError: there is something else in its place.
-          StorageError: the file cannot be written; what is in it is as it was.
+          StorageError: the file cannot be written; its content is unchanged.
         """
         self._file, self._path = None, path
         if path is None:
@@ -53,7 +53,7 @@ class MetricsLog:
         if self._file is not None and self._path is not None:
             line = (json.dumps(row, allow_nan=False) + '\n').encode()
             with _disk_errors(self._path, len(line)):
-                while line:  # a disk that fills up takes a part, and then nothing
+                while line:  # a full disk accepts a part first, then nothing
                     line = line[self._file.write(line) :]
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class MetricsLog:
 
 
 def require_usable(path: Path) -> None:
-    """Lets pass a file that can be read, or none, before a run touches anything.
+    """Checks that the file is readable or absent, before a run changes anything.
 
     Raises:
       InputError: there is something else in its place.
@@ -79,15 +79,14 @@ def _disk_errors(path: Path, count: int) -> Iterator[None]:
     except OSError as error:
         raise StorageError(
             f'{path}: {count} bytes cannot be written: {error.strerror}\n'
-            'Saved files are intact; once that is repaired, the same command resumes'
+            'Saved files are intact; after a repair the same command resumes'
         ) from error
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Returns the rows of a metrics.jsonl, and how many lines are none.
+    """Returns the rows of a metrics.jsonl, and the number of invalid lines.
 
-    An interrupted run may have written half of its last row. Without a file there are
-    neither.
+    An interrupted run may have written half of its last row. Without a file both are empty.
 
     Raises:
       InputError: there is something else in its place.
@@ -116,7 +115,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Yields each line; of one that is longer than any row, its beginning.
+    """Yields each line, or the beginning of a line that is longer than any row.
 
     Raises:
       InputError: there is something else in its place.

@@ -1,4 +1,4 @@
-"""The paper's update rule (§5), what other protocols make of it, and AdamW."""
+"""Update rules: the paper's (§5), variants of it in other protocols, and AdamW."""
 
 from typing import Any
 
@@ -15,24 +15,22 @@ def sgd(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
 ) -> optax.GradientTransformation:
-    """Returns stochastic gradient descent with momentum as the paper has it (§5).
+    """Returns stochastic gradient descent with momentum as in the paper (§5).
 
         v ← momentum · v − weight_decay · ε · w − ε · ∂L/∂w
         w ← w + v
 
-    ε stands inside v: after ε drops, v still carries updates of the old size.
-    With `rate_in_velocity` False it stands outside, as in PyTorch (and
-    `optax.sgd`); the two drift apart from the first drop:
+    ε is inside v: after a drop of ε, v still has updates of the old size. With `rate_in_velocity`
+    False it is outside, as in PyTorch (and `optax.sgd`); results differ from the first drop on:
 
         v ← momentum · v + weight_decay · w + ∂L/∂w
         w ← w − ε · v
 
     In a group with `trust` (LARS, arXiv:1708.03888), ε of each array of parameters is
-    multiplied by `lars_factor`. Where ε is 0, w and v stay as they are.
+    multiplied by `lars_factor`. Where ε is 0, w and v do not change.
 
     Args:
-      rates: ε of each of the protocol's groups; may be traced: v does not depend
-        on them.
+      rates: ε of each of the protocol's groups; may be traced.
     """
     inside = protocol.rate_in_velocity
     trace = optax.trace(momentum)
@@ -43,7 +41,8 @@ def sgd(
         moves = jax.tree.map(lambda rate: rate > 0, rate)
         _, velocity = trace.update(_down(to_add, rate) if inside else to_add, state)
         velocity = jax.tree.map(jnp.where, optax.TraceState(moves), velocity, state)
-        # Written once, then read: of a v computed anew for w as well, XLA keeps a copy.
+        # The barrier makes XLA compute v once; without it XLA computes v again for w and keeps a
+        # copy.
         velocity = jax.lax.optimization_barrier(velocity)
         to_add = velocity.trace if inside else _down(velocity.trace, rate)
         return jax.tree.map(lambda moves, u: jnp.where(moves, u, 0), moves, to_add), velocity
@@ -62,7 +61,8 @@ def adamw(
         v ← β₂ · v + (1 − β₂) · g²
         w ← w − ε · (m / (1 − β₁ⁿ) / (√(v / (1 − β₂ⁿ)) + epsilon) + weight_decay · w)
 
-    Where ε is 0, w stays as it is; m and v go on, as n is that of all parameters.
+    Where ε is 0, w does not change; m and v are updated, because n counts the updates of all
+    parameters.
 
     Args:
       protocol: one with `adam`.
@@ -93,7 +93,7 @@ def rule(
 
 
 def start(params: Any, protocol: Protocol = PAPER) -> optax.OptState:
-    """Returns the rule's memory before the first update: v, or the moments of AdamW."""
+    """Returns the optimizer state before the first update: v, or the moments of AdamW."""
     return rule(protocol, []).init(params)
 
 
@@ -102,11 +102,11 @@ def lars_factor(
 ) -> jax.Array:
     """Returns λ = trust · ‖w‖ / (‖∂L/∂w‖ + weight_decay · ‖w‖) (arXiv:1708.03888).
 
-    Norms are over all numbers of an array. It is 1 where w or its gradient is 0 throughout, as in
+    Norms are over all elements of an array. It is 1 if all of w or of its gradient is 0, as in
     nvcaffe.
 
-    `optax.lars` divides by ‖∂L/∂w + weight_decay · w‖ instead, which is smaller where the two
-    point apart.
+    `optax.lars` divides by ‖∂L/∂w + weight_decay · w‖ instead, which is smaller if the two have
+    opposite directions.
     """
     of_weights, of_gradient = (jnp.sqrt(jnp.sum(x**2)) for x in (weights, gradient))
     factor = trust * of_weights / (of_gradient + weight_decay * of_weights)
@@ -114,8 +114,9 @@ def lars_factor(
 
 
 def _before_velocity(protocol: Protocol, weight_decay: float, gradients: Any, params: Any) -> Any:
-    """Returns what is added to v, but for −ε: the gradients with weight decay, times LARS's
-    factor in groups that have one."""
+    """Returns the increment of v without the factor −ε: gradients plus weight decay, times LARS's
+    factor in groups that have one.
+    """
 
     def to_add(path: tuple, gradient: jax.Array, weights: jax.Array) -> jax.Array:
         group = protocol.groups[group_of(protocol, path)]
@@ -129,19 +130,19 @@ def _before_velocity(protocol: Protocol, weight_decay: float, gradients: Any, pa
 
 
 def _down(tree: Any, rate: Any) -> Any:
-    """−ε times the tree."""
+    """Returns the tree multiplied by −ε."""
     return jax.tree.map(lambda x, rate: -rate * x, tree, rate)
 
 
 def _of_group(protocol: Protocol, values: list[Any], params: Any) -> Any:
-    """For each parameter the value of its group."""
+    """Returns the value of its group for each parameter."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: values[group_of(protocol, path)], params
     )
 
 
 def group_of(protocol: Protocol, path: tuple) -> int:
-    """Returns the number of the group that holds a parameter, by its place in the tree."""
+    """Returns the index of a parameter's group, from its path in the tree."""
     layer = path[0].key.removesuffix('_norm')
     return next(
         number for number, group in enumerate(protocol.groups) if group.takes(layer, part_of(path))

@@ -1,4 +1,4 @@
-"""A profile of some steps, for xprof and TensorBoard's profile page."""
+"""Profiles some steps, for xprof and TensorBoard's profile page."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ def traced(
 ) -> Iterator[Step]:
     """Yields a training step that writes a profile of some steps into a folder.
 
-    It lasts from before the first is dispatched, with the device idle, until the last has ended,
-    or within has.
+    The profile begins before the first step is dispatched, while the device is idle, and ends with
+    the last step or the `with` block.
 
     Args:
-      folder: None: none is written.
-      span: the first and last step, counted from 1; None: likewise.
-      done: how many steps have been done before.
+      folder: None: no profile.
+      span: the first and last step, counted from 1; None: no profile.
+      done: number of steps done before.
 
     Raises:
       StorageError: the profile cannot be written.

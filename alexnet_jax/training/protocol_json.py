@@ -1,7 +1,6 @@
 """Protocols as JSON, for workdirs and weight files.
 
-A protocol that is not one of this package is used, and compared, without the file that it came
-from.
+A protocol from a user's file can then be used and compared without that file.
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ from alexnet_jax.training.protocols import Adam, Group, Protocol, Schedule
 KIND = 'kind'
 SCHEDULES: dict[str, Any] = {kind.__name__: kind for kind in typing.get_args(Schedule)}
 MOST_GROUPS, MOST_DROPS = 1000, 10_000
-# Defaults of settings are settings of the run once it begins.
+# Defaults of settings become settings of the run.
 LEFT_OUT = 'settings'
 
 LONGEST = 100  # characters of a name
@@ -38,7 +37,7 @@ def _or_none(allowed: Allowed) -> Allowed:
 
 
 def _are_drops(value: Any) -> bool:
-    """Whether a value is ((start, factor), ...), starts ascending."""
+    """Returns whether a value is ((start, factor), ...) with ascending starts."""
     pairs = isinstance(value, tuple) and len(value) <= MOST_DROPS
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
         return False
@@ -47,7 +46,7 @@ def _are_drops(value: Any) -> bool:
     return numbers and starts == sorted(set(starts))
 
 
-# By class and field; groups and schedules are checked by their own.
+# By class and field. Groups and schedules are checked separately.
 ALLOWED: dict[type, dict[str, Allowed]] = {
     Protocol: {
         'name': NAME,
@@ -87,7 +86,7 @@ ALLOWED: dict[type, dict[str, Allowed]] = {
 
 
 def require(protocol: Protocol) -> None:
-    """Checks every field of a protocol but `settings`, and that its groups take all parameters.
+    """Checks every field of a protocol but `settings`, and that its groups contain all parameters.
 
     Raises:
       InputError: a field has another type or value; the message names it.
@@ -128,7 +127,7 @@ def _require_fields(where: str, row: Any) -> None:
 
 
 def to_json(protocol: Protocol) -> dict[str, Any]:
-    """Returns every field of a protocol but its defaults of settings as JSON."""
+    """Returns all fields of a protocol as JSON, except its defaults of settings."""
     tree = _fields(protocol)
     del tree[LEFT_OUT]
     groups = [
@@ -150,7 +149,7 @@ def _lists(value: Any) -> Any:
 
 
 def from_json(tree: Any) -> Protocol:
-    """Returns the protocol that `to_json` was given, without defaults of settings.
+    """Returns the protocol of a tree of `to_json`, without defaults of settings.
 
     Raises:
       InputError: it is no such tree.
@@ -206,9 +205,9 @@ def _refusal(name: str, value: Any, allowed: str) -> InputError:
 
 
 def differences(kept: Protocol, now: Protocol) -> list[str]:
-    """Returns where two protocols train otherwise, a line each.
+    """Returns the differences of two protocols, one line each.
 
-    Where they are written does not count.
+    Their sources are not compared.
     """
     one, other = (dict(_leaves(to_json(protocol))) for protocol in (kept, now))
     names = [name for name in one | other if name != 'source']

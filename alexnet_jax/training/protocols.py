@@ -1,9 +1,8 @@
-"""Training protocols, as data: which loss is minimized, and how fast which parameters learn when.
+"""Training protocols as data: loss, and learning rates by parameter group and time.
 
-A protocol gives defaults for settings (`settings.py`), and groups of parameters,
-each with a share of the rate ε and of the weight decay and a schedule of its
-own. `training/schedule.py` computes rates from it, `python -m
-alexnet_jax.training --config FILE` prints them.
+A protocol has defaults of settings (`settings.py`) and groups of parameters. Each group has its own
+schedule, and factors of the rate ε and of the weight decay. `training/schedule.py` computes rates
+from it, `python -m alexnet_jax.training --config FILE` prints them.
 """
 
 import dataclasses
@@ -25,13 +24,13 @@ CONSTANT = Steps()
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Parameters that learn alike.
+    """Parameter group with common rate and decay.
 
-    They are of these layers (none named: of all): the weights, the biases (with batch
-    normalization's scale and shift), or both. A parameter is in the first group that takes it.
+    It holds the weights, the biases (with batch normalization's scale and shift), or both, of the
+    named layers (none named: of all). A parameter belongs to the first group that matches it.
 
-    rate, decay: times ε, times the weight decay.
-    trust: of layer-wise adaptive rates (LARS, arXiv:1708.03888); None: without them.
+    rate, decay: factors of ε and of the weight decay.
+    trust: coefficient of layer-wise adaptive rates (LARS, arXiv:1708.03888); None: without.
     """
 
     name: str
@@ -49,10 +48,10 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Adam:
-    """AdamW in place of momentum alone (arXiv:1412.6980, 1711.05101); β₁ is `optimizer.momentum`.
+    """AdamW instead of SGD with momentum (arXiv:1412.6980, 1711.05101); β₁ is `optimizer.momentum`.
 
-    beta2: what remains of the mean squared gradient in a step.
-    epsilon: is added to its square root.
+    beta2: decay of the mean squared gradient per step.
+    epsilon: added to its square root.
     """
 
     beta2: float = 0.999
@@ -63,15 +62,15 @@ class Adam:
 class Protocol:
     """How a net is trained.
 
-    source: where it is written.
-    groups: their parameters; together all there are.
-    settings: defaults of settings, in place of those of `settings.SETTINGS`.
-    rate_in_velocity: ε inside the velocity, as the paper has it, or outside as in
-      PyTorch (`optimizer.py`).
-    reference_batch: ε is meant for that many images a step and grows with the
-      batch; None: it is taken as it is.
-    loss: what is minimized, one of `losses.LOSSES`.
-    adam: updates as AdamW makes them; None: as §5 does.
+    source: its reference.
+    groups: parameter groups, which together contain all parameters.
+    settings: defaults of settings that replace those of `settings.SETTINGS`.
+    rate_in_velocity: ε inside the velocity as in the paper, or outside as in PyTorch
+      (`optimizer.py`).
+    reference_batch: batch size that ε is stated for; ε grows in proportion to the batch. None: ε
+      does not depend on the batch.
+    loss: one of `losses.LOSSES`.
+    adam: parameters of AdamW; None: the rule of §5.
     """
 
     name: str
@@ -90,13 +89,13 @@ class Protocol:
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether rates depend on how long the run is to be."""
+        """Whether rates depend on the length of the run."""
         to_the_end = ExponentialSteps | WarmupPolynomial | RampPolynomial
         return any(isinstance(group.schedule, to_the_end) for group in self.groups)
 
     @property
     def main_group(self) -> int:
-        """The group whose rate `metrics.jsonl` has: of weights, in no layer by name."""
+        """The group whose rate is in `metrics.jsonl`: weights, without named layers."""
         return next(
             number
             for number, group in enumerate(self.groups)
@@ -117,27 +116,28 @@ def weights_and_biases(schedule: Schedule, biases: Schedule | None = None) -> tu
 
 PAPER = Protocol('paper', '§5', (Group('all', Plateau()),))
 
-# For runs of equal length that are compared: a plateau comes sooner or later by noise.
+# For comparisons of runs of equal length, because the time of a plateau depends on noise.
 LINEAR = Protocol(
     name='linear',
     source='§5, with the schedule of arXiv:1905.04753',
     groups=(Group('all', WarmupPolynomial(warmup_epochs=0, power=1)),),
 )
 
-_Factors = tuple[tuple[float, float], ...]  # of ε, each from an epoch on
+_Factors = tuple[tuple[float, float], ...]  # factors of ε, each from an epoch on
 
 
 def _diary(
     name: str, net: str, *, epochs: int, color_epochs: int,
     weights: _Factors, conv1: _Factors, fc8: _Factors = (),
 ) -> Protocol:  # fmt: skip
-    """Returns the diary beneath one of the authors' parameter files, layer-params-NET.cfg. Its
-    entries set the rates of weights. Biases stay at 0.02, as most files were left
-    (docs/protocols.md), and those of conv1 until its weights are frozen.
+    """Returns the rates of the notes at the end of one of the authors' parameter files,
+    layer-params-NET.cfg. The notes set the rates of weights. The rate of biases is always 0.02, as
+    in the final version of most files (docs/protocols.md); that of conv1's biases ends when its
+    weights are frozen.
 
     Args:
-      epochs, color_epochs: of the run, and those with a color shift (0: all).
-      weights, conv1, fc8: those of all layers, and where conv1's and fc8's differ from them.
+      epochs, color_epochs: epochs of the run, and with a color shift (0: all).
+      weights, conv1, fc8: rates of all layers, and differences for conv1 and fc8.
     """
     alike = tuple(factor for factor in weights if factor[0] < conv1[0][0])
     frozen = tuple(factor for factor in conv1 if factor[1] == 0)
@@ -154,7 +154,7 @@ def _diary(
     )
 
 
-# Net 146-2012-2011 waited 300 of the authors' data batches, of 1,024 images each, before fc8 sped up.
+# In net 146-2012-2011 the rate of fc8 rose after 300 of the authors' data batches of 1,024 images.
 _FC8_WAITS = 300 * 1024 / 1_281_167
 DIARIES = (
     _diary('diary', '145', epochs=91, color_epochs=67,
@@ -174,7 +174,8 @@ DIARIES = (
 )  # fmt: skip
 DIARY = DIARIES[0]
 
-# Images less the mean image, the default, in training and testing (`mean_file` in train_val.prototxt).
+# The mean image is subtracted (the default) in training and testing (`mean_file` in
+# train_val.prototxt).
 CAFFE = Protocol(
     name='caffe',
     source='BVLC Caffe, models/bvlc_alexnet/solver.prototxt',
@@ -188,8 +189,8 @@ CAFFE = Protocol(
     },
 )
 
-# All that is not said here is as in the paper; crops are of the stored squares, not
-# of random size and shape as torchvision's.
+# All other settings are the paper's. Crops are cut from the stored squares; those of torchvision
+# have random size and shape.
 TORCHVISION = Protocol(
     name='torchvision',
     source="torchvision's reference training",
@@ -203,7 +204,7 @@ TORCHVISION = Protocol(
     rate_in_velocity=False,
 )
 
-# Of the first commit of its repository, as in arXiv:1404.5997; a softmax since 2014-07-16.
+# First commit of its repository, as in arXiv:1404.5997; since 2014-07-16 it uses a softmax.
 ONE_WEIRD_TRICK = Protocol(
     name='one_weird_trick',
     source='cuda-convnet2, layer-params-223-ce2-1gpu.cfg',
@@ -213,8 +214,8 @@ ONE_WEIRD_TRICK = Protocol(
     loss='logistic',
 )
 
-# Large batches in the manner of You et al.; the numbers are ours. LARS adapts weights
-# alone: biases, without it, learn at 0.01 where weights have 0.25.
+# Large batches after You et al.; the numbers are ours. LARS adapts only weights; biases have a rate
+# of 0.01 where weights have 0.25.
 LARGE_BATCH = Protocol(
     name='large_batch',
     source='arXiv:1708.03888',
@@ -233,8 +234,8 @@ LARGE_BATCH = Protocol(
 
 def _alexnet_bn(thousands: int, file: str, rate: float, ramp_steps: int) -> Protocol:
     """Returns the protocol of a solver of nvcaffe's models/alexnet_bn (commit b66e1ede, September
-    2017): batches of `thousands` · 1024 images, a ramp that begins at a rate of 1, and LARS and
-    weight decay for all parameters, each array by itself."""
+    2017): batches of `thousands` · 1024 images, a ramp from a rate of 1, and LARS and weight decay
+    for all parameters, separately for each array."""
     return Protocol(
         f'alexnet_bn_{thousands}k',
         source=f'nvcaffe, models/alexnet_bn/{file}',
@@ -254,7 +255,7 @@ ALEXNET_BN = (
     _alexnet_bn(32, 'solver_32k.prototxt', rate=32.0, ramp_steps=400),
 )
 
-# No crops, mirrors or color shifts; the last layer is decayed 250 times as hard.
+# No crops, mirroring or color shifts; the weight decay of the last layer is 250 times as large.
 _CIFAR_STEPS = Steps(((120, 0.1), (130, 0.01)))
 CIFAR18 = Protocol(
     name='cifar18',
@@ -272,7 +273,7 @@ CIFAR18 = Protocol(
     },
 )
 
-# No regularization of any kind, one rate throughout (Figure 1).
+# No regularization, and one constant rate (Figure 1).
 CONSTANT_RATE = Protocol(
     name='constant',
     source='Figure 1',
@@ -284,7 +285,7 @@ CONSTANT_RATE = Protocol(
     },
 )
 
-# For lessons, beside the paper's update: PyTorch's defaults, biases not decayed.
+# For teaching, as an alternative to the paper's update: PyTorch's defaults, no decay of biases.
 ADAMW = Protocol(
     name='adamw',
     source='arXiv:1711.05101',
@@ -303,9 +304,9 @@ PROTOCOLS = {
 
 
 def with_layer_rates(protocol: Protocol, rates: Mapping[str, float]) -> Protocol:
-    """Returns the protocol, the parameters of some layers at `rates` times their rate.
+    """Returns the protocol with the rates of some layers multiplied by `rates`.
 
-    A factor of 0 keeps a layer as it is.
+    A factor of 0 freezes a layer.
     """
     groups = []
     for layer, factor in rates.items():
@@ -324,7 +325,7 @@ def require_layers(setting: str, names: Sequence[str], layers: Collection[str]) 
     """Checks that each name is a layer of the net and is given once.
 
     Raises:
-      InputError: the first that is not.
+      InputError: the first name that is not.
     """
     for number, name in enumerate(names):
         if name not in layers:

@@ -1,4 +1,4 @@
-"""Rates: of each group of a protocol, at each step."""
+"""Learning rates of each parameter group at each step."""
 
 import dataclasses
 import math
@@ -23,12 +23,12 @@ LAST_STEP = 2**31 - 1  # steps are counted in 32 bits
 
 
 class PlateauState(struct.PyTreeNode):
-    """What the plateau rule remembers; scalars, part of the train state."""
+    """State of the plateau rule; scalars, part of the train state."""
 
     best_error: Any  # float32, lowest validation error so far
-    stale: Any  # int32, validations since then, or since ε dropped
-    drops: Any  # int32, how often ε was divided
-    validations: Any  # int32, how many there were
+    stale: Any  # int32, validations since then, or since the last drop of ε
+    drops: Any  # int32, number of divisions of ε
+    validations: Any  # int32, number of validations
 
 
 def start() -> PlateauState:
@@ -37,10 +37,10 @@ def start() -> PlateauState:
 
 
 def observe(plateau: PlateauState, error: float, validations: int, patience: int) -> PlateauState:
-    """Returns the rule's memory after one more validation with the top-1 error `error`.
+    """Returns the rule's state after one more validation with the top-1 error `error`.
 
-    After `patience` validations in a row without a new lowest error the next
-    drop begins. `validations` counts this one too.
+    After `patience` consecutive validations without a new lowest error, ε drops. `validations`
+    includes this one.
     """
     lower = np.float32(error) < plateau.best_error
     stale = 0 if lower else int(plateau.stale) + 1
@@ -54,16 +54,16 @@ def observe(plateau: PlateauState, error: float, validations: int, patience: int
 
 
 def finished(plateau: PlateauState, drops: int) -> bool:
-    """Returns whether the error has stopped improving at the lowest rate too."""
+    """Returns whether the error has stopped improving at the lowest rate."""
     return int(plateau.drops) > drops
 
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """How long a run is.
+    """Length of a run.
 
-    steps: at most.
-    batch_size, epoch_size: images a step, and in the training set.
+    steps: maximum number of steps.
+    batch_size, epoch_size: images per step, and in the training set.
     """
 
     steps: int
@@ -71,11 +71,11 @@ class Clock:
     epoch_size: int
 
     def epoch(self, step: int) -> float:
-        """Passes over the training set after `step` steps."""
+        """Returns the passes over the training set after `step` steps."""
         return step * self.batch_size / self.epoch_size
 
     def first_step(self, epochs: float) -> int:
-        """Returns the number of steps after which so many epochs are full."""
+        """Returns the number of steps after which so many epochs are complete."""
         return math.ceil(epochs * self.epoch_size / self.batch_size)
 
 
@@ -90,8 +90,8 @@ def rates(
     """Returns ε of each of the protocol's groups in the update after `step` steps.
 
     Args:
-      learning_rate: of a group whose rate is 1, before any schedule.
-      drops: of the plateau rule, at most.
+      learning_rate: that of a group with rate 1, before any schedule.
+      drops: maximum number of drops of the plateau rule.
     """
     if protocol.reference_batch is not None:
         learning_rate *= clock.batch_size / protocol.reference_batch
@@ -102,7 +102,7 @@ def rates(
 
 
 def changes(schedule: Schedule, clock: Clock) -> list[int]:
-    """Returns the steps at which a schedule's rate jumps."""
+    """Returns the steps at which the rate of a schedule changes abruptly."""
     match schedule:
         case Steps(drops, 'steps'):
             return [int(start) for start, _ in drops]
@@ -148,7 +148,7 @@ def _rate(
 
 
 def _piecewise(initial: float, starts: list[int], factors: list[float], step) -> jax.Array:
-    """`initial`, times a factor from its start on."""
+    """Multiplies `initial` by each factor from its start on."""
     table = jnp.asarray([initial, *(initial * factor for factor in factors)], jnp.float32)
     if not starts:
         return table[0]

@@ -1,4 +1,4 @@
-"""Schedules of rates, as data; `schedule.py` computes rates from them."""
+"""Learning-rate schedules as data; `schedule.py` computes rates from them."""
 
 import dataclasses
 from typing import Literal
@@ -14,9 +14,9 @@ class Plateau:
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """ε times `factor` from each `start` on: ((start, factor), ...), starts ascending.
+    """ε times `factor` from each `start` on: ((start, factor), ...), in ascending order.
 
-    They are counted in finished epochs or in steps.
+    Starts are numbers of finished epochs, or of steps.
     """
 
     drops: tuple[tuple[float, float], ...] = ()
@@ -25,9 +25,9 @@ class Steps:
 
 @dataclasses.dataclass(frozen=True)
 class ExponentialSteps:
-    """`count` rates, equally long, each the same factor below the last.
+    """`count` rates of equal duration; each is the previous one times a constant factor.
 
-    The lowest is 1 / `total` of the first (cuda-convnet2's `dexp`).
+    The last rate is 1 / `total` of the first (cuda-convnet2's `dexp`).
     """
 
     count: int
@@ -46,8 +46,8 @@ class WarmupPolynomial:
 class RampPolynomial:
     """Rises linearly for `ramp_steps` steps and falls polynomially afterwards.
 
-    It rises from `start` · ε, and falls as (1 − progress)^`power`, with the ramp's steps in the
-    progress: the rate jumps down where the ramp ends (nvcaffe's `rampup_interval` and `poly`).
+    It rises from `start` · ε and falls as (1 − progress)^`power`. The progress includes the steps
+    of the ramp, so the rate drops abruptly at its end (nvcaffe's `rampup_interval` and `poly`).
     """
 
     ramp_steps: int

@@ -1,7 +1,7 @@
 """The train state and one training step.
 
 The step runs the net under `jax.shard_map`: batches split over the mesh axis
-'data', columns over 'column'. The gradient is taken outside the map.
+'data', columns over 'column'. The gradient is computed outside the map.
 """
 
 import functools
@@ -32,7 +32,7 @@ Scores = dict[str, jax.Array]
 
 
 class TrainState(struct.PyTreeNode):
-    """All that changes in a run; a checkpoint is this tree."""
+    """State of a training; a checkpoint stores this tree."""
 
     step: jax.Array  # int32, steps done
     params: Any
@@ -42,12 +42,12 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def variables(self) -> Variables:
-        """All that the net needs for an evaluation."""
+        """The net's variables for an evaluation."""
         return {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 def create_state(net: AlexNet, seed: int, mesh: Mesh, protocol: Protocol = PAPER) -> TrainState:
-    """Returns the state at step 0, placed on the mesh; its values depend on the seed alone."""
+    """Returns the state at step 0, placed on the mesh; its values depend only on the seed."""
     return jax.jit(
         lambda: nn.unbox(_create(net, seed, protocol)),
         out_shardings=state_shardings(net, mesh, protocol),
@@ -60,7 +60,7 @@ def state_shardings(net: AlexNet, mesh: Mesh, protocol: Protocol = PAPER) -> Tra
 
 
 def abstract_state(net: AlexNet, mesh: Mesh, protocol: Protocol = PAPER) -> TrainState:
-    """Returns shapes, types and places of the state's arrays, without the arrays."""
+    """Returns shapes, types and shardings of the state's arrays, without the arrays."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         nn.unbox(_shapes(net, protocol)),
@@ -69,7 +69,7 @@ def abstract_state(net: AlexNet, mesh: Mesh, protocol: Protocol = PAPER) -> Trai
 
 
 def abstract_batch(net: AlexNet, mesh: Mesh, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes, types and places of a batch's arrays, without the arrays."""
+    """Returns shapes, types and shardings of a batch's arrays, without the arrays."""
     size = net.architecture.input_size
     sharding = NamedSharding(mesh, P(device_mesh.DATA))
     return {
@@ -85,13 +85,13 @@ def abstract_batch(net: AlexNet, mesh: Mesh, batch_size: int) -> dict[str, jax.S
 
 
 def _specs(net: AlexNet, protocol: Protocol) -> TrainState:
-    """What each array of the state is split over."""
+    """Returns the mesh axes that each array of the state is split over."""
     specs = nn.get_partition_spec(_shapes(net, protocol))
     return specs.replace(**inference.variable_specs(net))
 
 
 def _shapes(net: AlexNet, protocol: Protocol) -> TrainState:
-    """The state's shapes, boxed with what each array is split over."""
+    """Returns the state's shapes, boxed with the mesh axes of each array."""
     shapes = inference.boxed_shapes(net)
     start = functools.partial(start_from, protocol=protocol)
     return jax.eval_shape(start, shapes['params'], shapes['batch_stats'])
@@ -115,10 +115,10 @@ def start_from(params: Any, batch_stats: Any, protocol: Protocol = PAPER) -> Tra
 
 
 def score(logits: Array, labels: Array, mask: Array) -> Scores:
-    """Sums loss, top-1 and top-5 errors over the images with mask 1, and counts these.
+    """Sums loss, top-1 and top-5 errors over the images with mask 1, and counts the images.
 
-    An image is a top-k error if k classes or more come before its label, ties
-    in the order of the classes. Logits that are not numbers are errors. Sums are float32.
+    An image is a top-k error if k or more classes rank before its label; ties rank in the order of
+    the classes. NaN logits count as errors. Sums are float32.
 
     Args:
       logits: float [batch, classes].
@@ -139,7 +139,7 @@ def score(logits: Array, labels: Array, mask: Array) -> Scores:
     of_label = jnp.take_along_axis(logits, labels[:, None], axis=1)
     earlier = jnp.arange(logits.shape[1]) < labels[:, None]
     behind = (logits < of_label) | ((logits == of_label) & ~earlier)
-    place = jnp.sum(~behind, axis=1)  # the label itself is "behind", unless it is NaN
+    place = jnp.sum(~behind, axis=1)  # the label itself does not count, unless it is NaN
     return {
         'loss': jnp.sum(loss * mask),
         'top1_error': jnp.sum((place >= 1) * mask),
@@ -161,8 +161,8 @@ def _scores_over_mesh(
     net = net.clone(column_axis=device_mesh.COLUMN)
 
     def on_device(variables, batch: Batch, mean: Array, scale: Array | float, dropout_key, part):
-        # From here on parameters are each device's own: this is where their
-        # gradients add up over the batch. Those of copies are added up after the last part.
+        # From here on parameters vary over the devices: their gradients are summed over the batch
+        # here. Those of copies are summed after the last part.
         params = variables['params']
         params = (
             jax.tree.map(lambda x: x[0], params)
@@ -219,13 +219,14 @@ def make_train_step(
       mean, scale: as in `inference.normalize`.
       seed: of the dropout.
       learning_rate, drops, clock: as in `schedule.rates`.
-      momentum, weight_decay: as in `optimizer.sgd`.
-      micro_batches: in how many parts the gradient is computed, one after the other, each
-        a device's rows divided by that many: less memory, the same step.
+      momentum, weight_decay: those of `optimizer.sgd`.
+      micro_batches: number of sequential parts of the gradient's computation, each with a device's
+        rows divided by this number; needs less memory, same result.
 
-    The scores are means over the batch, {'loss', 'top1_error', 'top5_error'}, before the update
-    (`score`'s loss, whichever the protocol minimizes), and of the update its 'learning_rate', that
-    of the protocol's `main_group`, and 'bias_gradients' [layers, columns], in the order of
+    The metrics are the means over the batch, {'loss', 'top1_error', 'top5_error'}, before the
+    update (the loss is that of `score`, whichever the protocol minimizes). Metrics of the update
+    are 'learning_rate', that of the protocol's `main_group`, and 'bias_gradients' [layers,
+    columns], in the order of
     `layer_names`: 0 where the loss does not depend on any unit, not finite if a gradient in the
     layer is not.
 
@@ -236,7 +237,7 @@ def make_train_step(
     scores_of = _scores_over_mesh(net, mesh, mean, scale, micro_batches, protocol.loss)
 
     def loss_share(params, batch_stats, batch, key, part):
-        """What the part adds to the batch's mean of what is minimized, and to its other means."""
+        """Returns the part's contribution to the batch's mean objective, and to its other means."""
         variables = {'params': params, 'batch_stats': batch_stats}
         sums, batch_stats = scores_of(variables, batch, key, part)
         count = sums.pop('count')
@@ -287,15 +288,16 @@ def make_train_step(
 
 
 def layer_names(net: Architecture) -> list[str]:
-    """Returns the names of the layers, each with its biases, from the image on."""
+    """Returns the names of the layers with biases, from the image on."""
     return [*(layer.name for layer in net.layers), net.output.name]
 
 
 def _bias_gradients(gradients: Any, net: Architecture) -> jax.Array:
-    """Sums of absolute values, [layers, columns]; a layer that all columns share has its own in
-    each. Biases alone say what `health` wants to know, and cost nothing to look at."""
+    """Returns sums of absolute values, [layers, columns]; a layer that all columns share has the
+    same value in each. Biases are sufficient for `health`, and cheap to sum.
+    """
 
-    # Batch normalization right after a layer takes its biases out: its shifts stand for them.
+    # Batch normalization directly after a layer cancels its biases: its shifts are used instead.
     behind_norm = {
         row.name for row in net.layers if any(isinstance(x, BatchNorm) for x in row.then[:1])
     }
@@ -311,14 +313,14 @@ def _bias_gradients(gradients: Any, net: Architecture) -> jax.Array:
 
 
 def _score_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
-    """What is of columns stays where they are: nothing is exchanged to look at it."""
+    """Values of columns stay on their devices, so they need no communication."""
     whole = ('loss', 'top1_error', 'top5_error', 'learning_rate')
     specs = dict.fromkeys(whole, P()) | {'bias_gradients': P(None, device_mesh.COLUMN)}
     return {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
 
 
 def require_splittable_batch(net: AlexNet, micro_batches: int) -> None:
-    """Checks that the net can take a batch in parts.
+    """Checks that the net can process a batch in parts.
 
     Raises:
       InputError: the net needs the whole batch at once.

@@ -1,4 +1,4 @@
-"""Floating-point operations a second that a training achieves, and their share of the devices' peak."""
+"""Floating-point operations per second of a training, and their fraction of the devices' peak."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,11 +10,12 @@ from alexnet_jax.network.shapes import layer_shapes
 
 
 def flop_per_image(architecture: Architecture, classes: int) -> int:
-    """Returns the operations that training on an image takes.
+    """Returns the floating-point operations of training on one image.
 
-    They are two for each multiply-add of the table's weighted sums, three times: forward, for the
-    weights' gradient and for the input's. The first layer has no gradient of its input. Nothing
-    else counts, no recomputation either: 4.136e9 for the paper's net and 1000 classes.
+    They are two for each multiply-add of the table's weighted sums, three times: in the forward
+    pass, for the weights' gradient and for the input's gradient. The first layer has no gradient of
+    its input. Other operations and recomputations do not count: 4.136e9 for the paper's net and
+    1000 classes.
     """
     adds = [row.multiply_adds for row in layer_shapes(architecture, classes)]
     return 2 * (3 * sum(adds) - adds[0])
@@ -28,11 +29,11 @@ def forward_flop(architecture: Architecture, classes: int) -> int:
 def meter(
     architecture: Architecture, classes: int, products: str, devices: Sequence[Any]
 ) -> Callable[[float], dict[str, float]]:
-    """Returns a function that turns images a second into operations a second.
+    """Returns a function that converts images per second to operations per second.
 
-    The images are those of all these devices together. The function returns 'tflops', 10^12
-    operations a second, and 'mfu' (model FLOPs utilization), their share of all devices' peak, if
-    that is known; four digits of each.
+    The images per second are the total of all these devices. The function returns 'tflops', 10^12
+    operations per second, and 'mfu' (model FLOPs utilization), their fraction of the peak of all
+    devices, if that is known; both with four digits.
 
     Args:
       products: their kind, a key of `chips.Chip.products`.

@@ -15,14 +15,14 @@ from PIL import Image
 
 from alexnet_jax.runtime.errors import InputError, StorageError
 
-FLUSH_SECONDS = 20  # how late TensorBoard may be
+FLUSH_SECONDS = 20  # maximum delay of TensorBoard
 BINS = 64
-SAMPLE = 2**20  # numbers of an array that a histogram counts: fc6 has 38 million
+SAMPLE = 2**20  # maximum values per histogram: fc6 has 38 million
 ENLARGE = 8  # times as many pixels a side, of the picture of the kernels
 
 
 class Board(Protocol):
-    """Takes rows of metrics.jsonl as they come, and now and then the net's weights."""
+    """Tracker of the rows of metrics.jsonl, and of the net's weights at intervals."""
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Logs a row of metrics.jsonl."""
@@ -35,7 +35,7 @@ class Board(Protocol):
         ...
 
     def close(self) -> None:
-        """Writes all that is pending and ends."""
+        """Writes pending data and closes the tracker."""
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
@@ -46,10 +46,11 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _tensorboardx() -> Any:
-    """The package, without PyTorch: where that is installed it is imported too, which takes
-    more than a second, and nothing here needs it."""
+    """Imports the package without PyTorch. If PyTorch is installed, the package imports it as well,
+    which takes more than a second and is not needed here.
+    """
     kept = sys.modules.get('torch')
-    sys.modules['torch'] = kept  # pyright: ignore[reportArgumentType]  # None: refuses to be imported
+    sys.modules['torch'] = kept  # pyright: ignore[reportArgumentType]  # None: not importable
     try:
         import tensorboardX.event_file_writer
     finally:
@@ -61,14 +62,14 @@ def _tensorboardx() -> Any:
 class TensorBoard:
     """Event files in a folder.
 
-    TensorBoard passes over rows after `first_step` of a run that this one repeats.
+    TensorBoard ignores earlier rows after `first_step`, which this run repeats.
     """
 
     def __init__(self, folder: Path, first_step: int):
         """Opens the event file of a run.
 
         Raises:
-          StorageError: they cannot be written.
+          StorageError: it cannot be written.
         """
         self._folder, self._flushed = folder, time.monotonic()
         package = _tensorboardx()
@@ -99,7 +100,7 @@ class TensorBoard:
         self._flush()
 
     def close(self) -> None:
-        """Writes all that is pending and closes the file."""
+        """Writes pending data and closes the file."""
         with self._write_errors():
             self._events.close()
 
@@ -131,22 +132,22 @@ class TensorBoard:
         except OSError as error:
             raise StorageError(
                 f'{self._folder}/ cannot be written: {error.strerror}\n'
-                'Saved files are intact; once that is repaired, the same command resumes'
+                'Saved files are intact; after a repair the same command resumes'
             ) from error
 
 
 class WeightsAndBiases:
-    """A run of the project `alexnet_jax` there, which resumes when the run here does.
+    """A run of the project `alexnet_jax` in Weights & Biases; it resumes together with this run.
 
-    Its own environment variables and login decide where to log, and as whom (WANDB_MODE=offline:
-    nowhere).
+    The environment variables and login of Weights & Biases select server and account
+    (WANDB_MODE=offline: no server).
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
         """Starts or resumes a run of Weights & Biases.
 
         Raises:
-          InputError: the package is not installed, or does not let us in.
+          InputError: the package is not installed, or the login failed.
         """
         try:
             import wandb
@@ -161,9 +162,11 @@ class WeightsAndBiases:
                 project='alexnet_jax', dir=str(folder), name=name, id=_identifier(folder),
                 resume='allow', config=dict(config),
             )  # fmt: skip
-        except Exception as error:  # whatever a service makes its client raise
+        except Exception as error:  # the client raises various errors of the service
             first = (str(error).splitlines() or [''])[0]
-            raise InputError(f'train.log_to names wandb, which refuses: {first[:300]}') from error
+            raise InputError(
+                f'train.log_to has wandb, which raised an error: {first[:300]}'
+            ) from error
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Logs a row's numbers as scalars, see `scalars`."""
@@ -184,12 +187,12 @@ class WeightsAndBiases:
 
 
 def _identifier(folder: Path) -> str:
-    """The same for the same workdir, other for any other on this machine."""
+    """Returns an identifier that is unique to a workdir on this machine."""
     return hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]
 
 
 def held_here(array: jax.Array) -> np.ndarray:
-    """Returns this process's part of an array, flat and each number once.
+    """Returns this process's part of an array, flat, without duplicates.
 
     Of more than `SAMPLE` numbers it returns evenly spaced ones.
     """

@@ -1,10 +1,10 @@
 """Warm starts: initial values from another net.
 
-In §6 the six-convolution net began from one trained on 22,000 classes.
+In §6 the net with six convolutions was pretrained on 22,000 classes.
 
-Values of equal shapes may mean something else. What differs between the two nets is printed;
-what would make the values meaningless is refused: inputs of another magnitude, a classifier of
-other classes.
+Values of equal shapes may have another meaning. Differences between the two nets are printed.
+Differences that make the values meaningless raise an InputError: inputs of another magnitude, or a
+classifier of other classes.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ from alexnet_jax.runtime.errors import InputError, plain
 from alexnet_jax.training.step import TrainState
 from alexnet_jax.weights.files import Layers
 
-MOST_SCALE = 2.0  # times as large or small may inputs become
-INITIAL = ('std', 'bias', 'features')  # fields of a row that say nothing of trained values
+MOST_SCALE = 2.0  # maximum factor between the scales of inputs
+INITIAL = ('std', 'bias', 'features')  # fields of a row that do not affect trained values
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Facts:
-    """What the values of a net's layers mean.
+    """Facts that give meaning to the values of a net's layers.
 
     net: its table.
-    classes: their names, in the order of the logits.
+    classes: names of the classes, in the order of the logits.
     mean, scale: as in `inference.normalize`.
     """
 
@@ -60,11 +60,11 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Donor:
-    """A net to start from.
+    """A net with initial values.
 
-    source: where it was read, for messages.
+    source: its origin, for messages.
     layers: its values.
-    facts: None of a file that states none.
+    facts: None for a file without them.
     """
 
     source: str
@@ -73,15 +73,15 @@ class Donor:
 
 
 def choose(own: Facts, donor: Donor, named: Sequence[str]) -> tuple[Layers, list[str]]:
-    """Returns the values to start with, and lines on what was taken and what differs.
+    """Returns the initial values, and lines about the loaded layers and the differences.
 
     Args:
-      own: of the run that starts.
-      named: the layers to take; none: all that both have.
+      own: facts of the run that starts.
+      named: layers to load; empty: all common layers.
 
     Raises:
-      InputError: the donor has none of the layers, or lacks a named one; a layer has other
-        shapes there, or values that are not finite; its values would mean something else.
+      InputError: the donor has none of the layers, or lacks a named one; a layer has other shapes
+        in the donor, or values that are not finite; or its values would have another meaning.
     """
     shapes = _shapes(own)
     left = {
@@ -105,7 +105,7 @@ def choose(own: Facts, donor: Donor, named: Sequence[str]) -> tuple[Layers, list
     values = {layer: _float32(layer, donor) for layer in taken}
     unused = sorted(donor.layers.keys() - shapes.keys())
     lines = [
-        f'from {donor.source}: took {", ".join(taken)}; not taken: '
+        f'from {donor.source}: loaded {", ".join(taken)}; not loaded: '
         + (', '.join(f'{layer} ({why})' for layer, why in left.items()) or 'none')
         + (f'; not in the net: {", ".join(map(plain, unused))}' if unused else '')
     ]
@@ -113,7 +113,7 @@ def choose(own: Facts, donor: Donor, named: Sequence[str]) -> tuple[Layers, list
 
 
 def put(state: TrainState, values: Layers) -> TrainState:
-    """Returns the state with these values, each placed where the state's own lies."""
+    """Returns the state with these values, each with the sharding of the state's own."""
     params, stats = dict(state.params), dict(state.batch_stats)
     for layer in values:
         params[layer] = _placed(params[layer], values[layer])
@@ -133,13 +133,13 @@ def digest(values: Layers) -> str:
 
 
 def _differing(own: Facts, donor: Donor, rows: Sequence[str]) -> list[str]:
-    """Returns a line on each difference that changes what the values of these layers mean.
+    """Returns one line per difference that changes the meaning of these layers' values.
 
     Raises:
-      InputError: one that leaves them without a meaning.
+      InputError: a difference makes them meaningless.
     """
     if donor.facts is None:
-        return [f'{donor.source} states no table, classes or mean: nothing is compared']
+        return [f'{donor.source} states no table, classes or mean: no comparison is possible']
     lines = []
     if own.head in rows:
         lines += _of_classes(own, donor.facts, donor.source, rows)
@@ -150,9 +150,9 @@ def _differing(own: Facts, donor: Donor, rows: Sequence[str]) -> list[str]:
 
 def _of_classes(own: Facts, theirs: Facts, source: str, rows: Sequence[str]) -> list[str]:
     if own.head != theirs.head or own.classes == theirs.classes:
-        return []  # another head is a difference of the tables
+        return []  # another output layer is a difference of the tables
     if class_names.same(own.classes, theirs.classes):
-        return [f'classes of {source} or of the set have no names: they are taken to be the same']
+        return [f'classes of {source} or of the set have no names: assuming the same classes']
     if sorted(own.classes) == sorted(theirs.classes):
         how = 'the same classes in another order'
     else:
@@ -176,8 +176,8 @@ def _of_inputs(own: Facts, theirs: Facts, source: str, rows: Sequence[str]) -> l
             f' here, a factor of {factor:.3g}; allowed: at most {MOST_SCALE:g}; take {flag}, or'
             f' {_without(rows[0], rows)}'
         )
-    return [f'inputs are normalized otherwise than in {source}: {there} there, {here} here;'
-            f' {flag} is as there']  # fmt: skip
+    return [f'inputs have another normalization than in {source}: {there} there, {here} here;'
+            f' {flag} uses that of the source']  # fmt: skip
 
 
 def _of_tables(own: Facts, theirs: Facts, source: str, rows: Sequence[str]) -> list[str]:
@@ -212,13 +212,13 @@ def _inputs_text(facts: Facts) -> str:
 
 
 def _flag(own: Facts, theirs: Facts) -> str:
-    """Returns the setting that normalizes inputs as theirs, as far as a crop of another size can be."""
+    """Returns the setting that normalizes inputs as in the donor, as far as the crop size allows."""
     same = theirs.mean.ndim == 1 or own.net.input_size == theirs.net.input_size
     return f'--config.data.normalization={"start" if same else "mean_image"}'
 
 
 def _channels(numbers: np.ndarray) -> str:
-    """Returns R,G,B, each the shortest decimal that stands for its float32."""
+    """Returns R,G,B, each as the shortest decimal of its float32."""
     means = np.asarray(numbers, np.float32).reshape(-1, 3).mean(axis=0)
     return ','.join(np.format_float_positional(number, trim='-') for number in means)
 
@@ -246,7 +246,7 @@ def _shapes(own: Facts) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def _misfit(layer: str, shapes: dict[str, dict[str, tuple[int, ...]]], donor: Donor) -> str | None:
-    """Returns which part of a layer has another shape in the donor; None if none has."""
+    """Returns the part of a layer that has another shape in the donor, or None."""
     own, values = shapes[layer], donor.layers.get(layer, {})
     for part, shape in own.items():
         there = np.shape(values[part]) if part in values else 'not there'
@@ -262,7 +262,7 @@ def _float32(layer: str, donor: Donor) -> dict[str, np.ndarray]:
     """Returns the values of a layer.
 
     Raises:
-      InputError: they are no real numbers that are finite in float32, or a variance is negative.
+      InputError: they are not finite real numbers in float32, or a variance is negative.
     """
     parts = {}
     for part, values in donor.layers[layer].items():
@@ -279,7 +279,7 @@ def _float32(layer: str, donor: Donor) -> dict[str, np.ndarray]:
 
 
 def _placed(own: Any, values: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Returns `values` of the parts that are there, each where the net's own lies."""
+    """Returns `values` of the given parts, each with the sharding of the net's own."""
     return {
         part: jax.device_put(np.asarray(values[part], array.dtype), array.sharding)
         for part, array in own.items()

@@ -1,4 +1,4 @@
-"""Trained nets in and out.
+"""Imports, exports, pushes and pulls trained nets.
 
     python -m alexnet_jax.weights import FILE --workdir DIR [--net NAME] [--classes FILE]
         [--config.NAME=VALUE ...]
@@ -6,12 +6,12 @@
     python -m alexnet_jax.weights push SOURCE TO [--license NAME]
     python -m alexnet_jax.weights pull FROM --workdir DIR
 
-`import` makes an ordinary workdir of a weight file: one of ours or torchvision's
-(safetensors, or what torch.save wrote) or Caffe's (.caffemodel), with its authors'
-preprocessing in the configuration where the file does not state another. SOURCE is a workdir or such a file. TO and FROM are folders, or
-repositories on Hugging Face, as hf:OWNER/NAME (with the extra `hub`). For FILE and SOURCE,
-torchvision, caffe, caffenet and hf:OWNER/NAME stand for weights that are downloaded once.
-Exit status: as for alexnet_jax.main.
+`import` converts a weight file to an ordinary workdir: a file of this package, torchvision's
+(safetensors or torch.save) or Caffe's (.caffemodel). The configuration has the preprocessing of the
+file or of its authors. SOURCE is a workdir or such a file. TO and FROM are folders, or repositories
+on Hugging Face, as hf:OWNER/NAME (with the extra `hub`). For FILE and SOURCE, torchvision, caffe,
+caffenet and hf:OWNER/NAME are names of weights that are downloaded once. Exit status: as for
+alexnet_jax.main.
 """
 
 import argparse
@@ -39,12 +39,12 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parses the command line into options and overridden settings."""
     parser = SettingsParser(prog='python -m alexnet_jax.weights', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    add = commands.add_parser('import', help='a workdir of a weight file')
+    add = commands.add_parser('import', help='convert a weight file to a workdir')
     add.add_argument('file', type=Path, metavar='FILE')
     add.add_argument('--workdir', type=Path, required=True)
     add.add_argument('--net', default='', help='caffe or caffenet, if the file holds weights alone')
     add.add_argument('--classes', type=Path, help='names of the classes, one a line')
-    add = commands.add_parser('export', help='a weight file of a workdir')
+    add = commands.add_parser('export', help='convert a workdir to a weight file')
     add.add_argument('source', type=Path, metavar='SOURCE')
     add.add_argument('--out', type=Path, required=True, metavar='FILE')
     add.add_argument(
@@ -52,11 +52,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         help='; '.join(f'{name}: {words}' for name, words in FORMS.items()),
     )  # fmt: skip
     add.add_argument('--step', type=int, help='which checkpoint; the last')
-    add = commands.add_parser('push', help='a model where others can get it')
+    add = commands.add_parser('push', help='write a model to a folder or Hugging Face')
     add.add_argument('source', type=Path, metavar='SOURCE')
     add.add_argument('to', metavar='TO')
     add.add_argument('--license', default='', help="of the weights, by the Hub's name: mit")
-    add = commands.add_parser('pull', help='a workdir of a model others have pushed')
+    add = commands.add_parser('pull', help='convert a pushed model to a workdir')
     add.add_argument('source', metavar='FROM')
     add.add_argument('--workdir', type=Path, required=True)
     options, overrides = parser.parse_with_settings(argv)
@@ -89,12 +89,12 @@ def run(argv: list[str]) -> int:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Returns the lines of a text file, one a name.
+    """Returns the names in a text file, one per line.
 
-    Left out are a byte order mark, the ends of lines, spaces around a name, and empty lines.
+    A byte order mark, spaces around names and empty lines are removed.
 
     Raises:
-      InputError: the file cannot be read; a name is twice there, or is no text.
+      InputError: the file cannot be read; a name occurs twice, or is not text.
     """
     try:
         text = files.read_bytes(path).decode('utf-8-sig')

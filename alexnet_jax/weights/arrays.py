@@ -1,4 +1,4 @@
-"""What the formats share: which floats are read, and how a file is written."""
+"""Common parts of the formats: allowed float types, and writing of files."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from alexnet_jax.runtime.errors import InputError
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = (np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64))
-LONGEST = 80  # characters out of a file that an error repeats
+LONGEST = 80  # maximum characters of a file in an error message
 
 
 class ContentError(ValueError):
@@ -29,7 +29,7 @@ def shortest(values: Iterable[float]) -> tuple[float, ...]:
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:
-    """Returns the same numbers as float32, infinite where it has none so large."""
+    """Converts numbers to float32; too large ones become infinite."""
     with np.errstate(over='ignore', invalid='ignore'):
         return values.astype(np.float32, copy=False)
 
@@ -48,13 +48,13 @@ def require_finite(arrays: Mapping[str, np.ndarray], source: Path) -> None:
 
 
 def printable(name: object) -> str:
-    """Returns a name out of a file, on one line and of a bearable length."""
+    """Returns a name from a file on one line, truncated if long."""
     text = ascii(name)[1:-1] if isinstance(name, str) else f'a {type(name).__name__}'
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file atomically.
 
     Raises:
       InputError: it cannot be written there.

@@ -1,7 +1,7 @@
 """Caffe's weight files (.caffemodel): a protobuf message NetParameter.
 
-Only the fields weights need are declared here, with the numbers they have in Caffe's
-src/caffe/proto/caffe.proto; all others are passed over.
+Only the necessary fields are declared, with their numbers in Caffe's src/caffe/proto/caffe.proto;
+all others are skipped.
 """
 
 import collections
@@ -79,7 +79,7 @@ _FIELDS = {
         'relu_param': (123, 'ReLUParameter', False),
         'input_param': (143, 'InputParameter', False),
     },
-    # Until 2014; `type` is a number there. `layer` is what it was before 2013.
+    # Format until 2014, where `type` is a number. `layer` is the format before 2013.
     'V1LayerParameter': {
         'layer': (1, 'bytes', False), 'bottom': (2, 'bytes', True), 'top': (3, 'bytes', True),
         'name': (4, 'bytes', False), 'type': (5, 'int32', False), 'blobs': (6, 'BlobProto', True),
@@ -145,10 +145,10 @@ class Layer:
 
 
 def read(path: Path) -> list[Layer]:
-    """Reads the layers of a model from below to above, in either form.
+    """Reads the layers of a model from bottom to top, in either format.
 
-    The forms are `layer`, and `layers` of before 2014, whose arrays have four axes. What the net
-    itself states of its images is a layer too.
+    The forms are `layer`, and `layers` of before 2014, whose arrays have four axes. The net's own
+    statement of its input is a layer, too.
 
     Raises:
       InputError: the file cannot be read, is damaged, or two layers with weights have
@@ -180,7 +180,7 @@ def read(path: Path) -> list[Layer]:
 
 
 def write(path: Path, name: str, layers: Sequence[Layer]) -> None:
-    """Writes the form that Caffe writes today, whole or not at all.
+    """Writes Caffe's present format atomically.
 
     Equal weights give equal bytes. `name`: the net's.
 
@@ -258,7 +258,7 @@ def _array(blob: Any, where: str) -> np.ndarray:
     """Returns the array of a blob.
 
     Raises:
-      InputError: the blob holds not as many numbers as its shape has.
+      InputError: the number of values does not match the blob's shape.
     """
     old = (blob.num, blob.channels, blob.height, blob.width)
     shape = tuple(blob.shape.dim) if blob.HasField('shape') else old

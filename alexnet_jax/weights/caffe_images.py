@@ -1,7 +1,7 @@
-"""The preprocessing of images that a Caffe file states, as settings, and the other way.
+"""Converts the image preprocessing of a Caffe file to settings, and back.
 
 Caffe subtracts means of channels, in the order BGR, and multiplies by one factor
-(TransformationParameter). A mean image is in a file beside it.
+(TransformationParameter). A mean image is in a separate file.
 """
 
 import math
@@ -20,7 +20,7 @@ def settings_of(layers: Sequence[Layer]) -> dict[str, Any]:
     They are of `network.input_size`, `data.mean`, `data.std` and `data.normalization`.
 
     Raises:
-      ContentError: it states what no setting can, or several things.
+      ContentError: no setting can express it, or it states several.
     """
     settings: dict[str, Any] = {}
     if size := _only(_sizes(layers), 'images of'):
@@ -42,7 +42,7 @@ def settings_of(layers: Sequence[Layer]) -> dict[str, Any]:
 
 
 def mean_file(layers: Sequence[Layer]) -> str:
-    """Returns the name of the mean image that a file speaks of, or nothing."""
+    """Returns the name of the mean image in a file, or ''."""
     names = [layer.transform.get('mean_file', b'') for layer in layers if layer.transform]
     return next((printable(name.decode(errors='backslashreplace')) for name in names if name), '')
 

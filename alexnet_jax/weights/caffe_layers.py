@@ -1,6 +1,6 @@
-"""Caffe's layers of a table, as Caffe's own program would write them.
+"""Converts a table to Caffe's layers, as Caffe itself would write them.
 
-Caffe's two groups are our two columns, which normalization reaches across.
+Caffe's two groups are the two columns of this package, and normalization reaches across both.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""The net that a Caffe file states, as a table.
+"""Converts the net of a Caffe file to a table.
 
-Caffe's own defaults hold where a file is silent
-(caffe.proto): they are not those of its nets, as an alpha of 1.
+Missing values have Caffe's own defaults (caffe.proto), such as an alpha of 1, which differ from
+those of its nets.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class Row:
 
 
 def rows(layers: Sequence[Layer]) -> list[Row]:
-    """Returns the eight rows that a file states, each named as in `ROWS`.
+    """Returns the eight rows of a file, each named as in `ROWS`.
 
     Raises:
       ContentError: the layers are others, or not one above the other.
@@ -107,7 +107,7 @@ def has_stages(found: Sequence[Row]) -> bool:
 
 
 def net_of(found: Sequence[Row]) -> str | None:
-    """Returns which of Caffe's two nets is the most like a file.
+    """Returns the most similar of Caffe's two nets.
 
     'caffe' normalizes before it pools, 'caffenet' after. None: there is no order of the two.
     """
@@ -118,13 +118,12 @@ def net_of(found: Sequence[Row]) -> str | None:
 
 
 def architecture(found: Sequence[Row], base: Architecture) -> Architecture:
-    """Returns the table of the net that a file states.
+    """Returns the table of the net in a file.
 
-    It is `base` itself, if that is the same. Initial values, and what the file does not state,
-    are those of `base`.
+    It is `base` itself if both are equal. Initial values, and missing values, are those of `base`.
 
     Raises:
-      ContentError: the file states what no table can.
+      ContentError: no table can express the file's net.
     """
     if has_stages(found) and not has_parameters(found):
         _require_order(found, base)
@@ -314,7 +313,7 @@ def _require_rounding(found: Sequence[Row], net: Architecture) -> None:
 
 
 def _number(layer: Layer, name: str, default: float) -> float:
-    """Returns a float32 by its shortest decimals, as people write it."""
+    """Returns a float32 as its shortest decimal."""
     value = float(str(np.float32((layer.parameters or {}).get(name, default))))
     if not math.isfinite(value):
         raise _unlike(layer, f'{name} {value}', 'a finite number')

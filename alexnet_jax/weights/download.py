@@ -1,4 +1,4 @@
-"""Downloads of published files: checked by their digest, resumed where they were cut."""
+"""Downloads published files, checks their digests, and resumes interrupted downloads."""
 
 import contextlib
 import dataclasses
@@ -18,10 +18,10 @@ from alexnet_jax.runtime.errors import InputError, StorageError, plain
 
 CHUNK = 1 << 20  # bytes that are read at a time
 TIMEOUT = 30  # seconds without an answer, or a byte
-TRIES = 5  # connections that are cut, before the download ends
+TRIES = 5  # maximum number of interrupted connections
 MOST = 1 << 31  # bytes of a file
 BETWEEN = 10  # seconds between lines on the progress, where there is no terminal
-PART = '.part'  # at the end of the name of what is not whole yet
+PART = '.part'  # end of the name of an incomplete file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,16 +48,16 @@ class _CutError(Exception):
 
 
 def fetch(published: Published, place: Path) -> Path:
-    """Downloads a file to `place`, if it is not there already as it was published.
+    """Downloads a file to `place`, unless it already has the published content.
 
-    Without a network, a file that was put there by hand will do. Prints the progress to stderr.
+    Without a network, the file can be put there by hand. Prints the progress to stderr.
 
     The received part of an interrupted download is kept beside `place`, and the next one resumes from
     there. Of two processes that download into one folder, one waits for the other.
 
     Raises:
-      InputError: the server cannot be reached, has no such file, or has another than was
-        published, of which nothing is kept; the folder cannot be made.
+      InputError: the server cannot be reached, has no such file, or has another file than the
+        published one, which is deleted; the folder cannot be made.
       StorageError: the disk is full, or cannot be written.
     """
     if _is_as_published(place, published):
@@ -66,10 +66,10 @@ def fetch(published: Published, place: Path) -> Path:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(place.parent):
-            if _is_as_published(place, published):  # fetched while this process waited
+            if _is_as_published(place, published):  # downloaded while this process waited
                 return place
             if place.exists():
-                _say(f'{plain(place)} is not the published file; it is downloaded again')
+                _say(f'{plain(place)} is not the published file; downloading it again')
             _download(published, part, place)
             _require_digest(published, part)
             os.replace(part, place)
@@ -94,7 +94,7 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _require_digest(published: Published, part: Path) -> None:
-    """Compares what came with what was published, and removes it if they differ."""
+    """Compares the download with the published digest, and deletes it if they differ."""
     found = _digest(part, published.algorithm)
     if found != published.digest:
         part.unlink()
@@ -106,7 +106,7 @@ def _require_digest(published: Published, part: Path) -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits for whoever else downloads into the folder."""
+    """Waits for other processes that download into the folder."""
     number = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
@@ -117,7 +117,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _download(published: Published, part: Path, place: Path) -> None:
-    """Receives what is missing of `part`; where the connection is cut, on a new one."""
+    """Receives the missing bytes of `part`; reconnects after interruptions."""
     for tries_left in reversed(range(TRIES)):
         before = part.stat().st_size if part.exists() else 0
         try:
@@ -134,7 +134,7 @@ def _download(published: Published, part: Path, place: Path) -> None:
 
 
 def _receive(published: Published, part: Path) -> None:
-    """Adds to `part` what one connection gives.
+    """Appends the data of one connection to `part`.
 
     Raises:
       _CutError: the connection failed or ended early.
@@ -165,8 +165,9 @@ def _receive(published: Published, part: Path) -> None:
 def _write(
     part: Path, start: int, response: http.client.HTTPResponse, progress: '_Progress', most: int
 ) -> int:
-    """Writes what comes after the first `start` bytes of `part`; returns how many it has then, little
-    more than `most` at most."""
+    """Writes received data after the first `start` bytes of `part`; returns its new size, at most
+    slightly above `most`.
+    """
     done = start
     try:
         with part.open('ab' if start else 'wb') as file:
@@ -182,7 +183,7 @@ def _write(
 
 
 def _open(published: Published, there: int) -> http.client.HTTPResponse:
-    """Asks for all bytes from `there` on."""
+    """Requests all bytes from `there` on."""
     headers = {'User-Agent': 'alexnet_jax'} | ({'Range': f'bytes={there}-'} if there else {})
     request = urllib.request.Request(published.url, headers=headers)
     try:

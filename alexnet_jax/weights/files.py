@@ -1,8 +1,7 @@
-"""Our own weight files: safetensors, one array a parameter, named LAYER/PART.
+"""Weight files of this package: safetensors, one array per parameter, named LAYER/PART.
 
-A file we write keeps in its metadata, beside what the caller says, a SHA-256 of its
-arrays and one of that metadata: with them, a bit that flipped since is found on reading.
-Earlier versions wrote that of the arrays alone.
+The metadata have those of the caller, a SHA-256 of the arrays and one of these metadata, so that
+flipped bits are detected on reading. Earlier versions wrote only that of the arrays.
 """
 
 import hashlib
@@ -45,7 +44,7 @@ def read(path: Path) -> Layers:
 def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Reads the arrays of any safetensors file by name, as float32, and its metadata.
 
-    Our two SHA-256 are left out of the metadata.
+    The two SHA-256 are removed from the metadata.
 
     Raises:
       InputError: the file cannot be read, holds other numbers than finite floats, or
@@ -85,7 +84,7 @@ def by_layer(arrays: Mapping[str, np.ndarray], path: Path) -> Layers:
 
 
 def write(path: Path, layers: Layers, metadata: Mapping[str, str]) -> None:
-    """Writes what `read` reads, whole or not at all.
+    """Writes a file for `read` atomically.
 
     Raises:
       InputError: a value is not finite; the file cannot be written.

@@ -1,4 +1,4 @@
-"""Which kind of weight file it is, by its first bytes."""
+"""Detects the format of a weight file from its first bytes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ _ZIP, _LEGACY_TORCH = b'PK\x03\x04', 0x1950A86A20F9469CFC6C.to_bytes(10, 'little
 _TAR = slice(257, 262), b'ustar'
 # A NetParameter begins with its name, a layer of either form, or a size of its input.
 _CAFFE = (b'\x0a', b'\x12', b'\xa2\x06', b'\x1a', b'\x20')
-# What people have in hand in place of weights; a folder of others' programs is full of them.
+# Other common files that users may pass instead of weights.
 _OTHERS = {
     b'\x1f\x8b': 'packed by gzip; unpack it first',
     b'BZh': 'packed by bzip2; unpack it first',

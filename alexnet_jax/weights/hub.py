@@ -12,7 +12,7 @@ def push(folder: Path, repository: str, keep: str) -> str:
     The file named `keep` stays as it is, if the repository has one.
 
     Raises:
-      InputError: it cannot be had.
+      InputError: it is not accessible.
     """
     hub = _library(repository)
     try:
@@ -30,7 +30,7 @@ def pull(repository: str, name: str) -> Path:
     Without a network it is the last one that was fetched.
 
     Raises:
-      InputError: it cannot be had.
+      InputError: it is not accessible.
     """
     hub = _library(repository)
     try:
@@ -67,4 +67,4 @@ def _hub_error(what: str, error: Exception) -> InputError:
         reason = 'no such repository, or none that your token (HF_TOKEN) opens'
     else:
         reason = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
-    return InputError(f'hf:{what} cannot be had: {reason}')
+    return InputError(f'hf:{what} is not accessible: {reason}')

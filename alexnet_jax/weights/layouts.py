@@ -1,8 +1,8 @@
-"""Weights as torchvision and Caffe lay them out, to our layers and back.
+"""Converts weights between the layouts of torchvision, Caffe and this package.
 
-Theirs: a convolution [features, maps read, height, width]; a fully connected layer
-[units, inputs], the inputs from maps in the order map, row, column; the classifier
-[classes, units]. Caffe's two groups are our two columns, and its images are BGR.
+Theirs: a convolution [features, maps read, height, width]; a fully connected layer [units, inputs],
+the inputs from maps in the order map, row, column; the classifier [classes, units]. Caffe's two
+groups are our two columns, and its images are BGR.
 Ours: `network/alexnet.py`.
 """
 

@@ -1,4 +1,4 @@
-"""A pickle read as data: nothing it names is looked up, imported or called.
+"""Reads a pickle as data: nothing it names is looked up, imported or called.
 
 A pickle is a program for a stack machine, and Python's own runs whatever function it
 names. This machine keeps plain values alone. What a pickle would import becomes a `Name`,
@@ -157,7 +157,7 @@ class _Machine:
         return self._object(opcode, argument)
 
     def _object(self, opcode: str, argument: Any) -> Opaque:
-        """Returns what stands for an object of a kind that weights do not need."""
+        """Returns the placeholder of an object that weights do not need."""
         stack = self.stack
         match opcode:
             case 'NEWOBJ' | 'NEWOBJ_EX':

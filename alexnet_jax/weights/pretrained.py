@@ -1,4 +1,4 @@
-"""A weight file of any kind that is known here, and how its net was shown images."""
+"""Weight files of all known formats, with the preprocessing of their nets."""
 
 import base64
 import collections
@@ -31,7 +31,7 @@ from alexnet_jax.weights.arrays import ContentError, printable
 from alexnet_jax.weights.files import Layers
 
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.caffemodel')
-NORMALIZATION = 'normalization'  # in our own files, beside the layers
+NORMALIZATION = 'normalization'  # in this package's files, in addition to the layers
 PREPROCESSING = ('data.mean', 'data.std', 'data.resize')  # which others' files do not state
 _START = 512  # bytes that tell of which kind a file is
 # In their settings, which take some 2,000 characters.
@@ -70,7 +70,7 @@ def _as_named(architecture: Architecture) -> Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """What a weight file holds.
+    """Content of a weight file.
 
     settings: of `settings.SETTINGS`, what differs from the defaults.
     layers: its numbers as layers of the net. Raises `InputError` if they are another net's.
@@ -78,13 +78,13 @@ class Pretrained:
       `InputError` if the file states what no table can.
     classes: names, if the file has them.
     mirror: whether an image's mirror image is one of its class too.
-    step: of training, after which it is like this.
+    step: number of training steps done.
     normalization: 'mean' and 'scale', if it has them.
     table: of its net, where the file holds all of it; goes before the one that the settings name.
     protocol: JSON of the protocol it was trained by, where that is none of this package; else None.
     data: the set it was trained on, as `ImageSet.identity`; empty where it is not known.
-    assumed: settings that the file does not state, taken as its authors have them.
-    notes: for whoever imports it, whole sentences without the file's name.
+    assumed: settings missing in the file, with the values of its authors.
+    notes: whole sentences for the importing user, without the file's name.
     """
 
     settings: dict[str, Any]

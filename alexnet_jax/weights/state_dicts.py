@@ -1,4 +1,4 @@
-"""The weights of a net among all else that a training checkpoint holds."""
+"""Finds the weights of a net in a training checkpoint."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from alexnet_jax.weights.arrays import ContentError, printable
 # Modules that wrap another one: `nn.DataParallel` and its kin, and `torch.compile`.
 _WRAPPERS = {'module', '_orig_mod'}
 _PARTS = re.compile(r'(.*?)(features|classifier)\.')  # torchvision's two, below a prefix
-# Averages of weights, which stand beside the weights they are of.
+# Averages of weights, stored next to the weights.
 _AVERAGES = re.compile('ema|swa|average|averaged|shadow|teacher|polyak')
 _DEEPEST = 4  # dictionaries in each other
 _MOST_TOLD = 4  # places that a message names
@@ -22,16 +22,15 @@ def choose(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Returns the arrays of the state dict in `value` by their plain names, and notes.
 
-    The notes are on arrays that were left out. Entries that are no arrays are left out without a
-    note.
+    The notes are about skipped arrays. Other entries are skipped without a note.
 
     Args:
       is_array: whether a value is an array.
       wanted: whether plain names are those of the net.
 
-    Weights stand before averages of them. An average is taken where the weights beside it are
-    of several nets, and the notes then name them. Without a state dict of the net the result is
-    another one, whose arrays the caller then names as wrong.
+    Weights have precedence over their averages. An average is used if the other weights are of
+    several nets, which the notes then name. Without a state dict of the net the result is another
+    one, and the caller reports its arrays as wrong.
 
     Raises:
       ContentError: there are no arrays by name, or two state dicts of the net.
@@ -54,7 +53,7 @@ def choose(
         if one is not trained[0]
         and (wanted(one[1]) or (_is_average(trained[0][0]) and _holds(one[1], trained[0][1])))
     ]
-    notes = (f'taken from {_listed(trained)}, not from {_listed(others)}',) if others else ()
+    notes = (f'using {_listed(trained)}, not {_listed(others)}',) if others else ()
     return trained[0][1], notes
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's weight files, read without PyTorch and without running what is in them.
+"""Reads PyTorch's weight files without PyTorch and without executing their content.
 
 Both of its forms (torch/serialization.py): a zip archive of a pickle and one entry a
 storage, and before 1.6 five pickles in a row with the storages behind them. The pickle
@@ -172,7 +172,9 @@ def _chosen(value: Any, wanted: Callable) -> tuple[dict[str, Tensor], tuple[str,
       ContentError: there are no weights, or ones that are not read here.
     """
     if isinstance(value, Opaque):
-        raise ContentError(f'holds {printable(value.kind)}; allowed: a state dict; nothing was run')
+        raise ContentError(
+            f'holds {printable(value.kind)}; allowed: a state dict; no code was executed'
+        )
     tensors, notes = state_dicts.choose(value, _is_array, wanted)
     for name, tensor in tensors.items():
         if isinstance(tensor, OtherTensor):

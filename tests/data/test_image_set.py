@@ -137,16 +137,16 @@ def shorten_shard(made):
         (lambda made: (made / 'statistics.npz').unlink(), 'statistics.npz is missing; prepare it'),
         (
             lambda made: (made / 'statistics.npz').write_bytes(b'PK'),
-            'not as it was made; prepare it again',
+            'was modified; prepare it again',
         ),
         (
             lambda made: (made / 'dataset_info.json').write_text('{'),
-            'dataset_info.json is not as it',
+            'dataset_info.json was modified',
         ),
         (lambda made: (made / 'features.json').unlink(), 'features.json is missing'),
         (
             lambda made: (made / 'label.labels.txt').write_text('x\ny\nz\n'),
-            'label.labels.txt is not as it was made; prepare it again',
+            'label.labels.txt was modified; prepare it again',
         ),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_set_that_is_not_whole_is_refused_and_made_again(spoil, message, folde
     if 'prepare it again' in message:
         command = str(caught.value).splitlines()[1].split()
         done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True)
-        assert done.returncode == 0 and 'making it again' in done.stdout, done.stderr
+        assert done.returncode == 0 and 'preparing it again' in done.stdout, done.stderr
         assert len(image_set.open_set(stored.find(spec, SIZE, str(copy))).splits['train']) == 180
 
 

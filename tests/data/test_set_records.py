@@ -121,7 +121,7 @@ def test_a_shard_swapped_for_another_is_noticed(copy, tmp_path, monkeypatch):
     (copy / VAL).write_bytes(one)
     kept = image_set.open_set(sealed(copy)).identity
     (copy / VAL).write_bytes(other)
-    assert f'{VAL} is not as it was made; prepare it again' in assert_refused(copy)
+    assert f'{VAL} was modified; prepare it again' in assert_refused(copy)
     assert image_set.open_set(sealed(copy)).identity['content'] != kept['content']
     # An older set has no digests of its shards; if it is small, they are made as it is opened.
     without_shard_digests(copy)
@@ -136,7 +136,7 @@ def test_a_shard_swapped_for_another_is_noticed(copy, tmp_path, monkeypatch):
     said = []
     request = Request(kept['source'], Encoding(SIZE, 'jpeg', 90))
     make.make_set(request, copy, lambda: open_source(kept['source']), engines.one_by_one, say=said.append)  # fmt: skip
-    assert said[:1] == [f'{copy} is not whole ({VAL} is not as it was made): making it again']
+    assert said[:1] == [f'{copy} is damaged ({VAL} was modified): preparing it again']
     # An older large set has nothing but sizes and the digest of its statistics.
     without_shard_digests(copy)
     sizes = image_set.open_set(copy).identity

@@ -125,7 +125,7 @@ def test_a_member_that_ended_in_nan_is_named(bad, labels, logits):
     values = good.log_probabilities.copy()
     values[3, 2] = bad
     broken = dataclasses.replace(good, name='broken', log_probabilities=values)
-    with pytest.raises(InputError, match='broken gives NaN or infinite probabilities'):
+    with pytest.raises(InputError, match='broken has NaN or infinite probabilities'):
         ensemble.average([good, broken], [1, 1])
 
 

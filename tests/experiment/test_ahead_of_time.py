@@ -223,7 +223,8 @@ def test_batches_are_doubled():
     ]  # fmt: skip
     refused = dataclasses.replace(tried[0][1][0], compiled=None, refusal='too large')
     assert (
-        program_report.batch(64, [refused], chip) == '  64 images: does not fit, says the compiler'
+        program_report.batch(64, [refused], chip)
+        == '  64 images: does not fit (according to the compiler)'
     )
 
 

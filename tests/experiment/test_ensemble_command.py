@@ -28,7 +28,7 @@ def test_a_member_that_ended_in_nan_is_refused_by_name(runs, workdir, tmp_path, 
     change_weights(workdir, make_nan)
     arguments = ['ensemble', str(runs / '1'), str(workdir), '--out', str(tmp_path / 'out')]
     message = refused(capsys, evaluation.main, arguments)
-    assert f'{workdir} gives NaN or infinite probabilities' in message
+    assert f'{workdir} has NaN or infinite probabilities' in message
     assert not (tmp_path / 'out').exists()
 
 

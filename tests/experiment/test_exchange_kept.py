@@ -107,10 +107,10 @@ def test_torchvisions_form_without_its_metadata(tmp_path, capsys):
     capsys.readouterr()
     done('import', tmp_path / 'b.safetensors', '--workdir', tmp_path / 'b', *TORCHVISION_SIZE)
     _, preprocessing, classes = capsys.readouterr().out.splitlines()
-    assert 'does not state its preprocessing; taken as if given: --config.data.mean=123.675' in (
+    assert 'does not state its preprocessing; assuming: --config.data.mean=123.675' in (
         preprocessing
     )
-    assert 'taken as class 0, ...: --classes FILE names others' in classes
+    assert 'assuming class 0, ...: --classes FILE sets others' in classes
     flags = shlex.split(preprocessing.partition('given: ')[2])
     done(
         'import', tmp_path / 'b.safetensors', '--workdir', tmp_path / 'c', *TORCHVISION_SIZE, *flags

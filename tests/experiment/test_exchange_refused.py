@@ -282,8 +282,8 @@ def test_a_damaged_file_of_ours(ours, tmp_path, capsys):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     ({'step': 5}, r'^step is 5; .*/checkpoints holds: 3, 7$'),
-    ({'net': 'caffe'}, 'its net and settings are as they are'),
-    ({'overrides': {'seed': '1'}}, 'its net and settings are as they are'),
+    ({'net': 'caffe'}, 'its net and settings cannot be changed'),
+    ({'overrides': {'seed': '1'}}, 'its net and settings cannot be changed'),
 ])  # fmt: skip
 def test_the_library_names_its_own_arguments(ours, arguments, message):
     with pytest.raises(InputError, match=message):
@@ -319,5 +319,5 @@ def test_arrays_in_a_database_are_not_read(form, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {form: True}))
     (place / 'manifest.json').unlink()
     manifest.write(place, {'step': runs.STEP, 'top1_error': None})
-    with pytest.raises(InputError, match='_METADATA is of another form of checkpoint'):
+    with pytest.raises(InputError, match='_METADATA has another checkpoint format'):
         alexnet_jax.load(run)

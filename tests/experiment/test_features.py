@@ -280,8 +280,8 @@ def images_done(partial: Path) -> int:
 @pytest.mark.parametrize(('words', 'says'), [
     (['nothing'], 'nothing: no such file or folder'),
     (['empty'], 'empty holds no JPEG or PNG files'),
-    (['list.txt'], 'the list list.txt names no images'),
-    (['a.png', 'a.png'], 'a.png is named twice'),
+    (['list.txt'], 'the list list.txt is empty'),
+    (['a.png', 'a.png'], 'a.png occurs twice'),
     (['x' * 300], 'cannot be read: File name too long'),
     (['a\0b'], 'a\\x00b: no such file or folder'),
 ])  # fmt: skip

@@ -146,7 +146,7 @@ def test_more_images_than_there_are_is_said(most, said, runs, data_dir, tmp_path
     words = ['lesions', str(runs / '0'), '--layer=fc7/relu', '--units=columns', f'--images={most}']
     settings = [f'--config.data.dir={data_dir}', '--out', str(tmp_path / 'out')]
     assert command.main([*words, *settings]) == DONE
-    line = f'--images is {most}; the test split has 300: all were taken'
+    line = f'--images is {most}; the test split has 300: all were used'
     assert (line in capsys.readouterr().out.splitlines()) == said
     assert json.loads((tmp_path / 'out' / 'lesions.json').read_text())['examples'] == 300
 

@@ -94,7 +94,7 @@ def test_a_disk_that_is_taken_away(disk, undisturbed, data_dir, tmp_path):
     process.join(120)
     printed = output.read_text()
     assert process.exitcode == FAULT and 'Traceback' not in printed, printed
-    assert 'the folder is gone' in printed
+    assert 'the folder does not exist' in printed
     assert not workdir.exists()
     (disk.parent / 'elsewhere').rename(workdir)
     assert driver.run(driver.command(workdir, data_dir), output) == DONE, output.read_text()

@@ -116,7 +116,7 @@ def test_found_named_and_not_saved(
     first, second = printed
     assert first.startswith(f'error: {what} of step {found_at} is nan; the images of that step: ')
     assert f'and {BATCH - 3} more, in {workdir}/not_finite.json' in first
-    assert f'what was saved up to step {SAVED} is whole' in second
+    assert f'checkpoints up to step {SAVED} are intact' in second
     kept = json.loads((workdir / 'not_finite.json').read_text())
     # Validation after step 41 has not been: all records so far were for training.
     assert kept['records'] == read_ids[(found_at - 1) * BATCH : found_at * BATCH]

@@ -111,7 +111,7 @@ def test_the_second_signal_ends_it_at_once_and_what_was_saved_is_whole(
     # However busy the machine: step 14 is saved, and step 21 is not begun to be.
     moment = driver.Moment('row', 20, number=None, saved=(tmp_path / 'run', 14))
     assert driver.run(argv, output, moment) == FAULT
-    assert 'stopped at once, at the second request' in output.read_text()
+    assert 'stopped by the second request' in output.read_text()
     assert driver.saved_step(tmp_path / 'run') == 14
     assert driver.run(argv, output) == DONE
     driver.assert_same_run(tmp_path / 'run', undisturbed)

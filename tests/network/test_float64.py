@@ -128,7 +128,9 @@ def test_the_same_units_drop_out():
 
 
 def test_without_x64_it_is_refused():
-    with pytest.raises(ValueError, match=r"compute is 'float64', which JAX lacks as it is set"):
+    with pytest.raises(
+        ValueError, match=r"compute is 'float64', which JAX lacks in its present configuration"
+    ):
         AlexNet(SMALL, 10, compute='float64').init(jax.random.key(0), np.zeros((1, 28, 28, 3)))
 
 

@@ -168,7 +168,7 @@ def test_a_name_that_cannot_be_resolved_is_logged_at_once(index, monkeypatch):
 def test_a_port_that_is_taken_is_named():
     run = Run(2)
     host, _, port = run.place.rpartition(':')
-    taken = pytest.raises(InputError, match=f'port {port} cannot be had here: Address already')
+    taken = pytest.raises(InputError, match=f'port {port} is not available: Address already')
     with socket.create_server((host, int(port))), taken:
         run.start(0).result(timeout=10)
 

@@ -113,7 +113,7 @@ def test_a_state_that_is_not_finite_is_not_saved(state, tmp_path):
 def test_a_changed_error_in_the_manifest_shows(two):
     path = two / '6' / manifest.NAME
     path.write_text(path.read_text().replace('"top1_error": null', '"top1_error": 0.0'))
-    with pytest.raises(manifest.DamagedError, match='not as it was written'):
+    with pytest.raises(manifest.DamagedError, match='was modified'):
         manifest.read(two / '6')
 
 
@@ -177,7 +177,7 @@ def test_a_folder_that_was_taken_away_is_not_made_anew(state, tmp_path):
     saved(tmp_path / 'run', [at(state, 1)])
     checkpoints = Checkpoints(tmp_path / 'run')
     shutil.rmtree(tmp_path / 'run')
-    with pytest.raises(StorageError, match='the folder is gone'):
+    with pytest.raises(StorageError, match='the folder does not exist'):
         checkpoints.save(at(state, 2))
         checkpoints.wait()
     assert not (tmp_path / 'run').exists()

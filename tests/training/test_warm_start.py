@@ -65,8 +65,8 @@ INPUTS = [
     ((IMAGE, ONES), (IMAGE, ONES), []),
     ((IMAGE, ONES), (IMAGE + 3, ONES), [f'mean image of 120,110,100 .* 123,113,103 .*{START}']),
     ((IMAGE, ONES), (IMAGE[:8, :8], ONES), ['mean image of']),
-    ((MEAN, ONES), (IMAGE, ONES), [rf'mean 120,110,100 and .*{START} is as there']),
-    ((IMAGE, ONES), (MEAN, ONES), [f'{START} is as there']),
+    ((MEAN, ONES), (IMAGE, ONES), [rf'mean 120,110,100 and .*{START} uses that of the source']),
+    ((IMAGE, ONES), (MEAN, ONES), [f'{START} uses that of the source']),
     ((MEAN, ONES), (MEAN + 1, ONES), [START]),
     (STANDARD, (MEAN, STANDARD[1]), [START]),
     (STANDARD, (STANDARD[0], STANDARD[1] * 1.9), [START]),
@@ -92,7 +92,7 @@ def test_inputs_are_compared(theirs, own, expected):
         _, lines = warm_start.choose(facts(TINY, NAMES, *own), other, [])
         assert len(lines) == 1 + len(expected)
         for line, words in zip(lines[1:], expected, strict=True):
-            assert line.startswith('warning: inputs are normalized otherwise than in theirs: ')
+            assert line.startswith('warning: inputs have another normalization than in theirs: ')
             assert re.search(words, line), line
     # Layers above the first do not read the image.
     _, lines = warm_start.choose(facts(TINY, NAMES, *own), other, ['conv2'])
@@ -103,7 +103,7 @@ def test_a_mean_image_of_other_crops_is_not_advised():
     other = dataclasses.replace(TINY, input_size=16)
     mean = np.zeros((16, 16, 3), np.float32)
     _, lines = warm_start.choose(facts(TINY), donor(facts(other, NAMES, mean, ONES)), ['conv1'])
-    assert lines[1].endswith('--config.data.normalization=mean_image is as there')
+    assert lines[1].endswith('--config.data.normalization=mean_image uses that of the source')
 
 
 CLASSES = [
@@ -139,7 +139,7 @@ def test_classes_without_names_are_taken_to_be_the_same(unnamed):
     theirs, own = (nameless, NAMES) if unnamed == 'theirs' else (NAMES, nameless)
     _, lines = warm_start.choose(facts(TINY, own), donor(facts(TINY, theirs)), [])
     assert lines[1:] == [
-        'warning: classes of theirs or of the set have no names: they are taken to be the same'
+        'warning: classes of theirs or of the set have no names: assuming the same classes'
     ]
 
 
@@ -170,10 +170,10 @@ def test_tables_are_compared(own, expected):
 def test_batch_normalization_that_only_one_has():
     plain = changed(0, then=(Relu(), MaxPool()))
     _, lines = warm_start.choose(facts(plain), donor(facts(TINY)), [])
-    assert lines[0].endswith('not taken: none; not in the net: conv1_norm')
+    assert lines[0].endswith('not loaded: none; not in the net: conv1_norm')
     assert 'batch norm' in lines[1]
     _, lines = warm_start.choose(facts(TINY), donor(facts(plain)), [])
-    assert 'not taken: conv1_norm (not there)' in lines[0]
+    assert 'not loaded: conv1_norm (not there)' in lines[0]
     assert 'batch norm' in lines[1]
 
 
@@ -185,7 +185,7 @@ def test_a_layer_that_only_the_net_has_keeps_its_own_values():
     with pytest.raises(AssertionError, match='bias'):
         chex.assert_trees_all_equal(state.params['fc4'], own.params['fc4'])
     assert lines == [
-        'from theirs: took conv1, conv1_norm, conv2, fc3, fc4; not taken: conv2b (not there)',
+        'from theirs: loaded conv1, conv1_norm, conv2, fc3, fc4; not loaded: conv2b (not there)',
         'warning: fc3 differs from that of theirs: layer below conv2 there, conv2b here',
     ]
     _, lines = warm_start.choose(facts(TINY), donor(facts(DEEPER)), [])

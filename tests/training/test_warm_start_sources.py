@@ -62,7 +62,7 @@ def test_named_layers_come_from_the_last_checkpoint_and_no_others(workdir, tmp_p
         chex.assert_trees_all_equal(state.params[layer], own.params[layer])
     chex.assert_trees_all_equal((state.step, state.momentum), (own.step, own.momentum))
     assert lines == [
-        f'from {workdir}, step 7: took conv1, conv1_norm, fc3; not taken: conv2 (not asked for),'
+        f'from {workdir}, step 7: loaded conv1, conv1_norm, fc3; not loaded: conv2 (not asked for),'
         ' fc4 (not asked for)',
         f'warning: fc3 differs from that of {workdir}, step 7: layer below conv2 there, conv2,'
         ' untrained here',
@@ -101,8 +101,10 @@ def test_arrays_without_a_statement_are_taken_with_a_warning(tmp_path, random):
     read = donors.read_donor(path, tmp_path / 'new')
     state, lines = warm(state_of(TINY), facts(TINY), read)
     chex.assert_trees_all_equal(state.params['conv2'], {'kernel': kernel, 'bias': bias})
-    assert 'took conv2;' in lines[0]
-    assert lines[1:] == [f'warning: {path} states no table, classes or mean: nothing is compared']
+    assert 'loaded conv2;' in lines[0]
+    assert lines[1:] == [
+        f'warning: {path} states no table, classes or mean: no comparison is possible'
+    ]
     # On two devices each has its own column.
     split = state_of(TINY, mesh=device_mesh.make_mesh(1, 2))
     state, _ = warm(split, facts(TINY), read, ['conv2'])
@@ -117,7 +119,7 @@ def test_a_weight_file_of_ours_states_what_it_is(tables, tmp_path):
     read = donors.read_donor(path, tmp_path / 'new')
     assert read.facts is not None and read.facts.net == TINY
     _, lines = warm(state_of(TINY), facts(TINY, read.facts.classes), read)
-    assert lines == [f'from {path}: took conv1, conv1_norm, conv2, fc3, fc4; not taken: none']
+    assert lines == [f'from {path}: loaded conv1, conv1_norm, conv2, fc3, fc4; not loaded: none']
 
 
 def test_what_cannot_be_read_is_refused(workdir, tmp_path):
@@ -144,7 +146,7 @@ def test_what_cannot_be_read_is_refused(workdir, tmp_path):
         (tmp_path / 'text', r'start\.from is .*text'),
         (tmp_path / 'empty', 'allowed: a workdir with checkpoints'),
         (tmp_path / 'bare', r'start\.from is .*bare'),
-        (tmp_path / 'broken', r'no checkpoint in .* is whole: .*/5/manifest.json is missing'),
+        (tmp_path / 'broken', r'no checkpoint in .* is intact: .*/5/manifest.json is missing'),
         (workdir / 'checkpoints' / '5', 'allowed: a workdir'),
         (workdir / 'checkpoints', 'allowed: a workdir'),
         (tmp_path / 'pipe', 'allowed: a workdir'),
@@ -229,7 +231,7 @@ def test_a_run_is_refused_before_it_begins_and_runs_as_the_message_says(tmp_path
     assert flags
     assert main.main([*command, *shlex.split(flags[1])]) == DONE
     printed = capsys.readouterr().out
-    assert f'from {theirs}, step 0: took conv1, conv2, conv3, fc4; not taken: none' in printed
+    assert f'from {theirs}, step 0: loaded conv1, conv2, conv3, fc4; not loaded: none' in printed
     assert 'warning' not in printed
     trained = alexnet_jax.load(run)
     chex.assert_trees_all_equal((trained.mean, trained.scale), (loaded.mean, loaded.scale))
@@ -260,7 +262,7 @@ def test_the_recipe_for_fine_tuning(tmp_path, capsys):
     ]  # fmt: skip
     assert main.main(command) == DONE
     printed = capsys.readouterr().out
-    assert 'took conv1, conv2, conv3, conv4, conv5, fc6, fc7; not taken: fc8' in printed
+    assert 'loaded conv1, conv2, conv3, conv4, conv5, fc6, fc7; not loaded: fc8' in printed
     assert 'warning' not in printed
     trained = alexnet_jax.load(run)
     chex.assert_trees_all_equal((trained.mean, trained.scale), (mean, ONES))

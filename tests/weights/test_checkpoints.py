@@ -137,11 +137,11 @@ def test_real_weights_beside_averages(write_checkpoint):
     average = {name: Tensor('9', 4, (2, 2), (2, 1)) for name in TENSORS}
     path = write_checkpoint({'state_dict_ema': average, 'state_dict': TENSORS})
     assert forms.same(read(path), ARRAYS)
-    assert notes(path) == ('taken from state_dict, not from state_dict_ema',)
+    assert notes(path) == ('using state_dict, not state_dict_ema',)
     assert len(read(write_checkpoint({'ema': {'shadow': average}}))) == 3  # where they are alone
     two = {f'{net}.{name}': tensor for net in 'ab' for name, tensor in TENSORS.items()}
     path = write_checkpoint({'model': two, 'ema': average})  # where the others are of two nets
-    assert notes(path) == ('taken from ema, not from model',)
+    assert notes(path) == ('using ema, not model',)
 
 
 def test_weights_that_are_there_twice(write_checkpoint):

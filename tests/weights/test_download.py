@@ -158,7 +158,7 @@ def test_a_file_that_is_another_is_replaced(server, place, capsys):
     assert place.exists()  # whatever it was
     server.status = 200
     assert_whole(fetch(published(server), place))
-    assert f'{place} is not the published file; it is downloaded again' in capsys.readouterr().err
+    assert f'{place} is not the published file; downloading it again' in capsys.readouterr().err
 
 
 def test_two_at_once_download_it_once(server, place):
@@ -186,7 +186,9 @@ def test_a_full_disk(server, tmp_path):
         pytest.skip('file systems can be mounted by root only')
     place = disk / 'cache' / 'file.pth'
     try:
-        with pytest.raises(StorageError, match='No space left on device; with room') as caught:
+        with pytest.raises(
+            StorageError, match='No space left on device; with free disk space'
+        ) as caught:
             fetch(published(server), place)
         assert f'{place}.part, ' in str(caught.value) and not place.exists()
         subprocess.run(['mount', '-o', 'remount,size=8m', str(disk)], check=True)

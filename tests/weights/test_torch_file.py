@@ -250,7 +250,7 @@ def test_a_legacy_file_with_other_storages_than_it_lists(tmp_path):
     short = handmade.write_legacy(path, pickled, {'0': (23, BYTES)})
     assert 'storage 0 has 23 numbers, should have 24' in refusal(short)
     long = handmade.write_legacy(path, pickled, {'0': (24, BYTES + b'00')})
-    assert 'goes on for 2 bytes' in refusal(long)
+    assert 'it has 2 bytes after its arrays' in refusal(long)
 
 
 def test_files_that_are_not_pytorchs(tmp_path):

@@ -1,4 +1,4 @@
-"""Any source -> a set of square records, prepared once.
+"""Prepares a set of square records from any source.
 
     python -m alexnet_jax.data.prepare --source folder:PATH --out DIR
     python -m alexnet_jax.data.prepare --source tfds:NAME[/config][:version] --out DIR
@@ -6,9 +6,9 @@
 
 The set is a TFDS data set in ArrayRecord that `tfds.builder_from_directory(DIR)`
 opens, and that the main command trains on with `--config.data.source=SOURCE
---config.data.dir=DIR`. Beside it lie the training set's mean image and principal
-components of color (statistics.npz) and how it was made (prepared.json). A
-preparation that was stopped or killed is finished by the same command.
+--config.data.dir=DIR`. It also has the training set's mean image and principal components of color
+(statistics.npz) and its source and options (prepared.json). The same command completes an
+interrupted preparation.
 
 Exit status: 0 done; 1 a fault while running; 2 a bad command or input; 75 stopped
 on request: the same command resumes.
@@ -119,7 +119,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         '--max_pixels',
         type=_whole(1, PILLOW_LIMIT),
         default=MAX_PIXELS,
-        help=f'larger images are refused before they are decoded ({MAX_PIXELS})',
+        help=f'larger images are an error, before they are decoded ({MAX_PIXELS})',
     )
     parser.add_argument(
         '--skip_bad',
@@ -136,7 +136,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         '--manual_dir', help="where the files lie that TFDS cannot download, as ImageNet's tars"
     )
     parser.add_argument(
-        '--allow_partial', action='store_true', help='take an ImageNet that lacks images'
+        '--allow_partial', action='store_true', help='accept an incomplete ImageNet'
     )
     parser.add_argument(
         '--beam_runner', help='do it as an Apache Beam pipeline: DirectRunner, DataflowRunner, ...'
@@ -174,7 +174,7 @@ def _fraction(text: str) -> float:
 
 
 def run(argv: list[str]) -> int:
-    """Prepares a set and prints where it lies; returns the exit status."""
+    """Prepares a set and prints its location; returns the exit status."""
     options = parse(argv)
     for name in (None, 'absl'):
         logging.getLogger(name).setLevel(logging.ERROR)  # TFDS and Beam tell every step.

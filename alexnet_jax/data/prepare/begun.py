@@ -1,4 +1,4 @@
-"""The folder of a preparation that has begun: what it holds until the set is whole."""
+"""Folder of an unfinished preparation."""
 
 import contextlib
 import fcntl
@@ -19,10 +19,10 @@ PLAN = 'plan.json'
 
 
 def require_usable_folder(out: Path) -> None:
-    """Lets pass a folder to prepare a set in.
+    """Checks that a folder may hold a new set.
 
     Raises:
-      InputError: `out` holds what is neither a set nor the beginning of one.
+      InputError: `out` has other content than a set or an unfinished one.
     """
     ours = (WORK, set_files.PREPARED)
     if out.is_dir() and not any((out / name).exists() for name in ours):
@@ -35,9 +35,9 @@ def require_usable_folder(out: Path) -> None:
 
 @contextlib.contextmanager
 def folders(out: Path) -> Iterator[None]:
-    """Makes the folders of a preparation.
+    """Creates the folders of a preparation.
 
-    Those it has made are removed if the preparation is refused before it has made a shard.
+    It removes them if the preparation fails before its first shard.
     """
     work = out / WORK
     new = [folder for folder in (work, out, *out.parents) if not folder.exists()]
@@ -47,7 +47,7 @@ def folders(out: Path) -> Iterator[None]:
     except (InputError, OSError):
         if work in new and not any(work.glob('*.array_record*')):
             shutil.rmtree(work, ignore_errors=True)
-            with contextlib.suppress(OSError):  # somebody else has put something there
+            with contextlib.suppress(OSError):  # another program has written to it
                 for folder in new[1:]:
                     folder.rmdir()
         raise
@@ -55,11 +55,11 @@ def folders(out: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_one(lock: Path) -> Iterator[None]:
-    """Waits for whoever else prepares the same set."""
-    # A pipe in its place would otherwise be waited for.
+    """Waits for other processes that prepare the same set."""
+    # A pipe of this name would block otherwise.
     with open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK), 'w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        lock.parent.mkdir(parents=True, exist_ok=True)  # who came first has removed it
+        lock.parent.mkdir(parents=True, exist_ok=True)  # the earlier process has deleted it
         yield
 
 
@@ -72,7 +72,7 @@ def start_or_resume(out: Path, plan: dict[str, Any]) -> None:
     kept = out / WORK / PLAN
     if kept.exists():
         before = _read_plan(kept)
-        # Older plans lack some of these; shards of theirs are made anew (`Task.is_done`).
+        # Older plans lack some of these; their shards are written again (`Task.is_done`).
         changed = [
             f'{name} was {plain(before[name])}, now {plain(plan[name])}'
             for name in plan
@@ -92,6 +92,6 @@ def _read_plan(path: Path) -> dict[str, Any]:
         plan = files.read_json(path)
         if not isinstance(plan, dict):
             raise ValueError('it is no plan')
-        return {'resize': CENTER_SQUARE} | plan  # the oldest do not say: there was no other
+        return {'resize': CENTER_SQUARE} | plan  # missing in the oldest plans
     except ValueError as error:
         raise InputError(f'{path} cannot be read: {error}; remove {path.parent.parent}') from error

@@ -1,4 +1,4 @@
-"""Does the tasks of a preparation on a Dask cluster: a scheduler, and workers on any machines.
+"""Runs the tasks of a preparation on a Dask cluster: a scheduler, and workers on any machines.
 
 Beam's own runner for Dask is not used: it puts up to 128 tasks on one worker, makes finished shards
 again when the worker that made them is lost, and waits for a lost scheduler.
@@ -32,13 +32,14 @@ CONNECT_SECONDS = 10
 NO_WORKER_SECONDS = 60  # a worker that was killed is started again within seconds
 SECONDS_BETWEEN_LOOKS = 0.2
 CLOSE_SECONDS = 5
-# How often a shard is given to the cluster. Each time, Dask itself tries on four workers by default.
+# Number of submissions of a shard to the cluster. Each time, Dask itself tries on four workers by
+# default.
 TRIES = 3
 GO_ON = 'what is finished is kept; the same command resumes'
 
 
 def in_dask(tasks: list[Task], address: str) -> Iterator[Shard]:
-    """Does each task on any worker of a Dask cluster.
+    """Runs each task on any worker of a Dask cluster.
 
     All workers must see the source and the folder of the set under the same paths.
 
@@ -47,8 +48,8 @@ def in_dask(tasks: list[Task], address: str) -> Iterator[Shard]:
 
     Raises:
       InputError: Dask is not installed; no scheduler answers, or it has no workers; a worker has
-        other versions of the libraries that decide the bytes, or does not see a folder; an
-        original cannot be read.
+        other versions of the libraries that affect the bytes, or does not see a folder; an original
+        cannot be read.
       LostProcessError: the scheduler, or all workers, were lost; workers died of a shard.
       StopRequestedError: a stop was requested. Workers finish the shards they have begun.
     """

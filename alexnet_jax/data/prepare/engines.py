@@ -1,6 +1,6 @@
-"""Who does the tasks of a preparation: this process, several, or a Beam pipeline.
+"""Engines for the tasks of a preparation: this process, several processes, or a Beam pipeline.
 
-An engine takes tasks, does them in any order, and reports each shard when it is done.
+An engine runs tasks in any order and reports each finished shard.
 """
 
 import concurrent.futures
@@ -25,19 +25,19 @@ Engine = Callable[[list[Task]], Iterable[Shard]]
 
 
 def one_by_one(tasks: list[Task]) -> Iterator[Shard]:
-    """Does the tasks in this process."""
+    """Runs the tasks in this process."""
     return map(shards.write_shard, tasks)
 
 
 def stoppable(tasks: list[Task]) -> Iterator[Shard]:
-    """Does the tasks in this process; ends at the next image if a stop is requested."""
+    """Runs the tasks in this process; ends at the next image if a stop is requested."""
     with stop_requests() as stop_requested:
         for task in tasks:
             yield shards.write_shard(task, stop_requested)
 
 
 def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
-    """Does the tasks in several processes.
+    """Runs the tasks in several processes.
 
     If one ends in an error, or the caller ends, or a stop is requested, all stop at their next
     image.
@@ -53,7 +53,7 @@ def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
             min(workers, len(tasks)) or 1, context, _start_worker, (stop,)
         )
         try:
-            with _signals_held():  # workers are born deaf: a Ctrl-C goes to them as well
+            with _signals_held():  # workers receive Ctrl-C as well
                 waiting = {executor.submit(_work, task) for task in tasks}
             while waiting:
                 done, waiting = concurrent.futures.wait(
@@ -75,7 +75,7 @@ def in_processes(tasks: list[Task], workers: int) -> Iterator[Shard]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Requests to stop wait until the end; processes begun within never receive them."""
+    """Defers stop requests to the end of the block, and blocks them in child processes."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Originals -> a prepared set: the shards, and what lies beside them."""
+"""Writes a prepared set: shards and metadata."""
 
 import dataclasses
 import functools
@@ -69,13 +69,13 @@ def make_set(
     where: Mapping[str, Any] = MappingProxyType({}),
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Makes the set in `out`, or what of it is not made yet.
+    """Creates the set in `out`, or completes it.
 
     Args:
       engine: does tasks, in any order, and reports each shard when it is done.
       max_bad: as in `shards.Task`, for the whole set.
       where: options of the command beside those of `request`, to prepare the set again.
-      say: takes what the user should know.
+      say: prints lines for the user.
 
     Raises:
       InputError: images cannot be read; `out` cannot be written, or holds something else or a
@@ -89,7 +89,7 @@ def make_set(
             return out
         begun.require_usable_folder(out)
         with begun.folders(out), begun.only_one(out / WORK / 'lock'), storage.owned(out):
-            if _is_there(out, request, open_source, max_bad, say):  # made while we waited
+            if _is_there(out, request, open_source, max_bad, say):  # created during the wait
                 return out
             source = sources.with_val_split(open_source(), request.val_fraction)
             if request.val_fraction:
@@ -118,7 +118,7 @@ def _is_there(
     max_bad: int,
     say: Callable[[str], None],
 ) -> bool:
-    """Whether `out` holds the set asked for, finished and whole.
+    """Returns whether `out` has the requested set, complete and intact.
 
     Raises:
       InputError: it holds another, or one of what the source was before it changed; it is not
@@ -149,13 +149,13 @@ def _is_there(
         shutil.rmtree(out / WORK, ignore_errors=True)  # of one killed at its very end
         return True
     _require_source(out, damage, open_source)
-    say(f'{out} is not whole ({damage}): making it again')
+    say(f'{out} is damaged ({damage}): preparing it again')
     (out / set_files.DATASET_INFO).unlink()
     return False
 
 
 def _reason_not_compared(source: str) -> str:
-    """Returns why a source is not compared with what its set was made of; '' if it is."""
+    """Returns the reason to skip the check of the source; '' if it is checked."""
     kind, _, place = source.partition(':')
     if is_own(source):
         path, _ = python_files.split(source)
@@ -169,7 +169,7 @@ def _reason_not_compared(source: str) -> str:
 def _require_unchanged(
     out: Path, about: Mapping[str, Any], open_source: Callable[[], Source]
 ) -> None:
-    """Compares the source with what the set was made of.
+    """Checks that the source of the set is unchanged.
 
     Raises:
       InputError: it is another.
@@ -189,11 +189,11 @@ def _require_unchanged(
 
 
 def _require_source(out: Path, damage: str, open_source: Callable[[], Source]) -> None:
-    """Lets pass a damaged set that can be made again; without its source it stays as it is."""
+    """Checks that a damaged set can be prepared again, which needs its source."""
     try:
         open_source()
     except InputError as error:
-        raise InputError(f'--out {out} is not whole ({damage}), and {error}') from error
+        raise InputError(f'--out {out} is damaged ({damage}), and {error}') from error
 
 
 def _held_out(source: Source, fraction: float) -> str:
@@ -209,7 +209,7 @@ def _words(options: dict[str, Any]) -> str:
 
 
 def _plan(request: Request, source: Source) -> dict[str, Any]:
-    """All that decides the set's bytes, for prepared.json."""
+    """Returns everything that affects the set's bytes, for prepared.json."""
     return {
         'source': source.spec,
         'version': source.version,
@@ -228,7 +228,7 @@ def _plan(request: Request, source: Source) -> dict[str, Any]:
 
 
 def _tasks(request: Request, source: Source, out: Path, max_bad: int) -> list[Task]:
-    """The shards of all splits. What is in which depends on the source alone."""
+    """Returns the shards of all splits. Their content depends only on the source."""
     tasks = []
     for split, originals in source.splits.items():
         size = min(MOST_RECORDS, max(LEAST_RECORDS, math.ceil(len(originals) / SHARDS)))
@@ -287,8 +287,7 @@ def _finish(
     tasks: list[Task],
     say: Callable[[str], None],
 ) -> None:
-    """Writes what lies beside the shards; TFDS's own file, without which no set is
-    taken for whole, last."""
+    """Writes the metadata of the set; TFDS's own file, which marks it as complete, is the last."""
     missing = [task.path.name for task in tasks if not task.is_done()]
     if missing:
         raise InputError(f'--out {out}: {", ".join(missing)} were not made; run it again')

@@ -1,4 +1,4 @@
-"""What every source of images comes down to: originals by split."""
+"""Interface of image sources: originals by split."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from alexnet_jax.data.images import CENTER_SQUARE
 
-# What our splits may be called elsewhere.
+# Other common names of the splits.
 SPLIT_NAMES = {
     'train': ('train',),
     'val': ('val', 'validation', 'valid', 'dev'),

@@ -1,9 +1,8 @@
-"""Originals -> ArrayRecord files, each whole or not there.
+"""Writes originals to ArrayRecord files, each complete or absent.
 
 A prepared split is a row of shards. Each is a task that any process can do alone
 and do again, with the same bytes: in this process, in several, or in a pipeline on
-many machines. A note beside a finished shard says what is in it; tasks with a note
-are not done twice.
+many machines. A note describes the content of a finished shard; tasks with a note are not repeated.
 """
 
 import dataclasses
@@ -33,7 +32,7 @@ Example = tf_example_pb2.Example  # pyright: ignore
 # raw images are there for speed.
 WRITER_OPTIONS = 'group_size:1,uncompressed'
 
-# Whatever decides what the bytes of a record are.
+# Everything that affects the bytes of a record.
 LIBRARIES = ('pillow', 'simplejpeg', 'array_record')
 
 Bad = list[tuple[str, str]]  # name and reason
@@ -61,7 +60,7 @@ class Task:
     classes: labels are below it.
     split: of which it is a part.
     measured: whether its pixels count for the statistics.
-    max_bad: how many images may be left out; one more is an error.
+    max_bad: maximum number of skipped images; one more is an error.
     """
 
     path: Path
@@ -75,12 +74,12 @@ class Task:
     measured: bool = True
 
     def is_done(self) -> bool:
-        """Returns whether the shard and its note are there and of the same size."""
+        """Returns whether the shard and its note exist and state the same size."""
         if not (self.path.exists() and self.note_file('.json').exists()):
             return False
         try:
             note = read_note(self)
-        except ValueError:  # of an older version, or broken: the shard is made anew
+        except ValueError:  # of an older version, or damaged: the shard is written again
             return False
         return self.path.stat().st_size == note.bytes
 
@@ -109,7 +108,7 @@ def write_shard(task: Task, stop_requested: Callable[[], bool] = lambda: False) 
     Raises:
       InputError: more than `max_bad` originals cannot be read; no room on the disk.
       StorageError: originals in a store cannot be fetched.
-      StopRequestedError: a stop was requested. Nothing is left of the shard.
+      StopRequestedError: a stop was requested. The unfinished shard is deleted.
     """
     # Two machines may have processes of the same number.
     beside = task.path.with_name(f'.{task.path.name}.{secrets.token_hex(4)}')
@@ -185,7 +184,7 @@ def _write_records(
                 continue
             stored = images.encode(image, encoding.form, encoding.quality)
             digests.append(hashlib.sha256(stored).hexdigest()[:SHORT])
-            if task.measured:  # what will be seen, not what was there before JPEG
+            if task.measured:  # the decoded pixels, not those before JPEG
                 sums.add_image(images.decode(stored, encoding.form, encoding.size, scratch))
             writer.write(_record(task.originals.id(row), stored, label))
         writer.close()

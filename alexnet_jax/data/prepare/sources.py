@@ -1,4 +1,4 @@
-"""Where images come from, by name.
+"""Opens image sources by name.
 
 A source is named by a text, the setting `data.source`: `tfds:NAME[/config][:version]`,
 `folder:PATH`, `digits`, `patterns`, `synthetic` or FILE.py:NAME. `open_source` finds the originals behind it
@@ -21,7 +21,7 @@ from alexnet_jax.data.prepare.tfds import find_builder, open_tfds
 from alexnet_jax.runtime import python_files, storage
 from alexnet_jax.runtime.errors import InputError, counted
 
-HOLD_OUT = 0.1  # the share that messages advise
+HOLD_OUT = 0.1  # the fraction that messages suggest
 MADE_UP = ('patterns', 'synthetic')  # as they are read: nothing is stored
 
 
@@ -41,7 +41,7 @@ def open_source(
     Args:
       data_dir: where TFDS keeps its sets; its own usual place by default.
       manual_dir: where the user has put what TFDS cannot download.
-      allow_partial: takes an ImageNet that lacks images.
+      allow_partial: accepts an incomplete ImageNet.
 
     Raises:
       InputError: there is no such source, or its layout is not one.

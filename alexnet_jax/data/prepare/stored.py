@@ -1,4 +1,4 @@
-"""Where prepared sets lie: found by their source, or made."""
+"""Finds prepared sets by their source, or creates them."""
 
 import hashlib
 import re
@@ -40,7 +40,7 @@ def of_source(
     """Opens the set prepared of a source by a resize, as in `images.read_square`.
 
     Raises:
-      InputError: there is none; it says which command makes it.
+      InputError: there is none; the message has the command that prepares it.
     """
     folder = find(spec, size, data_dir, resize)
     if folder is None:
@@ -187,7 +187,7 @@ def _find(spec: str, size: int, data_dir: str | None, resize: str) -> Path | Non
 def _fits(folder: Path, spec: str, size: int, resize: str) -> bool:
     try:
         return image_set.is_whole(folder) and _is_of(read_about(folder), spec, size, resize)
-    except InputError:  # a broken set of something else does not stop us
+    except InputError:  # a damaged set of another source is skipped
         return False
 
 
@@ -198,7 +198,7 @@ def _is_of(about: dict[str, Any], spec: str, size: int, resize: str) -> bool:
 
 
 def _resize_of(about: dict[str, Any]) -> str:
-    return about.get('resize', CENTER_SQUARE)  # older sets do not say: there was no other
+    return about.get('resize', CENTER_SQUARE)  # older sets lack it: there was only one value
 
 
 def _short_hash(text: str) -> str:

@@ -89,7 +89,7 @@ class TfdsRows:
             image = feature[self.image].bytes_list.value[0]
             number = feature[self.label].int64_list.value[0]
             return image, self.numbers.index(number) if self.numbers else number
-        except Exception as error:  # Whatever a broken file makes its reader raise.
+        except Exception as error:  # Readers raise various errors for a damaged file.
             raise BadImageError(f'cannot be read: {" ".join(str(error).split())[:200]}') from error
 
 
@@ -132,7 +132,7 @@ def open_tfds(
         if found:
             rows = range(builder.info.splits[found].num_examples)
             splits[split] = TfdsRows(os.fspath(builder.data_path), found, rows, image, label)
-    # -1 is TFDS's label of what nobody has labeled, as ImageNet's test images.
+    # -1 is TFDS's label of unlabeled images, such as ImageNet's test images.
     if 'test' in splits and len(splits['test']) and splits['test'].example(0)[1] == -1:
         del splits['test']
     if not splits:

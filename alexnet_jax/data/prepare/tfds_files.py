@@ -78,7 +78,7 @@ def _template(source: Source, out: Path) -> tfds.core.ShardedFileTemplate:
 
 
 def _dataset_name(source: Source) -> str:
-    """Returns a name as TFDS wants it."""
+    """Returns a name in TFDS's form."""
     if is_own(source.spec):
         name = without_folder(source.spec)
         return re.sub(r'\W+', '_', name, flags=re.ASCII).strip('_').lower() or 'images'

@@ -12,7 +12,7 @@ import numpy as np
 from alexnet_jax.runtime.errors import counted
 
 # A record is its length (8 bytes), a checksum of that (4), the data, a checksum (4).
-# The checksums, CRC32C, are not looked at.
+# The checksums, CRC32C, are not checked.
 HEADER, FOOTER = 12, 4
 
 
@@ -20,7 +20,7 @@ class TfRecords:
     """The records of several files, in order.
 
     Args:
-      lengths: how many records each file must hold.
+      lengths: expected number of records of each file.
     """
 
     def __init__(self, paths: Sequence[str], lengths: Sequence[int]):
@@ -52,7 +52,7 @@ def record_starts(path: str) -> np.ndarray:
     """Returns where each record of a file begins, and where the last one ends.
 
     Raises:
-      ValueError: it is no whole TFRecord file.
+      ValueError: it is not a complete TFRecord file.
     """
     starts = [0]
     with open(path, 'rb') as file:

@@ -56,7 +56,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add = commands.add_parser('cka', help='compare every layer with every layer')
     add.add_argument('first', type=Path, metavar='FEATURES')
     add.add_argument('second', type=Path, metavar='FEATURES')
-    add.add_argument('--layers', help='names, commas between; all')
+    add.add_argument('--layers', help='comma-separated names (all)')
     add.add_argument('--out', type=Path, help='a folder')
     add = commands.add_parser('probe', help='train a linear classifier on a layer')
     add.add_argument('features', type=Path, metavar='FEATURES')

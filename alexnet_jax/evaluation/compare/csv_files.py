@@ -1,4 +1,4 @@
-"""Tables that may come from a stranger."""
+"""Reads .csv files that may be untrusted."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ MOST_BYTES = 2**31  # a matrix of 10,000 images has about 10⁹
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """Reads the lines of a .csv file in UTF-8; empty ones are left out.
+    """Reads the lines of a .csv file in UTF-8, without empty ones.
 
     Raises:
       OSError: it cannot be read.

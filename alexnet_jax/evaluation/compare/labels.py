@@ -20,7 +20,7 @@ class LabeledImages:
     """The images of a folder that have a label.
 
     features: [images, ...]. labels: [images], names of classes. ids: [images].
-    unlabeled: how many images of the folder are left out.
+    unlabeled: number of skipped images of the folder.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ def read_table(path: Path) -> dict[str, str]:
     """Returns the label of each id in a .csv file with the header id,label.
 
     Raises:
-      InputError: it cannot be read; a line has not two values; an id is there twice.
+      InputError: it cannot be read; a line has not two values; an id occurs twice.
     """
     try:
         rows = read_rows(path)

@@ -1,6 +1,6 @@
-"""Dissimilarity matrices on disk: folders with rdm.npy and ids.csv, and those of others.
+"""Dissimilarity matrices on disk: folders with rdm.npy and ids.csv, and other files.
 
-The latter, such as human judgments, are .npy or .csv files.
+Other matrices, such as human judgments, are .npy or .csv files.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ TOLERANCE = 1e-6  # of the largest value: that of float32
 class Matrix:
     """A symmetric dissimilarity matrix.
 
-    values: [images, images], float64; the diagonal means nothing.
+    values: [images, images], float64; the diagonal is ignored.
     ids: [images]; None: the file has none.
     """
 
@@ -61,7 +61,7 @@ def read(path: Path) -> Matrix:
     A .csv file has rows of numbers, or with ids a first line of them and one before each row.
 
     Raises:
-      InputError: it cannot be read, or is no symmetric matrix of finite numbers of three images
+      InputError: it cannot be read, or is not a symmetric matrix of finite numbers of three images
         or more; it holds similarities; two images have one id.
     """
     try:

@@ -14,7 +14,7 @@ from alexnet_jax.evaluation.compare.softmax_regression import SoftmaxRegression
 from alexnet_jax.runtime.errors import InputError, counted, shown
 
 GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of l2
-VALIDATION = 0.2  # share of the training images that chooses l2
+VALIDATION = 0.2  # fraction of the training images for the selection of l2
 Labeled = tuple[np.ndarray, Sequence[str]]
 
 
@@ -24,8 +24,8 @@ class ProbeResult:
 
     classes: [classes], sorted.
     interval: Wilson's 95 % interval of the held-out error.
-    chance_error: the held-out error of always taking the most frequent class of training.
-    l2_errors: by penalty, the error that chose it; empty where it was given.
+    chance_error: the held-out error of always predicting the most frequent training class.
+    l2_errors: selection error by penalty; empty for a given penalty.
     """
 
     model: SoftmaxRegression
@@ -132,9 +132,7 @@ def choose(
     """
     held = split(labels, VALIDATION, random)
     if not held.any():
-        raise InputError(
-            'no class has three images to train on, of which one could choose l2; allowed: a given l2'
-        )
+        raise InputError('the selection of l2 needs a class with three training images; set --l2')
     models = softmax_regression.fit(features[~held], labels[~held], classes, GRID)
     wrong = [model.predictions(features[held]) != labels[held] for model in models]
     errors = {l2: float(each.mean()) for l2, each in zip(GRID, wrong, strict=True)}

@@ -1,4 +1,4 @@
-"""Compiles a configuration's programs for accelerators that are not at hand, and prints what they need.
+"""Compiles a configuration's programs for absent accelerators, and prints their needs.
 
     alexnet-jax compile --config imagenet --target tpu:v5e:2x2
         [--programs train,eval,predict] [--classes 1000] [--largest_batch] [--config.NAME=VALUE ...]
@@ -39,7 +39,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Request]:
     parser = SettingsParser(prog='alexnet-jax compile', description=__doc__)
     parser.add_argument('--config', help='a Python file, run to get the settings')
     parser.add_argument('--target', required=True, help='tpu:v5e:2x2, gpu:h100:4, cpu:4, ...')
-    parser.add_argument('--programs', default=','.join(PROGRAMS), help='commas between; all')
+    parser.add_argument('--programs', default=','.join(PROGRAMS), help='comma-separated (all)')
     parser.add_argument(
         '--classes', type=int, help='1000, or those of a set that is made here (digits, ...)'
     )

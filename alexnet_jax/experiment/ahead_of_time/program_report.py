@@ -43,7 +43,7 @@ def batch(images: int, step: Sequence[Program], chip: Chip) -> str:
     """Returns the line on a batch that was tried: the memory of the largest of its programs."""
     compiled = [found.compiled for found in step if found.compiled is not None]
     if len(compiled) < len(step):
-        return f'  {errors.counted(images, "image")}: does not fit, says the compiler'
+        return f'  {errors.counted(images, "image")}: does not fit (according to the compiler)'
     total = max(estimates.memory(program).total for program in compiled)
     return f'  {errors.counted(images, "image")}: {total / 1e6:,.1f} MB, {_share(total, chip)}'
 

@@ -1,4 +1,4 @@
-"""Devices to compile for that are not at hand: TPU slices, GPUs of one host, CPU devices.
+"""Devices to compile for without having them: TPU slices, GPUs of one host, CPU devices.
 
 A target is written tpu:v5e:2x2, gpu:h100 or gpu:h100:4, cpu:4.
 """

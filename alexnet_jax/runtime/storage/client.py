@@ -26,19 +26,19 @@ DRIVERS = {
     'az': 'adlfs',
     'abfs': 'adlfs',
 }
-PATIENCE = 180  # seconds for which a request that fails is tried again
+PATIENCE = 180  # seconds during which a failed request is retried
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between tries; each wait is twice the one before
-# The fields of a listing that distinguish contents, the first that a store has. Times are the last
-# resort, of stores that have nothing else.
+# Fields of a listing that identify contents; the first available one is used. Times are for stores
+# without the others.
 TAGS = ('ETag', 'etag', 'md5Hash', 'crc32c', 'checksum', 'generation')
 TIMES = ('LastModified', 'last_modified', 'mtime', 'modified', 'created')
-# What no second try mends: files that are not there, permissions, the local disk.
+# Errors without retry: missing files, permissions, the local disk.
 LASTING = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TypeError, ValueError)  # fmt: skip
 LOCAL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Stat(NamedTuple):
-    """Bytes of an object, and its tag: another content has another one."""
+    """Bytes of an object, and its tag, which changes with the content."""
 
     size: int
     tag: str
@@ -53,15 +53,15 @@ class Entry(NamedTuple):
 
 
 def is_url(text: object) -> bool:
-    """Returns whether a text is the URL of something remote, as s3://BUCKET/FOLDER."""
+    """Returns whether a text is a remote URL such as s3://BUCKET/FOLDER."""
     return isinstance(text, str) and URL.match(text) is not None
 
 
 class Store:
-    """What lies below a URL. Names are relative to it; '' is the URL itself.
+    """Files below a URL. Names are relative to it; '' is the URL itself.
 
-    Every method raises StorageError, with the URL and the reason, if the store does not do what
-    was asked for, and tries again for up to `patience` seconds before.
+    Every method raises StorageError, with the URL and the reason, if a request fails, after retries
+    for up to `patience` seconds.
     """
 
     def __init__(self, url: str, patience: float = 0.0):
@@ -90,7 +90,7 @@ class Store:
         self._root = root.rstrip('/')
 
     def listing(self) -> dict[str, Stat]:
-        """Returns all files however deep, by name. {}: there are none."""
+        """Returns all files at any depth, by name; {} if there are none."""
 
         def find() -> Mapping[str, Mapping[str, Any]]:
             self._fs.invalidate_cache()
@@ -127,7 +127,7 @@ class Store:
         return self._do(f'{name}: reading it', lambda: self._fs.cat_file(path), may_lack=True)
 
     def get(self, name: str, path: Path) -> None:
-        """Downloads a file, whole or not at all.
+        """Downloads a file atomically.
 
         Raises:
           FileNotFoundError: there is none.
@@ -141,7 +141,7 @@ class Store:
         self._do(f'{name}: downloading it', download, may_lack=True)
 
     def put(self, name: str, content: bytes | Path) -> Stat:
-        """Uploads a file, or bytes; the store has it whole or not at all. Returns how it is listed."""
+        """Uploads a file, or bytes, atomically; returns its entry in listings."""
 
         def upload() -> Stat:
             self._make_folder(name)
@@ -197,8 +197,9 @@ class Store:
         return None if {'', '.', '..'} & set(parts) or '\0' in name else name
 
     def _do(self, doing: str, call: Callable[[], T], may_lack: bool = False) -> T:
-        """Calls it until it succeeds. may_lack: whether FileNotFoundError is an answer, and not a
-        bucket that is missing."""
+        """Retries the call until it succeeds. may_lack: whether FileNotFoundError is a valid
+        answer, rather than a missing bucket.
+        """
         end, wait = time.monotonic() + self.patience, FIRST_WAIT
         while True:
             try:

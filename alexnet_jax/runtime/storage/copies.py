@@ -222,7 +222,7 @@ def _locked(file: IO, how: int) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        pass  # a file system without locks: nobody can be kept out
+        pass  # a file system without locks
     return True
 
 

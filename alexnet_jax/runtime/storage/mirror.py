@@ -1,9 +1,9 @@
 """A local folder that is kept equal to what lies below a URL.
 
-Stores have no renames and no locks: a file is there or not, and that is all. So files go up before
-the record that makes them valid, and are deleted after it is gone; an upload that was cut short
-is not taken for whole by `in_view`. What the folder and the store held when they were last equal is
-kept in an index, with each file's tag in the store and SHA-256: contents are compared, not times.
+Stores have no renames and no locks: a file exists or not. Therefore files are uploaded before the
+record that makes them valid, and deleted after it; `in_view` ignores interrupted uploads. An index
+stores the common content at the last synchronization, with each file's tag in the store and
+SHA-256: contents are compared, not times.
 """
 
 import concurrent.futures
@@ -71,8 +71,8 @@ class Mirror:
 
     def pull(self, prefix: str = '', trust: bool = False, needs: str = '') -> int:
         """Makes the folder, or what of it is below `prefix`, equal to the store, whatever it held:
-        older, newer or other files. Only after an upload that failed, the folder stays as it is if
-        nobody has changed the store since.
+        older, newer or other files. Only after a failed upload the folder is unchanged if the store
+        has not changed since.
 
         Args:
           trust: whether a file of the size and time that the index has is not hashed.
@@ -117,7 +117,7 @@ class Mirror:
         files that were uploaded or deleted.
 
         Args:
-          owned: whether nobody else writes there; or else checkpoints are left alone.
+          owned: whether no other process writes there; otherwise checkpoints are not deleted.
 
         Raises:
           StorageError: it failed. Nothing that the store held before has lost its record.
@@ -147,13 +147,12 @@ class Mirror:
             return len(changed) + len(gone)
 
     def fail(self) -> None:
-        """Notes that the folder is ahead of the store."""
+        """Records that the folder is newer than the store."""
         self.failed = self.gave_up = True
         self._keep_index()
 
     def _upload(self, here: Mapping[str, os.stat_result], changed: Sequence[str]) -> None:
-        """A checkpoint that the store has already is not written over before its successor lies
-        beside it, whole."""
+        """Overwrites an existing checkpoint only after its complete successor is in the store."""
         replaced = {
             match['folder']
             for name in changed

@@ -1,9 +1,9 @@
-"""Who writes below a URL: an object that its owner writes again and again.
+"""Ownership of a URL: an object that its owner rewrites regularly.
 
-No store has locks. Where it can refuse to write over an object (S3, Google Cloud Storage), of two
-runs that begin at once one alone becomes the owner; an owner that was killed is known by its silence.
-That is no guarantee: an owner cut off from the store for longer than SILENCE is taken for killed.
-It finds that out before its next upload.
+Stores have no locks. In stores with exclusive create (S3, Google Cloud Storage) only one of two
+simultaneous runs becomes the owner; a killed owner is detected by its silence. This is no
+guarantee: an owner without connection to the store for longer than SILENCE is considered killed. It
+detects this before its next upload.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from alexnet_jax.runtime.errors import InputError, StorageError, plain
 from alexnet_jax.runtime.storage.client import Store
 
 NAME = '.owner.json'
-BEAT = 20.0  # seconds between signs of an owner
-SILENCE = 70.0  # seconds without one after which an owner is taken for killed
-LOOK = 2.0  # seconds between looks at another's
+BEAT = 20.0  # seconds between an owner's heartbeats
+SILENCE = 70.0  # seconds without a heartbeat after which an owner is considered killed
+LOOK = 2.0  # seconds between checks of another owner's heartbeat
 
 
 class TakenOverError(StorageError):
@@ -32,7 +32,7 @@ class TakenOverError(StorageError):
 
 @contextlib.contextmanager
 def owned(store: Store, prefix: str) -> Iterator[Callable[[], None]]:
-    """Makes this process the owner of the files below `prefix` within.
+    """Makes this process the owner of the files below `prefix` in the block.
 
     Yields a function that raises TakenOverError if another process has become the owner since.
 

@@ -173,7 +173,7 @@ def test_a_set_whose_source_is_gone_stays(small, capsys):
     (small / 'set' / 'statistics.npz').unlink()
     assert again(small) == 2
     output_text = capsys.readouterr().err
-    assert 'is not whole (statistics.npz is missing), and folder:' in output_text
+    assert 'is damaged (statistics.npz is missing), and folder:' in output_text
     assert output_text.endswith('no such folder\n')
     assert content_of(small / 'set').keys() == kept.keys() - {'statistics.npz'}
 

@@ -19,7 +19,7 @@ def test_what_is_written_reads_back(tmp_path):
     assert found.ids == IDS
     assert (tmp_path / 'rdm/more.txt').exists()
     np.save(tmp_path / 'rdm/rdm.npy', VALUES + 1)
-    with pytest.raises(InputError, match='not as it was written'):
+    with pytest.raises(InputError, match='was modified'):
         matrices.read(tmp_path / 'rdm')
     (tmp_path / 'rdm/about.json').unlink()  # a folder of one's own has none
     assert matrices.read(tmp_path / 'rdm').ids == IDS

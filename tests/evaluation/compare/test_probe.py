@@ -126,7 +126,7 @@ LABELS = list('aaabbb')
         (EYE, LABELS, {'held_out': 0.01}, 'no image is held out'),
         (EYE, LABELS, {'test': (EYE, list('aaabbc'))}, "1 class without an image.*'c'"),
         (EYE, LABELS, {'test': (EYE[:, :5], LABELS)}, r'features \(6,\) and held-out images \(5,\)'),
-        (EYE[:4], list('aabb'), {'test': (EYE, LABELS)}, 'no class has three images'),
+        (EYE[:4], list('aabb'), {'test': (EYE, LABELS)}, 'a class with three training images'),
     ],
 )  # fmt: skip
 def test_what_cannot_be_probed_is_refused(features, labels, more, words):
