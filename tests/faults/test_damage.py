@@ -47,7 +47,7 @@ def assert_told(folder: Path, path: Path) -> None:
         return
     (line,) = output_text
     assert found == before
-    assert f'checkpoint {last} is damaged: {path}' in line and f'step {before} is taken' in line
+    assert f'checkpoint {last} is damaged: {path}' in line and f'step {before} is used' in line
     with pytest.raises(InputError, match=f'checkpoint {last} is damaged'):
         read_layers(folder, last)
 
@@ -122,5 +122,5 @@ def test_none_whole_is_refused(undisturbed, data_dir, tmp_path):
     assert driver.run(driver.command(run, data_dir), output) == BAD_INPUT
     first, second = output.read_text().splitlines()
     assert 'no checkpoint in' in first and first.count('manifest.json is missing') == 3
-    assert 'take another --workdir' in second
+    assert 'a new run in another --workdir' in second
     assert sorted(run.rglob('*')) == before  # nothing is lost
