@@ -171,7 +171,7 @@ RULES = [
     Rule(r'pip install -c constraints.txt -e \.\[storage\]', test='pyproject.toml::storage'),
     Rule(r'pip install -e \.\[wandb\]', test='tests/training/test_trackers.py::test_wandb_offline'),
     Rule('mkdocs build --strict', test='tests/test_site.py::mkdocs'),
-    Rule('python -m tests.prose', ''),
+    Rule('python -m tests.prose', test='tests/test_prose.py::test_reading_ease_of_a_page'),
     Rule(r'pip install tensorboard', test='pyproject.toml::tensorboard'),
     Rule(r'pip install ' + ANY + r'-e \.\[bench\]', needs='a download', test='pyproject.toml::bench'),
     Rule(r'ruff (check|format) \.', test='.ci/run::ruff'),

@@ -60,8 +60,8 @@ def normalization(config: Config, workdir: Path) -> tuple[np.ndarray, np.ndarray
     A started run stores them in its workdir and does not need that net again.
 
     Raises:
-      InputError: as `read_donor`; `start.from` is empty, or has no mean, or one for another crop
-      size.
+      InputError: as `read_donor`; `start.from` is empty, or has no mean, or one for another
+        crop size.
     """
     if config.data.normalization != OF_START:
         return None

@@ -200,7 +200,7 @@ def push(source: Path, to: str, license: str = '') -> str:
 
     Raises:
       InputError: as `loading.load` and `results.own`; the folder or the repository is not
-      accessible.
+        accessible.
     """
     loaded = loading.load(source)
     place = to if to.startswith(REMOTE) else 'FOLDER'

@@ -112,7 +112,7 @@ def by_first(folder: Path, work: Callable[[Callable[[], bool]], None]) -> None:
       StopRequestedError: the work was stopped; in all processes. Other errors of the work are
         raised in the first process, whose end then ends the others.
     """
-    heartbeat.slow('the work of process 0 alone')
+    heartbeat.slow('the report' if is_first() else 'waiting for process 0')
     name = f'{TURN}{gather_texts(secrets.token_hex(8))[0]}'
     done, stopped, stop = (folder / f'{name}.{what}' for what in ('done', 'stopped', 'stop'))
     with stop_requests() as stop_requested:

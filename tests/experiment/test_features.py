@@ -155,7 +155,9 @@ def test_a_broken_image_stops_or_is_listed(run, nested, tmp_path, capsys):
     out = tmp_path / 'out'
     assert keep(run, nested, f'--out={out}') == BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith('zz\\nzz.png is no JPEG or PNG; --skip_bad lists such images and continues')
+    assert line.endswith(
+        'zz\\nzz.png is no JPEG or PNG; --skip_bad lists such images and continues'
+    )
     assert not list(tmp_path.glob('out*'))  # it is in the first batch
     assert keep(run, nested, f'--out={out}', '--skip_bad') == DONE
     assert 'a1/b0/zz\\nzz.png is no JPEG or PNG' in capsys.readouterr().out
@@ -322,7 +324,9 @@ def test_bad_requests_are_refused(run, flat, tmp_path, capsys):
     assert '--layers is empty' in message(flat, out, layers=['', ''])
     assert '--part I/N' in message(flat, out, '--processes=2')
     assert "--part is '2/2'" in message(flat, out, '--part=2/2')
-    assert '--part is 0/2; allowed: at most 1 part for 20 images' in message(flat, out, '--part=0/2')
+    assert '--part is 0/2; allowed: at most 1 part for 20 images' in message(
+        flat, out, '--part=0/2'
+    )
     assert not list(tmp_path.glob('out*'))
 
 

@@ -146,7 +146,7 @@ def photographs(folder: Path) -> list[Path]:
     china, flower = (Path(str(images / name)) for name in ('china.jpg', 'flower.jpg'))
     odd = Image.open(china).crop((101, 3, 334, 404))
     gray = Image.open(flower).crop((0, 20, 601, 321)).convert('L')
-    for name, image in {'odd': odd, 'grey': gray}.items():
+    for name, image in {'odd': odd, 'gray': gray}.items():
         image.save(folder / f'{name}.png', icc_profile=None)
     return [china, flower, folder / 'odd.png', folder / 'gray.png']
 
