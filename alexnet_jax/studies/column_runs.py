@@ -121,13 +121,13 @@ def _of_cuts(cuts: Mapping[str, Tally], classes: tuple[str, ...]) -> dict[str, f
                      'top1 error, other column alone': errors[-1]}  # fmt: skip
     groups = [np.array([name.startswith(kind) for name in classes]) for kind in ('grating', 'hue')]
     if alone and all(group.any() for group in groups):
-        leanings = [
+        preferences = [
             np.subtract(
                 *(tally.top1[group].sum() / tally.examples[group].sum() for group in groups)
             )
             for tally in alone[:2]
         ]
-        measures['columns alone differ in leaning'] = float(abs(leanings[0] - leanings[1]))
+        measures['columns alone differ in leaning'] = float(abs(preferences[0] - preferences[1]))
     return measures
 
 
