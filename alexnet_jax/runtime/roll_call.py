@@ -197,8 +197,10 @@ def _listener(joining: Joining) -> socket.socket:
 
 
 def _receive(member: Member, joining: Joining, members: Collection[Member]) -> bool:
-    """Reads what a connection has; returns False if it is to be dropped: it was closed, or is
-    none of a process of a run."""
+    """Reads from a connection; returns False if it must be dropped.
+
+    That is a closed connection, or one whose text is not that of a process of a run.
+    """
     try:
         received = member.connection.recv(LONGEST_LINE)
     except BlockingIOError:

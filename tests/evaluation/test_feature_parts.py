@@ -57,7 +57,7 @@ def test_the_last_part_joins_them_in_any_order(form, tmp_path):
 @pytest.mark.parametrize('place', ['add', '_close_files', 'rename', 'rmtree'])
 def test_a_join_that_is_killed_is_done_by_the_next_command(place, tmp_path, monkeypatch):
     owner = {'rename': Path, 'rmtree': shutil}.get(place, FeatureFiles)
-    _kill_a_join(tmp_path, monkeypatch, owner, place, lambda *_, **__: True)
+    assert_a_killed_join_is_completed(tmp_path, monkeypatch, owner, place, lambda *_, **__: True)
 
 
 def test_a_join_that_is_killed_in_the_form_of_parts_is_done_again(tmp_path, monkeypatch):
@@ -68,10 +68,10 @@ def test_a_join_that_is_killed_in_the_form_of_parts_is_done_again(tmp_path, monk
         removed.extend([path] * (path.parent == tmp_path / 'out'))
         return len(removed) == 2
 
-    _kill_a_join(tmp_path, monkeypatch, Path, 'unlink', second)
+    assert_a_killed_join_is_completed(tmp_path, monkeypatch, Path, 'unlink', second)
 
 
-def _kill_a_join(folder: Path, monkeypatch, owner, place: str, is_now) -> None:
+def assert_a_killed_join_is_completed(folder: Path, monkeypatch, owner, place: str, is_now) -> None:
     write(folder / 'once', 'safetensors', range(11))
     for index, numbers in enumerate(PARTS):
         write_part(folder / 'out', index, numbers)

@@ -209,8 +209,8 @@ def test_unmirrored_runs_see_no_mirror_images(data_dir, tmp_path, random):
         about = arrays.read(tmp_path / f'features-{mirror}').about
         assert about['distinct_views'] == distinct
     np.testing.assert_allclose(kept['on'][:, :5], kept['off'][:, :5], atol=1e-6)
-    told = results.views_text({'views': 10, 'distinct_views': 5})
-    assert told == '5 views, none mirrored' and results.views_text({'views': 10}) == '10 views'
+    text = results.views_text({'views': 10, 'distinct_views': 5})
+    assert text == '5 views, none mirrored' and results.views_text({'views': 10}) == '10 views'
 
 
 def test_any_mesh_evaluates_alike(workdir):

@@ -138,7 +138,7 @@ def test_a_process_that_ends_while_it_waits_may_come_again():
         run.until('process 2 of 3')
     run.until('processes 1, 2 of 3')
     for process in [run.start(1), run.start(2), first]:
-        process.result(timeout=10)
+        assert process.result(timeout=10) is None
 
 
 def test_a_process_comes_again_to_a_process_0_that_was_started_again():
@@ -150,8 +150,8 @@ def test_a_process_comes_again_to_a_process_0_that_was_started_again():
         connection.recv(1000)
         connection.close()
     run.until('process 1: waiting for the coordinator')
-    run.start(0).result(timeout=10)
-    second.result(timeout=10)
+    assert run.start(0).result(timeout=10) is None
+    assert second.result(timeout=10) is None
 
 
 @pytest.mark.parametrize('index', [0, 1])
