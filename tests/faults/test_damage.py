@@ -38,7 +38,7 @@ def flipped(content: bytes, random: python_random.Random) -> bytes:
 
 
 def assert_told(folder: Path, path: Path) -> None:
-    """That the damage of a file is told, with both steps, or makes no difference at all."""
+    """Checks that the damage of a file is reported, with both steps, or makes no difference."""
     *_, before, last = checkpoint_reader.steps(folder)
     found, output_text = newest_intact(folder)
     if found == last:

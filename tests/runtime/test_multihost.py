@@ -24,7 +24,7 @@ from tests.data.photographs import write_classes
 from tests.faults import driver
 
 STEPS = 30
-# What training and evaluating do after so many steps when told to block for ever.
+# What training and evaluating do after so many steps when they are to block for ever.
 BLOCKS = """
 import os, runpy, time
 from alexnet_jax.training import metrics_log

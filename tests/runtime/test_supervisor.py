@@ -1,4 +1,4 @@
-"""How a child ended is told in plain lines, whatever it was; without JAX."""
+"""The end of a child is reported in plain lines, whatever its cause; without JAX."""
 
 import os
 import signal
