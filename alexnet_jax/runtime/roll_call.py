@@ -102,7 +102,7 @@ def local_address(joining: Joining) -> str | None:
 
     With the address, process 0 listens on it alone; None stands for all addresses of the machine.
     """
-    local = str(joining.coordinator).startswith(('127.', 'localhost:'))
+    local = str(joining.coordinator).startswith(('127.', 'localhost:', '[::1]:'))
     return joining.coordinator if local else None
 
 
@@ -185,15 +185,33 @@ def _dismiss(members: Collection[Member]) -> None:
 
 
 def _listener(joining: Joining) -> socket.socket:
+    """Listens on the coordinator's address if it is local, else on all addresses, as JAX does:
+    of IPv6 too where the machine has it."""
     host, port = _place(joining)
+    six, four = socket.AF_INET6, socket.AF_INET
     try:
         # A socket of a run that has just ended may still hold the port.
-        return socket.create_server((host if local_address(joining) else '', port))
+        if local_address(joining):
+            return socket.create_server((host, port), family=six if ':' in host else four)
+        if _has_ipv6():
+            return socket.create_server(('', port), family=six, dualstack_ipv6=True)
+        return socket.create_server(('', port))
     except OSError as error:
         raise InputError(
             f'--coordinator is {joining.coordinator}, but port {port} is not available:'
             f' {error.strerror}'
         ) from error
+
+
+def _has_ipv6() -> bool:
+    """Returns whether a socket can listen on IPv4 and IPv6: a kernel may have IPv6 and no address."""
+    if not socket.has_dualstack_ipv6():
+        return False
+    try:
+        with socket.create_server(('', 0), family=socket.AF_INET6, dualstack_ipv6=True):
+            return True
+    except OSError:
+        return False
 
 
 def _receive(member: Member, joining: Joining, members: Collection[Member]) -> bool:

@@ -139,8 +139,8 @@ def _forward_signals(child: subprocess.Popen) -> list[int]:
     def forward(number, frame):
         if asked and number == signal.SIGHUP:
             return  # as in `stop`
-        child.send_signal(signal.SIGKILL if asked else signal.SIGTERM)
-        asked.append(number)
+        asked.append(number)  # first: the next signal may interrupt this very handler
+        child.send_signal(signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
 
     for number in stop.stopping():
         signal.signal(number, forward)

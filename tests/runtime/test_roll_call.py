@@ -1,6 +1,7 @@
 """Processes wait for each other and report for whom; in threads, without JAX."""
 
 import concurrent.futures
+import errno
 import json
 import socket
 import time
@@ -163,6 +164,51 @@ def test_a_name_that_cannot_be_resolved_is_logged_at_once(index, monkeypatch):
     run.until('the name no-such-host.invalid cannot be resolved (')
     with pytest.raises(InputError, match=r'cannot be resolved .* within 1 s; allowed: '):
         waiting.result(timeout=10)
+
+
+@pytest.mark.parametrize('address', ['127.0.0.1', '::1'])
+def test_hosts_with_either_address_meet(address, monkeypatch):
+    """Process 0 of a run over several hosts listens on all addresses."""
+    if address == '::1' and not has_address(address):
+        pytest.skip('this machine has no IPv6')
+    monkeypatch.setattr(roll_call, 'local_address', lambda joining: None)
+    run = Run(2)
+    port = run.place.rpartition(':')[2]
+    waiting = run.start(0)
+    run.place = f'[{address}]:{port}' if ':' in address else f'{address}:{port}'
+    run.start(1).result(timeout=10)
+    waiting.result(timeout=10)
+
+
+def test_a_machine_without_ipv6_listens_on_ipv4(monkeypatch):
+    create = socket.create_server
+
+    def without(address, family=socket.AF_INET, **options):
+        if family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, 'Cannot assign requested address')
+        return create(address, family=family, **options)
+
+    monkeypatch.setattr(socket, 'create_server', without)
+    test_hosts_with_either_address_meet('127.0.0.1', monkeypatch)
+
+
+def test_processes_of_one_machine_meet_by_ipv6():
+    if not has_address('::1'):
+        pytest.skip('this machine has no IPv6')
+    run = Run(2)
+    run.place = run.place.replace('127.0.0.1', '[::1]')
+    for process in [run.start(0), run.start(1)]:
+        process.result(timeout=10)
+    assert roll_call.local_address(Joining(2, 0, run.place, 5, 20)) == run.place
+
+
+def has_address(address: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def test_a_port_that_is_taken_is_named():

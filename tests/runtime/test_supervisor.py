@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.runtime import supervisor
+from alexnet_jax.runtime import stop, supervisor
 from alexnet_jax.runtime.supervisor import Signs
 
 SUPERVISE = """
@@ -131,6 +131,26 @@ def test_a_second_request_ends_the_child_at_once(play):
     assert process.stdout.readline() == 'asked\n'
     process.send_signal(signal.SIGTERM)
     assert ended(process) == (1, '')
+
+
+def test_a_second_request_may_interrupt_the_handler_of_the_first():
+    received = []
+
+    class Child:
+        def send_signal(self, number):
+            received.append(number)
+            if len(received) == 1:
+                signal.raise_signal(signal.SIGTERM)
+
+    before = {number: signal.getsignal(number) for number in stop.SIGNALS}
+    try:
+        asked = supervisor._forward_signals(Child())
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert received == [signal.SIGTERM, signal.SIGKILL]
+    assert asked == [signal.SIGTERM] * 2
 
 
 def test_a_terminal_that_is_closed_asks_once(play):
