@@ -7,13 +7,14 @@
   features, ensemble, tables          of trained nets
   lesions                             a trained net with units removed
   explain                             which pixels a class depends on
-  units                               preferred images of units rdm, rsa, cka, probe
-  comparisons of features weights import|export|push|pull     files of others, and your own
-  ablations, figure1, specialization  studies of many runs pages                               pages
-  of several runs side by side nets, rates                         the nets, and the learning rates
-  of a configuration, printed compile                             programs for accelerators that are
-  not at hand configs                             the configurations that come with this package,
-  printed
+  units                               preferred images of units
+  rdm, rsa, cka, probe                comparisons of features
+  weights import|export|push|pull     weight files
+  ablations, figure1, specialization  studies of many runs
+  pages                               pages of several runs side by side
+  nets, rates                         the nets, and the learning rates of a configuration, printed
+  compile                             programs for accelerators that are not at hand
+  configs                             the packaged configurations, printed
 
 `alexnet-jax COMMAND --help` prints the options. Exit status: as for alexnet_jax.main.
 """

@@ -1,6 +1,7 @@
 """`alexnet-jax COMMAND`, and configurations found by name."""
 
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -18,7 +19,26 @@ def test_every_command_has_a_help_and_stands_in_the_list(name, capsys):
         commands.main([name, '--help'])
     assert ended.value.code in (None, DONE)
     assert 'usage: ' in capsys.readouterr().out
-    assert name in (commands.__doc__ or '')
+
+
+def test_the_help_has_a_row_for_each_command():
+    rows = re.findall(r'^  (\S.*?)  +\S.*$', commands.__doc__ or '', re.M)
+    names = [name for row in rows for name in re.sub(r' \S+\|\S+', '', row).split(', ')]
+    assert sorted(names) == sorted([*commands.COMMANDS, 'configs'])
+
+
+@pytest.mark.parametrize('argv', [
+    [*command, '--help'] for command in (['features'], ['lesions'], ['rsa'], ['probe'], ['weights', 'import'])
+])  # fmt: skip
+def test_the_help_of_a_subcommand_describes_it_and_each_argument(argv, capsys):
+    with pytest.raises(SystemExit):
+        commands.main(argv)
+    printed = capsys.readouterr().out
+    assert 'Exit status: ' in printed
+    arguments = re.findall(
+        r'^  (-?-?\w\S*.*)$', printed.partition('positional arguments:')[2], re.M
+    )
+    assert arguments and not [row for row in arguments if '  ' not in row and len(row) < 20]
 
 
 @pytest.mark.parametrize('argv', [['trian'], ['configs', 'digits'], []])
@@ -69,5 +89,7 @@ def test_a_configuration_is_found_by_name_from_any_folder(tmp_path, monkeypatch,
 @pytest.mark.parametrize('name', ['digist', 'x' * 5000, '', 'configs/digits'])
 def test_a_name_of_no_configuration_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match='--config '):
+    with pytest.raises(InputError, match='--config ') as raised:
         config_file.load(name, {})
+    if 'dig' in name:
+        assert str(raised.value).endswith('the nearest of which is digits')

@@ -53,25 +53,36 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     add.add_argument('images', nargs='*', metavar='IMAGES', help='files, folders, lists, a set')
     add.add_argument('--layers', '--activations', required=True, help='comma-separated names')
     add.add_argument('--out', type=Path, required=True, help='a folder')
-    add.add_argument('--form', choices=('npy', 'safetensors', 'array_record'), default='npy')
-    add.add_argument('--pool', choices=('mean', 'max'), default='', help='over the places of a map')
-    add.add_argument('--type', choices=('float32', 'float16'), default='float32')
+    add.add_argument(
+        '--form', choices=('npy', 'safetensors', 'array_record'), default='npy',
+        help='kind of file (npy)',
+    )  # fmt: skip
+    add.add_argument(
+        '--pool', choices=('mean', 'max'), default='', help='pool each map to one number'
+    )
+    add.add_argument(
+        '--type', choices=('float32', 'float16'), default='float32', help='of the numbers (float32)'
+    )
     add.add_argument('--skip_bad', action='store_true', help='skip and list unreadable images')
-    add.add_argument('--part', metavar='I/N', help='of the images, one process each (all)')
+    add.add_argument('--part', metavar='I/N', help='part I of N of the images, I from 0 on (all)')
     add = commands.add_parser('ensemble', help='average the probabilities of several nets')
-    add.add_argument('runs', type=Path, nargs='*', metavar='RUN')
+    add.add_argument('runs', type=Path, nargs='*', metavar='RUN', help='workdirs, or predictions')
     add.add_argument('--config', help='configuration of runs to train first, with --seeds')
     add.add_argument('--seeds', type=int, default=3, help='number of runs of --config (3)')
     add.add_argument('--weights', default='', help='comma-separated weights (equal)')
     add.add_argument('--out', type=Path, required=True, help='a folder')
     add = commands.add_parser('tables', help="the paper's Tables 1 and 2")
-    add.add_argument('runs', type=Path, nargs='+', metavar='RUN')
+    add.add_argument('runs', type=Path, nargs='+', metavar='RUN', help='workdirs and ensembles')
     add.add_argument('--out', type=Path, required=True, help='a folder')
     add = commands.add_parser('lesions', help='errors with units removed')
     add.add_argument('model', type=Path, metavar='MODEL', help='a workdir or a weight file')
-    add.add_argument('--layer', required=True, help='an activation, as conv5/relu')
-    add.add_argument('--units', default='each', help='each, columns, or numbers with commas (each)')
-    add.add_argument('--images', type=int, default=0, help='how many of the split, at random (all)')
+    add.add_argument('--layer', required=True, help='an activation, such as conv5/relu')
+    add.add_argument(
+        '--units', default='each', help='each, columns, or comma-separated numbers (each)'
+    )
+    add.add_argument(
+        '--images', type=int, default=0, help='number of random images of the split (all)'
+    )
     add.add_argument('--out', type=Path, required=True, help='a folder')
     options, overrides = parser.parse_with_settings(argv)
     if options.command == 'lesions' and options.images < 0:

@@ -14,7 +14,7 @@ from pathlib import Path
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.defaults import Config, default_config
 from alexnet_jax.runtime import files, python_files
-from alexnet_jax.runtime.errors import InputError, counted, plain, shown
+from alexnet_jax.runtime.errors import InputError, counted, nearest, plain, shown
 
 MODULE = '<config>'  # the name of a file while it runs
 
@@ -82,9 +82,10 @@ def read(config: str) -> Config:
     try:
         source = files.read_bytes(_found(path))
     except FileNotFoundError:
+        close = nearest(path.stem, packaged())
         raise InputError(
             f'{option}: no such file; allowed: a Python file, or the name of a configuration of'
-            ' this package (`alexnet-jax configs` lists them)'
+            f' this package (`alexnet-jax configs` lists them), the nearest of which is {close}'
         ) from None
     except OSError as error:
         raise InputError(f'{option} cannot be read: {error.strerror}') from error

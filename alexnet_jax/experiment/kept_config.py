@@ -120,6 +120,10 @@ def read_workdir(path: Path) -> Config:
     """
     try:
         tree = files.read_json(path)
+    except FileNotFoundError as error:
+        there = path.parent.is_dir()
+        fault = f'is not a workdir: it has no {path.name}' if there else 'does not exist'
+        raise InputError(f'the workdir {path.parent} {fault}') from error
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror}') from error
     except ValueError as error:

@@ -310,5 +310,5 @@ def fault_of(name: str, value: Any) -> str:
         return f'{name} is {shown(value)}; allowed: {rule.own}, or a name of this package'
     near = ''
     if isinstance(value, str) and value and rule.names:
-        near = f'; the nearest is {nearest(value, rule.names)}'
-    return f'{name} is {shown(value)}; allowed: {rule.words}{near}'
+        near = f'the nearest is {nearest(value, rule.names)}; '
+    return f'{name} is {shown(value)}; {near}allowed: {rule.words}'

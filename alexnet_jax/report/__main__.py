@@ -24,7 +24,7 @@ from alexnet_jax.runtime.stop import stop_requests
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parses the command line."""
     parser = SettingsParser(prog='python -m alexnet_jax.report', description=__doc__)
-    parser.add_argument('runs', type=Path, nargs='+', metavar='RUN')
+    parser.add_argument('runs', type=Path, nargs='+', metavar='RUN', help='workdirs, or a study')
     parser.add_argument('--out', type=Path, help='output folder for several RUNs')
     options, overrides = parser.parse_with_settings(argv)
     if overrides:

@@ -1,6 +1,7 @@
 """Shared code of the command lines: exit statuses, and errors as plain lines."""
 
 import argparse
+import functools
 import hashlib
 import logging as python_logging
 import os
@@ -53,6 +54,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
         self.register('type', Path, _path)
         self.add_argument('--debug', action='store_true', help='print tracebacks')
+
+    def add_subparsers(self, **settings):
+        """Adds subcommands; the help of each has the description of all."""
+        described = functools.partial(type(self), description=self.description)
+        return super().add_subparsers(parser_class=described, **settings)
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parses the known arguments, and replaces URLs by local folders."""

@@ -40,25 +40,29 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser = SettingsParser(prog='python -m alexnet_jax.weights', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('import', help='convert a weight file to a workdir')
-    add.add_argument('file', type=Path, metavar='FILE')
-    add.add_argument('--workdir', type=Path, required=True)
-    add.add_argument('--net', default='', help='caffe or caffenet, if the file holds weights alone')
-    add.add_argument('--classes', type=Path, help='names of the classes, one a line')
+    add.add_argument('file', type=Path, metavar='FILE', help='a weight file, or a name')
+    add.add_argument('--workdir', type=Path, required=True, help='a new folder')
+    add.add_argument('--net', default='', help='caffe or caffenet, for a file without the net')
+    add.add_argument(
+        '--classes', type=Path, help='a file with the names of the classes, one per line'
+    )
     add = commands.add_parser('export', help='convert a workdir to a weight file')
-    add.add_argument('source', type=Path, metavar='SOURCE')
-    add.add_argument('--out', type=Path, required=True, metavar='FILE')
+    add.add_argument('source', type=Path, metavar='SOURCE', help='a workdir or weight file')
+    add.add_argument('--out', type=Path, required=True, metavar='FILE', help='the new file')
     add.add_argument(
         '--form', choices=FORMS, default='alexnet_jax',
         help='; '.join(f'{name}: {words}' for name, words in FORMS.items()),
     )  # fmt: skip
-    add.add_argument('--step', type=int, help='which checkpoint; the last')
+    add.add_argument('--step', type=int, help='step of the checkpoint; default: the last')
     add = commands.add_parser('push', help='write a model to a folder or Hugging Face')
-    add.add_argument('source', type=Path, metavar='SOURCE')
-    add.add_argument('to', metavar='TO')
-    add.add_argument('--license', default='', help="of the weights, by the Hub's name: mit")
+    add.add_argument('source', type=Path, metavar='SOURCE', help='a workdir or weight file')
+    add.add_argument('to', metavar='TO', help='a folder, or hf:OWNER/NAME')
+    add.add_argument(
+        '--license', default='', help="license of the weights by the Hub's name, such as mit"
+    )
     add = commands.add_parser('pull', help='convert a pushed model to a workdir')
-    add.add_argument('source', metavar='FROM')
-    add.add_argument('--workdir', type=Path, required=True)
+    add.add_argument('source', metavar='FROM', help='a folder, or hf:OWNER/NAME')
+    add.add_argument('--workdir', type=Path, required=True, help='a new folder')
     options, overrides = parser.parse_with_settings(argv)
     if options.command == 'push' and not re.fullmatch(LICENSE, options.license):
         parser.error(f'--license is {shown(options.license)}; allowed: a name as mit or cc-by-4.0')

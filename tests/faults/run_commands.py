@@ -150,7 +150,7 @@ def section(text: str) -> tuple[str, str]:
 
 def evaluations(page: str) -> list[str]:
     """Rows of the tables of results that were kept."""
-    tables = re.findall(r'<table><caption>Evaluations.*?</table>', page, re.S)
+    tables = re.findall(r'<table[^>]*><caption>Evaluations.*?</table>', page, re.S)
     return [row for table in tables for row in re.findall(r'<tr>.*?</tr>', table, re.S)]
 
 

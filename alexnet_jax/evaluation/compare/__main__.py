@@ -39,35 +39,43 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(prog='python -m alexnet_jax.evaluation.compare', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add = commands.add_parser('rdm', help='dissimilarities of every two images')
-    add.add_argument('features', type=Path, metavar='FEATURES')
-    add.add_argument('--layer', help='may be left out where there is one')
+    add.add_argument('features', type=Path, metavar='FEATURES', help='a folder of features')
+    add.add_argument('--layer', help='default: the only layer')
     add.add_argument(
-        '--metric', choices=('correlation', 'euclidean', 'cosine'), default='correlation'
-    )
+        '--metric', choices=('correlation', 'euclidean', 'cosine'), default='correlation',
+        help='dissimilarity of two images (correlation)',
+    )  # fmt: skip
     add.add_argument('--out', type=Path, required=True, help='a folder')
     add = commands.add_parser('rsa', help='correlate two dissimilarity matrices')
-    add.add_argument('first', type=Path, metavar='A')
-    add.add_argument('second', type=Path, metavar='B')
-    add.add_argument('--correlation', default='spearman', choices=('spearman', 'pearson', 'kendall', 'kendall_a'))  # fmt: skip
-    add.add_argument('--bootstrap', type=int, default=1000, help='resamples; 0: none (1000)')
-    add.add_argument('--permutations', type=int, default=1000, help='0: none (1000)')
-    add.add_argument('--seed', type=int, default=0)
+    add.add_argument('first', type=Path, metavar='A', help='a matrix: a folder or file')
+    add.add_argument('second', type=Path, metavar='B', help='a matrix: a folder or file')
+    add.add_argument(
+        '--correlation', choices=('spearman', 'pearson', 'kendall', 'kendall_a'), default='spearman',
+        help='correlation of the two matrices (spearman)',
+    )  # fmt: skip
+    add.add_argument(
+        '--bootstrap', type=int, default=1000, help='resamples of the interval; 0: none (1000)'
+    )
+    add.add_argument(
+        '--permutations', type=int, default=1000, help='permutations of the test; 0: none (1000)'
+    )
+    add.add_argument('--seed', type=int, default=0, help='seed of the random draws (0)')
     add.add_argument('--out', type=Path, help='a folder')
     add = commands.add_parser('cka', help='compare every layer with every layer')
-    add.add_argument('first', type=Path, metavar='FEATURES')
-    add.add_argument('second', type=Path, metavar='FEATURES')
+    add.add_argument('first', type=Path, metavar='FEATURES', help='a folder of features')
+    add.add_argument('second', type=Path, metavar='FEATURES', help='another')
     add.add_argument('--layers', help='comma-separated names (all)')
     add.add_argument('--out', type=Path, help='a folder')
     add = commands.add_parser('probe', help='train a linear classifier on a layer')
-    add.add_argument('features', type=Path, metavar='FEATURES')
-    add.add_argument('--layer', help='may be left out where there is one')
+    add.add_argument('features', type=Path, metavar='FEATURES', help='a folder of features')
+    add.add_argument('--layer', help='default: the only layer')
     add.add_argument('--labels', type=Path, help='a .csv file with the header id,label')
     add.add_argument(
-        '--l2', type=float, help='the penalty; chosen on a part of the training images'
+        '--l2', type=float, help='penalty; default: the best on a part of the training images'
     )
     add.add_argument('--test', type=Path, metavar='FEATURES', help='features of held-out images')
     add.add_argument('--held_out', type=float, help='share of each class that is held out (0.2)')
-    add.add_argument('--seed', type=int, default=0)
+    add.add_argument('--seed', type=int, default=0, help='seed of the random draws (0)')
     add.add_argument('--out', type=Path, help='a folder')
     options = parser.parse_args(argv)
     require_options(options)
