@@ -121,6 +121,17 @@ def test_lines_of_several_runs(tmp_path, drawn):
     assert drawn().texts[0].get_text() == 'uniform prediction: ln 10 = 2.303'
 
 
+def test_a_line_of_one_point_is_visible(tmp_path, drawn):
+    path = tmp_path / 'one'
+    curves.compare({'a': [(1.0, 0.5)], 'b': [(0.0, 0.5), (1.0, 0.3)]}, path, ('epoch', 'error'))
+    assert [line.get_marker() for line in drawn().get_lines()][::2] == ['o', '']
+    for rows, marker in ((rows_of([2.0]), 'o'), (rows_of([2.0, 1.0]), 'None')):
+        curves.draw_errors(rows, path, top5=False)
+        assert drawn().get_lines()[0].get_marker() == marker
+        curves.draw_loss(rows, path, classes=10)
+        assert drawn().get_lines()[0].get_marker() == marker
+
+
 LN10 = math.log(10)
 
 

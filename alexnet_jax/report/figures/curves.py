@@ -88,7 +88,7 @@ def draw_errors(rows: Sequence[Row], path: Path, top5: bool = True) -> None:
         for name, style in zip(shown, ('-', ':'), strict=False):
             heights = [max(row[name], floor) for row in points]
             text = f'{split}, {name[:3]}-{name[3]}'
-            axes.plot(_epochs(points), heights, style, label=text, **_look(number, split))
+            axes.plot(_epochs(points), heights, style, label=text, **_look(number, split, points))
     axes.set(xlabel=EPOCHS, ylabel='error (fraction)')
     _finish(axes, rows, axes.get_ylim()[1])
     save(figure, path)
@@ -104,7 +104,7 @@ def draw_loss(rows: Sequence[Row], path: Path, classes: int) -> None:
     lines = lines_of(rows)
     for number, (split, points) in enumerate(lines.items()):
         losses = [row['loss'] for row in points]
-        axes.plot(_epochs(points), losses, '-', label=split, **_look(number, split))
+        axes.plot(_epochs(points), losses, '-', label=split, **_look(number, split, points))
     axes.set(xlabel=EPOCHS, ylabel='loss (mean cross-entropy, nats)')
     axes.set_ylim(0)
     draw_uniform(axes, classes)
@@ -143,6 +143,7 @@ def compare(
             LINES[number % len(LINES)],
             color=color(number),
             linewidth=1.4,
+            marker='o' if len(points) == 1 else '',
             label=label(name, 40),
         )
         epochs = [drop.epoch for drop in (falls or {}).get(name, ())[:MOST_DROPS]]
@@ -212,9 +213,11 @@ def _epochs(points: Sequence[Row]) -> list[float]:
     return [row['epoch'] for row in points]
 
 
-def _look(number: int, split: str) -> dict[str, Any]:
+def _look(number: int, split: str, points: Sequence[Row]) -> dict[str, Any]:
     look: dict[str, Any] = {'color': color(number), 'linewidth': 1.4, 'clip_on': False}
-    return look if split == 'training' else look | {'marker': 'o', 'markersize': 3}
+    # A line of one point is invisible without a marker.
+    is_plain = split == 'training' and len(points) > 1
+    return look if is_plain else look | {'marker': 'o', 'markersize': 3}
 
 
 def _write(path: Path, shown: Sequence[str], lines: Mapping[str, Sequence[Row]]) -> None:
