@@ -26,12 +26,12 @@ DEVICES = [2**power for power in range(3, 11)]
 HYBRID = 'hybrid'
 
 RATES = {  # option: field of `Machine`, how many of its unit, meaning
-    'image_rate': ('image_rate', 1, "images/s of one device without the update; the paper's net's"),
-    'memory': ('memory', 1e9, "GB/s of a device's memory, for the update"),
-    'link': ('link', 1e9, 'GB/s a device sends within its host'),
-    'network': ('network', 1e9, 'GB/s a device sends to other hosts'),
+    'image_rate': ('image_rate', 1, 'images/s of one device without the update'),
+    'memory': ('memory', 1e9, 'memory bandwidth, for the update, GB/s'),
+    'link': ('link', 1e9, 'bandwidth to devices of the same host, GB/s'),
+    'network': ('network', 1e9, 'bandwidth of a device to other hosts, GB/s'),
     'host_devices': ('host', 1, 'devices of a host, a power of two'),
-    'round': ('round', 1e-6, 'µs of a round of messages'),
+    'round': ('round', 1e-6, 'time of a round of messages, µs'),
 }
 
 
@@ -183,7 +183,7 @@ def _rounds(devices: int, machine: Machine) -> float:
 def report(
     net: Architecture, classes: int, machine: Machine, batch_size: int, device_batch: int
 ) -> list[str]:
-    """The tables, at so many images a device and at so many a step.
+    """The tables, for a number of images per device and per step.
 
     Raises:
       InputError: no number of devices divides the batch.
@@ -193,10 +193,10 @@ def report(
     c = net.columns
     lines = [
         f'network {net.name}, {classes} classes, by paper calculation:'
-        f' {machine.image_rate:,.0f} images/s a device, update at {machine.memory / 1e9:,.0f} GB/s;',
+        f' {machine.image_rate:,.0f} images/s per device, update at {machine.memory / 1e9:,.0f} GB/s;',
         f'{machine.link / 1e9:g} GB/s among the {machine.host} devices of a host,'
-        f' {machine.network / 1e9:g} GB/s a device between hosts,'
-        f' {machine.round * 1e6:g} µs a round of messages',
+        f' {machine.network / 1e9:g} GB/s per device between hosts,'
+        f' {machine.round * 1e6:g} µs per round of messages',
         'data: mesh N×1',
         *([f'gather, scatter: mesh N/{c}×{c}, by how fully connected layers meet'] * (c > 1)),
         'hybrid (not built): convolutions split the batch, fully connected layers their units,'
@@ -205,8 +205,8 @@ def report(
     weak = [(n, n * device_batch) for n in DEVICES]
     strong = [(n, batch_size) for n in DEVICES if batch_size % n == 0]
     for title, alone, sizes in (
-        (f'{device_batch:,} images a device', device_batch, weak),
-        (f'{batch_size:,} images a step', batch_size, strong),
+        (f'{device_batch:,} images per device', device_batch, weak),
+        (f'{batch_size:,} images per step', batch_size, strong),
     ):
         runs = [Run(n, images, ways(net, classes, n, images, machine)) for n, images in sizes]
         one = ways(net, classes, 1, alone, machine)[0].computing / alone
@@ -234,7 +234,7 @@ class Run:
 
 def _bytes_table(title: str, runs: list[Run]) -> list[str]:
     head = f'devices{"images":>11}' + ''.join(f'{step.way:>14}{"":6}' for step in runs[0].steps)
-    lines = [f'{title}: MB that a device sends in a step, gradients + activations', head.rstrip()]
+    lines = [f'{title}: MB sent by each device per step, gradients + activations', head.rstrip()]
     for run in runs:
         line = f'{run.devices:7}{run.images:11,}'
         for step in run.steps:
@@ -256,7 +256,7 @@ def _times_table(title: str, runs: list[Run], alone: float) -> list[str]:
         lines.append(line)
     head = f'  {"best":7}{"ms":>12}{"images/s":>12}{"eff.":>5}'
     return [
-        f'{title}: ms a step; the best (the hybrid left out), computing + sending;'
+        f'{title}: ms per step; the best (without the hybrid), computing + sending;'
         ' again, if gradients',
         'are sent during the backward pass',
         'devices' + ''.join(f'{step.way:>8}' for step in runs[0].steps) + 2 * head,
@@ -295,21 +295,21 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
         an_image = sum(one.sent for one in step_traffic(net, classes, (1, c), 1, exchange))
         border = FLOAT * bytes_sent('all-reduce', total, c) / an_image
         lines.append(
-            f'{c} columns ({exchange}) send {an_image:,.0f} bytes an image: less than data'
-            f' parallelism below {border:,.0f} images on {c} devices, {border / c:,.0f} a device'
+            f'{c} columns ({exchange}) send {an_image:,.0f} bytes per image: less than data'
+            f' parallelism below {border:,.0f} images on {c} devices, {border / c:,.0f} per device'
         )
     if any(isinstance(layer, Dense) for layer in net.layers):
         shared, read = _shared_and_read(net, classes)
         lines.append(
             'hybrid: less than data parallelism below'
-            f' {(total - shared) / sum(read):,.0f} images a step, on any number of devices'
+            f' {(total - shared) / sum(read):,.0f} images per step, on any number of devices'
         )
     if c > 1:
         whole = bytes_sent('all-reduce', FLOAT * classes, c)
         there = bytes_sent('reduce-scatter', FLOAT * classes, c)
         back = bytes_sent('all-gather', FLOAT * classes / c, c)
         lines.append(
-            f'logits: {whole:,.0f} bytes an image summed on every device; split over the columns'
+            f'logits: {whole:,.0f} bytes per image summed on every device; split over the columns'
             f' (distributed softmax) {there:,.0f} forward + {back:,.0f} back'
         )
     return lines
@@ -318,14 +318,14 @@ def _crossings(net: Architecture, classes: int) -> list[str]:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parses the command line."""
     parser = Parser(prog='python benchmarks/plan.py', description=__doc__)
-    parser.add_argument('net', choices=ARCHITECTURES, metavar='NET', help='its name')
-    parser.add_argument('--classes', type=int, default=1000, help='1000')
-    parser.add_argument('--batch', type=int, default=1024, help='images a step; 1024')
-    parser.add_argument('--device_batch', type=int, default=128, help='images a device; 128')
+    parser.add_argument('net', choices=ARCHITECTURES, metavar='NET', help='name of a net')
+    parser.add_argument('--classes', type=int, default=1000, help='number of classes (1000)')
+    parser.add_argument('--batch', type=int, default=1024, help='images per step (1024)')
+    parser.add_argument('--device_batch', type=int, default=128, help='images per device (128)')
     for option, (field, unit, meaning) in RATES.items():
         kind = type(getattr(Machine, field))
         default = kind(round(getattr(Machine, field) / unit, 9))
-        meaning += f'; {default:g}'
+        meaning += f' ({default:g})'
         parser.add_argument(f'--{option}', type=kind, default=default, help=meaning)
     options = parser.parse_args(argv)
     for option in ('classes', 'batch', 'device_batch', *RATES):

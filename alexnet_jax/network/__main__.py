@@ -173,7 +173,7 @@ def _total(shapes: list[LayerShape]) -> str:
     )
     moving = f' and {statistics:,} moving statistics' if statistics else ''
     adds = sum(row.multiply_adds for row in shapes)
-    return f'in all {parameters:,} parameters{moving}, {adds:,} multiply-adds an image'
+    return f'total: {parameters:,} parameters{moving}, {adds:,} multiply-adds per image'
 
 
 def describe_fields(net: Architecture) -> list[str]:

@@ -89,29 +89,29 @@ def report(
     assert program is not None and memory is not None  # some backends report it; CPU does not
     return [
         f'network {architecture.name}, {classes} classes, on {data}×{column} devices (data ×'
-        f' column), {batch_size:,} images a step; bytes that a device sends in a step',
+        f' column), {batch_size:,} images per step; bytes sent by each device per step',
         '',
         *collectives_table(count(program, mesh_shape), least),
         '',
-        'a device holds',
+        'each device holds',
         f'{held:15,} parameters, {2 * FLOAT * held:,} bytes with their momentum',
-        f'{activations:15,} activations by the table, {FLOAT * activations:,} bytes',
-        f'{memory.argument_size_in_bytes:15,} bytes of arguments by the compiler: state and batch',
-        f'{memory.temp_size_in_bytes:15,} bytes of temporary memory by the compiler',
+        f'{activations:15,} activations (table), {FLOAT * activations:,} bytes',
+        f'{memory.argument_size_in_bytes:15,} bytes of arguments (compiler): state and batch',
+        f'{memory.temp_size_in_bytes:15,} bytes of temporary memory (compiler)',
     ]
 
 
 def collectives_table(counted: list[Counted], least: list[Transfer]) -> list[str]:
     """Returns one line per axis and collective, and totals per axis: counts and bytes."""
-    head = f'{"axis":8}{"collective":20}{"forward":>8}{"back":>6}{"counted":>15}{"least":>15}'
+    head = f'{"axis":8}{"collective":20}{"forward":>8}{"back":>6}{"counted":>15}{"minimum":>15}'
     lines = []
     for axis in ('column', 'data', 'both', 'other'):
         runs = [one for one in counted if one.axis == axis]
         table = [one for one in least if one.axis == axis]
-        for kind in (*sorted({one.collective for one in (*runs, *table)}), 'in all'):
-            chosen = [one for one in runs if kind in (one.collective, 'in all')]
+        for kind in (*sorted({one.collective for one in (*runs, *table)}), 'total'):
+            chosen = [one for one in runs if kind in (one.collective, 'total')]
             sent = sum(one.times * one.sent for one in chosen)
-            due = sum(one.sent for one in table if kind in (one.collective, 'in all'))
+            due = sum(one.sent for one in table if kind in (one.collective, 'total'))
             times = sum(one.times for one in chosen)
             back = sum(one.times for one in chosen if one.backward)
             ratio = _ratio(sent / due) if due else '-'

@@ -168,7 +168,7 @@ def test_a_program_s_figures_are_printed():
     batch = 64 * 3 * 28 * 28
     assert arguments == pytest.approx((2 * 4 * held + batch) / 1e6, abs=0.2)
     lines = [line.split() for line in found.splitlines()]
-    (column,) = (words for words in lines[:12] if words[:3] == ['column', 'in', 'all'])
+    (column,) = (words for words in lines[:12] if words[:2] == ['column', 'total'])
     least = sum(x.sent for x in step_traffic(net, 10, (1, 2), 64))
     assert column[-2] == f'{least:,.0f}'
     assert column[-1] == '1.0000'
@@ -203,7 +203,7 @@ def test_evaluations_send_maps_and_logits():
     lines = [line.split() for line in found.splitlines()]
     ratios = {tuple(words[:2]): words[4:] for words in lines if words[:1] in (['column'], ['data'])}
     assert ratios['data', 'all-gather'] == ['2,560', '2,560', '1.0000']
-    assert ratios['column', 'in'][-1] == '1.0000'
+    assert ratios['column', 'total'][-1] == '1.0000'
 
 
 @pytest.mark.thorough
@@ -287,7 +287,7 @@ def share_sent_early(found: str) -> float:
 
 def over_the_least(found: str) -> list[float]:
     """Bytes of each mesh axis over the least."""
-    return [float(ratio) for ratio in re.findall(r'in all .* ([\d.]+)\n', found)]
+    return [float(ratio) for ratio in re.findall(r'(?:column|data) +total .* ([\d.]+)\n', found)]
 
 
 @pytest.mark.slow

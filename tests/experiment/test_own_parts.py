@@ -289,6 +289,6 @@ def test_a_traceback_is_shown_with_debug_alone(files, capsys):
 def test_the_command_that_prints_nets_takes_an_own_one(capsys):
     assert commands.main(['nets', 'mynet.py:NET', '--classes=10', '--against=small']) == DONE
     printed = capsys.readouterr().out
-    assert 'network mynet: 2 columns' in printed and 'in all 80,298 parameters' in printed
+    assert 'network mynet: 2 columns' in printed and 'total: 80,298 parameters' in printed
     assert commands.main(['nets', 'mynet.py:TEN']) == BAD_INPUT
     assert 'error: network mynet.py:TEN: the file defines no TEN' in capsys.readouterr().err

@@ -210,6 +210,6 @@ def test_the_command_on_more_devices_than_the_tests_have(mesh, batch, monkeypatc
     rows = {tuple(line.split()[:2]): line.split()[-5:] for line in done.stdout.splitlines() if line}
     data = int(mesh.split('x')[0])
     sent = f'{batch // data * 230_304:,}'
-    assert rows['column', 'in'] == ['4', '3', sent, sent, '1.0000']
+    assert rows['column', 'total'] == ['4', '3', sent, sent, '1.0000']
     sent = f'{2 * (data - 1) * 4 * (30_483_112 + 4) // data:,}'
-    assert rows['data', 'in'][2:] == [sent, sent, '1.0000']
+    assert rows['data', 'total'][2:] == [sent, sent, '1.0000']

@@ -51,7 +51,7 @@ def batch(images: int, step: Sequence[Program], chip: Chip) -> str:
 def _memory(memory: estimates.Memory, chip: Chip | None) -> list[str]:
     parts = ('arguments', 'results', 'temporary', 'program')
     each = ', '.join(f'{name} {getattr(memory, name) / 1e6:,.1f}' for name in parts)
-    line = f'  memory, MB: {each}; in all {memory.total / 1e6:,.1f}'
+    line = f'  memory, MB: {each}; total {memory.total / 1e6:,.1f}'
     return [line if chip is None else f'{line}, {_share(memory.total, chip)}']
 
 
@@ -98,7 +98,7 @@ def _collectives(request: Request, found: Program) -> list[str]:
     counted = compiled_collectives.count(text, request.mesh)
     least = _least_sent(request, found)
     table = compiled_collectives.collectives_table(counted, least)
-    lines = ['  bytes that a device sends', *(f'  {line}' for line in table)]
+    lines = ['  bytes sent by each device', *(f'  {line}' for line in table)]
     early = compiled_collectives.sent_early(text, request.mesh)
     if early is not None:
         lines.append(
@@ -135,7 +135,7 @@ def _default_meshes(request: Request, kind: str, chip: Chip) -> list[str]:
         config.network.exchange, config.train.micro_batches, chip, kind,
     )  # fmt: skip
     lines = [
-        f'  default mesh for {config.data.batch_size:,} images a step, least ms by calculation',
+        f'  default mesh for {config.data.batch_size:,} images per step, minimum ms by calculation',
         f'  {"devices":>7}{"mesh":>9}{"computing":>11}{"sending":>9}{"efficiency":>12}',
     ]
     for row in rows:
