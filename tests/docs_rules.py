@@ -22,7 +22,7 @@ class Rule(NamedTuple):
 ANY = '.*'
 MAIN = 'python -m alexnet_jax.main '
 DIGITS = MAIN + '--config configs/digits.py '
-LAUNCH = 'tests/launch/test_launchers.py::'
+LAUNCH = 'tests/launch/'
 SLURM = 'tests/launch/test_slurm.py::'
 SCALING = 'tests/studies/test_tables.py::test_the_page_on_scaling_shows_what_the_commands_print'
 SHORT = '--config.network.width=0.5 --config.train.steps=2 --config.data.dir={data}'
@@ -59,18 +59,18 @@ RULES = [
     Rule(DIGITS + ANY + '--processes=2 --process=0' + ANY,
          test='tests/runtime/test_multihost.py::test_two_processes_stop_on_request_and_one_goes_on'),
     Rule('launch/local.sh 2 ' + ANY, SHORT, slow=True,
-         test=LAUNCH + 'test_local_gives_each_process_its_arguments_and_environment'),
+         test=LAUNCH + 'test_local.py::test_local_gives_each_process_its_arguments_and_environment'),
     Rule('sbatch --array' + ANY, needs='many hosts', test=SLURM + 'test_an_array_of_seeds'),
     Rule('sbatch ' + ANY, needs='many hosts', test=SLURM + 'test_nodes_and_tasks'),
     Rule(ANY + 'pytest -m slow tests/launch/test_slurm.py -k random', needs='Slurm',
          test=SLURM + 'test_random_kills'),
     Rule(ANY + 'pytest -m slow tests/launch/test_slurm.py', needs='Slurm', test=SLURM + 'slow'),
     Rule(ANY + 'launch/tpu_vm.sh ' + ANY, needs='many hosts',
-         test=LAUNCH + 'test_tpu_starts_again_what_can_go_on'),
+         test=LAUNCH + 'test_scripts.py::test_tpu_starts_again_what_can_go_on'),
     Rule('scancel JOB|kubectl ' + ANY, needs='many hosts'),
     Rule('docker build ' + ANY, needs='Docker',
-         test=LAUNCH + 'test_what_the_image_installs_trains_the_digits'),
-    Rule('docker run ' + ANY, needs='Docker', test=LAUNCH + 'test_the_pod_runs_the_image'),
+         test=LAUNCH + 'test_image.py::test_what_the_image_installs_trains_the_digits'),
+    Rule('docker run ' + ANY, needs='Docker', test=LAUNCH + 'test_kubernetes.py::test_the_pod_runs_the_image'),
     Rule('pip install ' + ANY + '--target /tmp/site ' + ANY, needs='a download'),
     Rule('du -sm /tmp/site', needs='a download'),
 

@@ -70,3 +70,8 @@ def children_of(pid: int) -> list[int]:
     except FileNotFoundError:  # it has ended
         return []
     return [int(child) for child in children.split()]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Contents of the files of a folder, by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}

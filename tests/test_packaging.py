@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 KEPT_OUT = ('.*', '__pycache__', 'runs', 'build', 'dist', '*.egg-info')
 # Files of the sdist's tests that read configs/, docs/, launch/, benchmarks/ and the package.
 OF_SDIST = (
-    'tests/test_structure.py', 'tests/test_commands.py', 'tests/launch/test_launchers.py',
+    'tests/test_structure.py', 'tests/test_commands.py', 'tests/launch/test_local.py',
     'tests/experiment/test_config_file.py', 'tests/network/test_shapes.py', 'tests/studies/test_tables.py',
 )  # fmt: skip
 

@@ -242,9 +242,8 @@ def lost_process_errors() -> Iterator[None]:
         if count() == 1 or not LOST.search(str(error)):
             raise
         raise LostProcessError(
-            f'process {jax.process_index()} of {count()} lost another one; see its last'
-            f' lines for the cause: {str(error).splitlines()[0]}\nThe same command resumes from the last'
-            ' checkpoint'
+            f'process {jax.process_index()} of {count()} lost the connection to another one, whose last'
+            ' lines have the cause. The same command resumes from the last checkpoint'
         ) from error
 
 
