@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, counted, reason, shown
+from alexnet_jax.runtime.errors import InputError, counted, reason, shown, unwritable
 
 ABOUT, IDS, LABELS = 'about.json', 'ids.json', 'labels.npy'
 SEALS = 'sha256'  # in about.json
@@ -94,7 +94,7 @@ def writing(folder: Path, about: Mapping[str, Any], count: int) -> Iterator[Arra
     It replaces a folder of that name, and only if all writes succeed.
 
     Raises:
-      InputError: it cannot be written, or something else has its name.
+      InputError: something else has its name. InputError, StorageError: as `unwritable`.
     """
     with sealing(folder, about) as made:
         writer = ArrayWriter(made, count)
@@ -113,7 +113,7 @@ def sealing(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
             text = json.dumps({**about, SEALS: seals}, indent=2, allow_nan=False) + '\n'
             (made / ABOUT).write_text(text)
     except OSError as error:
-        raise InputError(f'{folder} cannot be written: {error.strerror or error}') from error
+        raise unwritable(folder, error) from error
 
 
 def read(folder: Path) -> ImageArrays:

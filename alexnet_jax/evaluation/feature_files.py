@@ -24,7 +24,7 @@ import numpy as np
 from alexnet_jax.evaluation import arrays
 from alexnet_jax.evaluation.feature_records import RecordWriter
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, StorageError, counted, plain, reason
+from alexnet_jax.runtime.errors import InputError, StorageError, counted, plain, reason, unwritable
 
 FORMS = ('npy', 'safetensors', 'array_record')
 SAFETENSORS = 'features.safetensors'
@@ -62,7 +62,7 @@ class FeatureFiles:
 
     Raises:
       InputError: something else is in the folder's place; the partial folder is of another
-        request, or another process writes there; it cannot be written.
+        request, or another process writes there. InputError, StorageError: as `unwritable`.
     """
 
     def __init__(
@@ -81,9 +81,7 @@ class FeatureFiles:
             self.partial.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.partial, os.O_RDONLY)
         except OSError as error:
-            raise InputError(
-                f'{plain(self.partial)} cannot be made: {error.strerror or error}'
-            ) from error
+            raise unwritable(self.partial, error) from error
         try:
             self._take_lock()
             found = self._read_state()
@@ -92,9 +90,7 @@ class FeatureFiles:
             self._open_files()
         except OSError as error:
             os.close(self._lock)
-            raise InputError(
-                f'{plain(self.partial)} cannot be written: {error.strerror or error}'
-            ) from error
+            raise unwritable(self.partial, error) from error
         except BaseException:
             os.close(self._lock)
             raise

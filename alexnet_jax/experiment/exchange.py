@@ -24,7 +24,7 @@ from alexnet_jax.experiment.model import Model
 from alexnet_jax.experiment.settings import SETTINGS
 from alexnet_jax.network import table_json
 from alexnet_jax.runtime import errors
-from alexnet_jax.runtime.errors import InputError, counted, plain
+from alexnet_jax.runtime.errors import InputError, counted, plain, unwritable
 from alexnet_jax.training import protocol_json, step, warm_start
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.weights import (
@@ -108,7 +108,7 @@ def write_workdir(workdir: Path, loaded: Model) -> None:
     """Creates a workdir with the model as its only checkpoint.
 
     Raises:
-      InputError: it cannot be written.
+      InputError, StorageError: as `unwritable`.
     """
     with workdirs.locked(workdir):
         _write_workdir(workdir, loaded)
@@ -130,7 +130,7 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
     Returns a line on it.
 
     Raises:
-      InputError: as `loading.load`; the net has no such form; `out` cannot be written.
+      InputError: as `loading.load`; the net has no such form. InputError, StorageError: as `unwritable`.
     """
     if out.suffix != SUFFIXES.get(form, out.suffix):
         raise InputError(f'--out is {out}; allowed: a name that ends in {SUFFIXES[form]}')
@@ -324,4 +324,4 @@ def _fill(folder: Path, loaded: Model, card: str) -> None:
         if not card_file.exists():
             card_file.write_text(card, 'utf-8')
     except OSError as error:
-        raise InputError(f'{folder} cannot be written: {error.strerror}') from error
+        raise unwritable(folder, error) from error

@@ -19,7 +19,7 @@ from alexnet_jax.experiment import identity
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError, plain
+from alexnet_jax.runtime.errors import InputError, NotFiniteError, StorageError, plain, unwritable
 
 SHOWN = 3  # of the confusions, on the terminal
 SEAL = 'sha256'  # of a result
@@ -315,12 +315,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file atomically.
 
     Raises:
-      InputError: it cannot be written.
+      InputError, StorageError: as `unwritable`.
     """
     try:
         files.write_bytes(path, text.encode('utf-8', 'backslashreplace'))
     except OSError as error:
-        raise InputError(f'{path} cannot be written: {error.strerror}') from error
+        raise unwritable(path, error) from error
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -16,7 +16,7 @@ from alexnet_jax.experiment import identity, kept_config
 from alexnet_jax.experiment.defaults import Config
 from alexnet_jax.experiment.identity import Identity
 from alexnet_jax.runtime import files, multihost, storage
-from alexnet_jax.runtime.errors import InputError, plain
+from alexnet_jax.runtime.errors import InputError, plain, unwritable
 from alexnet_jax.runtime.provenance import provenance
 from alexnet_jax.training import checkpoint_reader, manifest
 from alexnet_jax.training.manifest import DamagedError
@@ -38,22 +38,22 @@ def locked(workdir: Path, seconds: float | None = None) -> Iterator[None]:
         processes.
 
     Raises:
-      InputError: another run uses it, or it cannot be written.
-      StorageError: the upload at the end failed.
+      InputError: another run uses it.
+      InputError, StorageError: as `unwritable`; the upload at the end failed.
     """
     with contextlib.ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open(workdir / LOCK, 'a+', opener=_regular))
         except OSError as error:
-            raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
+            raise unwritable(f'--workdir {workdir}', error) from error
         if seconds is None:
             seconds = SECONDS_FOR_LOST if multihost.count() > 1 else 0
         _lock(file, workdir, seconds)
         with contextlib.suppress(OSError):  # only for readers
             file.truncate(0)
-            file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-            file.flush()
+            user = f'process {os.getpid()} on {socket.gethostname()}\n'
+            os.write(file.fileno(), user.encode())  # unbuffered: closing the file cannot fail
         stack.enter_context(storage.owned(workdir))
         yield
 
@@ -95,14 +95,15 @@ def claim(workdir: Path, run: Identity) -> None:
     """Creates the folder if necessary and binds it to a run.
 
     Raises:
-      InputError: it cannot be written, or as `require_same_run`.
+      InputError: as `require_same_run`.
+      InputError, StorageError: as `unwritable`.
     """
     require_same_run(workdir, run)
     about = provenance() | {'processes': multihost.count(), 'command': command()}
     try:
         identity.write(workdir, run, about)
     except OSError as error:
-        raise InputError(f'--workdir {workdir} cannot be written: {error.strerror}') from error
+        raise unwritable(f'--workdir {workdir}', error) from error
 
 
 def command() -> str:

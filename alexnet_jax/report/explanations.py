@@ -20,7 +20,7 @@ from alexnet_jax.network.receptive_fields import ReceptiveField, receptive_field
 from alexnet_jax.network.shapes import activation_shapes, last_convolution
 from alexnet_jax.report.figures import attributions
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError, NotFiniteError, nearest, plain, shown
+from alexnet_jax.runtime.errors import InputError, NotFiniteError, nearest, plain, shown, unwritable
 
 ABOUT = 'explanations.json'
 LONGEST = 1000  # characters of a path
@@ -62,7 +62,7 @@ def explain(
 
     Raises:
       InputError: the model cannot be loaded, has no such class or activation, or a parameter is
-        not allowed; `out` belongs to another command or cannot be written.
+        not allowed; `out` belongs to another command. InputError, StorageError: as `unwritable`.
       NotFiniteError: the net returns values that are not finite; nothing is written.
     """
     model = load(source)
@@ -83,7 +83,7 @@ def explain(
             text = json.dumps(about | {'images': rows}, indent=2, allow_nan=False)
             (made / ABOUT).write_text(text + '\n', 'utf-8', 'backslashreplace')
     except OSError as error:
-        raise InputError(f'{plain(out)} cannot be written: {error.strerror or error}') from error
+        raise unwritable(out, error) from error
     print(f'-> {out}/{ABOUT}')
     return all('error' not in row for row in rows)
 

@@ -19,7 +19,7 @@ from alexnet_jax.report.figures import page, units
 from alexnet_jax.report.figures.curves import SPLITS
 from alexnet_jax.report.figures.page import Section
 from alexnet_jax.runtime import files, multihost
-from alexnet_jax.runtime.errors import InputError, NotFiniteError, counted, plain
+from alexnet_jax.runtime.errors import InputError, NotFiniteError, counted, plain, unwritable
 
 ABOUT = 'units.json'
 
@@ -65,7 +65,7 @@ def keep(
 
     Raises:
       InputError: as `trained.open_any` and `unit_images.chosen`; the images of the settings are not
-        available; `out` belongs to another command or cannot be written.
+        available; `out` belongs to another command. InputError, StorageError: as `unwritable`.
       NotFiniteError: the net returns values that are not finite; nothing is written.
       RecordError: a stored image is broken.
       StopRequestedError: a stop was requested; nothing is written.
@@ -167,7 +167,7 @@ def _write(out: Path, about: Mapping[str, Any], found: Sequence[Unit], shown: Sh
             text = json.dumps({**about, 'units': rows}, indent=2, allow_nan=False)
             (made / ABOUT).write_text(text + '\n', 'utf-8', 'backslashreplace')
     except OSError as error:
-        raise InputError(f'{plain(out)} cannot be written: {error.strerror or error}') from error
+        raise unwritable(out, error) from error
 
 
 def _page(

@@ -1,10 +1,12 @@
 """Errors that are reported in a line or two, without a traceback."""
 
 import difflib
+import errno
 import os
 from collections.abc import Collection
 
 LONGEST = 200  # maximum characters of a value in a message
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class InputError(ValueError):
@@ -25,8 +27,18 @@ class RecordError(ValueError):
 class StorageError(RuntimeError):
     """A file that could not be written during a run.
 
-    The disk is full, missing or read-only. The message names file and bytes; exit status 1.
+    The disk is full, missing or read-only. The message names the file; exit status 1.
     """
+
+
+def unwritable(place: object, error: OSError) -> InputError | StorageError:
+    """Returns the error of a file or folder that cannot be written.
+
+    A disk that is full or fails is a fault while running, exit status 1. Anything else, such as a
+    missing permission, is a path that cannot be used, exit status 2.
+    """
+    kind = StorageError if error.errno in OF_DISK else InputError
+    return kind(f'{plain(place, 1000)} cannot be written: {error.strerror or error}')
 
 
 class NotFiniteError(ArithmeticError):

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 
 from alexnet_jax.runtime import files
-from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.runtime.errors import InputError, unwritable
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = (np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64))
@@ -57,10 +57,10 @@ def write_whole(path: Path, content: bytes) -> None:
     """Writes a file atomically.
 
     Raises:
-      InputError: it cannot be written there.
+      InputError, StorageError: as `unwritable`.
     """
     try:
         with files.replacing(path, flush=True) as file:
             file.write(content)
     except OSError as error:
-        raise InputError(f'{path} cannot be written: {error.strerror}') from error
+        raise unwritable(path, error) from error

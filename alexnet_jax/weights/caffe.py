@@ -185,7 +185,7 @@ def write(path: Path, name: str, layers: Sequence[Layer]) -> None:
     Equal weights give equal bytes. `name`: the net's.
 
     Raises:
-      InputError: the file cannot be written.
+      InputError, StorageError: as `unwritable`.
     """
     net = _NET(name=name.encode())
     for layer in layers:

@@ -87,7 +87,7 @@ def write(path: Path, layers: Layers, metadata: Mapping[str, str]) -> None:
     """Writes a file for `read` atomically.
 
     Raises:
-      InputError: a value is not finite; the file cannot be written.
+      InputError: a value is not finite. InputError, StorageError: as `unwritable`.
     """
     arrays = {f'{layer}/{part}': x for layer, parts in layers.items() for part, x in parts.items()}
     write_arrays(path, arrays, metadata)

@@ -9,8 +9,11 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from alexnet_jax import __main__ as commands
 from alexnet_jax.runtime.command_line import DONE, FAULT
 from alexnet_jax.training import checkpoint_reader
 from alexnet_jax.training.checkpoint_reader import newest_intact
@@ -82,6 +85,47 @@ def test_full_at_random_moments(moments, disk, undisturbed, data_dir, tmp_path):
         assert driver.run(argv, output) == DONE, output.read_text()
         driver.assert_same_run(workdir, undisturbed)
         shutil.rmtree(workdir)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize('argv', [
+    ['features', 'RUN', 'IMAGE', '--layers=conv1', '--out=DISK/out'],
+    ['units', 'RUN', '--units=0', '--images=1', '--steps=1', '--out=DISK/out'],
+    ['explain', 'RUN', 'IMAGE', '--out=DISK/out'],
+    ['lesions', 'RUN', '--layer=conv5/relu', '--units=columns', '--images=10', '--out=DISK/out'],
+    ['tables', 'RUN', '--out=DISK/out'], ['pages', 'RUN', 'RUN', '--out=DISK/out'],
+    ['weights', 'export', 'RUN', '--out=DISK/out.safetensors'], ['weights', 'push', 'RUN', 'DISK/out'],
+    ['rdm', 'FEATURES', '--layer=fc8', '--out=DISK/out'],
+    ['train', '--config=digits', '--workdir=DISK/out', '--config.data.dir=DATA'],
+], ids=lambda argv: ' '.join(argv[:2]))  # fmt: skip
+def test_a_full_disk_is_a_fault_of_every_command(
+    argv, disk, undisturbed, data_dir, features, tmp_path, capsys
+):
+    """Not of the command, which works with more space; nothing else is left there."""
+    fill(disk, 0)
+    image = tmp_path / 'image.png'
+    Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)).save(image)
+    places = {
+        'DISK': disk,
+        'RUN': undisturbed,
+        'FEATURES': features,
+        'IMAGE': image,
+        'DATA': data_dir,
+    }
+    for name, place in places.items():
+        argv = [word.replace(name, str(place)) for word in argv]
+    assert commands.main(argv) == FAULT
+    printed = capsys.readouterr().err
+    assert 'No space left on device' in printed and str(disk) in printed, printed
+    assert len(printed.splitlines()) <= 2 and 'Traceback' not in printed
+
+
+@pytest.fixture(scope='module')
+def features(undisturbed, tmp_path_factory):
+    """Features of the run's test images."""
+    out = tmp_path_factory.mktemp('features') / 'out'
+    assert commands.main(['features', str(undisturbed), '--layers=fc8', '--out', str(out)]) == DONE
+    return out
 
 
 @pytest.mark.thorough

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from alexnet_jax.runtime.errors import InputError
+from alexnet_jax.runtime.errors import InputError, StorageError
 from alexnet_jax.weights import files
 from tests.weights import forms, handmade
 
@@ -158,7 +158,7 @@ def test_a_write_that_fails_leaves_the_old_file(fails, path, layers, monkeypatch
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, fails, full)
-    with pytest.raises(InputError, match='cannot be written: No space left'):
+    with pytest.raises(StorageError, match='cannot be written: No space left'):
         files.write(path, {'fc8': layers['fc8']}, {})
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
