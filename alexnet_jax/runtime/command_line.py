@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
     def add_subparsers(self, **settings):
         """Adds subcommands; the help of each has the description of all."""
         described = functools.partial(type(self), description=self.description)
-        return super().add_subparsers(parser_class=described, **settings)
+        return super().add_subparsers(parser_class=described, **settings)  # pyright: ignore[reportArgumentType]
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parses the known arguments, and replaces URLs by local folders."""
