@@ -30,8 +30,8 @@ else:
     Config = ConfigDict
 
 DEEPEST = 2  # groups within groups that are looked into: one may hold itself
-TABLE = 'network.table'  # the whole table of the net, or None where `network.name` tells it
-PROTOCOL_TABLE = 'train.table'  # that of a protocol, or None where `train.protocol` tells it
+TABLE = 'network.table'  # the whole table of the net; None: that of `network.name`
+PROTOCOL_TABLE = 'train.table'  # that of a protocol; None: that of `train.protocol`
 TABLES = (TABLE, PROTOCOL_TABLE)
 
 

@@ -26,7 +26,7 @@ from alexnet_jax.weights.files import Layers
 
 LONGEST = 300  # maximum characters of a fault in a file's settings
 MOST_NUMBERS = 10**11  # of a net's; JAX fails for much larger sizes
-MOST_TOLD = 3  # of a net's arrays, in a message
+MOST_NAMED = 3  # maximum number of a net's arrays in a message
 # Settings of the preprocessing; changed values have precedence over the file's.
 PREPROCESSING = ('data.normalization', 'data.mean', 'data.std')
 
@@ -208,7 +208,7 @@ def _variables(net: AlexNet, layers: Layers, source: Path) -> Variables:
         ),
     ]
     if faults:
-        first = '; '.join(sorted(faults)[:MOST_TOLD]) + _and_more(len(faults) - MOST_TOLD)
+        first = '; '.join(sorted(faults)[:MOST_NAMED]) + _and_more(len(faults) - MOST_NAMED)
         raise InputError(f'{source} is not of network {net.architecture.name}: {first}')
     return {
         collection: {

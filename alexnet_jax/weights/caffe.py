@@ -33,7 +33,7 @@ _FIELDS = {
         'scale': (1, 'float', False), 'crop_size': (3, 'uint32', False),
         'mean_file': (4, 'bytes', False), 'mean_value': (5, 'float', True),
     },
-    # What DataParameter, ImageDataParameter and WindowDataParameter of `layers` have in common.
+    # Common fields of DataParameter, ImageDataParameter and WindowDataParameter of `layers`.
     'SourceParameter': {
         'scale': (2, 'float', False), 'mean_file': (3, 'bytes', False),
         'crop_size': (5, 'uint32', False),
@@ -223,8 +223,8 @@ def _layer(message: Any, path: Path) -> Layer:
 
 
 def _transform(message: Any, kind: str) -> dict[str, Any] | None:
-    """Returns the preprocessing of images that a layer states. In `layers`, what its source's
-    own message says goes before, as in Caffe's upgrade_proto.cpp; in `layer` Caffe reads none."""
+    """Returns a layer's preprocessing of images. In `layers` the message of its data source has
+    precedence (Caffe's upgrade_proto.cpp); in `layer` Caffe ignores that message."""
     stated, source = _fields(message, 'transform_param'), _SOURCES.get(kind, '')
     if source not in message.DESCRIPTOR.fields_by_name or not (old := _fields(message, source)):
         return stated
@@ -275,8 +275,8 @@ def _array(blob: Any, where: str) -> np.ndarray:
 
 
 def _net_message() -> Any:
-    """The class of NetParameter, in a pool of its own: another library may have Caffe's
-    messages under the same names in the common one."""
+    """Returns the class of NetParameter, from a separate descriptor pool: another library may
+    register Caffe's messages under the same names in the default pool."""
     file = descriptor_pb2.FileDescriptorProto(name='weights.proto', package='caffe')
     for name, fields in _FIELDS.items():
         message = file.message_type.add(name=name)

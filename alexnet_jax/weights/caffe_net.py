@@ -39,8 +39,8 @@ _STAGES = {'ReLU', 'TanH', 'Sigmoid', 'LRN', 'Pooling', 'Dropout'}
 _IMAGES = {
     'Input', 'Data', 'ImageData', 'HDF5Data', 'MemoryData', 'WindowData', 'DummyData',
 }  # fmt: skip
-# Of the logits. Caffe puts a `Split` where two layers read the same, and a `Silence` above
-# what none reads; these two may also lie on the images.
+# Layers that may read the logits. Caffe inserts a `Split` if two layers read one blob, and a
+# `Silence` above an unread blob; these two may also read the images.
 _ABOVE = {'Softmax', 'SoftmaxWithLoss', 'Accuracy', 'ArgMax', 'Silence', 'Split'}
 _BELOW = {'Silence', 'Split'}
 _CEIL, _FLOOR = 0, 1  # RoundMode
@@ -232,8 +232,8 @@ def _require_classes(layer: Layer) -> None:
 
 
 def _side(layer: Layer, both: str, each: str, default: int | None = None) -> int:
-    """Returns the side of a square that a layer states: under one name for both axes, or under
-    one each, as kernel_h and kernel_w."""
+    """Returns the side of a square, which a layer states under one name for both axes, or under one
+    name for each, such as kernel_h and kernel_w."""
     stated = layer.parameters or {}
     value = stated.get(both, [])
     sides = {*value} if isinstance(value, list) else {value}
@@ -277,7 +277,7 @@ def _norm(layer: Layer, stated: Mapping[str, Any]) -> LocalResponseNorm | SameMa
         raise _unlike(layer, f'alpha {alpha:g} and k {k:g}', 'alpha from 0, k above 0')
     if stated.get('norm_region', 0) != WITHIN_CHANNEL:
         return LocalResponseNorm(size, alpha, beta, k, alpha_divided=True, across_columns=True)
-    if k != 1:  # On a CPU Caffe takes 1 there whatever the file says, by cuDNN it does not.
+    if k != 1:  # On a CPU Caffe uses 1 regardless of the file, with cuDNN it does not.
         raise _unlike(layer, f'k {k:g} within a channel', 'k 1')
     return SameMapNorm(size, alpha, beta, k)
 

@@ -222,7 +222,7 @@ def _range_of(response: http.client.HTTPResponse, url: str) -> tuple[int, int]:
 
 
 class _Progress:
-    """Prints how much of a file is there: on a terminal in one line, else now and then."""
+    """Prints the progress of a download: on a terminal in one line, otherwise at intervals."""
 
     def __init__(self, name: str, total: int):
         self._name, self._total, self._last = name, total, -float(BETWEEN)

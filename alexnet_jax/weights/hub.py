@@ -19,7 +19,7 @@ def push(folder: Path, repository: str, keep: str) -> str:
         address = hub.create_repo(repository, exist_ok=True)
         kept = [keep] if hub.file_exists(repository, keep) else []
         hub.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=kept)
-    except Exception as error:  # Whatever the network or the service makes it raise.
+    except Exception as error:  # The library raises many kinds of errors.
         raise _hub_error(repository, error) from error
     return str(address)
 
@@ -35,7 +35,7 @@ def pull(repository: str, name: str) -> Path:
     hub = _library(repository)
     try:
         return Path(hub.hf_hub_download(repository, name))
-    except Exception as error:  # Whatever the network or the service makes it raise.
+    except Exception as error:  # The library raises many kinds of errors.
         raise _hub_error(f'{repository}/{name}', error) from error
 
 
@@ -49,7 +49,7 @@ def _library(repository: str) -> Any:
         raise InputError(
             'hf: needs the library huggingface_hub, which is not installed:\npip install huggingface_hub'
         ) from error
-    if not sys.stderr.isatty():  # Bars, and what is tried again, are for those who watch.
+    if not sys.stderr.isatty():  # progress bars and retries are for a terminal
         utils.disable_progress_bars()
         utils.logging.set_verbosity_error()
     return huggingface_hub
@@ -58,7 +58,7 @@ def _library(repository: str) -> Any:
 def _hub_error(what: str, error: Exception) -> InputError:
     from huggingface_hub import errors
 
-    if isinstance(error, errors.LocalEntryNotFoundError):  # The cause says why.
+    if isinstance(error, errors.LocalEntryNotFoundError):  # its cause has the reason
         error = error.__cause__ if isinstance(error.__cause__, Exception) else error
     status = getattr(getattr(error, 'response', None), 'status_code', None)
     if isinstance(error, errors.EntryNotFoundError):

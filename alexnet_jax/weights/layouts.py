@@ -34,7 +34,7 @@ _TORCHVISION = {
     layer: (f'{module}.weight', f'{module}.bias') for layer, module in _TORCHVISION_MODULES.items()
 }
 _CAFFE = {layer: (f'{layer} blob 0', f'{layer} blob 1') for layer in _TORCHVISION_MODULES}
-_MOST_TOLD = 3  # arrays of a kind that an error names
+_MOST_NAMED = 3  # arrays of a kind that an error names
 
 
 def has_torchvision_form(net: Architecture) -> bool:
@@ -103,7 +103,7 @@ def to_caffe(layers: Layers, net: Architecture, source: Path) -> dict[str, list[
 
 @dataclasses.dataclass(frozen=True)
 class _Convolution:
-    """How one layer lies. `reads`: (maps, height, width) that a unit sees, or (units,)."""
+    """Layout of one layer. `reads`: (maps, height, width) that a unit reads, or (units,)."""
 
     name: str
     columns: int
@@ -132,7 +132,7 @@ class _Convolution:
 
 
 class _FullyConnected(_Convolution):
-    """A convolution whose window is all of the maps below; theirs has no axes of them."""
+    """A convolution whose window is the whole input; their array has no axes for the window."""
 
     @property
     def theirs(self) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ class _FullyConnected(_Convolution):
 
 
 class _Classifier(_FullyConnected):
-    """Each column's units have their share in every class."""
+    """The classifier: every class reads the units of all columns."""
 
     @property
     def ours(self) -> tuple[int, ...]:
@@ -210,7 +210,7 @@ def _to_theirs(
 
 
 def _classes(arrays: Arrays, names: tuple[str, ...]) -> int:
-    """How many the first of the arrays has that is there; 1 if none is."""
+    """Returns the number of classes in the first array that is present; 1 if there is none."""
     for name in names:
         if name in arrays and arrays[name].ndim and arrays[name].size:
             return arrays[name].shape[0]
@@ -239,8 +239,8 @@ def _require_shapes(
 
 
 def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST_TOLD
-    return ', '.join(names[:_MOST_TOLD]) + (f' and {more} more' if more > 0 else '')
+    more = len(names) - _MOST_NAMED
+    return ', '.join(names[:_MOST_NAMED]) + (f' and {more} more' if more > 0 else '')
 
 
 def _require_torchvision_form(net: Architecture) -> None:
@@ -267,17 +267,17 @@ def _row_form(row: Layer) -> tuple:
 
 
 def _axes(layer: str, place: int) -> int:
-    """How many axes a blob of the layer has today."""
+    """Returns the number of axes of the layer's blob in Caffe's present format."""
     return 1 if place else 4 if layer.startswith('conv') else 2
 
 
 def _without_leading_ones(values: np.ndarray, axes: int) -> np.ndarray:
-    """Caffe gave every array four axes until 2014."""
+    """Removes leading axes of size 1: Caffe gave every array four axes until 2014."""
     while values.ndim > axes and values.shape[0] == 1:
         values = values[0]
     return values
 
 
 def _colors_turned(kernel: np.ndarray) -> np.ndarray:
-    """RGB for BGR, and the other way."""
+    """Swaps RGB and BGR."""
     return np.ascontiguousarray(kernel[..., ::-1, :])

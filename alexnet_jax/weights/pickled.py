@@ -1,10 +1,9 @@
 """Reads a pickle as data: nothing it names is looked up, imported or called.
 
-A pickle is a program for a stack machine, and Python's own runs whatever function it
-names. This machine keeps plain values alone. What a pickle would import becomes a `Name`,
-what it would call is asked of `made`, which the caller gives, and every other object
-becomes an `Opaque`: a training checkpoint holds options, dates and states of optimizers
-beside its weights, and none of them has to be understood to be passed over.
+A pickle is a program for a stack machine, and Python's own machine calls every function that the
+program names. This machine keeps only plain values. An import becomes a `Name`, a call is passed to
+the caller's function `made`, and every other object becomes an `Opaque`, because a training
+checkpoint also has options, dates and states of optimizers, which are skipped.
 """
 
 import dataclasses
@@ -18,8 +17,8 @@ from alexnet_jax.weights.arrays import ContentError
 # one byte of a pickle and sixty of memory, hence a limit on the steps too.
 LARGEST = 1 << 26
 MOST_STEPS = 1 << 20
-# What a few steps can make much of: items copied out of a list that the memo keeps, and
-# characters of names. A pickle that copies each list once copies fewer than it has steps.
+# Limits for what a few steps can multiply: items copied from a list in the memo, and characters of
+# names. A pickle that copies each list once copies fewer than it has steps.
 MOST_COPIED = MOST_STEPS
 LONGEST_NAME = 1000  # characters of a key, or of what would be imported
 _WIDEST_KEY = 60  # bits: hashes of wider whole numbers can all be made equal
@@ -37,7 +36,7 @@ _NOTHING = {'PROTO', 'FRAME', 'READONLY_BUFFER'}
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-    """What a pickle would import: MODULE.NAME."""
+    """An import of the pickle: MODULE.NAME."""
 
     text: str
 

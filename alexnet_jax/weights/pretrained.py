@@ -33,7 +33,7 @@ from alexnet_jax.weights.files import Layers
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.caffemodel')
 NORMALIZATION = 'normalization'  # in this package's files, in addition to the layers
 PREPROCESSING = ('data.mean', 'data.std', 'data.resize')  # which others' files do not state
-_START = 512  # bytes that tell of which kind a file is
+_START = 512  # bytes that identify the kind of a file
 # In their settings, which take some 2,000 characters.
 _LARGEST, _LONGEST = 2**31 - 1, 20_000
 _LONGEST_CLASSES = 1 << 23  # of a hundred thousand names, 2 million
@@ -75,13 +75,13 @@ class Pretrained:
     settings: of `settings.SETTINGS`, what differs from the defaults.
     layers: its numbers as layers of the net. Raises `InputError` if they are another net's.
     architecture: the net's table, from the one that the settings describe. Raises
-      `InputError` if the file states what no table can.
+      `InputError` if no table can express the file's net.
     classes: names, if the file has them.
-    mirror: whether an image's mirror image is one of its class too.
+    mirror: whether the mirror image of an image has the same class.
     step: number of training steps done.
     normalization: 'mean' and 'scale', if it has them.
-    table: of its net, where the file holds all of it; goes before the one that the settings name.
-    protocol: JSON of the protocol it was trained by, where that is none of this package; else None.
+    table: of its net, if the file has the whole table; has precedence over the net of the settings.
+    protocol: JSON of the training protocol if it is not one of this package; else None.
     data: the set it was trained on, as `ImageSet.identity`; empty where it is not known.
     assumed: settings missing in the file, with the values of its authors.
     notes: whole sentences for the importing user, without the file's name.
@@ -108,10 +108,10 @@ def is_weight_file(path: Path) -> bool:
 
 
 def open_file(path: Path, net: str = '') -> Pretrained:
-    """Opens a weight file; its first bytes decide of which kind it is, not its name.
+    """Opens a weight file. Its first bytes, not its name, determine its kind.
 
     Args:
-      net: a name of `SETTINGS`, where the file does not state whose it is; else ''.
+      net: a name of `SETTINGS` if the file does not state its net; else ''.
 
     Raises:
       InputError: no such file, or not one of a kind known here, or of another net.

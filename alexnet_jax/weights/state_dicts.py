@@ -11,8 +11,8 @@ _WRAPPERS = {'module', '_orig_mod'}
 _PARTS = re.compile(r'(.*?)(features|classifier)\.')  # torchvision's two, below a prefix
 # Averages of weights, stored next to the weights.
 _AVERAGES = re.compile('ema|swa|average|averaged|shadow|teacher|polyak')
-_DEEPEST = 4  # dictionaries in each other
-_MOST_TOLD = 4  # places that a message names
+_DEEPEST = 4  # maximum depth of nested dictionaries
+_MOST_NAMED = 4  # maximum number of places in a message
 
 Place = tuple[str, ...]  # keys from the outermost dictionary to a state dict
 
@@ -60,8 +60,7 @@ def choose(
 def plain_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arrays under the names that they have in the net itself.
 
-    These lack the modules that wrap it or a part of it, and a prefix that all have in common, as
-    `model.` of a larger program.
+    The names of wrapping modules, and a common prefix such as `model.`, are removed.
 
     Raises:
       ContentError: two arrays have one plain name.
@@ -108,7 +107,7 @@ def _is_average(place: Place) -> bool:
 
 
 def _holds(several: Collection[str], names: Collection[str]) -> bool:
-    """Whether each of the names is there below some module."""
+    """Returns whether the dictionary has each of the names below some module."""
     parts = {part for name in several if (part := _PARTS.sub(r'\2.', name, count=1)) != name}
     return parts >= set(names)
 
@@ -117,5 +116,5 @@ def _listed(found: Iterable[tuple[Place, Any]]) -> str:
     places = [
         printable('.'.join(place)) if place else 'the outermost dictionary' for place, _ in found
     ]
-    more = len(places) - _MOST_TOLD
-    return ', '.join(places[:_MOST_TOLD]) + (f' and {more} more' if more > 0 else '')
+    more = len(places) - _MOST_NAMED
+    return ', '.join(places[:_MOST_NAMED]) + (f' and {more} more' if more > 0 else '')

@@ -1,4 +1,4 @@
-"""Tensors as PyTorch's pickles speak of them: which storage, and where in it."""
+"""Tensors in PyTorch's pickles: their storage, and their place in it."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ _TYPES = {
 }  # fmt: skip
 _DICTS = ('collections.OrderedDict', 'collections.defaultdict')
 _TENSORS = ('torch._utils._rebuild_tensor_v2', 'torch._utils._rebuild_tensor')
-_TYPED_TENSOR = 'torch._utils._rebuild_tensor_v3'  # of types that have no storage of their own
+_TYPED_TENSOR = 'torch._utils._rebuild_tensor_v3'  # types without their own storage class
 _PARAMETERS = (
     'torch._utils._rebuild_parameter', 'torch._utils._rebuild_parameter_with_state',
     'torch.nn.parameter.Parameter',
@@ -57,7 +57,7 @@ class Storage:
 class Tensor:
     """The place of an array in its storage.
 
-    Offset and strides count numbers of `kind`, which is text where no such numbers are read here.
+    Offset and strides count numbers of `kind`; for kinds that are not supported it is text.
     """
 
     storage: Storage
@@ -69,7 +69,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class OtherTensor:
-    """One that does not lie in a storage as it is. `form`: sparse_tensor, qtensor, ..."""
+    """A tensor that is not a plain part of a storage. `form`: sparse_tensor, qtensor, ..."""
 
     name: str  # as the pickle has it: the part of a long name, once a step, would fill memory
 
@@ -80,7 +80,7 @@ class OtherTensor:
 
 
 class Reader:
-    """Unpickles, and keeps which storages were spoken of."""
+    """Unpickles, and records the named storages."""
 
     def __init__(self):
         self.storages: dict[str, Storage] = {}
@@ -90,8 +90,8 @@ class Reader:
         return pickled.read(file, _made, self._storage)
 
     def _storage(self, identity: Any) -> Storage | Opaque:
-        """Returns what a persistent id stands for. That of a storage: 'storage', type, key,
-        device, size, and in the older form None, or of which other storage it is a part."""
+        """Returns the storage of a persistent id: 'storage', type, key, device, size, and in the
+        older form None or the storage that it is a part of."""
         match identity:
             case ('storage', Name(name), str(key), str(), int(size), *rest) if (
                 size >= 0 and len(key) <= pickled.LONGEST_NAME
@@ -106,7 +106,7 @@ class Reader:
 
 
 def _made(name: str, arguments: tuple[Any, ...]) -> Any:
-    """Returns what stands for the result of a call."""
+    """Returns the placeholder of a call's result."""
     match arguments:
         case [list(items)] if name in _DICTS:  # written by Python 2
             return pickled.set_items({}, [x for item in items for x in _pair(item)])
@@ -133,8 +133,8 @@ def _made(name: str, arguments: tuple[Any, ...]) -> Any:
 
 
 def _is_view(name: str, arguments: tuple[Any, ...]) -> bool:
-    """Whether a tensor's last argument, of what else is true of it, says that its numbers are
-    to be negated or conjugated as they are read, or is none that PyTorch writes."""
+    """Returns whether a tensor's last argument, its metadata, requires that the numbers are negated
+    or conjugated, or is not one that PyTorch writes."""
     place = 7 if name == _TYPED_TENSOR else 6 if name in _TENSORS else len(arguments)
     about = arguments[place] if len(arguments) > place else None
     return about is not None and not (
@@ -158,7 +158,7 @@ def checked(tensor: Tensor) -> Tensor:
     numbers = all(isinstance(x, int) and x >= 0 for x in (offset, *shape, *strides))
     if not numbers or len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
         raise ContentError(f'{DAMAGED}: its pickle makes no sense')
-    # How far an axis of one element steps is of no meaning, and may be any number.
+    # The stride of an axis with one element has no meaning and may be any number.
     strides = tuple(
         stride if extent > 1 else 0 for extent, stride in zip(shape, strides, strict=True)
     )

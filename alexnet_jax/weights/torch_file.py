@@ -1,9 +1,8 @@
 """Reads PyTorch's weight files without PyTorch and without executing their content.
 
 Both of its forms (torch/serialization.py): a zip archive of a pickle and one entry a
-storage, and before 1.6 five pickles in a row with the storages behind them. The pickle
-says where in which storage each array lies. Storages that the weights do not lie in, as
-those of an optimizer, are not read.
+storage, and before 1.6 five pickles in a row with the storages behind them. The pickle has the
+storage and the offset of each array. Other storages, such as those of an optimizer, are not read.
 """
 
 import io
@@ -135,8 +134,8 @@ def _read_legacy(file: BinaryIO, wanted: Callable) -> tuple[dict[str, np.ndarray
 def _legacy_data(
     file: BinaryIO, storages: list[Storage], needed: Collection[str]
 ) -> dict[str, bytes]:
-    """Returns the bytes of the needed storages. They lie one behind the other: each how many
-    numbers, and the numbers, little-endian whatever the machine."""
+    """Returns the bytes of the needed storages. In the file each storage is its number of values,
+    followed by the values, little-endian."""
     data, end = {}, os.fstat(file.fileno()).st_size
     for storage in storages:
         if storage.kind is None:

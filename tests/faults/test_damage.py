@@ -37,7 +37,7 @@ def flipped(content: bytes, random: python_random.Random) -> bytes:
     return bytes(changed)
 
 
-def assert_told(folder: Path, path: Path) -> None:
+def assert_reported(folder: Path, path: Path) -> None:
     """Checks that the damage of a file is reported, with both steps, or makes no difference."""
     *_, before, last = checkpoint_reader.steps(folder)
     found, output_text = newest_intact(folder)
@@ -75,7 +75,7 @@ def test_seeded_damage(damage, count, folder):
         content = path.read_bytes()
         path.write_bytes(changed := damage(content, random))
         if changed != content:
-            assert_told(folder, path)
+            assert_reported(folder, path)
         path.write_bytes(content)
     assert newest_intact(folder) == (checkpoint_reader.steps(folder)[-1], [])
 
@@ -85,9 +85,9 @@ def test_each_file_removed_and_emptied(folder):
         content = path.read_bytes()
         if content:
             path.write_bytes(b'')
-            assert_told(folder, path)
+            assert_reported(folder, path)
         path.unlink()
-        assert_told(folder, path)
+        assert_reported(folder, path)
         path.write_bytes(content)
 
 

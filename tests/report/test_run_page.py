@@ -224,7 +224,7 @@ def test_it_is_one_file_that_asks_for_nothing(made):
     assert {'net.png', 'errors.csv', 'loss.svg', 'kernels.npz', 'cuts.svg'} <= links
 
 
-def test_what_differs_from_the_paper_and_the_run_are_told(made):
+def test_what_differs_from_the_paper_and_the_run_are_stated(made):
     content = page(made)
     for text in ('conv1.kernel', 'data.record_size', 'jax', 'SHA-256'):
         assert text in html.unescape(content), text

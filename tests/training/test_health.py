@@ -180,5 +180,5 @@ def test_a_loss_at_chance_is_told_with_a_likely_cause():
     ('epochs', 'steps'),
     [([{'loss': 2.2}] * 9, 300), ([{'loss': 2.31}], 900), ([{'loss': 2.31}] * 9, 20)],
 )
-def test_a_loss_below_chance_or_early_is_not_told(epochs, steps):
+def test_a_loss_below_chance_or_early_gives_no_warning(epochs, steps):
     assert printed(epochs, steps) == []

@@ -60,7 +60,7 @@ def test_a_fault_within_stays_what_it_is(events):
     assert events == ['start F', 1, 2, 'stop']
 
 
-def test_a_profile_that_cannot_be_written_is_told(tmp_path):
+def test_a_profile_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / 'file').write_text('')
     step = jax.jit(lambda state, batch: (state + 1, {}))
     with (

@@ -75,7 +75,7 @@ def test_pytorch_is_not_imported_for_it(tmp_path, monkeypatch):
         sys.modules['torch'] = before
 
 
-def test_a_disk_that_cannot_be_written_is_told(tmp_path):
+def test_a_disk_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(StorageError, match='file/tb/ cannot be written: Not a directory'):
         TensorBoard(tmp_path / 'file' / 'tb', 0)
