@@ -173,7 +173,11 @@ def test_images_that_do_not_fit_are_refused(tmp_path, data_dir, monkeypatch, cap
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(('mesh', 'source'), [((1, 1), {}), ((2, 2), {}), ((2, 2), RGB)])
+@pytest.mark.parametrize(('mesh', 'source'), [
+    pytest.param((1, 1), {}, marks=pytest.mark.slow),
+    pytest.param((2, 2), {}, marks=pytest.mark.slow),
+    ((2, 2), RGB),
+])  # fmt: skip
 def test_runs_are_the_same_to_the_bit_and_move_between_placements(mesh, source, tmp_path, data_dir):
     settings = source | {'mesh.data': str(mesh[0]), 'mesh.column': str(mesh[1])}
 
