@@ -4,7 +4,7 @@
 #     launch/local.sh N [arguments of alexnet_jax.main ...]
 set -euo pipefail
 
-trap '' PIPE # Whoever reads what is said may go away.
+trap '' PIPE # The reader of the output may close it.
 say() { echo "local.sh: $*" >&2 || true; }
 
 processes=${1-}
@@ -40,17 +40,17 @@ if [[ -n ${DEVICES-} ]]; then
 fi
 
 pids=()     # by process
-statuses=() # of those that have ended
-first=      # which ended first with a status other than 0
-left=0      # how many have not ended
-requests=0  # to stop
+statuses=() # of ended processes
+first=      # process that ended first with a nonzero status
+left=0      # number of running processes
+requests=0  # number of stop requests
 
 start() {
   local port i
-  # Below the ports that systems give to outgoing connections; another at each start.
+  # A free port below the ephemeral ports, a new one for each start.
   while port=$((10000 + RANDOM % 20000)); (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
   pids=() statuses=() first=
-  set -m # Each gets a process group of its own, so that it can be killed with its children.
+  set -m # Each has its own process group, so that it can be killed with its children.
   for ((i = 0; i < processes; i++)); do
     "$python" -m alexnet_jax.main "$@" \
       --processes="$processes" --process="$i" --coordinator="127.0.0.1:$port" </dev/null &
@@ -59,7 +59,7 @@ start() {
   set +m
 }
 
-look() { # Who has ended, and how.
+look() { # Updates statuses, first and left.
   local i
   left=0
   for i in "${!pids[@]}"; do
@@ -74,7 +74,7 @@ look() { # Who has ended, and how.
   done
 }
 
-signal() { # All that have not ended; $2 is a minus sign for their whole groups.
+signal() { # Sends signal $1 to the running processes, or to their groups if $2 is a minus sign.
   local i
   for i in "${!pids[@]}"; do
     if [[ -z ${statuses[i]-} ]]; then kill -s "$1" -- "${2-}${pids[i]}" 2>/dev/null || true; fi
@@ -87,12 +87,12 @@ asked_to_stop() {
     signal TERM
   else
     signal KILL -
-    wait "${pids[@]}" 2>/dev/null || true # Until they are gone.
+    wait "${pids[@]}" 2>/dev/null || true # Until they have ended.
     exit 1
   fi
 }
 trap asked_to_stop TERM INT
-trap 'if ((requests == 0)); then asked_to_stop; fi' HUP # The terminal was closed; it may come twice.
+trap 'if ((requests == 0)); then asked_to_stop; fi' HUP # The terminal was closed. The signal may arrive twice.
 
 all_ended_with() {
   local status
@@ -103,14 +103,14 @@ all_ended_with() {
 
 for ((restart = 1; ; restart++)); do
   start "$@"
-  if ((requests)); then signal TERM; fi # Asked while they were being started.
+  if ((requests)); then signal TERM; fi # Requested during the start.
   {
     while look; ((left)) && [[ -z $first ]]; do sleep 0.2 || true; done
     deadline=$((SECONDS + grace))
     while look; ((left && SECONDS < deadline)); do sleep 0.2 || true; done
     signal KILL -
     while look; ((left)); do sleep 0.1 || true; done
-  } 2>/dev/null # Not what the processes say, but bash's notices of those that were killed.
+  } 2>/dev/null # Hides bash's messages about killed processes.
 
   if all_ended_with 0; then exit 0; fi
   if [[ " ${statuses[*]} " == *' 2 '* ]]; then exit 2; fi

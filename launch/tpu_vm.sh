@@ -12,7 +12,7 @@ for variable in NAME ZONE PROJECT; do
     exit 2
   fi
 done
-folder=${FOLDER:-alexnet_jax} # Of the repository, on each worker, from the home folder.
+folder=${FOLDER:-alexnet_jax} # Of the repository on each worker, in the home folder.
 restarts=${RESTARTS:-100}
 
 on_workers() { # $1: which; $2: the command
@@ -20,25 +20,25 @@ on_workers() { # $1: which; $2: the command
     --worker="$1" --command="$2" </dev/null
 }
 
-# The lock keeps a process whose connection was lost from running beside its successor; the
-# successor waits longer than the loss of a process takes to end the others. The process inherits
-# it, and has the number that the shell wrote down.
+# The lock prevents a process whose connection was lost from running beside its successor. The
+# successor waits longer than the other processes need to end after a loss. `exec` keeps the lock and
+# the process id in .launch.pid.
 printf -v command 'cd %q && exec 9>.launch.lock && flock -w 120 9 && echo $$ >.launch.pid && exec %q -m alexnet_jax.main' \
   "$folder" "${PYTHON:-.venv/bin/python}"
 for argument in "$@" --processes=auto; do printf -v command '%s %q' "$command" "$argument"; done
 
 requests=0
-ask() { # Any one process that is asked makes all of them stop.
+ask() { # A request to one process stops all of them.
   requests=$((requests + 1))
   say 'asking the run to stop; it saves first'
-  # Who holds the lock is running; without one the number could be anybody's.
+  # Only a held lock shows that the process id is still that of the run.
   on_workers 0 "cd $(printf %q "$folder") && ! flock -n .launch.lock true && kill -TERM \$(cat .launch.pid)" ||
     say 'worker 0 could not be asked; try again'
 }
 trap ask TERM INT
 
 for ((restart = 1; ; restart++)); do
-  set -m # A group of its own, which Ctrl-C does not reach: it goes on showing what workers print.
+  set -m # Its own process group, which Ctrl-C does not reach, so that it continues to print.
   on_workers all "$command" &
   set +m
   while kill -0 $! 2>/dev/null; do wait $! || true; done # A signal ends the wait, not the process.
