@@ -186,18 +186,23 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def command_for(run: Path, flat: Path, folder: Path, count: int) -> list[str]:
+    """The command for `count` images in folder/many, links to the twenty of `flat`."""
+    (folder / 'many').mkdir()
+    paths = sorted(flat.glob('[0-9]*'))
+    for number in range(count):
+        path = paths[number % 20]
+        os.link(path, folder / 'many' / f'{number:05d}{path.suffix}')
+    return [
+        sys.executable, '-m', 'alexnet_jax', 'features', str(run), str(folder / 'many'),
+        f'--layers={",".join(LAYERS)}', '--config.eval.batch_size=4',
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_command_that_is_killed_ten_times_goes_on(run, flat, tmp_path):
     """Each time after its state was saved once more."""
-    (tmp_path / 'many').mkdir()
-    paths = sorted(flat.glob('[0-9]*'))
-    for number in range(20_000):  # links to the same twenty
-        path = paths[number % 20]
-        os.link(path, tmp_path / 'many' / f'{number:05d}{path.suffix}')
-    command = [
-        sys.executable, '-m', 'alexnet_jax', 'features', str(run), str(tmp_path / 'many'),
-        f'--layers={",".join(LAYERS)}', '--config.eval.batch_size=4',
-    ]  # fmt: skip
+    command = command_for(run, flat, tmp_path, 20_000)
     subprocess.run([*command, f'--out={tmp_path / "once"}'], check=True)
     for kill in range(10):
         before = images_done(tmp_path / 'often.partial')
@@ -245,15 +250,7 @@ def test_parts_come_to_the_same_folder(run, flat, tmp_path, capsys):
 
 @pytest.mark.thorough
 def test_processes_that_share_the_images_are_killed_and_go_on(run, flat, tmp_path):
-    (tmp_path / 'many').mkdir()
-    paths = sorted(flat.glob('[0-9]*'))
-    for number in range(1200):  # links to the same twenty
-        path = paths[number % 20]
-        os.link(path, tmp_path / 'many' / f'{number:05d}{path.suffix}')
-    command = [
-        sys.executable, '-m', 'alexnet_jax', 'features', str(run), str(tmp_path / 'many'),
-        f'--layers={",".join(LAYERS)}', '--config.eval.batch_size=4',
-    ]  # fmt: skip
+    command = command_for(run, flat, tmp_path, 1200)
     subprocess.run([*command, f'--out={tmp_path / "once"}'], check=True)
 
     def start(part: str) -> subprocess.Popen:
