@@ -11,16 +11,15 @@ import numpy as np
 from alexnet_jax.evaluation import seeds
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment import identity, kept_config, results, settings
-from alexnet_jax.report import run_facts
-from alexnet_jax.report.figures import bars, curves, page
+from alexnet_jax.report import ablation_page, run_facts
+from alexnet_jax.report.figures import curves, page
 from alexnet_jax.report.figures.page import Section
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import InputError, StorageError, counted
 from alexnet_jax.training import metrics_log
 
 Row = dict[str, Any]
-TITLES = {'top1_error': 'top-1 error', 'top5_error': 'top-5 error', 'loss': 'loss'}
-ERRORS = ('top1_error', 'top5_error')
+TITLES = {'top1_error': 'top-1 error', 'loss': 'loss'}
 MOST_LINES = 12  # lines of a figure
 PAGES = ('figure1.json', 'ablations.json', 'specialization.json')
 
@@ -37,7 +36,9 @@ def make(folder: Path) -> str:
         raise InputError(f'{folder} holds none of {", ".join(PAGES)}')
     try:
         kept = files.read_json(folder / kind)
-        make_page = {'figure1.json': _figure1, 'ablations.json': _ablations}.get(kind, _columns)
+        make_page = {'figure1.json': _figure1, 'ablations.json': ablation_page.make}.get(
+            kind, _columns
+        )
         return _written(folder / 'report', lambda out: make_page(kept, folder, out))
     except InputError:
         raise
@@ -151,60 +152,6 @@ def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
         point = float(row['epoch']), float(row['training_error'])
         lines.setdefault(row['run'], []).append(point)
     return lines
-
-
-def _ablations(kept: Row, folder: Path, out: Path) -> str:
-    # With five classes or fewer there is no top-5 error.
-    shown = [error for error in ERRORS
-             if any(value is not None for row in kept['rows'] for value in row[error]['seeds'])]  # fmt: skip
-    drawn = [_rises(kept['rows'][1:], error, out / error) for error in shown]
-    tables = [_errors_by_seed(kept['rows'], error) for error in shown]
-    views = kept.get('views')
-    how = '' if views is None else f', {counted(views, "view")}'
-    lead = page.paragraph(
-        f'Errors on the {kept["split"]} images{how}. A difference above 0 means that the ablated net has a'
-        ' higher error. Published differences are of ImageNet; the effect of an ablation may differ'
-        ' for other images.'
-    )
-    lead += ''.join(page.paragraph(note) for note in kept.get('notes', []))
-    sections = [Section('Differences', [page.side_by_side(*drawn)]), Section('Errors', tables)]
-    return page.render(f'Ablations of {kept["rows"][0]["name"]}', lead, sections if shown else [])
-
-
-def _rises(rows: Sequence[Row], error: str, path: Path) -> str:
-    """Draws the rise of an error by ablation; returns the figure as HTML."""
-    spread = [
-        None if row[error]['difference'] is None or row[error]['standard_error'] is None
-        else (row[error]['difference'] - row[error]['standard_error'],
-              row[error]['difference'] + row[error]['standard_error'])
-        for row in rows
-    ]  # fmt: skip
-    bars.draw(
-        [row['name'] for row in rows], [row[error]['difference'] for row in rows],
-        path, f'rise of the {TITLES[error]}', spread, ('published', [row[error]['published'] for row in rows]),
-        f'rise of the {TITLES[error]} (fraction)',
-    )  # fmt: skip
-    described = f'Rise of the {TITLES[error]} by ablation: ' + ', '.join(
-        f'{row["name"]} {row[error]["difference"]:+.4f}'
-        for row in rows if row[error]['difference'] is not None
-    )  # fmt: skip
-    caption = (
-        'Mean difference between runs with the same seed. The lines are ± one standard error. A diamond is'
-        ' the published difference.'
-    )
-    return page.picture(path, described, caption)
-
-
-def _errors_by_seed(rows: Sequence[Row], error: str) -> str:
-    return page.table(
-        ('net', 'mean', 'by seed', f'difference from {rows[0]["name"]}', 'standard error',
-         'published difference', 'source'),
-        [(row['name'], row[error]['mean'],
-          ', '.join('none' if x is None else f'{x:.3f}' for x in row[error]['seeds']),
-          row[error]['difference'], row[error]['standard_error'], row[error]['published'],
-          row['source']) for row in rows],
-        f'{TITLES[error].capitalize()} of each net (fraction)',
-    )  # fmt: skip
 
 
 def _columns(kept: Row, folder: Path, out: Path) -> str:

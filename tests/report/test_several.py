@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from alexnet_jax.report import __main__ as command
-from alexnet_jax.report import several
+from alexnet_jax.report import ablation_page, several
 from alexnet_jax.report.figures.curves import Drop
 from alexnet_jax.runtime.command_line import BAD_INPUT, DONE
 from alexnet_jax.runtime.command_line import run as run_command
@@ -79,14 +79,28 @@ def test_activation_functions_are_compared_in_sentences():
 def test_ablations_show_differences_beside_the_published(tmp_path):
     out = page_of(tmp_path, 'ablations')
     lrn, mirror = numbers(out / 'top1_error.csv')
-    assert (lrn['name'], float(lrn['rise of the top-1 error'])) == ('no_lrn', 0.03)
+    assert (lrn['name'], float(lrn['difference in top-1 error'])) == ('no_lrn', 0.03)
     assert [float(lrn[end]) for end in ('low', 'high', 'published')] == pytest.approx(
         [0.02, 0.04, 0.014]
     )
-    assert mirror['rise of the top-1 error'] == ''
+    assert mirror['difference in top-1 error'] == ''
     assert 'no_lrn +0.0300' in page(out) and '§3.3' in page(out)
     assert 'test images, 10 views.' in page(out)
     assert 'no_lrn/seed-1 is excluded: nan' in page(out)
+
+
+def test_effects_of_ablations_are_sentences():
+    def row(name, *seeds):
+        return {'name': name, 'top1_error': {'seeds': list(seeds)}}
+
+    rows = [row('net', 0.5, 0.4), row('a', 0.6, 0.41), row('b', 0.4, 0.5), row('c', 0.49, 0.1),
+            row('d', 0.7, 0.5), row('e', 0.6, None), row('f', 0.5, 0.4)]  # fmt: skip
+    assert ablation_page.effects(rows, 'top1_error') == [
+        'The top-1 error is higher than for net with each of 2 seeds for a and d.',
+        'The top-1 error is lower than for net with each of 2 seeds for c.',
+        'The top-1 error is neither for b and e and f.',
+    ]
+    assert ablation_page.effects([row('net', 0.5), row('a', 0.6)], 'top1_error') == []
 
 
 def test_columns_over_seeds(tmp_path):
@@ -189,8 +203,8 @@ def test_a_broken_result_of_a_run_is_named(run, tmp_path, capsys):
     (['{run}', '{run}'], '--out goes with several RUNs'),
     (['{run}', '--out', '{out}'], '--out goes with several RUNs'),
     (['{out}/no'], 'no such folder'),
-    (['{run}', '{empty}', '--out', '{out}'], 'config.json cannot be read'),
-    (['{empty}'], 'config.json cannot be read'),
+    (['{run}', '{empty}', '--out', '{out}'], 'is not a workdir: it has no config.json'),
+    (['{empty}'], 'is not a workdir: it has no config.json'),
     (['{run}', '--config.seed=3'], 'settings (--config.NAME=VALUE) go with --mode=report'),
     ([], 'required: RUN'),
 ])  # fmt: skip

@@ -54,7 +54,7 @@ def draw(
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(False, axis='y')
     axes.axvline(0, color=MUTED[0], linewidth=0.8)
-    axes.locator_params(axis='x', nbins=6)
+    axes.locator_params(axis='x', nbins=5)
     axes.set_xlabel(axis_label or axis)
     save(figure, path)
     rows = [
