@@ -12,6 +12,7 @@ import alexnet_jax
 from alexnet_jax import main
 from alexnet_jax.experiment import config as configuration
 from alexnet_jax.experiment.workdir import LOCK, locked
+from alexnet_jax.runtime import multihost
 from alexnet_jax.runtime.command_line import DONE
 from alexnet_jax.runtime.errors import InputError
 
@@ -25,12 +26,16 @@ def test_another_is_kept_out(tmp_path):
         pass
 
 
-def test_a_run_may_wait_for_another_to_end(tmp_path, capsys):
+@pytest.mark.parametrize(('processes', 'seconds'), [(1, 20), (2, None)])
+def test_a_run_may_wait_for_another_to_end(processes, seconds, tmp_path, capsys, monkeypatch):
+    """One of several processes does without being told: a lost one may still hold the lock."""
     with contextlib.ExitStack() as other:
         other.enter_context(locked(tmp_path / 'run'))
         threading.Timer(0.5, other.close).start()
-        with locked(tmp_path / 'run', seconds=20):
+        monkeypatch.setattr(multihost, 'count', lambda: processes)
+        with locked(tmp_path / 'run', seconds):
             pass
+    monkeypatch.undo()
     assert f'waiting for process {os.getpid()} on ' in capsys.readouterr().out
     refused = pytest.raises(InputError, match='is in use by process')
     with locked(tmp_path / 'run'), refused, locked(tmp_path / 'run', seconds=0.3):
