@@ -1,7 +1,6 @@
 """Model card: README.md with the metadata of the Hugging Face Hub.
 
-Text from outside (names of classes, nets, folders and protocols) is escaped: by `_text` for Markdown,
-by PyYAML for the metadata.
+Text from outside is escaped: by `_text` for Markdown, by PyYAML for the metadata.
 """
 
 import re
@@ -24,11 +23,11 @@ from alexnet_jax.network.layers import Layer
 from alexnet_jax.network.shapes import layer_shapes
 from alexnet_jax.runtime.errors import counted, plain
 from alexnet_jax.weights.arrays import shortest
-from alexnet_jax.weights.published import MODEL_FILE, REMOTE
+from alexnet_jax.weights.published import MODEL_FILE, REMOTE, public
 
 Result = Mapping[str, Any]
 
-MOST_CLASSES = 20  # that are named
+MOST_CLASSES = 20  # named classes
 LONGEST = 100  # characters of a text from outside
 SIGNS = re.compile(r'[]!"#$%&*+<=>?@[\\^_`{|}~]|(?<=www)[.]|:(?=//)', re.IGNORECASE)
 # Names on the Hub of sets of TFDS.
@@ -54,10 +53,9 @@ RESIZED = {
     ' interpolation: `cv2.resize(image, ({0}, {0}), interpolation=cv2.INTER_LINEAR)`.',
 }
 LIMITATIONS = (
-    'The net takes every image for one of its classes, also an image of none of them, and its'
-    ' probabilities mean little for images unlike those it was trained on.'
-    ' A result holds for images drawn like those of its split, and for this one training: another'
-    ' seed gives another error.'
+    'The net assigns every image to one of its classes, even an image of another class. Its'
+    ' probabilities are not meaningful for images unlike its training images. A result is for images'
+    ' like those of its split, and for one training: another seed gives another error.'
 )
 CITATION = """```bibtex
 @inproceedings{krizhevsky2012imagenet,
@@ -87,6 +85,8 @@ def model_card(
     tree = metadata(name, source, is_trained_here(model), held_out)
     if license:
         tree['license'] = license
+    if (donor := model.config.start['from']).startswith(REMOTE):
+        tree['base_model'] = donor.removeprefix(REMOTE)
     sections = {
         'Net': _net(model),
         'Training': _training(model, source),
@@ -224,9 +224,10 @@ def _training(model: Model, source: str) -> list[str]:
     epochs = (
         f', {model.step * config.data.batch_size / int(images[1]):.4g} epochs' if images else ''
     )
-    has_begun = config.start['from'] or model.data.keys() == {WEIGHTS}
-    layers = ', '.join(config.start.layers) or 'weights'
-    begun = ['', f'Training began with {layers} of another model.'] if has_begun else []
+    start, layers = config.start['from'], ', '.join(config.start.layers) or 'weights'
+    donor = _text(public(start)) or 'another model'
+    is_begun = start or model.data.keys() == {WEIGHTS}
+    begun = ['', f'Training began with {layers} of {donor}.'] * bool(is_begun)
     return [
         f'Images: {_text(source)}{f" ({_text(splits)})" if splits else ""}.'
         f' Recipe: {_text(protocol.name)} ({_text(protocol.source)}),'

@@ -40,6 +40,11 @@ def cache_folder() -> Path:
     return Path(root, 'alexnet_jax', 'weights')
 
 
+def public(name: str) -> str:
+    """Returns the name of a model if anyone can use it, or '' for a path of this machine."""
+    return name if name in PUBLISHED or name.startswith(REMOTE) else ''
+
+
 def local(source: str | Path) -> Path:
     """Returns the path of a model, downloaded if need be.
 

@@ -304,6 +304,11 @@ def test_a_start_from_another_model_is_said(tmp_path):
         text = card_of(made(config=config), tmp_path)
         assert ('Training began with weights of another model.' in text) == said
         assert '/home/someone' not in text
+    for start, base in (('hf:some_one/alex-net', 'some_one/alex-net'), ('torchvision', None)):
+        config = configuration.changed(made().config, {'start.from': start})
+        tree, text = parsed(card_of(made(config=config), tmp_path))
+        assert f'Training began with weights of {start}.' in text.replace('\\', '')
+        assert tree.get('base_model') == base
     some = configuration.changed(config, {'start.from': 'run', 'start.layers': ('conv1', 'fc6')})
     text = card_of(made(config=some), tmp_path)
     assert 'Training began with conv1, fc6 of another model.' in text
