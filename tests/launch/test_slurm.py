@@ -129,7 +129,8 @@ def test_a_lost_node(jobs, undisturbed, place):
 
 @pytest.mark.parametrize('place', [0, 1])
 def test_a_frozen_node(jobs, undisturbed, place):
-    """It comes back when the job already runs elsewhere, and does no harm."""
+    """It comes back when the job was queued again, and does no harm. Whether the next job meets the
+    lock of the frozen process depends on the moment: `locked` is tested in test_workdir.py."""
     name = f'frozen-{place}'
     job = jobs.submit(name, '--config.mesh.column=2')
     jobs.wait_for_step(name, 20)
