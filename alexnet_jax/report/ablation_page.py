@@ -51,13 +51,17 @@ def effects(rows: Sequence[Row], error: str) -> list[str]:
         pairs = zip(base[error]['seeds'], row[error]['seeds'], strict=True)
         found = {0 if None in pair else int(np.sign(pair[1] - pair[0])) for pair in pairs}
         signs[found.pop() if len(found) == 1 else 0].append(row['name'])
-    higher, lower, neither = (' and '.join(names) for names in signs.values())
-    than = f'than for {base["name"]} with each of {seeds} seeds'
+    higher, lower, neither = (', '.join(names) for names in signs.values())
+    each, than = (
+        f'With each of {seeds} seeds the {TITLES[error]} is',
+        f'than that of {base["name"]} for',
+    )
     sentences = [
-        f'The {TITLES[error]} is higher {than} for {higher}.' if higher else '',
-        f'The {TITLES[error]} is lower {than} for {lower}.' if lower else '',
-        f'The {TITLES[error]} is neither for {neither}.' if neither else '',
-    ]
+        f'{each} higher {than} {higher}.' if higher else '',
+        f'{each} lower {than} {lower}.' if lower else '',
+        f'The {TITLES[error]} is not higher with each seed, nor lower with each, for {neither}.'
+        if neither else '',
+    ]  # fmt: skip
     return [sentence for sentence in sentences if sentence]
 
 

@@ -96,9 +96,9 @@ def test_effects_of_ablations_are_sentences():
     rows = [row('net', 0.5, 0.4), row('a', 0.6, 0.41), row('b', 0.4, 0.5), row('c', 0.49, 0.1),
             row('d', 0.7, 0.5), row('e', 0.6, None), row('f', 0.5, 0.4)]  # fmt: skip
     assert ablation_page.effects(rows, 'top1_error') == [
-        'The top-1 error is higher than for net with each of 2 seeds for a and d.',
-        'The top-1 error is lower than for net with each of 2 seeds for c.',
-        'The top-1 error is neither for b and e and f.',
+        'With each of 2 seeds the top-1 error is higher than that of net for a, d.',
+        'With each of 2 seeds the top-1 error is lower than that of net for c.',
+        'The top-1 error is not higher with each seed, nor lower with each, for b, e, f.',
     ]
     assert ablation_page.effects([row('net', 0.5), row('a', 0.6)], 'top1_error') == []
 
