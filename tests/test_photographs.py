@@ -4,10 +4,20 @@ import json
 from pathlib import Path
 
 from alexnet_jax.evaluation.seeds import markdown_table, measure_text, with_interval
-from alexnet_jax.studies import figure1
+from alexnet_jax.studies import ablations, figure1
 
 FOLDER = Path('docs/photographs')
 PAGE = Path('docs/photographs.md').read_text()
+
+
+WORDS = {
+    'photographs_half': 'half of the kernels',
+    'photographs_no_lrn': 'no local response normalization',
+    'photographs_non_overlapping': 'pooling without overlap',
+    'photographs_no_communication': 'no crossings between the columns',
+    'photographs_no_dropout': 'no dropout',
+    'no_crops': 'no random crops and mirror images',
+}
 
 
 def read(name: str):
@@ -60,6 +70,25 @@ def test_ablations_on_tiny_imagenet():
     ]
     head = ['net', 'seed', 'top-1 error', 'top-5 error']
     assert '\n'.join(markdown_table(head, rows)) in PAGE
+
+
+def test_differences_of_ablations():
+    rows = read('ablation_study.json')['rows']
+    for error in ablations.ERRORS:
+        assert '\n'.join(ablations.table(rows, error)) in PAGE
+    assert '\n'.join(markdown_table(*readme_rows(rows))) in Path('README.md').read_text()
+
+
+def readme_rows(rows) -> tuple[list[str], list[list[str]]]:
+    """The table of the README: its heads, and a row for each ablation of the study."""
+    base, *others = rows
+    found = [['none', f'{base["top1_error"]["mean"]:.3f}', '', '']]
+    for row in others:
+        of_net = row['top1_error']
+        published = '' if of_net['published'] is None else f'{of_net["published"]:+.3f}'
+        difference = f'{of_net["difference"]:+.3f} ± {of_net["standard_error"]:.3f}'
+        found.append([WORDS[row['name']], f'{of_net["mean"]:.3f}', difference, published])
+    return ['change', 'top-1 error', 'difference', 'difference on ImageNet'], found
 
 
 def test_fine_tuning_on_cifar10():
