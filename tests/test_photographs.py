@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from alexnet_jax.evaluation.seeds import markdown_table, measure_text, with_interval
+from alexnet_jax.evaluation.seeds import markdown_table, measure_table, measure_text, with_interval
 from alexnet_jax.studies import ablations, figure1
 
 FOLDER = Path('docs/photographs')
@@ -50,6 +50,21 @@ def test_measures_of_the_columns():
         for index, of_index in found['separation'].items()
     ]
     assert '\n'.join(markdown_table(['measure', 'value'], rows)) in PAGE
+
+
+def test_columns_over_seeds():
+    found = read('column_study.json')
+    assert '\n'.join(markdown_table(*measure_table(found['rows']))) in PAGE
+    rows = []
+    for name, run in sorted(found['runs'].items()):
+        net, _, seed = name.rpartition('/seed-')
+        indices = run['separation'].values()
+        cells = [(', '.join(f'{mean:.2f}' for mean in one['means']), f'{one["p"]:.3f}') for one in indices]  # fmt: skip
+        rows.append([net, seed, *(cell for pair in cells for cell in pair)])
+    head = ['net', 'seed']
+    for index in next(iter(found['runs'].values()))['separation']:
+        head += [f'{index} index, column 1, column 2', 'p']
+    assert '\n'.join(markdown_table(head, rows)) in PAGE
 
 
 def test_figure_1_on_cifar10():
