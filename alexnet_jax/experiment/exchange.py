@@ -130,7 +130,8 @@ def export_file(source: Path, at_step: int | None, out: Path, form: str = 'alexn
     Returns a line on it.
 
     Raises:
-      InputError: as `loading.load`; the net has no such form. InputError, StorageError: as `unwritable`.
+      InputError: as `loading.load`; the net has no such form.
+      InputError, StorageError: as `unwritable`.
     """
     if out.suffix != SUFFIXES.get(form, out.suffix):
         raise InputError(f'--out is {out}; allowed: a name that ends in {SUFFIXES[form]}')

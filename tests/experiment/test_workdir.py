@@ -28,7 +28,7 @@ def test_another_is_kept_out(tmp_path):
 
 @pytest.mark.parametrize(('processes', 'seconds'), [(1, 20), (2, None)])
 def test_a_run_may_wait_for_another_to_end(processes, seconds, tmp_path, capsys, monkeypatch):
-    """One of several processes does without being told: a lost one may still hold the lock."""
+    """A run of several processes waits by default: a lost process may still hold the lock."""
     with contextlib.ExitStack() as other:
         other.enter_context(locked(tmp_path / 'run'))
         threading.Timer(0.5, other.close).start()

@@ -176,20 +176,22 @@ def test_hosts_with_either_address_meet(address, monkeypatch):
     port = run.place.rpartition(':')[2]
     waiting = run.start(0)
     run.place = f'[{address}]:{port}' if ':' in address else f'{address}:{port}'
-    run.start(1).result(timeout=10)
-    waiting.result(timeout=10)
+    assert run.start(1).result(timeout=10) is None  # an error would be raised here
+    assert waiting.result(timeout=10) is None
 
 
 def test_a_machine_without_ipv6_listens_on_ipv4(monkeypatch):
-    create = socket.create_server
+    create, asked = socket.create_server, []
 
     def without(address, family=socket.AF_INET, **options):
+        asked.append(family)
         if family == socket.AF_INET6:
             raise OSError(errno.EADDRNOTAVAIL, 'Cannot assign requested address')
         return create(address, family=family, **options)
 
     monkeypatch.setattr(socket, 'create_server', without)
     test_hosts_with_either_address_meet('127.0.0.1', monkeypatch)
+    assert asked == [socket.AF_INET6, socket.AF_INET]
 
 
 def test_processes_of_one_machine_meet_by_ipv6():
